@@ -1,0 +1,35 @@
+"""foresight: fine-tune causal language models with predictive masks.
+
+Everything public is imported on first use, so that ``import foresight`` and the command line start at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ForesightConfig": "training.config",
+    "ForesightTrainer": "training.trainer",
+    "apply_delta": "training.delta",
+    "component_table": "components",
+    "Bank": "bank",
+    "Mask": "masks",
+    "MaskSchedule": "masks",
+    "Trajectory": "trajectory",
+    "ForesightError": "errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'foresight' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,56 @@
+"""One family of errors. Every message names the value, what was expected, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ForesightError(Exception):
+    """Root of every error that foresight raises on purpose."""
+
+
+class ConfigError(ForesightError, ValueError):
+    """A setting has a value that cannot be used."""
+
+
+class BudgetError(ConfigError):
+    """A budget that no mask can fill, or that no model has."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that is not registered; the message offers the closest one."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]):
+        self.name, self.known = name, sorted(known)
+        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, self.known)}; known: {', '.join(self.known)}")
+
+
+class ArchitectureError(ForesightError):
+    """A model whose modules foresight cannot name."""
+
+
+class DataError(ForesightError, ValueError):
+    """A dataset, or one row of it, that cannot be used."""
+
+
+class TrajectoryError(ForesightError):
+    """A trajectory that is damaged, or does not belong to this model."""
+
+
+class CheckpointError(ForesightError):
+    """A checkpoint or delta that is incomplete, damaged, or of another model."""
+
+
+class MaskLeakError(ForesightError):
+    """A weight outside the mask changed, or nothing inside it did."""
+
+
+class NonFiniteError(ForesightError):
+    """The loss, a gradient or a score became NaN or infinite."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the closest of `known`, or an empty string."""
+    match = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""

@@ -1,0 +1,57 @@
+"""Files that are either whole or absent: written under another name, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import ForesightError
+
+
+class DiskFullError(ForesightError, OSError):
+    """No space left for a file; what was there before is untouched."""
+
+
+def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Let `write(temporary path)` produce a file, then put it in the place of `path` in one step.
+
+    Raises:
+        DiskFullError: the disk or quota is full. The temporary file is removed, an older `path` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        write(temporary)
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except Exception as error:  # safetensors reports a full disk as an error of its own
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if getattr(error, "errno", None) in full or "No space left" in str(error) or "File too large" in str(error):
+            raise DiskFullError(
+                f"no space left to write {path}; free some space and continue with --resume: earlier files are whole"
+            ) from error
+        raise
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON whole or not at all; NaN is refused (ValueError), keys keep their order."""
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

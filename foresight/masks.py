@@ -1,0 +1,158 @@
+"""Budgets, masks and mask schedules.
+
+A mask is a set of whole components. A budget is a share of ALL parameters of the model, and becomes a number of
+vectors; components are taken in order of score until nothing more fits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .components import ComponentTable
+from .errors import BudgetError, ConfigError, NonFiniteError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The components that are trained now, as sorted positions in a `ComponentTable`."""
+
+    components: tuple[int, ...]
+
+    @classmethod
+    def of(cls, components: Iterable[int]) -> Mask:
+        return cls(tuple(sorted({int(c) for c in components})))
+
+    @property
+    def hash(self) -> str:
+        """Hex digest (12 characters) of the set."""
+        return hashlib.sha256(repr(self.components).encode()).hexdigest()[:12]
+
+    def __len__(self) -> int:
+        return len(self.components)
+
+    def names(self, table: ComponentTable) -> list[str]:
+        return [table.components[i].name for i in self.components]
+
+    @classmethod
+    def from_names(cls, names: Iterable[str], table: ComponentTable) -> Mask:
+        """Raises ConfigError for a name that the model does not have."""
+        names = list(names)
+        for name in names:
+            if name not in table.id_of:
+                raise ConfigError(
+                    f"component {name!r} does not exist in this model{did_you_mean(name, table.id_of)}; "
+                    "`foresight components MODEL` lists them (mlp_block must be that of the saved schedule)"
+                )
+        return cls.of(table.id_of[name] for name in names)
+
+
+def everything(table: ComponentTable) -> Mask:
+    """The mask of all components."""
+    return Mask(tuple(range(len(table))))
+
+
+def churn(old: Mask, new: Mask) -> float:
+    """Share of the new mask's components that were not in the old one, in [0, 1]."""
+    return len(set(new.components) - set(old.components)) / max(1, len(new))
+
+
+def budget_vectors(table: ComponentTable, budget: float) -> int:
+    """Vectors that a budget buys: floor(budget x all parameters of the model / d_model).
+
+    Raises:
+        BudgetError: budget outside (0, 1], or too small for the smallest component.
+    """
+    if not 0 < budget <= 1:
+        raise BudgetError(f"budget is {budget}; expected a share of all model parameters in (0, 1], for example 0.05")
+    n = int(budget * table.model_parameters / table.d_model)
+    smallest = int(table.vectors.min())
+    if n < smallest:
+        need = smallest * table.d_model / table.model_parameters
+        raise BudgetError(
+            f"budget {budget} buys {n} vectors of {table.d_model} weights, but the smallest component has {smallest}; "
+            f"raise the budget to at least {need:.4g} or lower mlp_block"
+        )
+    return min(n, table.n_vectors)
+
+
+def select(scores: np.ndarray, table: ComponentTable, n_vectors: int) -> Mask:
+    """Take whole components by descending score while they fit into `n_vectors`.
+
+    A component that does not fit is skipped and smaller ones below it are still tried, so that less than the
+    smallest unselected component is left over. Equal scores are taken in table order: the result is deterministic.
+
+    Args:
+        scores: float [n_components]; larger is more important (take absolute values of signed scores first).
+
+    Raises:
+        NonFiniteError: a score is NaN (infinities order as usual).
+        BudgetError: nothing fits.
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.shape != (len(table),):
+        raise ConfigError(f"scores have shape {scores.shape}; expected one per component, ({len(table)},)")
+    if np.isnan(scores).any():
+        bad = table.components[int(np.flatnonzero(np.isnan(scores))[0])].name
+        raise NonFiniteError(f"{int(np.isnan(scores).sum())} scores are NaN (first: {bad}); no mask can be chosen")
+    chosen, left = [], n_vectors
+    for i in np.argsort(-scores, kind="stable"):
+        if table.vectors[i] <= left:
+            chosen.append(i)
+            left -= int(table.vectors[i])
+    if not chosen:
+        raise BudgetError(f"no component fits into {n_vectors} vectors; raise the budget or lower mlp_block")
+    return Mask.of(chosen)
+
+
+@dataclass
+class MaskSchedule:
+    """Masks over optimizer steps: entry (s, mask) holds from after step s until the next entry.
+
+    Serialised as JSON with component names, so that a schedule can be read, edited and replayed.
+    """
+
+    entries: list[tuple[int, Mask]] = field(default_factory=list)
+
+    def append(self, step: int, mask: Mask) -> None:
+        if self.entries and step <= self.entries[-1][0]:
+            raise ConfigError(f"mask schedule: step {step} does not follow step {self.entries[-1][0]}")
+        self.entries.append((step, mask))
+
+    def at(self, step: int) -> Mask:
+        """The mask in force after `step` optimizer steps."""
+        past = [mask for s, mask in self.entries if s <= step]
+        if not past:
+            raise ConfigError(f"mask schedule has no entry at or before step {step}; its first step must be 0")
+        return past[-1]
+
+    def to_json(self, table: ComponentTable) -> dict:
+        return {
+            "version": 1,
+            "table": table.hash,
+            "entries": [{"step": s, "components": m.names(table)} for s, m in self.entries],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict, table: ComponentTable) -> MaskSchedule:
+        schedule = cls()
+        try:
+            entries = [(int(e["step"]), list(e["components"])) for e in data["entries"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"not a mask schedule ({error!r}); expected entries of step and components") from error
+        for step, names in entries:
+            schedule.append(step, Mask.from_names(names, table))
+        return schedule
+
+    @classmethod
+    def read(cls, path: str | Path, table: ComponentTable) -> MaskSchedule:
+        try:
+            data = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"mask schedule {path}: {error}") from error
+        return cls.from_json(data, table)
