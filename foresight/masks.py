@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,9 +45,9 @@ class Mask:
         """Raises ConfigError for a name that the model does not have."""
         names = list(names)
         for name in names:
-            if name not in table.id_of:
+            if not isinstance(name, str) or name not in table.id_of:
                 raise ConfigError(
-                    f"component {name!r} does not exist in this model{did_you_mean(name, table.id_of)}; "
+                    f"component {name!r} does not exist in this model{did_you_mean(str(name), table.id_of)}; "
                     "`foresight components MODEL` lists them (mlp_block must be that of the saved schedule)"
                 )
         return cls.of(table.id_of[name] for name in names)
@@ -70,7 +71,7 @@ def budget_vectors(table: ComponentTable, budget: float) -> int:
     """
     if not 0 < budget <= 1:
         raise BudgetError(f"budget is {budget}; expected a share of all model parameters in (0, 1], for example 0.05")
-    n = int(budget * table.model_parameters / table.d_model)
+    n = math.floor(budget * table.model_parameters / table.d_model + 1e-9)  # .29 x 100 is 28.999... in floats
     smallest = int(table.vectors.min())
     if n < smallest:
         need = smallest * table.d_model / table.model_parameters
@@ -110,6 +111,24 @@ def select(scores: np.ndarray, table: ComponentTable, n_vectors: int) -> Mask:
     return Mask.of(chosen)
 
 
+def rotation(table: ComponentTable, n_vectors: int, seed: int) -> list[Mask]:
+    """Masks that take turns: a seeded random order of all components, cut into groups that fit into `n_vectors`.
+
+    Every component that fits at all is in exactly one group; the last groups may be smaller.
+    """
+    turns: list[Mask] = []
+    waiting = np.random.default_rng([seed]).permutation(len(table)).tolist()
+    while waiting:
+        order = np.full(len(table), -np.inf)
+        order[waiting] = -np.arange(len(waiting))
+        turn = [i for i in select(order, table, n_vectors).components if i in set(waiting)]
+        if not turn:
+            break
+        turns.append(Mask.of(turn))
+        waiting = [i for i in waiting if i not in set(turn)]
+    return turns
+
+
 @dataclass
 class MaskSchedule:
     """Masks over optimizer steps: entry (s, mask) holds from after step s until the next entry.
@@ -122,6 +141,8 @@ class MaskSchedule:
     def append(self, step: int, mask: Mask) -> None:
         if self.entries and step <= self.entries[-1][0]:
             raise ConfigError(f"mask schedule: step {step} does not follow step {self.entries[-1][0]}")
+        if not len(mask):
+            raise ConfigError(f"mask schedule: the mask of step {step} is empty; name at least one component")
         self.entries.append((step, mask))
 
     def at(self, step: int) -> Mask:
@@ -142,9 +163,15 @@ class MaskSchedule:
     def from_json(cls, data: dict, table: ComponentTable) -> MaskSchedule:
         schedule = cls()
         try:
+            version, made_for = data["version"], data["table"]
             entries = [(int(e["step"]), list(e["components"])) for e in data["entries"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"not a mask schedule ({error!r}); expected entries of step and components") from error
+            raise ConfigError(f"not a mask schedule ({error!r}); expected version, table and entries") from error
+        if version != 1 or made_for != table.hash:
+            raise ConfigError(
+                f"mask schedule has version {version} and component table {made_for}; expected version 1 and "
+                f"{table.hash}: the same names can be other weights, so use the model and mlp_block it was made with"
+            )
         for step, names in entries:
             schedule.append(step, Mask.from_names(names, table))
         return schedule

@@ -34,3 +34,39 @@ def tiny(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float3
 def tokens(batch: int = 4, length: int = 12, seed: int = 0) -> torch.Tensor:
     """Random token ids [batch, length] that avoid the special ones."""
     return torch.randint(3, 64, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_tokenizer():
+    """A word-level tokenizer over the 64 ids of the tiny models: "w3" is token 3."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, 63)), "<unk>"]
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def sentences(rows: int = 48, seed: int = 0):
+    """A prompt/completion dataset: the completion repeats the prompt's first word."""
+    from datasets import Dataset
+
+    ids = tokens(rows, 6, seed).clamp(max=62).tolist()
+    return Dataset.from_list(
+        [{"prompt": " ".join(f"w{i}" for i in row), "completion": f" w{row[0]}"} for row in ids]
+    )
+
+
+def pairs(rows: int = 12, seed: int = 0):
+    """Contrast pairs for the same task: the corrupted prompt starts with another word."""
+    from datasets import Dataset
+
+    out = []
+    for row in tokens(rows, 6, seed).clamp(max=62).tolist():
+        other = row[0] % 59 + 4 if row[0] % 59 + 4 != row[0] else 3
+        words = [f"w{i}" for i in row]
+        out.append({"clean": " ".join(words), "corrupted": " ".join([f"w{other}", *words[1:]]),
+                    "answer": f" w{row[0]}", "wrong_answer": f" w{other}"})
+    return Dataset.from_list(out)

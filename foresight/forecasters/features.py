@@ -1,0 +1,126 @@
+"""What a pooled regressor sees of a component, in units that mean the same in every run (own definitions).
+
+z is the relative log score (relative.py) standardised over the components of its step: mean 0, standard deviation 1.
+Time is in cadences, the median number of optimizer steps between snapshots. A value at a time between two snapshots is
+interpolated; before the first snapshot it is the first.
+
+Nothing at an origin i depends on snapshots after i, apart from the cadence.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ..series import Series
+from .base import cadence
+from .relative import from_relative, to_relative
+
+KINDS = ("head", "kv", "mlp")
+LAGS = (1, 2, 4)
+SLOPE_WINDOW = 5
+FEATURES = (
+    "z",
+    "z - mean of z so far",
+    *(f"z - z {lag} cadences ago" for lag in LAGS),
+    f"least-squares slope of z over the last {SLOPE_WINDOW} snapshots",
+    "z - mean of z over the same layer and kind",
+    "rank within the kind",
+    "depth",
+    *(f"is {kind}" for kind in KINDS),
+    "log(1 + cadences since the first snapshot)",
+)
+MAX_ORIGINS = 12
+GAPS = (1, 2, 4, 8, 16, 32, 64)
+"""Training windows reach this many snapshots ahead."""
+
+
+class Frame:
+    """A series in scale-free form.
+
+    Attributes:
+        z: float32 [n, t]; time: float64 [t] in cadences; last, last_level, last_std: what maps z back to scores.
+    """
+
+    def __init__(self, series: Series):
+        self.cadence = cadence(series.steps)
+        self.time = (series.steps - series.steps[0]) / self.cadence
+        logs, levels = to_relative(series.values)
+        mean, std = logs.mean(0, dtype=np.float64), logs.std(0, dtype=np.float64)
+        self.last, self.last_level, self.last_std = logs[:, -1].copy(), levels[-1], std[-1]
+        logs -= mean.astype(np.float32)
+        logs /= np.where(std > 1e-6, std, np.inf).astype(np.float32)  # all alike: z = 0, not amplified rounding
+        self.z = logs
+        layer, kind = np.unique(series.layer, return_inverse=True)[1], np.unique(series.kind, return_inverse=True)[1]
+        self.kind, self.group = kind, np.unique(layer * (kind.max() + 1) + kind, return_inverse=True)[1]
+        depth = series.layer / max(1, int(series.layer.max()))
+        self.fixed = np.column_stack([depth, *(series.kind == name for name in KINDS)]).astype(np.float32)
+
+    def at(self, origin: int, rows: np.ndarray) -> np.ndarray:
+        """Features float32 [len(rows), len(FEATURES)] of the given components at snapshot `origin`."""
+        z, now = self.z[rows], self.z[:, origin]
+        lags = [z[:, origin] - self._before(z, origin, lag) for lag in LAGS]
+        window = slice(max(0, origin + 1 - SLOPE_WINDOW), origin + 1)
+        time = self.time[window] - self.time[window].mean()
+        slope = z[:, window] @ (time / max(1e-9, (time**2).sum())).astype(np.float32)
+        group = np.bincount(self.group, now) / np.bincount(self.group)
+        columns = [
+            z[:, origin],
+            z[:, origin] - z[:, : origin + 1].mean(1),
+            *lags,
+            slope,
+            z[:, origin] - group[self.group[rows]],
+            self._ranks_by_kind(now)[rows],
+            *self.fixed[rows].T,
+            np.full(len(rows), np.log1p(self.time[origin])),
+        ]
+        return np.column_stack(columns).astype(np.float32)
+
+    def scores(self, change: np.ndarray) -> np.ndarray:
+        """Scores [n] after a change [n] of z since the last snapshot, at that snapshot's level and spread."""
+        return from_relative(self.last + self.last_std * change, self.last_level)
+
+    def _before(self, z: np.ndarray, origin: int, lag: float) -> np.ndarray:
+        """z at `lag` cadences before the origin, from snapshots up to the origin."""
+        position = np.interp(self.time[origin] - lag, self.time[: origin + 1], np.arange(origin + 1))
+        left = int(position)
+        right = min(left + 1, origin)
+        share = np.float32(position - left)
+        return (1 - share) * z[:, left] + share * z[:, right]
+
+    def _ranks_by_kind(self, now: np.ndarray) -> np.ndarray:
+        """Ranks within the kind, in (-.5, .5): larger values higher, equal ones alike."""
+        ranks = np.empty(len(now))
+        for kind in range(self.kind.max() + 1):
+            members = self.kind == kind
+            ranks[members] = (rankdata(now[members]) - 0.5) / members.sum() - 0.5
+        return ranks
+
+
+def windows(frame: Frame, max_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training examples from within a series: (features [m, p], horizons [m] in cadences, changes of z [m]), float32.
+
+    Origins are up to MAX_ORIGINS snapshots, evenly spread over all but the first and last; each looks GAPS snapshots
+    ahead as far as there are any. If that makes more than `max_rows`, each origin uses a random share of the
+    components, drawn with a fixed seed.
+    """
+    n, t = frame.z.shape
+    origins = np.unique(np.linspace(1, t - 2, min(MAX_ORIGINS, max(0, t - 2))).round().astype(int))
+    pairs = {int(i): [i + gap for gap in GAPS if i + gap < t] for i in origins}
+    n_pairs = sum(len(ends) for ends in pairs.values())
+    share = min(n, max_rows // max(1, n_pairs))
+    rng = np.random.default_rng(0)
+    features, horizons, targets = [np.zeros((0, len(FEATURES)), np.float32)], [np.zeros(0)], [np.zeros(0)]
+    for origin, ends in pairs.items():
+        rows = np.arange(n) if share == n else np.sort(rng.permutation(n)[:share])
+        seen = frame.at(origin, rows)
+        for end in ends:
+            features.append(seen)
+            horizons.append(np.full(len(rows), frame.time[end] - frame.time[origin]))
+            targets.append(frame.z[rows, end] - frame.z[rows, origin])
+    return np.concatenate(features), *(np.concatenate(part, dtype=np.float32) for part in (horizons, targets))
+
+
+def canonical_order(series: Series) -> np.ndarray:
+    """Positions sorted by layer, kind, index (then name): what is computed in it cannot depend on the given order."""
+    return np.lexsort((series.name, series.index, series.kind, series.layer))

@@ -1,0 +1,96 @@
+"""Attribution patching: what ablating each component would do, to first order, from one backward pass.
+
+Nanda, "Attribution Patching" (2023); Syed et al., arXiv 2310.10348. With a the clean activation, s its substitute
+(corrupted, zero or mean) and m the goodness of an example (`metrics`), a component scores the sum over its positions
+and features of (a - s) * dm/da, taken at the clean run: the drop of m that ablating it would cause. Positive means
+that the component supports the behaviour. Since its taps feed linear maps, the sum over a head's features equals
+(output difference) x (gradient at the output of the attention).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from .ablation import ABLATIONS, Substitutes, substitutes
+from .base import Scorer, mean_and_stderr, one_of, register
+from .metrics import METRICS, goodness
+from .probes import Batch, Probe
+from .taps import Site, embeddings, record, sites, sum_by_component
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+
+@register
+class Attribution(Scorer):
+    """Mean over examples of the signed attribution, in units of the metric.
+
+    Args:
+        ablation: ``corrupted`` (of the contrast pair), ``zero`` or ``mean``.
+        metric: ``logit_difference``, ``loss`` or ``kl``. The KL from the clean run has no gradient there, so with
+            ``kl`` the gradient is taken at the corrupted run: the drop of KL if the component alone were restored.
+
+    Raises:
+        ConfigError: ``kl`` with another ablation than ``corrupted``, whose gradient is zero everywhere.
+    """
+
+    name = "attribution"
+
+    def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
+        self.ablation = one_of("ablation", ablation, ABLATIONS)
+        self.metric = one_of("metric", metric, METRICS)
+        self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
+        if metric == "kl" and ablation != "corrupted":
+            raise ConfigError(
+                f"{self.name} with metric 'kl' and ablation {ablation!r} is zero for every component: the KL from the "
+                "clean run has no gradient there. Use ablation 'corrupted', metric 'loss', or the scorer 'exact'"
+            )
+
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+        return mean_and_stderr(self._contributions(model, table, probe))
+
+    def _contributions(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
+        """Attribution by example: float64 [n_examples, n_components], examples in the order of the batches."""
+        places = sites(table)
+        substitutes_of = substitutes(model, places, probe, self.ablation)
+        batches = (b.to(model.device) for b in probe.batches)
+        rows = [self._of_batch(model, places, len(table), batch, substitutes_of) for batch in batches]
+        return torch.cat(rows).double().numpy()
+
+    def _of_batch(
+        self, model: nn.Module, places: list[Site], n: int, batch: Batch, substitutes_of: Substitutes
+    ) -> Tensor:
+        """Attribution by example, float32 [B, n] on the CPU."""
+        clean_logits: Tensor | None = None
+        at_corrupted = self.metric == "kl"
+        if at_corrupted:
+            with torch.no_grad():
+                clean = record(model, places, batch)
+            others, clean_logits = clean.activations, clean.logits
+        else:
+            others = substitutes_of(batch)
+        with torch.enable_grad(), embeddings(model):
+            run = record(model, places, batch, corrupted=at_corrupted)
+            total = goodness(self.metric, run.logits, batch, clean_logits).sum()
+            gradients = torch.autograd.grad(total, run.activations)
+        products = (
+            (here.detach().float() - other.float()) * gradient.float()
+            for here, other, gradient in zip(run.activations, others, gradients, strict=True)
+        )
+        result = sum_by_component(places, n, products).cpu()
+        return -result if at_corrupted else result
+
+
+@register
+class AbsoluteAttribution(Attribution):
+    """Mean over examples of the absolute attribution: a component that helps here and hurts there still counts."""
+
+    name = "attribution_abs"
+
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+        return mean_and_stderr(np.abs(self._contributions(model, table, probe)))

@@ -1,0 +1,121 @@
+"""What every scorer is: its result, its base class, and the registry of names."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from torch import nn
+
+from ..errors import ConfigError, DataError, NonFiniteError, UnknownNameError, did_you_mean
+from .taps import scoring_mode
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+    from .probes import Probe
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of all components at one step, in table order.
+
+    Attributes:
+        values: float32 [n_components], finite.
+        stderr: float32 [n_components]; standard error of `values` over examples or minibatches, NaN if there was one.
+    """
+
+    values: np.ndarray
+    stderr: np.ndarray
+
+
+class Scorer(ABC):
+    """Base of all scorers. A subclass stores its settings in `__init__` and computes in `_score`.
+
+    Attributes:
+        name: what the scorer is registered as.
+        needs_pairs: whether its settings call for a `ContrastProbe`; otherwise any probe will do.
+    """
+
+    name: ClassVar[str]
+    needs_pairs: bool = False
+
+    def score(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> Scores:
+        """Score every component of `table` on `probe` (which only `movement` can do without).
+
+        The model is in eval mode meanwhile and as it was afterwards, also after an exception.
+
+        Raises:
+            DataError: no probe, or one without contrast pairs where they are needed.
+            NonFiniteError: a score is NaN or infinite; names the component and the scorer.
+        """
+        self._check_probe(probe)
+        with scoring_mode(model):
+            values, stderr = self._score(model, table, probe)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise NonFiniteError(
+                f"{self.name} gave {values[bad[0]]} for {table.components[bad[0]].name} ({len(bad)} of {len(table)} "
+                "components are not finite). The model's loss or activations have probably diverged: lower the "
+                "learning rate and resume from the last checkpoint, or look for infinite values in the data"
+            )
+        return Scores(values.astype(np.float32), stderr.astype(np.float32))
+
+    def _check_probe(self, probe: Probe | None) -> None:
+        if probe is None:
+            raise DataError(f"{self.name} needs a probe to score on; got none")
+        if self.needs_pairs and not probe.has_pairs:
+            raise DataError(
+                f"{self.name} with these settings needs contrast pairs, but the probe has plain text; give a dataset "
+                "with columns clean, corrupted, answer, wrong_answer, or use the scorer 'gradient_activation'"
+            )
+
+    @abstractmethod
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return float64 (values, stderr), both [n_components]; the model is in scoring mode."""
+
+
+SCORERS: dict[str, type[Scorer]] = {}
+S = TypeVar("S", bound=type[Scorer])
+
+
+def register(cls: S) -> S:
+    """Class decorator: make a scorer available under its `name`."""
+    SCORERS[cls.name] = cls
+    return cls
+
+
+def make_scorer(name: str, **params: Any) -> Scorer:
+    """Build a registered scorer.
+
+    Raises:
+        UnknownNameError: no scorer of that name; the message offers the closest.
+        ConfigError: a parameter the scorer does not have, or a value it cannot use.
+    """
+    if name not in SCORERS:
+        raise UnknownNameError("scorer", name, SCORERS)
+    known = inspect.signature(SCORERS[name]).parameters
+    for param in params:
+        if param not in known:
+            raise ConfigError(
+                f"scorer {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
+                f"it has: {', '.join(known) or 'none'}"
+            )
+    return SCORERS[name](**params)
+
+
+def one_of(what: str, value: str, known: tuple[str, ...]) -> str:
+    """Return `value` if it is known, else raise UnknownNameError."""
+    if value not in known:
+        raise UnknownNameError(what, value, known)
+    return value
+
+
+def mean_and_stderr(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [n] and its standard error std/sqrt(m) [n] of samples [m, n]; the error is NaN if m is 1."""
+    m = len(samples)
+    if m == 1:
+        return samples[0], np.full(samples.shape[1], np.nan)
+    return samples.mean(0), samples.std(0, ddof=1) / np.sqrt(m)

@@ -1,0 +1,68 @@
+"""Calibration: one factor per kind, so that heads and MLP blocks can be ranked in one list.
+
+Attribution is a first-order estimate whose error differs by kind. The procedure is this project's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from .base import Scores
+from .exact import ablation_effects
+from .probes import Probe
+from .taps import scoring_mode
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+
+def calibrate(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe,
+    scores: Scores,
+    top: int = 8,
+    ablation: str = "corrupted",
+    metric: str = "logit_difference",
+) -> dict[str, float]:
+    """Estimate by how much attribution scores of each kind must be multiplied to match exact patching in size.
+
+    Whole MLPs are patched (all blocks of a layer at once) and set against the sum of their blocks' scores; of heads and
+    KV groups, the `top` by absolute score are patched one by one. The factor is the slope through zero of |exact| on
+    |score| with the least absolute error, which one outlier does not move.
+
+    Args:
+        scores: of `attribution`, or a relative of it, with the same `ablation` and `metric`.
+        top: heads, and KV groups, to patch.
+
+    Returns:
+        A positive factor for every kind in the table; 1.0 where it cannot be estimated (all scores or effects zero).
+    """
+    factors = {}
+    for kind in dict.fromkeys(table.kind.tolist()):
+        members = np.flatnonzero(table.kind == kind)
+        if kind == "mlp":
+            groups = [members[table.layer[members] == layer] for layer in np.unique(table.layer[members])]
+        else:
+            strongest = members[np.argsort(-np.abs(scores.values[members]), kind="stable")][:top]
+            groups = [strongest[i : i + 1] for i in range(len(strongest))]
+        with scoring_mode(model):
+            effects = ablation_effects(model, table, probe, [g.tolist() for g in groups], ablation, metric).mean(0)
+        estimates = np.array([scores.values[g].sum(dtype=np.float64) for g in groups])
+        factors[kind] = slope(np.abs(estimates), np.abs(effects))
+    return factors
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> float:
+    """The f >= 0 that minimises sum |y - f x| for x, y >= 0: the median of y/x weighted by x; 1.0 if that is 0."""
+    used = x > 0
+    if not used.any():
+        return 1.0
+    ratios, weights = y[used] / x[used], x[used]
+    order = np.argsort(ratios)
+    below = np.cumsum(weights[order])
+    median = float(ratios[order][np.searchsorted(below, below[-1] / 2)])
+    return median or 1.0

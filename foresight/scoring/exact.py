@@ -1,0 +1,115 @@
+"""Exact activation patching: run the model with a component ablated and see what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .ablation import ABLATIONS, substitutes
+from .base import Scorer, mean_and_stderr, one_of, register
+from .metrics import METRICS, goodness
+from .probes import Batch, Probe
+from .taps import logits_of, sites, tapped
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+TOKENS_PER_RUN = 8192
+"""Patched copies of a batch share a forward up to this many tokens."""
+
+
+@register
+class Exact(Scorer):
+    """Mean over examples of the drop of the metric when one component is ablated, in units of the metric.
+
+    Needs one forward a component; the yardstick for all other scorers of activations.
+
+    Args:
+        ablation: ``corrupted`` (of the contrast pair), ``zero`` or ``mean``.
+        metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run).
+    """
+
+    name = "exact"
+
+    def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
+        self.ablation = one_of("ablation", ablation, ABLATIONS)
+        self.metric = one_of("metric", metric, METRICS)
+        self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
+
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+        single = [[i] for i in range(len(table))]
+        return mean_and_stderr(ablation_effects(model, table, probe, single, self.ablation, self.metric))
+
+
+@torch.no_grad()
+def ablation_effects(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe,
+    groups: Sequence[Sequence[int]],
+    ablation: str = "corrupted",
+    metric: str = "logit_difference",
+) -> np.ndarray:
+    """Drop of the metric when all components of a group are ablated together.
+
+    The model should be in `scoring_mode`.
+
+    Args:
+        groups: table positions of the components of each group.
+
+    Returns:
+        float64 [n_examples, n_groups], examples in the order of the batches.
+    """
+    places = sites(table)
+    at = {(site.module, site.side): i for i, site in enumerate(places)}
+    # for each group, (site number, first feature, last feature + 1) of every slice to replace
+    spans = [
+        [(at[tap.module, tap.side], tap.start, tap.stop) for c in group for tap in table.components[c].taps]
+        for group in groups
+    ]
+    substitutes_of = substitutes(model, places, probe, ablation)
+    rows = []
+    for batch in (b.to(model.device) for b in probe.batches):
+        substituted = substitutes_of(batch)
+        clean_logits = logits_of(model, batch)
+        clean = goodness(metric, clean_logits, batch, clean_logits)
+        at_once = max(1, TOKENS_PER_RUN // batch.input_ids.numel())
+        drops = []
+        for start in range(0, len(spans), at_once):
+            part = spans[start : start + at_once]
+            copies = batch.repeat(len(part))
+            patched = _patched_logits(model, places, copies, part, substituted)
+            after = goodness(metric, patched, copies, clean_logits.repeat(len(part), 1, 1))
+            drops.append(clean - after.view(len(part), len(batch)))
+        rows.append(torch.cat(drops).T.double().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _patched_logits(
+    model: nn.Module,
+    places: list,
+    copies: Batch,
+    spans: list[list[tuple[int, int, int]]],
+    substituted: list[Tensor],
+) -> Tensor:
+    """Logits of len(spans) copies of a batch, each with the slices of its own entry of `spans` replaced."""
+    by_site: dict[int, list[tuple[int, int, int]]] = {}
+    for copy, group in enumerate(spans):
+        for site, start, stop in group:
+            by_site.setdefault(site, []).append((copy, start, stop))
+    touched = sorted(by_site)
+
+    def patch(k: int, activation: Tensor) -> Tensor:
+        site = touched[k]
+        activation = activation.clone()
+        view = activation.unflatten(0, (len(spans), -1))
+        for copy, start, stop in by_site[site]:
+            view[copy, ..., start:stop] = substituted[site][..., start:stop].to(activation.dtype)
+        return activation
+
+    with tapped(model, [places[i] for i in touched], patch):
+        return logits_of(model, copies)

@@ -1,0 +1,89 @@
+"""Attribution with integrated gradients over the input embeddings.
+
+The EAP-IG inputs scheme (Hanna et al., arXiv 2403.17806) at component level: the gradient of the metric is averaged
+along the straight line from the corrupted to the clean embeddings, and multiplied by the difference of the component's
+clean and corrupted activations. Our own choice is the average: a Gauss-Lobatto rule, whose end points are the corrupted
+and the clean run themselves, so that no further pass is needed for the activations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.polynomial.legendre import Legendre
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from .base import Scorer, mean_and_stderr, one_of, register
+from .metrics import METRICS, goodness
+from .probes import Batch, Probe
+from .taps import Site, embeddings, record, sites, sum_by_component
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+
+@register
+class IntegratedGradients(Scorer):
+    """Mean over examples of the signed attribution; sign and units as `Attribution`.
+
+    All points of an example run in one batch, so a batch of the probe is taken apart into parts that hold about as
+    many rows as it had itself: memory is that of `Attribution`.
+
+    Args:
+        points: gradients on the line, at least 2 (the two ends).
+        metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run).
+    """
+
+    name = "attribution_ig"
+    needs_pairs = True
+
+    def __init__(self, points: int = 5, metric: str = "logit_difference"):
+        if points < 2:
+            raise ConfigError(f"{self.name}: points is {points}; expected at least 2, the corrupted and the clean end")
+        self.points = points
+        self.metric = one_of("metric", metric, METRICS)
+
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+        places, rows = sites(table), []
+        for batch in (b.to(model.device) for b in probe.batches):
+            size = max(1, len(batch) // self.points)
+            for start in range(0, len(batch), size):
+                part = batch.rows(start, start + size)
+                rows.append(self._contributions(model, places, len(table), part).double().cpu().numpy())
+        return mean_and_stderr(np.concatenate(rows))
+
+    def _contributions(self, model: nn.Module, places: list[Site], n: int, batch: Batch) -> Tensor:
+        """Attribution by example, float32 [B, n]."""
+        nodes, weights = (torch.from_numpy(a).float().to(model.device) for a in gauss_lobatto(self.points))
+
+        def on_the_line(embedded: Tensor) -> Tensor:
+            line = embedded.float().unflatten(0, (self.points, len(batch)))
+            line = line[0] + nodes[:, None, None, None] * (line[-1] - line[0])
+            return line.flatten(0, 1).to(embedded.dtype)
+
+        copies = batch.repeat(self.points)
+        assert copies.corrupted_ids is not None
+        copies.input_ids[: len(batch)] = copies.corrupted_ids[: len(batch)]
+        with torch.enable_grad(), embeddings(model, on_the_line):
+            run = record(model, places, copies)
+            clean_logits = run.logits.detach()[-len(batch) :].repeat(self.points, 1, 1)
+            total = goodness(self.metric, run.logits, copies, clean_logits).sum()
+            gradients = torch.autograd.grad(total, run.activations)
+
+        def product(activation: Tensor, gradient: Tensor) -> Tensor:
+            activation = activation.detach().unflatten(0, (self.points, len(batch)))
+            gradient = gradient.unflatten(0, (self.points, len(batch))).float()
+            return (activation[-1].float() - activation[0].float()) * torch.einsum("p,p...->...", weights, gradient)
+
+        return sum_by_component(places, n, map(product, run.activations, gradients))
+
+
+def gauss_lobatto(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (0 and 1 included) and weights (sum 1) that integrate polynomials of degree 2 x points - 3 over [0, 1]."""
+    polynomial = Legendre.basis(points - 1)
+    nodes = np.concatenate([[-1.0], polynomial.deriv().roots().real, [1.0]])
+    weights = 2 / (points * (points - 1) * polynomial(nodes) ** 2)
+    return (nodes + 1) / 2, weights / 2

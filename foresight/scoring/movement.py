@@ -1,0 +1,64 @@
+"""Movement: how far a component's weights are from where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from .base import Scorer, register
+from .probes import Probe
+from .weights import WeightOf, stored_weight_of, sum_by_owner, vectors_first
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+
+@register
+class Movement(Scorer):
+    """L2 distance of the component's weights from a reference. Reads no data: any probe, or none; its errors are 0.
+
+    Args:
+        reference: where the weights were: of a target module's name, [output features, input features], any float
+            dtype; a function or a mapping.
+        weight_of: reads the weight in effect, in the same orientation; by default the stored weight. A model with a
+            bank needs the bank's.
+
+    Raises:
+        ConfigError: the reference lacks a target, or has another shape.
+    """
+
+    name = "movement"
+
+    def __init__(self, reference: WeightOf | Mapping[str, Tensor], weight_of: WeightOf | None = None):
+        self.reference = reference
+        self.weight_of = weight_of
+
+    def _check_probe(self, probe: Probe | None) -> None:
+        pass
+
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> tuple[np.ndarray, np.ndarray]:
+        weight_of = self.weight_of or stored_weight_of(model)
+        by_vector = np.zeros(table.n_vectors)
+        for target in table.targets:
+            now = weight_of(target.module).detach().float()
+            moved = vectors_first(now - self._before(target.module, now), target)
+            by_vector[target.offset : target.offset + target.n] = moved.square().sum(1).double().cpu().numpy()
+        return np.sqrt(sum_by_owner(table, by_vector)), np.zeros(len(table))
+
+    def _before(self, module: str, now: Tensor) -> Tensor:
+        if isinstance(self.reference, Mapping):
+            if module not in self.reference:
+                raise ConfigError(f"movement: the reference has no weight of {module}; expected one of every target")
+            before = self.reference[module]
+        else:
+            before = self.reference(module)
+        if before.shape != now.shape:
+            raise ConfigError(
+                f"movement: the reference of {module} has shape {tuple(before.shape)}; expected {tuple(now.shape)}, "
+                "output features x input features"
+            )
+        return before.detach().to(now.device, now.dtype)

@@ -1,0 +1,250 @@
+"""Probes: the examples that scores are measured on, tokenized, right-padded and batched.
+
+Right padding is exact for causal models: no real position sees a padded one, so a padded batch and single examples
+give the same scores. Batches are made in order of length, which keeps padding small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Examples of one forward; all tensors int64.
+
+    Attributes:
+        input_ids, attention_mask: [B, T].
+        targets: [B, T]; the token that position t should predict (labels moved one to the left), -100 where no
+            prediction is measured.
+        corrupted_ids: [B, T], of contrast pairs.
+        wrong: [B], the wrong answer of contrast pairs.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    targets: Tensor
+    corrupted_ids: Tensor | None = None
+    wrong: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Positions at which some example has a target: int64 [K], ascending."""
+        return (self.targets >= 0).any(0).nonzero().flatten()
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(t) for name, t in present.items() if t is not None})
+
+    def to(self, device: torch.device | str) -> Batch:
+        return self._each(lambda t: t.to(device))
+
+    def repeat(self, times: int) -> Batch:
+        """The whole batch `times` over: example b of copy c is row c * B + b."""
+        return self._each(lambda t: t.repeat(times, *[1] * (t.ndim - 1)))
+
+    def rows(self, start: int, stop: int) -> Batch:
+        return self._each(lambda t: t[start:stop])
+
+
+class Probe:
+    """Batches to score on.
+
+    Attributes:
+        batches: tuple of `Batch`.
+        n_examples: rows of all batches together.
+        has_pairs: whether the batches have corrupted prompts and wrong answers.
+    """
+
+    has_pairs = False
+
+    def __init__(self, batches: Iterable[Batch]):
+        self.batches = tuple(batches)
+        self.n_examples = sum(len(b) for b in self.batches)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex digest (16 characters) of every token and label: equal data in equal batches, equal hash."""
+        digest = hashlib.sha256()
+        for batch in self.batches:
+            for field in fields(batch):
+                tensor = getattr(batch, field.name)
+                if tensor is not None:
+                    digest.update(f"{field.name}{tuple(tensor.shape)}".encode())
+                    digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class ContrastProbe(Probe):
+    """Clean and corrupted prompts of equal length, each with an answer and a wrong answer of one token."""
+
+    has_pairs = True
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        max_examples: int | None = None,
+    ) -> ContrastProbe:
+        """Tokenize the first `max_examples` rows of a table with columns clean, corrupted, answer, wrong_answer.
+
+        An answer is the one token by which the tokenized prompt grows when the answer is appended to it. Prompts get
+        the tokenizer's special tokens, but no end-of-sequence token.
+
+        Raises:
+            DataError: rows that `check_pairs` refuses: none at all, a missing column, prompts that differ in their
+                number of tokens, answers that are not one known token or are equal. Names the row and shows its text.
+        """
+        from ..tasks.pairs import check_pairs  # imports datasets and transformers
+
+        _check_sizes(batch_size, max_examples)
+        dataset = dataset.select(range(min(len(dataset), max_examples or len(dataset))))
+        check_pairs(dataset, tokenizer)
+        clean, corrupted = (_prompts(tokenizer, list(dataset[column])) for column in ("clean", "corrupted"))
+        answers, wrong = (_last_tokens(tokenizer, dataset, column) for column in ("answer", "wrong_answer"))
+        batches = []
+        for picks in _by_length(clean, batch_size):
+            ids, mask = _pad([clean[i] for i in picks])
+            targets = torch.full_like(ids, IGNORED)
+            targets[torch.arange(len(picks)), mask.sum(1) - 1] = torch.tensor([answers[i] for i in picks])
+            corrupted_ids, _ = _pad([corrupted[i] for i in picks])
+            batches.append(Batch(ids, mask, targets, corrupted_ids, torch.tensor([wrong[i] for i in picks])))
+        return cls(batches)
+
+
+class TextProbe(Probe):
+    """Plain text with labels, as supervised fine-tuning has it.
+
+    Args:
+        batches: mappings of int64 tensors [B, T]: input_ids, attention_mask (1 = real; right-padded) and labels (the
+            input ids, with -100 where they are not to be predicted). Examples in which nothing is predicted are left
+            out.
+
+    Raises:
+        DataError: a tensor is missing or shaped differently, or nothing is left.
+    """
+
+    def __init__(self, batches: Iterable[Mapping[str, Tensor]]):
+        super().__init__(b for b in map(_text_batch, batches) if len(b))
+        if not self.batches:
+            raise DataError("the text probe has no example with a token to predict; are all labels -100?")
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Iterable[Mapping[str, Any]], batch_size: int, max_examples: int | None = None
+    ) -> TextProbe:
+        """Batch the first `max_examples` rows of a tokenized dataset, such as SFTTrainer prepares.
+
+        A row has input_ids and may have labels; without them, completion_mask and assistant_masks (1 = predicted)
+        say what counts, and without those every token does.
+
+        Raises:
+            DataError: no rows, no input_ids, or lists of unequal length; names the row.
+        """
+        _check_sizes(batch_size, max_examples)
+        rows = list(islice(dataset, max_examples))
+        if not rows:
+            raise DataError("text probe: the dataset is empty; expected at least one row")
+        ids, labels = [], []
+        for i, row in enumerate(rows):
+            if "input_ids" not in row:
+                raise DataError(
+                    f"text probe, row {i}: no column 'input_ids'{did_you_mean('input_ids', row)}; found "
+                    f"{', '.join(row)}. Tokenize the dataset first, or take the trainer's prepared one"
+                )
+            ids.append([int(t) for t in row["input_ids"]])
+            labels.append(_labels(i, row, ids[-1]))
+        batches = []
+        for picks in _by_length(ids, batch_size):
+            padded, mask = _pad([ids[i] for i in picks])
+            targets, _ = _pad([labels[i] for i in picks], IGNORED)
+            batches.append({"input_ids": padded, "attention_mask": mask, "labels": targets})
+        return cls(batches)
+
+
+def _check_sizes(batch_size: int, max_examples: int | None) -> None:
+    for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):
+        if value is not None and value < 1:
+            raise ConfigError(f"probe: {name} is {value}; expected at least 1")
+
+
+def _by_length(ids: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def _pad(rows: list[list[int]], value: int = 0) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and their mask, int64 [B, T]. The pad id does not matter: no real position attends to it."""
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [value] * (length - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+    return ids, mask
+
+
+def _prompts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids with special tokens, less an end-of-sequence token that the text does not have itself."""
+    ids = [list(row) for row in tokenizer(texts)["input_ids"]]
+    for row, text in zip(ids, texts, strict=True):
+        if row and row[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
+            row.pop()
+    return ids
+
+
+def _last_tokens(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, column: str) -> list[int]:
+    whole = [prompt + answer for prompt, answer in zip(dataset["clean"], dataset[column], strict=True)]
+    return [row[-1] for row in tokenizer(whole, add_special_tokens=False)["input_ids"]]
+
+
+def _labels(i: int, row: Mapping[str, Any], ids: list[int]) -> list[int]:
+    def column(name: str) -> list[int]:
+        values = [int(v) for v in row[name]]
+        if len(values) != len(ids):
+            raise DataError(
+                f"text probe, row {i}: {name} has {len(values)} entries and input_ids {len(ids)}; expected as many"
+            )
+        return values
+
+    if row.get("labels") is not None:
+        return column("labels")
+    labels = ids
+    for name in ("completion_mask", "assistant_masks"):
+        if row.get(name) is not None:
+            labels = [t if keep else IGNORED for t, keep in zip(labels, column(name), strict=True)]
+    return labels
+
+
+def _text_batch(batch: Mapping[str, Tensor]) -> Batch:
+    for name in ("input_ids", "attention_mask", "labels"):
+        if name not in batch:
+            raise DataError(f"text probe: a batch has no {name}; found {', '.join(batch)}")
+        if batch[name].shape != batch["input_ids"].shape or batch[name].ndim != 2:
+            raise DataError(
+                f"text probe: {name} has shape {tuple(batch[name].shape)} and input_ids "
+                f"{tuple(batch['input_ids'].shape)}; expected both [batch, length]"
+            )
+    labels = batch["labels"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+    targets = torch.full_like(labels, IGNORED)
+    targets[:, :-1] = labels[:, 1:]
+    kept = (targets >= 0).any(1)
+    return Batch(batch["input_ids"][kept], batch["attention_mask"][kept], targets[kept])

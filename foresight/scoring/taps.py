@@ -1,0 +1,167 @@
+"""The shared tap: plain hooks on stock modules that read or replace the activations of components.
+
+A head is read at the input of its attention's output projection, an MLP block at the input of the down projection, a
+KV group at the outputs of the key and value projections (`Component.taps`). Hooks placed here run after those that a
+bank placed before, so they see the activations of the weights in effect. Where checkpointing recomputes a layer, its
+hooks fire a second time: the first write counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+    from .probes import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One side of one module where components have their taps.
+
+    `owner` is int64 [width]: the table position of the component each feature belongs to, or n_components for none.
+    """
+
+    module: str
+    side: str
+    owner: Tensor
+
+    @property
+    def width(self) -> int:
+        return len(self.owner)
+
+
+def sites(table: ComponentTable) -> list[Site]:
+    """Every place where some component is tapped, in table order."""
+    taps: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    for i, component in enumerate(table):
+        for tap in component.taps:
+            taps.setdefault((tap.module, tap.side), []).append((i, tap.start, tap.stop))
+    result = []
+    for (module, side), spans in taps.items():
+        owner = torch.full((max(stop for _, _, stop in spans),), len(table))
+        for i, start, stop in spans:
+            owner[start:stop] = i
+        result.append(Site(module, side, owner))
+    return result
+
+
+@contextmanager
+def scoring_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode, each module's flag restored afterwards.
+
+    Checkpointed layers check their own flag, so it stays set where checkpointing is non-reentrant: scoring then needs
+    no more memory than training. Reentrant checkpointing hides activations from autograd and is off meanwhile.
+    """
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    for module in before:
+        if getattr(module, "gradient_checkpointing", False):
+            settings = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+            module.training = settings.get("use_reentrant") is False
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+@contextmanager
+def tapped(model: nn.Module, places: list[Site], visit: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+    """Call `visit(site number, activation)` in each forward; a tensor it returns takes the activation's place."""
+
+    def on_input(i: int) -> Callable:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            new = visit(i, args[0])
+            return None if new is None else (new, *args[1:])
+
+        return hook
+
+    def on_output(i: int) -> Callable:
+        return lambda module, args, output: visit(i, output)
+
+    with ExitStack() as stack:
+        for i, site in enumerate(places):
+            module = model.get_submodule(site.module)
+            if site.side == "input":
+                handle = module.register_forward_pre_hook(on_input(i))
+            else:
+                handle = module.register_forward_hook(on_output(i))
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def embeddings(model: nn.Module, change: Callable[[Tensor], Tensor] | None = None) -> Iterator[list[Tensor]]:
+    """Cut the graph at the input embeddings [B, T, d_model], after an optional `change` of them.
+
+    Their detached copy requires grad, so that frozen models have a graph too; it is left in the list that is yielded.
+    """
+    leaves: list[Tensor] = []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        output = (output if change is None else change(output)).detach()
+        leaves.append(output.requires_grad_(torch.is_grad_enabled()))
+        return output
+
+    handle = model.get_input_embeddings().register_forward_hook(hook)
+    try:
+        yield leaves
+    finally:
+        handle.remove()
+
+
+def logits_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor:
+    """Logits [B, K, vocabulary] at the batch's K labelled positions only, so that large vocabularies fit."""
+    return model(
+        input_ids=batch.corrupted_ids if corrupted else batch.input_ids,
+        attention_mask=batch.attention_mask,
+        logits_to_keep=batch.positions,
+        use_cache=False,
+    ).logits
+
+
+@dataclass
+class Run:
+    """One forward: activations by site ([B, T, features] each), and the logits at the labelled positions."""
+
+    activations: list[Tensor]
+    logits: Tensor
+
+
+def record(model: nn.Module, places: list[Site], batch: Batch, corrupted: bool = False) -> Run:
+    """Run a batch and keep the tapped activations; they are part of the graph if grad mode is on."""
+    seen: dict[int, Tensor] = {}
+
+    def keep_first(i: int, activation: Tensor) -> None:
+        seen.setdefault(i, activation)
+
+    with tapped(model, places, keep_first):
+        logits = logits_of(model, batch, corrupted)
+    return Run([seen[i] for i in range(len(places))], logits)
+
+
+def sum_by_component(places: list[Site], n: int, products: Iterable[Tensor]) -> Tensor:
+    """Sum elementwise products over positions and over the features of each component.
+
+    Args:
+        n: number of components.
+        products: by site, float32 [B, T, features]; a generator keeps one of them at a time.
+
+    Returns:
+        float32 [B, n].
+    """
+    total: Tensor | None = None
+    for site, product in zip(places, products, strict=True):
+        by_feature = product.sum(1)[:, : site.width]
+        if total is None:
+            total = by_feature.new_zeros(len(by_feature), n + 1)
+        total.index_add_(1, site.owner.to(by_feature.device), by_feature)
+    assert total is not None
+    return total[:, :n]

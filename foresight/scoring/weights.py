@@ -1,0 +1,127 @@
+"""Weight gradients from taps, one matrix at a time, reduced to numbers per vector before the next one comes.
+
+No parameter needs to require grad, and no `.grad` is written: the gradient of a target is the product of the gradient
+at its output and its input, formed in fp32 while the backward pass goes by, and dropped.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .base import Scorer, mean_and_stderr
+from .metrics import batch_loss
+from .probes import Batch, Probe
+from .taps import embeddings, logits_of
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable, Target
+
+WeightOf = Callable[[str], Tensor]
+"""Of a target module's name, its weight in effect as [output features, input features]."""
+
+Reduction = Callable[["Target", Tensor], Tensor]
+"""Of a target and its gradient, float32 [n, d_model], one number per vector: [n]."""
+
+
+def stored_weight_of(model: nn.Module) -> WeightOf:
+    """Read `module.weight` as it is stored, turned to [output features, input features] float32."""
+    from ..components import stored_transposed  # imports transformers
+
+    def read(name: str) -> Tensor:
+        module = model.get_submodule(name)
+        weight = module.weight.detach().float()
+        return weight.T if stored_transposed(module) else weight
+
+    return read
+
+
+def vectors_first(matrix: Tensor, target: Target) -> Tensor:
+    """Turn [output features, input features] into [n, d_model], the target's vectors as rows."""
+    return matrix if target.axis == "row" else matrix.T
+
+
+def weight_gradients(
+    model: nn.Module, table: ComponentTable, batch: Batch, consume: Callable[[Target, Tensor], None]
+) -> None:
+    """Call `consume(target, gradient)` once for every target, in the order of the backward pass.
+
+    The gradient is that of the mean loss of the batch (`batch_loss`), float32 [n, d_model] with the target's vectors as
+    rows; it is not to be kept.
+    """
+    with torch.enable_grad(), embeddings(model) as leaves, _tapped_targets(model, table, consume):
+        loss = batch_loss(logits_of(model, batch), batch)
+        torch.autograd.grad(loss, leaves[0])
+
+
+@contextmanager
+def _tapped_targets(
+    model: nn.Module, table: ComponentTable, consume: Callable[[Target, Tensor], None]
+) -> Iterator[None]:
+    seen: set[str] = set()
+
+    def hook_of(target: Target) -> Callable:
+        def on_forward(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if target.module in seen:  # a checkpointed layer is recomputed
+                return
+            seen.add(target.module)
+            inputs = args[0].detach()
+
+            def on_backward(gradient: Tensor) -> None:
+                matrix = gradient.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
+                consume(target, vectors_first(matrix, target))
+
+            output.register_hook(on_backward)
+
+        return on_forward
+
+    with ExitStack() as stack:
+        for target in table.targets:
+            handle = model.get_submodule(target.module).register_forward_hook(hook_of(target))
+            stack.callback(handle.remove)
+        yield
+
+
+def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:
+    """Sum numbers per vector, float64 [n_vectors], to numbers per component, float64 [n_components]."""
+    owner = np.empty(table.n_vectors, np.int64)
+    for i in range(len(table)):
+        owner[table.vector_ids([i])] = i
+    return np.bincount(owner, weights=by_vector, minlength=len(table))
+
+
+class WeightScorer(Scorer):
+    """Base of scorers that reduce each minibatch's weight gradient to one number per component.
+
+    A minibatch is a batch of the probe. The standard error comes from the spread over minibatches, NaN if there is one.
+    """
+
+    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+        reduce = self._reduction(model)
+        batches = (b.to(model.device) for b in probe.batches)
+        return self._over_minibatches(np.stack([self._of_batch(model, table, batch, reduce) for batch in batches]))
+
+    def _of_batch(self, model: nn.Module, table: ComponentTable, batch: Batch, reduce: Reduction) -> np.ndarray:
+        by_vector = np.zeros(table.n_vectors)
+
+        def consume(target: Target, gradient: Tensor) -> None:
+            by_vector[target.offset : target.offset + target.n] = reduce(target, gradient).double().cpu().numpy()
+
+        weight_gradients(model, table, batch, consume)
+        return self._finish(sum_by_owner(table, by_vector))
+
+    @abstractmethod
+    def _reduction(self, model: nn.Module) -> Reduction:
+        """Return what makes numbers per vector of a gradient; they are then summed over a component's vectors."""
+
+    def _finish(self, by_component: np.ndarray) -> np.ndarray:
+        return by_component
+
+    def _over_minibatches(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return mean_and_stderr(samples)

@@ -1,0 +1,89 @@
+"""The calendar of a run: at which optimizer steps it takes snapshots, rotates masks and decides anew."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..policies import Policy
+    from .config import ForesightConfig
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """When things happen, in optimizer steps done; step 0 is before training.
+
+    Attributes:
+        total_steps: length of the run.
+        first_decision: step at which the policy first chooses the mask; the steps before it are the watch.
+        remask_every: steps between decisions after the first; 0 for no other.
+        probe_every: steps between snapshots, and between turns of rotating masks.
+        probes: whether snapshots are taken at that cadence.
+        scored: whether the policy chooses by scores at all, and so needs those of step 0.
+        remasks: whether it looks at new scores at every decision.
+        rotates: whether masks take turns during the watch.
+        own_steps: further steps at which the policy decides (those of a replayed schedule).
+    """
+
+    total_steps: int
+    first_decision: int
+    remask_every: int
+    probe_every: int
+    probes: bool
+    scored: bool
+    remasks: bool
+    rotates: bool
+    own_steps: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, args: ForesightConfig, policy: Policy | type[Policy], total_steps: int) -> Calendar:
+        """The calendar that settings and policy make; forecasting policies watch before they decide."""
+        watch_steps = args.watch_steps or max(1, total_steps // 5)
+        return cls(
+            total_steps=total_steps,
+            first_decision=watch_steps if policy.forecasts else 0,
+            remask_every=args.remask_every,
+            probe_every=args.probe_every,
+            probes=args.record or (policy.needs_scores and policy.forecasts),
+            scored=policy.needs_scores,
+            remasks=policy.remasks,
+            rotates=args.watch == "rotate",
+            own_steps=policy.own_steps,
+        )
+
+    def decides(self, step: int) -> bool:
+        """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""
+        since = step - self.first_decision
+        again = since > 0 and self.remask_every > 0 and since % self.remask_every == 0
+        return step < self.total_steps and (since == 0 or again or step in self.own_steps)
+
+    def turns(self, step: int) -> bool:
+        """Whether the next of the rotating masks has its turn."""
+        return self.rotates and step < min(self.first_decision, self.total_steps) and step % self.probe_every == 0
+
+    def snapshot(self, step: int) -> bool:
+        """Whether the components are scored after `step` steps."""
+        if self.probes and step % self.probe_every == 0:
+            return True
+        return self.scored and (step == 0 or (self.remasks and self.decides(step)))
+
+    @property
+    def steps(self) -> range:
+        """0 to `total_steps`, both included."""
+        return range(self.total_steps + 1)
+
+
+def total_steps(max_steps: int, epochs: float, rows: int | None, batch: int, accumulation: int) -> int | None:
+    """Optimizer steps of a run as transformers' Trainer counts them, or None if only the data could tell.
+
+    Args:
+        max_steps: overrides the rest if positive.
+        rows: training examples; batch: examples in a batch over all processes; accumulation: batches in a step.
+    """
+    if max_steps > 0:
+        return max_steps
+    if rows is None:
+        return None
+    return math.ceil(epochs * max(1, math.ceil(math.ceil(rows / batch) / accumulation)))

@@ -1,0 +1,73 @@
+"""The delta: every vector that a run changed, as a small file that any copy of the base model can take.
+
+    delta.safetensors   for each touched Linear: <module>.index int64 [k] and <module>.values float32 [k, d_model]
+    delta.json          the base model's name and hash, the component table's hash, the step
+
+Row vectors are rows of the Linear's [out, in] weight, column vectors its columns, whatever way the module stores it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..bank import write_vectors
+from ..components import ComponentTable, component_table
+from ..errors import CheckpointError
+from ..files import write_json, write_whole
+from ..fingerprint import digest, fingerprint
+
+WEIGHTS, INFO = "delta.safetensors", "delta.json"
+
+
+def write_delta(folder: str | Path, table: ComponentTable, ids: Tensor, values: Tensor, info: dict[str, Any]) -> None:
+    """Write vectors `ids` (int64 [m], sorted) with fp32 `values` [m, d_model]; `info` needs model and base_hash."""
+    tensors = {}
+    for target in table.targets:
+        inside = (ids >= target.offset) & (ids < target.offset + target.n)
+        if inside.any():
+            tensors[f"{target.module}.index"] = ids[inside] - target.offset
+            tensors[f"{target.module}.values"] = values[inside].contiguous()
+    folder = Path(folder)
+    write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
+    write_json(folder / INFO, {"version": 1, "table": table.hash, "vectors": len(ids), **info})
+
+
+def read_info(folder: str | Path) -> dict[str, Any]:
+    """The delta's JSON part. Raises CheckpointError if it cannot be read."""
+    try:
+        return json.loads((Path(folder) / INFO).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} holds no readable delta ({error})") from error
+
+
+@torch.no_grad()
+def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
+    """Write a delta into a plain Hugging Face model, in place, and return it.
+
+    Raises:
+        CheckpointError: the delta is unreadable, or was made from other weights than the model has.
+    """
+    info = read_info(folder)
+    table = component_table(model)
+    found = digest(fingerprint(model, table))
+    if found != info["base_hash"]:
+        raise CheckpointError(
+            f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}; "
+            "load that model, in the dtype it was trained in"
+        )
+    try:
+        tensors = load_file(Path(folder) / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    for target in table.targets:
+        if (index := tensors.get(f"{target.module}.index")) is not None:
+            module = model.get_submodule(target.module)
+            write_vectors(module.weight.data, module, target.axis, index, tensors[f"{target.module}.values"])
+    return model

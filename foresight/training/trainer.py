@@ -1,0 +1,284 @@
+"""`ForesightTrainer`: TRL's SFTTrainer with a bank for its trainable state and a policy that decides the mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.trainer_utils import rotate_checkpoints
+from trl import SFTTrainer
+
+from ..bank import Bank
+from ..components import component_table
+from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from ..files import write_json
+from ..forecasters import Forecaster, make_forecaster
+from ..masks import MaskSchedule, budget_vectors
+from ..policies import make_policy
+from ..series import Series
+from ..skill_log import SkillLog
+from ..trajectory import Trajectory
+from . import checkpoint
+from .config import ForesightConfig
+from .delta import write_delta
+from .optimizer import BankAdamW
+from .remask import RemaskCallback
+from .watcher import Watcher, make_probe, scorer_for
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+_ADAMW = ("adamw_torch", "adamw_torch_fused")
+_TRAJECTORY = "trajectory"
+
+
+class ForesightTrainer(SFTTrainer):
+    """Fine-tunes a causal LM through a bank of fixed size whose mask a policy decides.
+
+    Args:
+        model: a path or hub name, or a loaded Hugging Face causal LM. It is frozen; the bank is attached to it.
+        args: a `ForesightConfig`.
+        train_dataset: as SFTTrainer takes it (text, messages, prompt/completion, or tokenized).
+        contrast_dataset: `datasets` table with columns clean, corrupted, answer, wrong_answer; needed by
+            attribution-type scorers.
+        forecaster: an object with the `Forecaster` protocol instead of `args.forecaster`.
+        **kwargs: everything else that SFTTrainer takes, except peft_config, optimizers and quantization.
+
+    Attributes:
+        table: `ComponentTable`; bank: `Bank`; policy: the policy; schedule: `MaskSchedule` of this run;
+        trajectory: `Trajectory` of this run, or None while nothing was scored.
+
+    Raises:
+        ConfigError: settings that contradict each other or the model; raised before any work is done.
+        DataError: an empty dataset, or contrast pairs that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        args: ForesightConfig | None = None,
+        train_dataset: Dataset | None = None,
+        contrast_dataset: Dataset | None = None,
+        forecaster: Forecaster | None = None,
+        **kwargs: Any,
+    ):
+        args = args or ForesightConfig("foresight-run")
+        _refuse(args, kwargs)
+        if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
+            raise DataError("the training dataset is empty; check its path, split and filters")
+        super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+        self.contrast_dataset = contrast_dataset
+        self.mask_seed = args.seed if args.mask_seed is None else args.mask_seed
+        self.table = component_table(self.model, args.mlp_block)
+        scorer = scorer_for(args, contrast_dataset)
+        self.policy = make_policy(
+            args.policy,
+            redraw=args.redraw,
+            history=[_recorded(path, scorer) for path in args.history or []],
+            oracle_trajectory=_recorded(args.oracle_trajectory, scorer) if args.oracle_trajectory else None,
+            mask_schedule=MaskSchedule.read(args.mask_schedule, self.table) if args.mask_schedule else None,
+            forecaster=forecaster or make_forecaster(args.forecaster, **(args.forecaster_params or {})),
+        )
+        everything = args.policy == "full"
+        self.n_vectors = self.table.n_vectors if everything else budget_vectors(self.table, args.budget)
+        self.bank = Bank(self.model, self.table, self.n_vectors)
+        self.schedule = MaskSchedule()
+        typical = float(self.table.vectors.mean())
+        self.skill_log = SkillLog(k=max(1, min(len(self.table), round(self.n_vectors / typical))))
+        self.watcher: Watcher | None = None
+        if self.policy.needs_scores or args.record:
+            probe = make_probe(args, scorer, contrast_dataset, self.train_dataset, self._tokenizer, self.data_collator)
+            self.watcher = Watcher(self.bank, scorer, probe)
+        self.remasking = RemaskCallback(self)
+        self.add_callback(self.remasking)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """Snapshots of this run; None before `train` and for policies that need no scores."""
+        return self.watcher.trajectory if self.watcher is not None else None
+
+    @property
+    def output(self) -> Path:
+        return Path(self.args.output_dir)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """AdamW over the bank, with an age per vector; learning rate, betas, epsilon and decay from the config."""
+        if self.optimizer is None:
+            args = self.args
+            betas = (args.adam_beta1, args.adam_beta2)
+            self.optimizer = BankAdamW(
+                self.bank.vectors, args.learning_rate, betas, args.adam_epsilon, args.weight_decay
+            )
+        return self.optimizer
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        """Train, from the start or from a checkpoint, and write the delta to `output_dir/delta` at the end.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder, or True for the last complete one of `output_dir`.
+
+        Raises:
+            CheckpointError: nothing complete to resume from, or a checkpoint of another model.
+            ConfigError: a fresh run into a folder that holds a run.
+            NonFiniteError: the loss or its gradient became NaN or infinite; the last checkpoint is untouched.
+            MaskLeakError: something outside the mask changed, or nothing inside it did.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = checkpoint.last_complete(self.output)
+            if resume_from_checkpoint is None:
+                raise CheckpointError(f"{self.output} holds no complete checkpoint; start afresh without resuming")
+        if not resume_from_checkpoint:
+            self._start_afresh()
+        result = super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
+        self.save_delta(self.output / "delta")
+        return result
+
+    def _start_afresh(self) -> None:
+        if (self.output / _TRAJECTORY).exists() or any(self.output.glob("checkpoint-*")):
+            raise ConfigError(
+                f"{self.output} already holds a run; continue it with --resume (resume_from_checkpoint=True), or name "
+                "another output_dir"
+            )
+        if self.watcher is not None:
+            info = {"model": self._model_name, "policy": self.args.policy, "seed": self.args.seed}
+            self.watcher.trajectory = Trajectory.create(
+                self.output / _TRAJECTORY,
+                self.table,
+                model_hash=self.bank.base_hash,
+                data_hash=self.watcher.probe.hash,
+                info=info,
+            )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """SFTTrainer's, but a loss that is not finite stops the run instead of being filtered from the log."""
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise NonFiniteError(self._diverged(f"the loss is {loss.item()}"))
+        return loss
+
+    def check_gradient(self) -> None:
+        """Raise NonFiniteError if the bank's gradient is not finite; called before every optimizer step."""
+        if self.bank.vectors.grad is not None and not torch.isfinite(self.bank.vectors.grad).all():
+            raise NonFiniteError(self._diverged("a gradient is NaN or infinite"))
+
+    def _diverged(self, what: str) -> str:
+        last = checkpoint.last_complete(self.output)
+        return (
+            f"{what} at step {self.state.global_step + 1}, learning rate {self.optimizer.param_groups[0]['lr']:.3g}; "
+            f"no step was taken. Last good checkpoint: {last or 'none'}. Lower learning_rate or max_grad_norm, or "
+            "look for broken rows in the data, and resume"
+        )
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _model_name(self) -> str:
+        return self.model.config._name_or_path
+
+    def save_schedule(self) -> None:
+        """Write the masks so far to `output_dir/schedule.json`, which policy `replay` reads."""
+        write_json(self.output / "schedule.json", self.schedule.to_json(self.table))
+
+    def save_delta(self, folder: str | Path) -> None:
+        """Write everything this run has changed as a delta (see foresight.training.delta)."""
+        dtype = str(self.model.get_submodule(self.table.targets[0].module).weight.dtype).removeprefix("torch.")
+        info = {
+            "model": self._model_name,
+            "base_hash": self.bank.base_hash,
+            "dtype": dtype,
+            "step": self.state.global_step,
+        }
+        write_delta(folder, self.table, *self.bank.changed(), info)
+        self.processing_class.save_pretrained(self.output / "tokenizer")
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""
+        folder = Path(output_dir or self.args.output_dir)
+        if _internal_call:
+            checkpoint.write_state(folder, self._tensors(), self._state())
+        else:
+            self.model.save_pretrained(folder, state_dict=self.bank.merged_state_dict())
+            self.processing_class.save_pretrained(folder)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        # Older checkpoints go only after this one is complete, so the limit is applied here instead of by the parent.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        checkpoint.seal(self.output / f"checkpoint-{self.state.global_step}")
+        rotate_checkpoints(output_dir=str(self.output), save_total_limit=limit, use_mtime=False)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        arrays = {f"skill.{k}": v for k, v in self.skill_log.state()[0].items()}
+        arrays |= {f"policy.{k}": v for k, v in self.policy.state()[0].items()}
+        return self.bank.tensors() | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "base_hash": self.bank.base_hash,
+            "table": self.table.hash,
+            "schedule": self.schedule.to_json(self.table),
+            "snapshots": len(self.trajectory) if self.trajectory is not None else 0,
+            "scoring_seconds": self.watcher.seconds if self.watcher is not None else 0.0,
+            "remasking": self.remasking.state_dict(),
+            "skill": self.skill_log.state()[1],
+            "policy": self.policy.state()[1],
+        }
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        tensors, state = checkpoint.read_state(resume_from_checkpoint)
+        for what, expected, found in (
+            ("model weights", self.bank.base_hash, state["base_hash"]),
+            ("component table", self.table.hash, state["table"]),
+        ):
+            if expected != found:
+                raise CheckpointError(
+                    f"{resume_from_checkpoint} belongs to {what} {found}, this run has {expected}; resume with the "
+                    "model, dtype and mlp_block that it was started with"
+                )
+        self.schedule = MaskSchedule.from_json(state["schedule"], self.table)
+        self.bank.restore(tensors, self.schedule.entries[-1][1])
+        if self.watcher is not None:
+            self.watcher.trajectory = Trajectory.open_append(self.output / _TRAJECTORY, keep=state["snapshots"])
+            self.watcher.seconds = state["scoring_seconds"]
+        self.remasking.load_state_dict(state["remasking"])
+        self.skill_log = SkillLog.from_state(_group(tensors, "skill."), state["skill"])
+        self.policy.load_state(_group(tensors, "policy."), state["policy"])
+        self.save_schedule()
+
+
+def _recorded(path: str, scorer: str) -> Series:
+    return Trajectory.read(path).series(scorer)
+
+
+def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:
+    return {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
+    """Name what a bank cannot be combined with, before any work is done."""
+    for name, remedy in {
+        "peft_config": "the bank is the adapter; use SFTTrainer for a PEFT run",
+        "optimizers": "the bank has its own optimizer; set learning_rate, adam_beta1/2, adam_epsilon, weight_decay",
+        "optimizer_cls_and_kwargs": "the bank has its own optimizer; set learning_rate, adam_beta1/2, weight_decay",
+        "quantization_config": "folding needs float32 or bfloat16 weights",
+    }.items():
+        if kwargs.get(name) not in (None, (None, None)):
+            raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
+    if args.optim not in _ADAMW:
+        raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
+    if args.load_best_model_at_end:
+        raise ConfigError("load_best_model_at_end is not supported: checkpoints hold the bank, not whole models")
+    if args.deepspeed or args.world_size > 1:
+        raise ConfigError(
+            f"{args.world_size} processes{' with DeepSpeed' if args.deepspeed else ''}: masked training runs in one "
+            "process so far; launch it without a distributed launcher"
+        )
