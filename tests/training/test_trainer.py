@@ -1,0 +1,372 @@
+"""ForesightTrainer: masks decided on time, the mask provably acts, and a resumed run is the uninterrupted one."""
+
+import json
+import math
+import resource
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
+from transformers import AutoModelForCausalLM, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from foresight.components import component_table
+from foresight.errors import BudgetError, CheckpointError, ConfigError, DataError, NonFiniteError, UnknownNameError
+from foresight.files import DiskFullError
+from foresight.masks import Mask, MaskSchedule, budget_vectors
+from foresight.training import checkpoint
+from foresight.training.config import ForesightConfig
+from foresight.training.delta import apply_delta
+from foresight.training.export import export
+from foresight.training.trainer import ForesightTrainer
+
+COMMON = dict(
+    use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=12,
+    per_device_train_batch_size=4, learning_rate=1e-2, logging_steps=4, save_strategy="no", seed=3,
+)  # fmt: skip
+MASKED = dict(COMMON, budget=0.2, probe_every=2, remask_every=3, probe_examples=6, watch_steps=3)
+
+
+def trainer(folder, model=None, contrast=True, train_dataset=None, **settings):
+    args = ForesightConfig(output_dir=str(folder), **{**MASKED, **settings})
+    return ForesightTrainer(
+        model=model if model is not None else tiny(),
+        args=args,
+        train_dataset=sentences() if train_dataset is None else train_dataset,
+        contrast_dataset=pairs() if contrast else None,
+        processing_class=tiny_tokenizer(),
+    )
+
+
+def run(folder, resume=None, **settings):
+    result = trainer(folder, **settings)
+    result.train(resume_from_checkpoint=resume)
+    return result
+
+
+def delta(folder):
+    return load_file(folder / "delta" / "delta.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Stop(TrainerCallback):
+    """Breaks the run off after a step, as a crash would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise RuntimeError("power cut")
+
+
+# -- the mask acts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_full_policy_equals_sft_of_the_same_matrices(tmp_path, accumulation):
+    ours = run(tmp_path / "ours", policy="full", contrast=False, gradient_accumulation_steps=accumulation)
+    model = tiny().requires_grad_(False)
+    for target in ours.table.targets:
+        model.get_submodule(target.module).weight.requires_grad_(True)
+    args = SFTConfig(output_dir=str(tmp_path / "sft"), gradient_accumulation_steps=accumulation, **COMMON)
+    SFTTrainer(model=model, args=args, train_dataset=sentences(), processing_class=tiny_tokenizer()).train()
+    merged = ours.bank.merged_state_dict()
+    for name, weight in model.state_dict().items():
+        # Adam divides by the root of tiny second moments: a last-bit difference in a gradient can move a weight by lr.
+        assert (merged[name] - weight).abs().max() < 2e-3 and (merged[name] - weight).abs().mean() < 1e-5, name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(policy="foresight"),
+        dict(policy="foresight", watch="rotate", forecaster="persistence"),
+        dict(policy="foresight", watch="full-rollback", weight_decay=0.1),
+        dict(policy="static", moments="restart", weight_decay=0.1),
+        dict(policy="random", redraw=True),
+        dict(policy="reactive", activation_checkpointing=True),
+        dict(policy="reactive", contrast=False, scorer="utility", gradient_accumulation_steps=2),
+    ],
+    ids=lambda s: "-".join(str(v) for v in s.values()),
+)
+def test_only_what_was_ever_in_a_mask_changes(tmp_path, settings):
+    before = tiny().state_dict()
+    done = run(tmp_path, **settings)
+    entries = done.schedule.entries
+    if settings.get("watch") == "full-rollback":
+        entries = entries[1:]
+    ever = Mask.of(i for _, mask in entries for i in mask.components)
+    merged, changed = done.bank.merged_state_dict(), 0
+    inside = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in before.items()}
+    for i in ever.components:
+        for piece in done.table.components[i].slices:
+            view = inside[f"{piece.module}.weight"]
+            (view if piece.axis == "row" else view.T)[piece.start : piece.stop] = True
+    for name, weight in before.items():
+        assert torch.equal(merged[name][~inside[name]], weight[~inside[name]]), name
+        changed += int((merged[name] != weight)[inside[name]].sum())
+    assert changed > 0.98 * sum(int(m.sum()) for m in inside.values())
+    assert done.bank.vectors.shape[0] == budget_vectors(done.table, 0.2) == done.n_vectors
+
+
+def test_trainable_parameters_are_the_budget(tmp_path):
+    done = trainer(tmp_path, budget=0.1)
+    trainable = sum(p.numel() for p in done.model.parameters() if p.requires_grad)
+    all_of_them = sum(p.numel() for p in tiny().parameters())
+    assert trainable <= 0.1 * all_of_them < trainable + done.table.d_model
+
+
+def test_bf16_base(tmp_path):
+    before = tiny(dtype=torch.bfloat16).state_dict()
+    done = run(tmp_path, model=tiny(dtype=torch.bfloat16), policy="reactive")
+    merged = done.bank.merged_state_dict()
+    moved = sum(int((merged[k] != before[k]).sum()) for k in before)
+    assert done.bank.vectors.dtype == torch.float32 and moved > 0
+    assert merged["model.embed_tokens.weight"].equal(before["model.embed_tokens.weight"])
+
+
+# -- the calendar -----------------------------------------------------------------------------------------------------
+
+
+def test_foresight_watches_then_decides_at_its_cadence(tmp_path):
+    done = run(tmp_path, policy="foresight", watch="rotate", forecaster="persistence")
+    assert done.trajectory.steps.tolist() == [0, 2, 3, 4, 6, 8, 9, 10, 12]
+    decided = [entry["step"] for entry in done.state.log_history if "foresight/churn" in entry]
+    assert decided == [0, 2, 3, 6, 9]
+
+
+def test_cutoff_hides_later_snapshots(tmp_path):
+    early = run(tmp_path / "a", policy="foresight", cutoff=3, forecaster="persistence")
+    masks = [mask for step, mask in early.schedule.entries if step >= 3]
+    assert len(masks) <= 1  # nothing new is seen after step 3, so persistence has no reason to change its mind
+    assert all(forecast.made_at <= 3 for forecast in early.skill_log.pending)
+
+
+def test_skill_budget_and_share_are_logged(tmp_path):
+    done = run(tmp_path, policy="foresight", forecaster="persistence")
+    logged = {key for entry in done.state.log_history for key in entry if key.startswith("foresight/")}
+    assert logged >= {"foresight/skill", "foresight/forecast_overlap", "foresight/churn", "foresight/budget",
+                      "foresight/scoring_share"}  # fmt: skip
+    skills = [entry["foresight/skill"] for entry in done.state.log_history if "foresight/skill" in entry]
+    assert skills and all(s == 0 for s in skills)  # persistence against persistence
+    assert 0 < done.remasking.scoring_share() < 1
+
+
+def test_replay_repeats_a_run(tmp_path):
+    first = run(tmp_path / "a", policy="random", redraw=True)
+    again = run(tmp_path / "b", policy="replay", mask_schedule=str(tmp_path / "a" / "schedule.json"))
+    assert len(first.schedule.entries) > 2 and again.schedule.entries == first.schedule.entries
+    assert same(delta(tmp_path / "a"), delta(tmp_path / "b"))
+
+
+def test_oracle_and_prior_learn_from_a_recorded_run(tmp_path):
+    full = run(tmp_path / "full", policy="full", record=True)
+    recorded = str(tmp_path / "full" / "trajectory")
+    oracle = run(tmp_path / "oracle", policy="oracle", oracle_trajectory=recorded)
+    last = full.trajectory.series("attribution").values[:, -1]
+    assert int(np.argmax(last)) in oracle.schedule.entries[0][1].components
+    assert len(run(tmp_path / "prior", policy="prior", history=[recorded]).schedule.entries) == 1
+    assert run(tmp_path / "foresight", history=[recorded]).policy.last_forecast is not None
+
+
+def test_text_without_pairs_and_messages(tmp_path):
+    done = run(tmp_path / "text", contrast=False, policy="foresight")
+    assert done.watcher.scorer.name == "gradient_activation"
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [2, 5, 8, 11])
+@pytest.mark.parametrize("watch", ["hold", "full-keep"])
+def test_resume_equals_the_uninterrupted_run(tmp_path, stop, watch):
+    settings = dict(policy="foresight", save_strategy="steps", save_steps=2, watch=watch, shuffle_dataset=True)
+    whole = run(tmp_path / "whole", **settings)
+    broken = trainer(tmp_path / "broken", **settings)
+    broken.add_callback(Stop(stop))
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.train()
+    resumed = run(tmp_path / "broken", resume=True, **settings)
+    assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken"))
+    assert resumed.schedule.entries == whole.schedule.entries
+    assert [vars(o) for o in resumed.skill_log.outcomes] == [vars(o) for o in whole.skill_log.outcomes]
+    for a, b in zip(whole.trajectory.snapshots, resumed.trajectory.snapshots, strict=True):
+        assert a.step == b.step and np.array_equal(a.scores["attribution"].values, b.scores["attribution"].values)
+    state = whole.optimizer.state[whole.bank.vectors], resumed.optimizer.state[resumed.bank.vectors]
+    assert all(torch.equal(state[0][k], state[1][k]) for k in state[0])
+
+
+def test_incomplete_and_damaged_checkpoints_do_not_count(tmp_path):
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=4)
+    assert checkpoint.last_complete(tmp_path).name == "checkpoint-12"
+    (tmp_path / "checkpoint-12" / checkpoint.SEAL).unlink()
+    data = bytearray((tmp_path / "checkpoint-8" / "optimizer.pt").read_bytes())
+    data[100] ^= 1
+    (tmp_path / "checkpoint-8" / "optimizer.pt").write_bytes(bytes(data))
+    assert checkpoint.last_complete(tmp_path).name == "checkpoint-4"
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt is damaged"):
+        trainer(tmp_path, policy="static").train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+
+
+def test_limit_keeps_the_newest_complete_ones(tmp_path):
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=3, save_total_limit=2)
+    kept = sorted(p.name for p in tmp_path.glob("checkpoint-*"))
+    assert kept == ["checkpoint-12", "checkpoint-9"]
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=6)
+    with pytest.raises(CheckpointError, match="belongs to model weights"):
+        run(tmp_path, resume=True, policy="static", model=tiny(seed=1))
+    with pytest.raises(CheckpointError, match="component table"):
+        run(tmp_path, resume=True, policy="static", mlp_block=4)
+
+
+def test_nothing_to_resume_and_nothing_to_overwrite(tmp_path):
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        run(tmp_path, resume=True)
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=6)
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run(tmp_path, policy="static")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_full_disk_keeps_the_last_checkpoint(tmp_path):
+    """A file size limit stands in for a full disk: the write fails half way, as there."""
+    settings = dict(policy="static", save_strategy="steps", save_steps=4)
+    broken = trainer(tmp_path, **settings)
+
+    class Fill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 6:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+
+    broken.add_callback(Fill())
+    try:
+        with pytest.raises(DiskFullError, match="no space left"):
+            broken.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert checkpoint.last_complete(tmp_path).name == "checkpoint-4"
+    whole = run(tmp_path.parent / "whole", **settings)
+    run(tmp_path, resume=True, **settings)
+    assert same(delta(tmp_path), delta(whole.output))
+
+
+def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    broken = trainer(tmp_path, policy="static", save_strategy="steps", save_steps=4)
+
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 6:
+                broken.bank.vectors.data.fill_(math.nan)
+
+    broken.add_callback(Poison())
+    with pytest.raises(NonFiniteError, match=r"nan at step 7.*checkpoint-4"):
+        broken.train()
+    tensors, _ = checkpoint.read_state(tmp_path / "checkpoint-4")
+    assert torch.isfinite(tensors["bank.vectors"]).all()
+
+
+# -- what is left behind ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_export_loads_in_plain_transformers(tmp_path, dtype):
+    tiny(dtype=dtype).save_pretrained(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=dtype)
+    done = run(tmp_path / "run", model=model, policy="reactive")
+    expected = done.bank.merged_state_dict()
+    merged = AutoModelForCausalLM.from_pretrained(export(tmp_path / "run", "merged", tmp_path / "merged"))
+    assert same({k: v for k, v in merged.state_dict().items()}, expected)
+    if dtype == torch.float32:
+        assert torch.allclose(merged(tokens()).logits, done.model.eval()(tokens()).logits, atol=1e-5)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=dtype)
+    apply_delta(plain, export(tmp_path / "run", "delta", tmp_path / "delta"))
+    assert same(dict(plain.state_dict()), expected)
+    done.save_model(str(tmp_path / "saved"))
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert same(dict(saved.state_dict()), expected)
+
+
+def test_export_refuses_what_it_cannot_do(tmp_path):
+    done = run(tmp_path / "run", policy="static")
+    with pytest.raises(ConfigError, match="did you mean 'merged'"):
+        export(done.output, "merge", tmp_path / "out")
+    with pytest.raises(ConfigError, match="not empty"):
+        export(done.output, "delta", done.output)
+    with pytest.raises(CheckpointError, match="no finished run"):
+        export(tmp_path / "nowhere", "delta", tmp_path / "out")
+    with pytest.raises(CheckpointError, match="this model's weights are"):
+        apply_delta(tiny(seed=1), done.output / "delta")
+
+
+def test_schedule_file_names_components(tmp_path):
+    done = run(tmp_path, policy="static")
+    data = json.loads((tmp_path / "schedule.json").read_text())
+    assert data["entries"][0]["components"] == done.schedule.entries[0][1].names(done.table)
+    assert MaskSchedule.read(tmp_path / "schedule.json", done.table).entries == done.schedule.entries
+
+
+# -- bad inputs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (dict(budget=0), BudgetError, "budget is 0"),
+        (dict(budget=1.5), BudgetError, "budget is 1.5"),
+        (dict(budget=1e-4), BudgetError, "smallest component"),
+        (dict(policy="forsight"), UnknownNameError, "did you mean 'foresight'"),
+        (dict(forecaster="rigde"), UnknownNameError, "did you mean 'ridge'"),
+        (dict(forecaster_params={"alhpa": 1}), ConfigError, "alhpa"),
+        (dict(scorer="atribution"), UnknownNameError, "did you mean 'attribution'"),
+        (dict(scorer="attribution", contrast=False), ConfigError, "needs contrast pairs"),
+        (dict(watch="full"), ConfigError, "full-keep"),
+        (dict(moments="reset"), ConfigError, "restart"),
+        (dict(probe_every=0), ConfigError, "probe_every is 0"),
+        (dict(remask_every=-1), ConfigError, "remask_every is -1"),
+        (dict(policy="oracle"), ConfigError, "oracle_trajectory"),
+        (dict(policy="prior"), ConfigError, "history"),
+        (dict(policy="replay"), ConfigError, "mask_schedule"),
+        (dict(optim="sgd"), ConfigError, "AdamW"),
+        (dict(gradient_checkpointing_kwargs={"use_reentrant": True}), ConfigError, "use_reentrant"),
+        (dict(load_best_model_at_end=True, save_strategy="steps", eval_strategy="steps"), ConfigError, "load_best"),
+    ],
+    ids=lambda v: str(v) if isinstance(v, dict) else "",
+)
+def test_bad_settings_are_refused_before_any_work(tmp_path, settings, error, message):
+    with pytest.raises(error, match=message):
+        trainer(tmp_path / "run", **settings)
+    assert not (tmp_path / "run" / "trajectory").exists()
+
+
+def test_empty_dataset_and_peft_are_refused(tmp_path):
+    with pytest.raises(DataError, match="empty"):
+        trainer(tmp_path, train_dataset=sentences().select([]))
+    args = ForesightConfig(output_dir=str(tmp_path), **MASKED)
+    with pytest.raises(ConfigError, match="peft_config"):
+        ForesightTrainer(tiny(), args, sentences(), pairs(), peft_config=object())
+
+
+def test_pairs_of_unequal_length_show_the_row(tmp_path):
+    rows = pairs().to_list()
+    rows[3]["corrupted"] += " w5"
+    from datasets import Dataset
+
+    args = ForesightConfig(output_dir=str(tmp_path), **MASKED)
+    with pytest.raises(DataError, match=r"3.*" + rows[3]["clean"]):
+        ForesightTrainer(tiny(), args, sentences(), Dataset.from_list(rows), processing_class=tiny_tokenizer())
+
+
+def test_table_of_the_model_is_the_table_of_the_run(tmp_path):
+    assert trainer(tmp_path, mlp_block=8).table.hash == component_table(tiny(), 8).hash
