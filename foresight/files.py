@@ -17,7 +17,7 @@ class DiskFullError(ForesightError, OSError):
     """No space left for a file; what was there before is untouched."""
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let `write(temporary path)` produce a file, then put it in the place of `path` in one step.
 
     Raises:

@@ -87,7 +87,7 @@ class Policy(ABC):
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
         """Inverse of `state`. Raises CheckpointError for the state of another policy."""
         if arrays or data:
-            raise CheckpointError(f"policy {self.name!r} has no state, but the checkpoint has {[*arrays, *data]} for it")
+            raise CheckpointError(f"policy {self.name!r} has no state; the checkpoint has {[*arrays, *data]}")
 
 
 class Full(Policy):
@@ -130,10 +130,10 @@ class Prior(Policy):
     """What past runs say of a component that is known by layer and kind alone: the control for every forecast.
 
     A component of a past run has as score its rank within that run's last snapshot (0 to 1, equal scores alike). Ranks
-    are averaged over the components of one layer and kind, read off at the relative depth (layer + 1/2) / layers of
-    this model's layers (linear interpolation between the layers of the past model, exact where both are as deep), and
-    averaged over the runs. Own definition. Components of the same layer and kind tie; ties are broken by a
-    permutation drawn from the seed, since table order would always take the lowest indexes.
+    are averaged over the components of one layer and kind, over the past model's layers that share relative depth
+    with a layer of this model (layer l of L spans l/L to (l+1)/L; layers count by the depth they share), and over the
+    runs. Own definition. Components of the same layer and kind tie; ties are broken by a permutation drawn from the
+    seed, since table order would always take the lowest indexes.
 
     Args:
         history: series of past runs, at least one; of any model whose components have the same kinds.
@@ -155,14 +155,14 @@ class Prior(Policy):
 
     def scores(self, table: ComponentTable) -> np.ndarray:
         """Expected rank of each component, float64 [n_components] in [0, 1]; equal within a layer and kind."""
-        depth = _depth(table.layer)
         scores = np.empty(len(table))
+        n_layers = int(table.layer.max()) + 1
         for kind in np.unique(table.kind):
-            curves = [_rank_by_depth(series, kind) for series in self.history if (series.kind == kind).any()]
-            if not curves:
+            ranks = [_rank_by_layer(series, kind, n_layers) for series in self.history if (series.kind == kind).any()]
+            if not ranks:
                 raise ConfigError(f"policy 'prior': no run in history has a component of kind {str(kind)!r}; add one")
             members = table.kind == kind
-            scores[members] = np.mean([np.interp(depth[members], *curve) for curve in curves], axis=0)
+            scores[members] = np.mean(ranks, axis=0)[table.layer[members]]
         return np.round(scores, 12)  # sums in another order must not break ties
 
 
@@ -295,13 +295,14 @@ def _require_same_components(series: Series, table: ComponentTable) -> None:
         )
 
 
-def _depth(layer: np.ndarray) -> np.ndarray:
-    return (layer + 0.5) / (layer.max() + 1)
-
-
-def _rank_by_depth(series: Series, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """(relative depths, mean ranks in [0, 1]) of the layers that have components of a kind, shallow to deep."""
+def _rank_by_layer(series: Series, kind: str, n_layers: int) -> np.ndarray:
+    """Mean ranks in [0, 1] of a kind, [n_layers], with the layers of the series mapped to `n_layers` by depth."""
     members = series.kind == kind
     ranks = (rankdata(series.values[:, -1])[members] - 1) / max(1, len(series) - 1)
-    depths, layer = np.unique(_depth(series.layer)[members], return_inverse=True)
-    return depths, np.bincount(layer, ranks) / np.bincount(layer)
+    own = int(series.layer.max()) + 1
+    count, total = (np.bincount(series.layer[members], weights, own) for weights in (None, ranks))
+    edges, own_edges = np.arange(n_layers + 1) * own, np.arange(own + 1) * n_layers  # exact, as integers
+    shared = np.minimum(edges[1:, None], own_edges[1:]) - np.maximum(edges[:-1, None], own_edges[:-1])
+    shared = shared.clip(0) * (count > 0)
+    mean = total / np.maximum(count, 1)
+    return np.where(shared.any(1), shared @ mean / np.maximum(shared.sum(1), 1), ranks.mean())

@@ -41,7 +41,7 @@ class Series:
 
     def __post_init__(self):
         for field, dtype in {"values": np.float32, "steps": np.int64, **METADATA}.items():
-            array = np.array(getattr(self, field), dtype)
+            array: np.ndarray = np.array(getattr(self, field), dtype)
             array.flags.writeable = False
             object.__setattr__(self, field, array)
         if self.values.ndim != 2 or 0 in self.values.shape or self.steps.shape != self.values.shape[1:]:

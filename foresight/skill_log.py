@@ -99,14 +99,13 @@ class SkillLog:
     @classmethod
     def from_state(cls, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> SkillLog:
         """Inverse of `state`. Raises CheckpointError for anything else."""
-        types = {"made_at": int, "for_step": int, "resolved_at": int}
+        types: dict[Any, Any] = {"int": int, "float": float}
         try:
             log = cls(int(data["k"]))
             for i, (made_at, for_step) in enumerate(data["pending"]):
                 log.record(Forecast(int(made_at), int(for_step), arrays[f"{i}.prediction"], arrays[f"{i}.persistence"]))
             for outcome in data["outcomes"]:
-                values = {f.name: types.get(f.name, float)(outcome[f.name]) for f in fields(Outcome)}
-                log.outcomes.append(Outcome(**values))
+                log.outcomes.append(Outcome(*(types[f.type](outcome[f.name]) for f in fields(Outcome))))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"not the state of a skill log ({error!r}); the checkpoint is damaged") from error
         if len(arrays) != 2 * len(log.pending) or set(data) != {"k", "pending", "outcomes"}:

@@ -128,7 +128,7 @@ class Forecaster(BaseEstimator, ABC):
                 raise CheckpointError(f"forecaster state has unknown arrays {sorted(left)}")
             if data["fitted"]:
                 fresh.fit(Series.from_arrays(parts["series"]))
-        except (TrajectoryError, NonFiniteError) as error:
+        except (TrajectoryError, NonFiniteError, ValueError) as error:
             raise CheckpointError(f"forecaster state is damaged: {error}") from error
         self.__dict__ = fresh.__dict__
         return self

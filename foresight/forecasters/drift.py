@@ -25,7 +25,7 @@ class Drift(Forecaster):
         self.damping = damping
 
     def _check_params(self) -> None:
-        check_range(self, "damping", np.finfo(np.float32).tiny, 1)
+        check_range(self, "damping", 1e-9, 1)
 
     def _fit(self, series: Series) -> None:
         span = max(1, int(series.steps[-1] - series.steps[0]))

@@ -1,6 +1,8 @@
 """What a pooled regressor sees of a component, in units that mean the same in every run (own definitions).
 
-z is the relative log score (relative.py) standardised over the components of its step: mean 0, standard deviation 1.
+Seen from an origin i, z at any step is the relative log score (relative.py) minus its mean over the components of that
+step, divided by its standard deviation over components at the origin (at least MIN_SPREAD). What all components do
+together is thus left out: the common level of scores can wander, and it does not matter for which of them are critical.
 Time is in cadences, the median number of optimizer steps between snapshots. A value at a time between two snapshots is
 interpolated; before the first snapshot it is the first.
 
@@ -16,6 +18,8 @@ from ..series import Series
 from .base import cadence
 from .relative import from_relative, to_relative
 
+MIN_SPREAD = 0.05
+"""Scores that differ by less are as good as equal: their differences are not blown up to full size."""
 KINDS = ("head", "kv", "mlp")
 LAGS = (1, 2, 4)
 SLOPE_WINDOW = 5
@@ -30,6 +34,7 @@ FEATURES = (
     *(f"is {kind}" for kind in KINDS),
     "log(1 + cadences since the first snapshot)",
 )
+"""In the order of the columns. Saved pretraining holds them: whoever changes them raises STATE_VERSION (base.py)."""
 MAX_ORIGINS = 12
 GAPS = (1, 2, 4, 8, 16, 32, 64)
 """Training windows reach this many snapshots ahead."""
@@ -39,18 +44,20 @@ class Frame:
     """A series in scale-free form.
 
     Attributes:
-        z: float32 [n, t]; time: float64 [t] in cadences; last, last_level, last_std: what maps z back to scores.
+        centred: float32 [n, t], relative log scores minus the mean of their step.
+        unit: float32 [t], 1 / standard deviation over components.
+        time: float64 [t] in cadences.
     """
 
     def __init__(self, series: Series):
         self.cadence = cadence(series.steps)
         self.time = (series.steps - series.steps[0]) / self.cadence
         logs, levels = to_relative(series.values)
-        mean, std = logs.mean(0, dtype=np.float64), logs.std(0, dtype=np.float64)
-        self.last, self.last_level, self.last_std = logs[:, -1].copy(), levels[-1], std[-1]
-        logs -= mean.astype(np.float32)
-        logs /= np.where(std > 1e-6, std, np.inf).astype(np.float32)  # all alike: z = 0, not amplified rounding
-        self.z = logs
+        self._last, self._level = logs[:, -1].copy(), levels[-1]
+        logs -= logs.mean(0, dtype=np.float64).astype(np.float32)
+        std = np.sqrt(np.einsum("nt,nt->t", logs, logs, dtype=np.float64) / len(logs))
+        self.unit = (1 / np.maximum(std, MIN_SPREAD)).astype(np.float32)
+        self.centred = logs
         layer, kind = np.unique(series.layer, return_inverse=True)[1], np.unique(series.kind, return_inverse=True)[1]
         self.kind, self.group = kind, np.unique(layer * (kind.max() + 1) + kind, return_inverse=True)[1]
         depth = series.layer / max(1, int(series.layer.max()))
@@ -58,7 +65,8 @@ class Frame:
 
     def at(self, origin: int, rows: np.ndarray) -> np.ndarray:
         """Features float32 [len(rows), len(FEATURES)] of the given components at snapshot `origin`."""
-        z, now = self.z[rows], self.z[:, origin]
+        z = self.centred[rows, : origin + 1] * self.unit[origin]
+        now = self.centred[:, origin] * self.unit[origin]
         lags = [z[:, origin] - self._before(z, origin, lag) for lag in LAGS]
         window = slice(max(0, origin + 1 - SLOPE_WINDOW), origin + 1)
         time = self.time[window] - self.time[window].mean()
@@ -66,7 +74,7 @@ class Frame:
         group = np.bincount(self.group, now) / np.bincount(self.group)
         columns = [
             z[:, origin],
-            z[:, origin] - z[:, : origin + 1].mean(1),
+            z[:, origin] - z.mean(1),
             *lags,
             slope,
             z[:, origin] - group[self.group[rows]],
@@ -77,8 +85,8 @@ class Frame:
         return np.column_stack(columns).astype(np.float32)
 
     def scores(self, change: np.ndarray) -> np.ndarray:
-        """Scores [n] after a change [n] of z since the last snapshot, at that snapshot's level and spread."""
-        return from_relative(self.last + self.last_std * change, self.last_level)
+        """Scores [n] after a change [n] of z since the last snapshot, at the level of that snapshot."""
+        return from_relative(self._last + change / self.unit[-1], self._level)
 
     def _before(self, z: np.ndarray, origin: int, lag: float) -> np.ndarray:
         """z at `lag` cadences before the origin, from snapshots up to the origin."""
@@ -104,7 +112,7 @@ def windows(frame: Frame, max_rows: int) -> tuple[np.ndarray, np.ndarray, np.nda
     ahead as far as there are any. If that makes more than `max_rows`, each origin uses a random share of the
     components, drawn with a fixed seed.
     """
-    n, t = frame.z.shape
+    n, t = frame.centred.shape
     origins = np.unique(np.linspace(1, t - 2, min(MAX_ORIGINS, max(0, t - 2))).round().astype(int))
     pairs = {int(i): [i + gap for gap in GAPS if i + gap < t] for i in origins}
     n_pairs = sum(len(ends) for ends in pairs.values())
@@ -117,8 +125,9 @@ def windows(frame: Frame, max_rows: int) -> tuple[np.ndarray, np.ndarray, np.nda
         for end in ends:
             features.append(seen)
             horizons.append(np.full(len(rows), frame.time[end] - frame.time[origin]))
-            targets.append(frame.z[rows, end] - frame.z[rows, origin])
-    return np.concatenate(features), *(np.concatenate(part, dtype=np.float32) for part in (horizons, targets))
+            targets.append((frame.centred[rows, end] - frame.centred[rows, origin]) * frame.unit[origin])
+    ahead, changes = np.concatenate(horizons).astype(np.float32), np.concatenate(targets).astype(np.float32)
+    return np.concatenate(features), ahead, changes
 
 
 def canonical_order(series: Series) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Pooled regression: one regressor for all components predicts the change of each from its features.
 
-Trained on windows inside the series (all before the cutoff) and on windows of past runs. The changes are of z, the
-standardised relative log score, so that runs, models and scorers of any scale can be pooled; a prediction is mapped
-back with the level and spread of the last snapshot, and no change at all is persistence.
+Trained on windows inside the series (all before the cutoff) and on windows of past runs. The changes are of z
+(features.py), so that runs, models and scorers of any scale can be pooled; a prediction is mapped back at the level of
+the last snapshot, and no change at all is persistence.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from ..errors import CheckpointError
 from ..series import Series
 from .base import Forecaster, check_range
 from .features import FEATURES, Frame, canonical_order, windows
+
+_LARGEST = 1e6
+"""Features and changes are logs and counts of snapshots: nothing larger is genuine."""
 
 
 class PooledForecaster(Forecaster):
@@ -63,7 +66,8 @@ class PooledForecaster(Forecaster):
         self.regressor_, self.max_horizon_ = None, float(horizons.max(initial=0))
         if not len(changes):
             self.fallback_ = (
-                f"persistence: {t} snapshots, {self.min_snapshots} are needed to learn from, and no past runs"
+                f"persistence: {t} snapshots, {self.min_snapshots} are needed to learn from, and no past run to "
+                "learn from instead"
             )
             return
         self.regressor_ = self._regressor(len(changes)).fit(self._design(features, horizons), changes)
@@ -73,7 +77,7 @@ class PooledForecaster(Forecaster):
             return self.series_.values[:, -1]
         frame = self._frame
         rows = np.arange(len(self.series_))
-        features = frame.at(frame.z.shape[1] - 1, rows)
+        features = frame.at(len(frame.time) - 1, rows)
         ahead = np.full(len(rows), min(horizon / frame.cadence, self.max_horizon_), np.float32)
         change = self.regressor_.predict(self._design(features, ahead))
         prediction = np.empty(len(rows))
@@ -94,10 +98,10 @@ class PooledForecaster(Forecaster):
         for key, shape in shapes.items():
             array = arrays.pop(key, np.zeros(0))
             fits = array.shape == shape and array.dtype == np.float32 and rows <= self.max_rows
-            if not fits or not np.isfinite(array).all():
+            if not fits or not (np.abs(array) < _LARGEST).all() or (key == "horizons" and (array <= 0).any()):
                 raise CheckpointError(
-                    f"forecaster state: {key!r} is {array.dtype} {array.shape}; expected finite float32 {shape}, at "
-                    f"most {self.max_rows} rows"
+                    f"forecaster state: {key!r} is {array.dtype} {array.shape}; expected float32 {shape}, at most "
+                    f"{self.max_rows} rows, finite and below {_LARGEST:g}, horizons > 0"
                 )
             loaded.append(array)
         self.pretrained_ = tuple(loaded)

@@ -26,7 +26,7 @@ class Smoothing(Forecaster):
         self.alpha = alpha
 
     def _check_params(self) -> None:
-        check_range(self, "alpha", np.finfo(np.float32).tiny, 1)
+        check_range(self, "alpha", 1e-9, 1)
 
     def _fit(self, series: Series) -> None:
         logs, level = to_relative(series.values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import torch
 from transformers import TrainerCallback
 
 from ..errors import MaskLeakError
@@ -119,6 +120,8 @@ class RemaskCallback(TrainerCallback):
             rollback=rollback,
             n_vectors=n_vectors or trainer.n_vectors,
         )
+        if trainer.args.torch_compile:
+            torch.compiler.reset()  # hooks have moved: compiled code must not remember where they were
         if mask != before:
             trainer.schedule.append(step, mask)
             trainer.save_schedule()

@@ -24,7 +24,7 @@ from .config import ForesightConfig
 from .delta import write_delta
 from .optimizer import BankAdamW
 from .remask import RemaskCallback
-from .watcher import Watcher, make_probe, scorer_for
+from .watcher import Watcher, probe_of, scorer_name, scorer_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -72,7 +72,7 @@ class ForesightTrainer(SFTTrainer):
         self.contrast_dataset = contrast_dataset
         self.mask_seed = args.seed if args.mask_seed is None else args.mask_seed
         self.table = component_table(self.model, args.mlp_block)
-        scorer = scorer_for(args, contrast_dataset)
+        scorer = scorer_name(args, contrast_dataset)
         self.policy = make_policy(
             args.policy,
             redraw=args.redraw,
@@ -89,8 +89,9 @@ class ForesightTrainer(SFTTrainer):
         self.skill_log = SkillLog(k=max(1, min(len(self.table), round(self.n_vectors / typical))))
         self.watcher: Watcher | None = None
         if self.policy.needs_scores or args.record:
-            probe = make_probe(args, scorer, contrast_dataset, self.train_dataset, self._tokenizer, self.data_collator)
-            self.watcher = Watcher(self.bank, scorer, probe)
+            measure = scorer_of(scorer, self.bank)
+            probe = probe_of(args, measure, contrast_dataset, self.train_dataset, self._tokenizer)
+            self.watcher = Watcher(self.bank, measure, probe)
         self.remasking = RemaskCallback(self)
         self.add_callback(self.remasking)
 

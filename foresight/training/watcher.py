@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from ..scoring import ContrastProbe, TextProbe, calibrate, make_scorer
+from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, TextProbe, calibrate, make_scorer
+from ..scoring.base import one_of
 from ..series import Series
 from ..trajectory import Trajectory
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import DataCollator, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from ..bank import Bank
     from .config import ForesightConfig
@@ -30,9 +30,9 @@ class Watcher:
         seconds: wall time spent scoring, calibration included.
     """
 
-    def __init__(self, bank: Bank, scorer: str, probe: ContrastProbe | TextProbe):
+    def __init__(self, bank: Bank, scorer: Scorer, probe: Probe):
         self.bank = bank
-        self.scorer = make_scorer(scorer)
+        self.scorer = scorer
         self.probe = probe
         self.trajectory: Trajectory | None = None
         self.seconds = 0.0
@@ -63,33 +63,44 @@ class Watcher:
         self.seconds += time.perf_counter() - start
 
 
-def scorer_for(args: ForesightConfig, pairs: Dataset | None) -> str:
-    """The scorer's name: the configured one, or by what data there is.
-
-    Raises:
-        ConfigError: the scorer needs contrast pairs and there are none.
-    """
+def scorer_name(args: ForesightConfig, pairs: Dataset | None) -> str:
+    """The configured scorer, or with "auto" one that fits the data there is. Raises UnknownNameError."""
     if args.scorer == "auto":
         return _WITH_PAIRS if pairs is not None else _WITHOUT_PAIRS
-    if make_scorer(args.scorer).needs_pairs and pairs is None:
-        raise ConfigError(
-            f"scorer {args.scorer!r} needs contrast pairs; pass contrast_dataset (columns clean, corrupted, answer, "
-            f"wrong_answer) or choose one that scores training text, such as {_WITHOUT_PAIRS!r}"
-        )
-    return args.scorer
+    return one_of("scorer", args.scorer, tuple(SCORERS))
 
 
-def make_probe(
+def scorer_of(name: str, bank: Bank) -> Scorer:
+    """The scorer, reading weights in effect (base plus bank) where it reads weights.
+
+    `movement` keeps an fp32 copy of all target weights as they are now.
+    """
+    if name == "weight_gradient":
+        return make_scorer(name, weight_of=bank.weight_of)
+    if name == "movement":
+        reference = {target.module: bank.weight_of(target.module) for target in bank.table.targets}
+        return make_scorer(name, reference=reference, weight_of=bank.weight_of)
+    return make_scorer(name)
+
+
+def probe_of(
     args: ForesightConfig,
-    scorer: str,
+    scorer: Scorer,
     pairs: Dataset | None,
     train_dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
-    collate: DataCollator,
-) -> ContrastProbe | TextProbe:
-    """The first `probe_examples` contrast pairs, or prepared training examples exactly as they are trained on."""
-    if make_scorer(scorer).needs_pairs:
-        return ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
-    examples = list(itertools.islice(iter(train_dataset), args.probe_examples))
-    size = args.probe_batch_size
-    return TextProbe([collate(examples[i : i + size]) for i in range(0, len(examples), size)])
+) -> Probe:
+    """The first `probe_examples` contrast pairs, or prepared training examples, whichever the scorer needs.
+
+    Raises:
+        ConfigError: the scorer needs contrast pairs and there are none.
+        DataError: examples that cannot be used; names the row.
+    """
+    if not scorer.needs_pairs:
+        return TextProbe.from_dataset(train_dataset, args.probe_batch_size, args.probe_examples)
+    if pairs is None:
+        raise ConfigError(
+            f"scorer {scorer.name!r} needs contrast pairs; pass contrast_dataset (columns clean, corrupted, answer, "
+            f"wrong_answer) or choose one that scores training text, such as {_WITHOUT_PAIRS!r}"
+        )
+    return ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)

@@ -63,7 +63,7 @@ def test_sigkill_at_random_moments(tmp_path):
         child = context.Process(target=train_to_the_end, args=(killed,))
         child.start()
         child.join()
-    assert child.exitcode == 0 and len(reached) > 2
+    assert child.exitcode == 0 and len(reached) > 1
     expected, found = (load_file(folder / "delta" / "delta.safetensors") for folder in (whole, killed))
     assert expected.keys() == found.keys() and all(torch.equal(expected[k], found[k]) for k in expected)
     steps = [len(list((folder / "trajectory" / "snapshots").iterdir())) for folder in (whole, killed)]

@@ -123,6 +123,25 @@ def test_trainable_parameters_are_the_budget(tmp_path):
     assert trainable <= 0.1 * all_of_them < trainable + done.table.d_model
 
 
+def test_compiled_run_equals_the_plain_one(tmp_path):
+    settings = dict(policy="random", redraw=True, max_steps=6)
+    plain = run(tmp_path / "plain", **settings)
+    compiled = run(tmp_path / "compiled", torch_compile=True, torch_compile_backend="aot_eager", **settings)
+    a, b = plain.bank.merged_state_dict(), compiled.bank.merged_state_dict()
+    assert len(plain.schedule.entries) == 2 and all((a[k] - b[k]).abs().max() < 1e-3 for k in a)
+
+
+@pytest.mark.parametrize("scorer", ["attribution_ig", "exact", "gradient", "weight_gradient", "movement", "utility"])
+def test_every_kind_of_scorer_drives_a_run(tmp_path, scorer):
+    done = run(tmp_path, policy="reactive", scorer=scorer, remask_every=6, moments="restart")
+    values = done.trajectory.values(scorer)
+    assert values.shape == (len(done.table), 2) and (values[:, 1] != 0).any()
+    if scorer == "movement":
+        assert not values[:, 0].any()
+        still = set(range(len(done.table))) - set(done.schedule.entries[0][1].components)
+        assert not values[sorted(still), 1].any()
+
+
 def test_bf16_base(tmp_path):
     before = tiny(dtype=torch.bfloat16).state_dict()
     done = run(tmp_path, model=tiny(dtype=torch.bfloat16), policy="reactive")

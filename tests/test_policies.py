@@ -1,0 +1,288 @@
+import numpy as np
+import pytest
+
+from foresight.errors import BudgetError, CheckpointError, ConfigError, TrajectoryError, UnknownNameError
+from foresight.forecasters import Forecaster, make_forecaster
+from foresight.masks import Mask, MaskSchedule, everything, select
+from foresight.policies import POLICIES, View, make_policy
+from planted import make_table, random_walk, series_of
+
+TABLE = make_table(layers=4, heads=4, blocks=4)  # 32 components: heads of 4 vectors, MLP blocks of 3
+BUDGET = 24
+
+
+def run(t=6, seed=0, table=TABLE):
+    return series_of(table, random_walk(len(table), t, seed, size=0.5))
+
+
+def view(step=50, series=None, **changes):
+    given = dict(table=TABLE, n_vectors=BUDGET, step=step, total_steps=100, series=series, horizon=20)
+    return View(**{**given, **changes})
+
+
+def schedule(*entries):
+    made = MaskSchedule()
+    for step, components in entries:
+        made.append(step, Mask.of(components))
+    return made
+
+
+def needs():
+    return dict(
+        forecaster=make_forecaster("persistence"),
+        history=[run(seed=5), run(seed=6)],
+        mask_schedule=schedule((0, [0, 1]), (30, [2, 3])),
+        oracle_trajectory=run(seed=7),
+        redraw=False,
+    )
+
+
+@pytest.fixture(params=POLICIES)
+def policy(request):
+    return make_policy(request.param, **needs())
+
+
+def test_the_names_are_all_there(policy):
+    assert set(POLICIES) == {"full", "static", "random", "prior", "reactive", "foresight", "oracle", "replay"}
+    assert policy.name in POLICIES
+
+
+@pytest.mark.parametrize("budget", [3, 7, 24, 60, 112])
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"full", "replay"}))
+def test_the_budget_is_respected_and_used_up(name, budget):
+    mask = make_policy(name, **needs()).mask(view(series=run(), n_vectors=budget))
+    left = budget - TABLE.vectors[list(mask.components)].sum()
+    assert left >= 0 and all(TABLE.vectors[i] > left for i in set(range(len(TABLE))) - set(mask.components))
+
+
+def test_equal_views_give_equal_masks(policy):
+    again = make_policy(policy.name, **needs())
+    ties = series_of(TABLE, np.ones((len(TABLE), 6)))
+    for series in (run(), ties):
+        seen = view(series=series, seed=3)
+        assert policy.mask(seen) == policy.mask(seen) == again.mask(seen)
+
+
+def test_what_lies_after_the_step_is_not_used(policy):
+    past = random_walk(len(TABLE), 6, size=0.5)
+    futures = [series_of(TABLE, np.concatenate([past, later], 1)) for later in (np.ones((32, 2)), np.eye(32, 2) * 1e9)]
+    assert policy.mask(view(50, futures[0])) == policy.mask(view(50, futures[1])) == policy.mask(view(50, run()))
+
+
+def test_needs_scores_is_the_truth(policy):
+    if policy.needs_scores:
+        with pytest.raises(ConfigError, match="needs scores at step 50"):
+            policy.mask(view(series=None))
+        with pytest.raises(TrajectoryError, match="no snapshot at or before step 50"):
+            policy.mask(view(series=series_of(TABLE, np.ones((32, 1)), [60])))
+    else:
+        assert policy.mask(view(series=None)) == policy.mask(view(series=run()))
+
+
+def test_remasks_is_the_truth(policy):
+    masks = {policy.mask(view(step, run())) for step in (0, 10, 20, 30, 40, 50)}
+    assert (len(masks) > 1) == policy.remasks
+
+
+def test_forecasts_is_the_truth(policy):
+    policy.mask(view(series=run()))
+    assert (policy.last_forecast is not None) == policy.forecasts == (policy.name == "foresight")
+
+
+def test_a_series_of_another_model_is_refused(policy):
+    if policy.needs_scores:
+        with pytest.raises(TrajectoryError, match="same model and mlp_block"):
+            policy.mask(view(series=run(table=make_table(layers=4, heads=4, blocks=5))))
+
+
+def test_full_is_everything():
+    assert make_policy("full").mask(view(n_vectors=3)) == everything(TABLE)
+
+
+def test_static_is_the_first_snapshot_and_reactive_the_last():
+    series = run()
+    for step in (0, 25, 50):
+        seen = view(step, series)
+        assert make_policy("static").mask(seen) == select(series.values[:, 0], TABLE, BUDGET)
+        assert make_policy("reactive").mask(seen) == select(series.values[:, step // 10], TABLE, BUDGET)
+
+
+def test_random_depends_on_the_seed_and_with_redraw_on_the_step():
+    fixed, redrawn = make_policy("random"), make_policy("random", redraw=True)
+    assert len({fixed.mask(view(step, seed=1)) for step in range(0, 100, 10)}) == 1
+    assert len({fixed.mask(view(seed=seed)) for seed in range(20)}) > 15
+    assert len({redrawn.mask(view(step, seed=1)) for step in range(20)}) > 15
+    assert redrawn.mask(view(7, seed=1)) == make_policy("random", redraw=True).mask(view(7, seed=1))
+
+
+def test_random_favours_no_component():
+    counts = np.zeros(len(TABLE))
+    for seed in range(2000):
+        counts[list(make_policy("random").mask(view(seed=seed)).components)] += 1
+    for kind in ("head", "mlp"):
+        share = counts[TABLE.kind == kind] / 2000
+        assert abs(share - share.mean()).max() < 0.05
+
+
+def planted_history(table, best_layer, best_kind, seed=0, relative=False):
+    """One layer and kind is on top; within it, the components are in random order."""
+    rng = np.random.default_rng(seed)
+    layer = table.layer / table.layer.max() if relative else table.layer
+    best = (layer == best_layer) & (table.kind == best_kind)
+    return series_of(table, (rng.random((len(table), 3)) + 10 * best[:, None]))
+
+
+def test_prior_finds_the_layer_and_kind_of_past_runs():
+    history = [planted_history(TABLE, 2, "mlp", seed) for seed in range(20)]
+    mask = make_policy("prior", history=history).mask(view(n_vectors=12))
+    assert mask.names(TABLE) == [f"L2.mlp.{i}" for i in range(4)]
+
+
+def test_prior_carries_over_to_models_of_another_depth():
+    deep = make_table(layers=12, heads=4, blocks=4)
+    history = [planted_history(deep, 1, "head", seed, relative=True) for seed in range(20)]  # the last layer
+    mask = make_policy("prior", history=history).mask(view(n_vectors=16))
+    assert mask.names(TABLE) == [f"L3.head.{i}" for i in range(4)]
+
+
+def test_prior_knows_layer_and_kind_alone():
+    policy = make_policy("prior", history=[run(seed=seed) for seed in range(5)])
+    scores = policy.scores(TABLE)
+    for layer in range(4):
+        for kind in ("head", "mlp"):
+            assert len(set(scores[(TABLE.layer == layer) & (TABLE.kind == kind)])) == 1
+    shuffled = [series.take(np.random.default_rng(1).permutation(32)) for series in policy.history]
+    np.testing.assert_array_equal(make_policy("prior", history=shuffled[::-1]).scores(TABLE), scores)
+
+
+def test_prior_does_not_favour_low_indexes_on_ties():
+    history = [planted_history(TABLE, 2, "mlp", seed) for seed in range(20)]
+    policy = make_policy("prior", history=history)
+    chosen = {policy.mask(view(n_vectors=3, seed=seed)).names(TABLE)[0] for seed in range(40)}
+    assert chosen == {f"L2.mlp.{i}" for i in range(4)}
+    assert len({policy.mask(view(step, n_vectors=3, seed=1)) for step in (0, 50)}) == 1
+
+
+def test_prior_does_not_depend_on_the_scale_of_a_run():
+    runs = [run(seed=seed) for seed in range(4)]
+    scaled = [series_of(TABLE, series.values * 10.0 ** (5 * i)) for i, series in enumerate(runs)]
+    np.testing.assert_array_equal(
+        make_policy("prior", history=runs).scores(TABLE), make_policy("prior", history=scaled).scores(TABLE)
+    )
+
+
+def test_prior_refuses_a_kind_that_it_never_saw():
+    heads = run().take(np.flatnonzero(TABLE.kind == "head"))
+    with pytest.raises(ConfigError, match="component of kind 'mlp'"):
+        make_policy("prior", history=[heads]).mask(view())
+
+
+def test_oracle_is_the_end_of_the_recorded_run():
+    recorded = run(seed=7)
+    assert make_policy("oracle", oracle_trajectory=recorded).mask(view(0)) == select(
+        recorded.values[:, -1], TABLE, BUDGET
+    )
+    other = run(table=make_table(layers=3))
+    with pytest.raises(TrajectoryError, match="same model and mlp_block"):
+        make_policy("oracle", oracle_trajectory=other).mask(view())
+
+
+def test_replay_follows_the_schedule_and_the_budget():
+    policy = make_policy("replay", mask_schedule=schedule((0, [0, 1]), (30, [2, 3])))
+    assert [policy.mask(view(step)).components for step in (0, 29, 30, 99)] == [(0, 1), (0, 1), (2, 3), (2, 3)]
+    with pytest.raises(BudgetError, match="8 vectors, the budget buys 7; raise the budget to 0.0064"):
+        policy.mask(view(n_vectors=7))
+
+
+def test_replay_of_a_recorded_run_gives_its_masks():
+    series, reactive, recorded = run(), make_policy("reactive"), MaskSchedule()
+    for step in range(0, 60, 10):
+        recorded.append(step, reactive.mask(view(step, series)))
+    policy = make_policy("replay", mask_schedule=MaskSchedule.from_json(recorded.to_json(TABLE), TABLE))
+    assert [policy.mask(view(s)) for s in range(0, 60, 10)] == [mask for _, mask in recorded.entries]
+
+
+class Spy(Forecaster):
+    """Says what it saw and was asked for; predicts the scores in reverse order of the last snapshot."""
+
+    def _fit(self, series):
+        self.seen_ = series.steps.tolist()
+
+    def _predict(self, horizon):
+        self.asked_ = horizon
+        return 1 / self.series_.values[:, -1]
+
+
+def test_foresight_trains_what_the_forecaster_predicts():
+    series = run()
+    policy = make_policy("foresight", forecaster=Spy())
+    assert policy.mask(view(50, series)) == select(1 / series.values[:, 5], TABLE, BUDGET)
+    forecast = policy.last_forecast
+    assert (forecast.made_at, forecast.for_step) == (50, 70)
+    np.testing.assert_allclose(forecast.prediction, 1 / series.values[:, 5])
+    np.testing.assert_array_equal(forecast.persistence, series.values[:, 5])
+
+
+@pytest.mark.parametrize(
+    "step, cutoff, horizon, seen_to, for_step",
+    [
+        (50, None, 20, 50, 70),
+        (50, 30, 20, 30, 70),  # the cutoff hides snapshots, it does not move the step that is forecast
+        (50, 35, 20, 30, 70),
+        (57, None, 20, 50, 77),  # the last probe is a while ago
+        (50, 99, 20, 50, 70),
+        (50, None, 500, 50, 100),  # there is nothing after the end of the run
+        (100, None, 20, 50, 100),
+    ],
+)
+def test_cutoff_and_horizon(step, cutoff, horizon, seen_to, for_step):
+    spy = Spy()
+    policy = make_policy("foresight", forecaster=spy)
+    policy.mask(view(step, run(), cutoff=cutoff, horizon=horizon))
+    assert spy.seen_[-1] == policy.last_forecast.made_at == seen_to
+    assert policy.last_forecast.for_step == for_step and spy.asked_ == for_step - seen_to
+
+
+def test_at_the_end_of_the_run_foresight_still_answers():
+    policy = make_policy("foresight", forecaster=Spy())
+    policy.mask(view(50, run(), total_steps=50))
+    assert policy.last_forecast.for_step == 51
+
+
+def test_foresight_pretrains_on_history_and_resumes_from_its_state():
+    series = run(t=3).until(20)
+    policy = make_policy("foresight", forecaster=make_forecaster("ridge"), history=[run(t=12, seed=8)])
+    mask = policy.mask(view(20, series))
+    assert policy.forecaster.fallback_ is None
+    resumed = make_policy("foresight", forecaster=make_forecaster("ridge"))
+    resumed.load_state(*policy.state())
+    assert resumed.mask(view(20, series)) == mask
+    np.testing.assert_array_equal(resumed.last_forecast.prediction, policy.last_forecast.prediction)
+    with pytest.raises(CheckpointError):
+        make_policy("foresight", forecaster=make_forecaster("mean")).load_state(*policy.state())
+
+
+def test_policies_without_state_refuse_that_of_another():
+    policy = make_policy("static")
+    policy.load_state(*policy.state())
+    with pytest.raises(CheckpointError, match="'static' has no state"):
+        policy.load_state({"a": np.ones(1)}, {})
+
+
+@pytest.mark.parametrize(
+    "name, need",
+    [("oracle", "oracle_trajectory"), ("prior", "history"), ("replay", "mask_schedule"), ("foresight", "forecaster")],
+)
+def test_what_is_missing_is_named(name, need):
+    for absent in ({}, {need: None}):
+        with pytest.raises(ConfigError, match=f"policy '{name}' needs {need}: "):
+            make_policy(name, **absent)
+    with pytest.raises(ConfigError, match="needs history"):
+        make_policy("prior", history=[])
+
+
+def test_unknown_names_suggest_the_closest():
+    with pytest.raises(UnknownNameError, match="did you mean 'foresight'"):
+        make_policy("foresigth")
+    with pytest.raises(ConfigError, match="no 'histroy' .did you mean 'history'"):
+        make_policy("prior", histroy=[])

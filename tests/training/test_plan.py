@@ -1,0 +1,204 @@
+"""The plan of a run against what the run then does."""
+
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from foresight.bank import Bank
+from foresight.components import component_table
+from foresight.embedded.tokenizer import make_tokenizer
+from foresight.errors import ArchitectureError, BudgetError
+from foresight.masks import budget_vectors, everything
+from foresight.policies import make_policy
+from foresight.training.calendar import Calendar, total_steps
+from foresight.training.config import ForesightConfig
+from foresight.training.optimizer import BankAdamW
+from foresight.training.plan import make_plan, saved_elements
+from foresight.training.trainer import ForesightTrainer
+from tiny import tiny
+
+WORDS = "the cat dog sat ran on mat log a big red one".split()
+ROWS = 20
+
+
+def _args(folder, **changes):
+    settings = {
+        "budget": 0.2, "per_device_train_batch_size": 4, "probe_every": 2, "probe_examples": 6, "probe_batch_size": 4,
+        "remask_every": 3, "watch_steps": 4, "max_steps": 11, "max_length": 16, "use_cpu": True, "bf16": False,
+        "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "report_to": "none",
+    }  # fmt: skip
+    return ForesightConfig(output_dir=str(folder), **{**settings, **changes})
+
+
+def _trained(folder, **changes):
+    text = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(6)) for i in range(ROWS)]
+    trainer = ForesightTrainer(
+        model=tiny("llama"),
+        args=_args(folder, **changes),
+        train_dataset=Dataset.from_dict({"text": text}),
+        processing_class=make_tokenizer(WORDS),
+    )
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"watch": "rotate"},
+        {"remask_every": 0},
+        {"policy": "static", "record": True},
+        {"policy": "static"},
+        {"policy": "reactive", "probe_every": 5},
+    ],
+    ids=str,
+)
+def test_calendar_is_what_a_run_does(tmp_path, changes):
+    trainer = _trained(tmp_path, **changes)
+    args = trainer.args
+    calendar = Calendar.of(args, trainer.policy, args.max_steps)
+    plan = make_plan(tiny("llama"), args, calendar)
+    assert plan.snapshots == trainer.trajectory.steps.tolist()
+    assert plan.bank_vectors == len(trainer.bank.vectors)
+    assert plan.trainable_parameters == trainer.bank.vectors.numel()
+    changed = [step for step, _ in trainer.schedule.entries]
+    allowed = {s for s in calendar.steps if s == 0 or calendar.decides(s) or calendar.turns(s)}
+    assert set(changed) <= allowed
+    assert plan.ledger_bytes >= sum(t.numel() * t.element_size() for t in trainer.bank.changed())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_steps": -1, "num_train_epochs": 1.5, "gradient_accumulation_steps": 2},
+        {"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 3},
+        {"max_steps": 4},
+    ],
+    ids=str,
+)
+def test_total_steps_are_the_trainers(tmp_path, changes):
+    trainer = _trained(tmp_path, policy="random", **changes)
+    args = trainer.args
+    expected = total_steps(
+        args.max_steps, args.num_train_epochs, ROWS, args.per_device_train_batch_size, args.gradient_accumulation_steps
+    )
+    assert trainer.state.global_step == expected
+
+
+def test_length_is_unknown_without_rows():
+    assert total_steps(-1, 3.0, None, 8, 1) is None
+
+
+def test_optimizer_bytes_are_the_optimizers(tmp_path):
+    model = tiny("qwen3")
+    table = component_table(model)
+    bank = Bank(model, table, budget_vectors(table, 0.2))
+    optimizer = BankAdamW(bank.vectors, lr=0.1)
+    bank.vectors.grad = torch.ones_like(bank.vectors)
+    optimizer.step()
+    state = sum(t.numel() * t.element_size() for t in optimizer.state[bank.vectors].values())
+    assert make_plan(tiny("qwen3"), _args(tmp_path), None).optimizer_bytes == state
+
+
+@pytest.mark.parametrize("changes", [{"policy": "full"}, {"watch": "full-keep"}], ids=str)
+def test_training_everything_needs_room_for_everything(tmp_path, changes):
+    model, calendar = tiny("llama"), Calendar(11, 4, 3, 2, True, True, True, False)
+    plan = make_plan(model, _args(tmp_path, **changes), calendar)
+    less = make_plan(model, _args(tmp_path), calendar)
+    assert plan.watch_vectors == component_table(model).n_vectors
+    extra = (plan.watch_vectors - less.bank_vectors) * (4 * plan.d_model + 1) * 4  # weights, gradients, state, ages
+    assert plan.memory(0) - less.memory(0) == extra
+
+
+def test_eight_billion_parameters_without_loading_any(tmp_path):
+    config = LlamaConfig(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128256,
+        dtype="bfloat16",
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    plan = make_plan(model, _args(tmp_path, budget=0.01, bf16=True), None, processes=8)
+    assert all(p.is_meta for p in model.parameters())
+    assert plan.model_parameters == 8_030_261_248
+    assert plan.weight_bytes == 2 * plan.model_parameters
+    assert plan.bank_vectors == int(0.01 * plan.model_parameters / 4096)
+    assert plan.calendar is None and plan.ledger_bytes is None and plan.snapshots == plan.decisions == []
+
+
+def test_stages_shard_one_thing_after_the_other(tmp_path):
+    model = tiny("llama")
+    one = make_plan(model, _args(tmp_path), None)
+    assert one.memory(0) == one.memory(1) == one.memory(2) == one.memory(3) - one.layer_bytes
+    four = make_plan(model, _args(tmp_path), None, processes=4)
+    bank = four.trainable_parameters * 4
+    assert four.memory(0) == one.memory(0)
+    assert four.memory(0) - four.memory(1) == four.optimizer_bytes - math.ceil(four.optimizer_bytes / 4)
+    assert four.memory(1) - four.memory(2) == bank - math.ceil(bank / 4)
+    sharded = sum(size - math.ceil(size / 4) for size in (four.weight_bytes, bank))
+    assert four.memory(2) - four.memory(3) == sharded - four.layer_bytes
+
+
+def _saved(model, batch, length, checkpointing):
+    """Elements a token that autograd keeps for backward in the backbone, parameters left out."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no address is used twice
+        return tensor
+
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model.base_model(input_ids=torch.randint(3, 60, (batch, length)), use_cache=False)
+    assert output.last_hidden_state.requires_grad
+    return sum(s.nbytes() for s in kept.values()) / 4 / (batch * length)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "phi3", "gpt2", "gpt_neox"])
+def test_activation_estimate_is_within_a_factor(family):
+    sizes = {"hidden_size": 128, "num_attention_heads": 8, "num_hidden_layers": 3, "max_position_embeddings": 128}
+    if family == "gpt2":
+        sizes = {"n_embd": 128, "n_head": 8, "n_layer": 3, "n_positions": 128}
+    else:
+        sizes |= {"intermediate_size": 384, "num_key_value_heads": 8 if family in ("llama", "gpt_neox") else 4}
+    model = tiny(family, **sizes)
+    table = component_table(model)
+    Bank(model, table, table.n_vectors).remask(everything(table))
+    measured, estimated = _saved(model, 2, 64, False), saved_elements(model, False)
+    assert 1 / 1.4 < measured / estimated < 1.4
+    # With checkpointing only the layers' inputs stay; the estimate adds the one layer that is recomputed.
+    kept = saved_elements(model, True) - estimated / 3
+    assert _saved(model, 2, 64, True) == pytest.approx(kept, rel=0.5)
+
+
+def test_what_cannot_be_planned(tmp_path):
+    with pytest.raises(BudgetError, match="smallest component"):
+        make_plan(tiny("llama"), _args(tmp_path, budget=1e-4), None)
+    foreign = tiny("llama")
+    foreign.config.model_type = "novel"
+    with pytest.raises(ArchitectureError, match="ARCHITECTURES"):
+        make_plan(foreign, _args(tmp_path), None)
+
+
+def test_decisions_stop_before_the_end():
+    calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False, watch_steps=5), _policy("foresight"), 25)
+    assert [s for s in calendar.steps if calendar.decides(s)] == [5]
+    calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False), _policy("reactive"), 40)
+    assert [s for s in calendar.steps if calendar.decides(s)] == [0, 20]
+
+
+def _policy(name):
+    return make_policy(name, forecaster=object())
