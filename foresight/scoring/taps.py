@@ -2,8 +2,8 @@
 
 A head is read at the input of its attention's output projection, an MLP block at the input of the down projection, a
 KV group at the outputs of the key and value projections (`Component.taps`). Hooks placed here run after those that a
-bank placed before, so they see the activations of the weights in effect. Where checkpointing recomputes a layer, its
-hooks fire a second time: the first write counts.
+bank placed before, so they see the activations of the weights in effect. Hooks that only read come off again before the
+backward pass, so a checkpointed layer that is recomputed there writes nothing a second time.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ def embeddings(model: nn.Module, change: Callable[[Tensor], Tensor] | None = Non
     leaves: list[Tensor] = []
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        output = (output if change is None else change(output)).detach()
-        leaves.append(output.requires_grad_(torch.is_grad_enabled()))
-        return output
+        leaves.append((output if change is None else change(output)).detach().requires_grad_())
+        return leaves[-1]
 
     handle = model.get_input_embeddings().register_forward_hook(hook)
     try:
@@ -139,10 +138,10 @@ def record(model: nn.Module, places: list[Site], batch: Batch, corrupted: bool =
     """Run a batch and keep the tapped activations; they are part of the graph if grad mode is on."""
     seen: dict[int, Tensor] = {}
 
-    def keep_first(i: int, activation: Tensor) -> None:
-        seen.setdefault(i, activation)
+    def keep(i: int, activation: Tensor) -> None:
+        seen[i] = activation
 
-    with tapped(model, places, keep_first):
+    with tapped(model, places, keep):
         logits = logits_of(model, batch, corrupted)
     return Run([seen[i] for i in range(len(places))], logits)
 

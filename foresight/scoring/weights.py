@@ -55,8 +55,9 @@ def weight_gradients(
     The gradient is that of the mean loss of the batch (`batch_loss`), float32 [n, d_model] with the target's vectors as
     rows; it is not to be kept.
     """
-    with torch.enable_grad(), embeddings(model) as leaves, _tapped_targets(model, table, consume):
-        loss = batch_loss(logits_of(model, batch), batch)
+    with torch.enable_grad(), embeddings(model) as leaves:
+        with _tapped_targets(model, table, consume):
+            loss = batch_loss(logits_of(model, batch), batch)
         torch.autograd.grad(loss, leaves[0])
 
 
@@ -64,13 +65,8 @@ def weight_gradients(
 def _tapped_targets(
     model: nn.Module, table: ComponentTable, consume: Callable[[Target, Tensor], None]
 ) -> Iterator[None]:
-    seen: set[str] = set()
-
     def hook_of(target: Target) -> Callable:
         def on_forward(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            if target.module in seen:  # a checkpointed layer is recomputed
-                return
-            seen.add(target.module)
             inputs = args[0].detach()
 
             def on_backward(gradient: Tensor) -> None:

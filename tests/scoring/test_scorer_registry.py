@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scoring_cases import pair_probe
+
+from foresight.components import component_table
+from foresight.errors import ConfigError, NonFiniteError, UnknownNameError
+from foresight.scoring import SCORERS, Scorer, make_scorer
+from tiny import tiny
+
+
+def test_names_are_those_of_the_documentation():
+    assert set(SCORERS) == {
+        "attribution", "attribution_abs", "attribution_ig", "exact", "gradient_activation", "gradient",
+        "weight_gradient", "movement", "utility",
+    }  # fmt: skip
+
+
+def test_unknown_scorer_is_refused_with_the_closest_name():
+    with pytest.raises(UnknownNameError, match="unknown scorer 'atribution' \\(did you mean 'attribution'"):
+        make_scorer("atribution")
+
+
+def test_unknown_parameter_is_refused_with_the_closest_name():
+    with pytest.raises(ConfigError, match="no parameter 'point' .*'points'.*it has: points, metric"):
+        make_scorer("attribution_ig", point=5)
+    with pytest.raises(ConfigError, match="it has: none"):
+        make_scorer("gradient", norm=1)
+
+
+@pytest.mark.parametrize("name", sorted(set(SCORERS) - {"movement"}))
+def test_values_that_are_not_finite_are_refused_by_name(name):
+    model = tiny("llama")
+    model.model.layers[0].self_attn.o_proj.weight.data[0, 0] = torch.inf
+    with pytest.raises(NonFiniteError, match=f"{name} gave (nan|-?inf) for L0.head.0"):
+        make_scorer(name).score(model, component_table(model), pair_probe())
+
+
+def test_one_bad_score_is_named():
+    class Broken(Scorer):
+        name = "broken"
+
+        def _score(self, model, table, probe):
+            values = np.zeros(len(table))
+            values[3] = np.nan
+            return values, values
+
+    model = tiny("llama")
+    table = component_table(model)
+    with pytest.raises(NonFiniteError, match=f"broken gave nan for {table.components[3].name} \\(1 of {len(table)}"):
+        Broken().score(model, table, pair_probe())
+
+
+def test_importing_the_scorers_does_not_import_transformers():
+    code = "import sys, foresight.scoring; assert not {'transformers', 'datasets', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
