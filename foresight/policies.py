@@ -263,6 +263,13 @@ NEEDS = {
 """What policies can be given, in the words of an error message."""
 
 
+def policy_class(name: str) -> type[Policy]:
+    """The policy registered under a name. Raises UnknownNameError, which offers the closest."""
+    if name not in _POLICIES:
+        raise UnknownNameError("policy", name, POLICIES)
+    return _POLICIES[name]
+
+
 def make_policy(name: str, **needs: Any) -> Policy:
     """Build a policy from what the run has: those of NEEDS that it takes are passed on, None counts as absent.
 
@@ -270,17 +277,16 @@ def make_policy(name: str, **needs: Any) -> Policy:
         UnknownNameError: no policy of that name; the message offers the closest.
         ConfigError: something the policy needs is absent, or nothing in NEEDS has that name.
     """
-    if name not in _POLICIES:
-        raise UnknownNameError("policy", name, POLICIES)
+    cls = policy_class(name)
     for need in needs:
         if need not in NEEDS:
             raise ConfigError(f"policies know no {need!r}{did_you_mean(need, NEEDS)}; known: {', '.join(NEEDS)}")
-    params = inspect.signature(_POLICIES[name]).parameters
+    params = inspect.signature(cls).parameters
     given = {need: value for need, value in needs.items() if need in params and value is not None}
     for param, spec in params.items():
         if spec.default is spec.empty and param not in given:
             raise ConfigError(_missing(name, param))
-    return _POLICIES[name](**given)
+    return cls(**given)
 
 
 def _missing(policy: str, need: str) -> str:

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 SIZES = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-_LLAMA_LIKE = dict(SIZES, max_position_embeddings=64, initializer_range=0.2, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+SPECIAL = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+_LLAMA_LIKE = dict(SIZES, **SPECIAL, max_position_embeddings=64, initializer_range=0.2)
 _GQA = dict(_LLAMA_LIKE, num_key_value_heads=2)
 CONFIGS: dict[str, dict] = {
     "llama": dict(_LLAMA_LIKE, num_key_value_heads=4),

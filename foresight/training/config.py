@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from trl import SFTConfig
 
 from ..errors import BudgetError, ConfigError, did_you_mean
@@ -101,6 +102,9 @@ class ForesightConfig(SFTConfig):
     _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "forecaster_params"]
 
     def __post_init__(self):
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+            self.bf16: bool | None = bool(self.bf16)  # SFTConfig's default asks for a device that is not there
         super().__post_init__()
         if not 0 < self.budget <= 1:
             raise BudgetError(f"budget is {self.budget}; expected a share of all model parameters in (0, 1]")
@@ -112,8 +116,8 @@ class ForesightConfig(SFTConfig):
         for name in ("watch_steps", "cutoff", "horizon", "mlp_block"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        checkpointing = {**(self.gradient_checkpointing_kwargs or {}), **(self.activation_checkpointing_kwargs or {})}
-        if checkpointing.get("use_reentrant"):
+        settings = (self.gradient_checkpointing_kwargs, self.activation_checkpointing_kwargs)
+        if any(given.get("use_reentrant") for given in settings if isinstance(given, dict)):
             raise ConfigError(
                 "gradient checkpointing with use_reentrant=True fails with a shared bank; "
                 "set gradient_checkpointing_kwargs to {'use_reentrant': False}"

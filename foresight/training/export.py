@@ -57,6 +57,8 @@ def _base_model(info: dict):
             "the run was started from a model object without a name; load that model yourself and call apply_delta"
         )
     try:
-        return AutoModelForCausalLM.from_pretrained(info["model"], dtype=info["dtype"])
+        return AutoModelForCausalLM.from_pretrained(
+            info["model"], dtype=info["dtype"], use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"the base model {info['model']} cannot be loaded: {json.dumps(str(error))}") from error

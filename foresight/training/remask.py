@@ -15,6 +15,7 @@ from .calendar import Calendar
 
 if TYPE_CHECKING:
     from .trainer import ForesightTrainer
+    from .watcher import Watcher
 
 
 class RemaskCallback(TrainerCallback):
@@ -58,13 +59,18 @@ class RemaskCallback(TrainerCallback):
         elif self.calendar.turns(step):
             self._apply(step, self._turn(step))
 
+    @property
+    def _watcher(self) -> Watcher:
+        assert self.trainer.watcher is not None  # the calendar takes snapshots only where there is one
+        return self.trainer.watcher
+
     def _snapshot(self, step: int) -> None:
-        trainer, watcher = self.trainer, self.trainer.watcher
+        trainer, watcher = self.trainer, self._watcher
         watcher.snapshot(step)
         if step == 0 and trainer.args.calibrate and watcher.scorer.name.startswith("attribution"):
             watcher.calibrate()
         for outcome in trainer.skill_log.resolve(step, watcher.series().values[:, -1]):
-            trainer.log(
+            trainer.note(
                 {
                     "foresight/skill": outcome.skill,
                     "foresight/forecast_overlap": outcome.overlap,
@@ -75,7 +81,7 @@ class RemaskCallback(TrainerCallback):
     def _begin_watch(self) -> None:
         trainer = self.trainer
         if trainer.args.watch == "hold":
-            first = trainer.watcher.series().values[:, 0]
+            first = self._watcher.series().values[:, 0]
             self._apply(0, select(first, trainer.table, trainer.n_vectors))
         elif trainer.args.watch == "rotate":
             self._apply(0, self._turn(0))
@@ -102,7 +108,7 @@ class RemaskCallback(TrainerCallback):
             n_vectors=trainer.n_vectors,
             step=step,
             total_steps=self.calendar.total_steps,
-            series=trainer.watcher.series() if self.calendar.scored else None,
+            series=self._watcher.series() if self.calendar.scored else None,
             seed=trainer.mask_seed,
             horizon=args.horizon or min(args.remask_every or rest, rest),
             cutoff=args.cutoff,
@@ -125,7 +131,7 @@ class RemaskCallback(TrainerCallback):
         if mask != before:
             trainer.schedule.append(step, mask)
             trainer.save_schedule()
-        trainer.log(
+        trainer.note(
             {
                 "foresight/components": len(mask),
                 "foresight/churn": churn(before, mask),

@@ -79,7 +79,7 @@ class ForesightTrainer(SFTTrainer):
             history=[_recorded(path, scorer) for path in args.history or []],
             oracle_trajectory=_recorded(args.oracle_trajectory, scorer) if args.oracle_trajectory else None,
             mask_schedule=MaskSchedule.read(args.mask_schedule, self.table) if args.mask_schedule else None,
-            forecaster=forecaster or make_forecaster(args.forecaster, **(args.forecaster_params or {})),
+            forecaster=forecaster or make_forecaster(args.forecaster, **_mapping(args.forecaster_params)),
         )
         everything = args.policy == "full"
         self.n_vectors = self.table.n_vectors if everything else budget_vectors(self.table, args.budget)
@@ -100,7 +100,7 @@ class ForesightTrainer(SFTTrainer):
     @property
     def trajectory(self) -> Trajectory | None:
         """Snapshots of this run; None before `train` and for policies that need no scores."""
-        return self.watcher.trajectory if self.watcher is not None else None
+        return getattr(self.watcher, "trajectory", None)
 
     @property
     def output(self) -> Path:
@@ -108,11 +108,14 @@ class ForesightTrainer(SFTTrainer):
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """AdamW over the bank, with an age per vector; learning rate, betas, epsilon and decay from the config."""
+        args: ForesightConfig = self.args
         if self.optimizer is None:
-            args = self.args
-            betas = (args.adam_beta1, args.adam_beta2)
-            self.optimizer = BankAdamW(
-                self.bank.vectors, args.learning_rate, betas, args.adam_epsilon, args.weight_decay
+            self.optimizer: torch.optim.Optimizer = BankAdamW(
+                self.bank.vectors,
+                args.learning_rate,
+                (args.adam_beta1, args.adam_beta2),
+                args.adam_epsilon,
+                args.weight_decay,
             )
         return self.optimizer
 
@@ -131,12 +134,13 @@ class ForesightTrainer(SFTTrainer):
             MaskLeakError: something outside the mask changed, or nothing inside it did.
         """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = checkpoint.last_complete(self.output)
-            if resume_from_checkpoint is None:
+            last = checkpoint.last_complete(self.output)
+            if last is None:
                 raise CheckpointError(f"{self.output} holds no complete checkpoint; start afresh without resuming")
+            resume_from_checkpoint = str(last)
         if not resume_from_checkpoint:
             self._start_afresh()
-        result = super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
+        result = super().train(resume_from_checkpoint or None, **kwargs)
         self.save_delta(self.output / "delta")
         return result
 
@@ -175,6 +179,12 @@ class ForesightTrainer(SFTTrainer):
             f"no step was taken. Last good checkpoint: {last or 'none'}. Lower learning_rate or max_grad_norm, or "
             "look for broken rows in the data, and resume"
         )
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """Log numbers now, without making the training loop believe that its own turn to log is over."""
+        due = self.control.should_log
+        self.log(numbers)
+        self.control.should_log = due
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -258,6 +268,12 @@ class ForesightTrainer(SFTTrainer):
 
 def _recorded(path: str, scorer: str) -> Series:
     return Trajectory.read(path).series(scorer)
+
+
+def _mapping(params: dict[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(params, str):
+        raise ConfigError(f"forecaster_params is {params!r}; expected a mapping, as JSON on the command line")
+    return params or {}
 
 
 def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:

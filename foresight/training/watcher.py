@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, TextProbe, calibrate, make_scorer
+from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
 from ..scoring.base import one_of
 from ..series import Series
 from ..trajectory import Trajectory
@@ -34,7 +34,7 @@ class Watcher:
         self.bank = bank
         self.scorer = scorer
         self.probe = probe
-        self.trajectory: Trajectory | None = None
+        self.trajectory: Trajectory
         self.seconds = 0.0
 
     @property
@@ -58,7 +58,7 @@ class Watcher:
     def calibrate(self) -> None:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
         start = time.perf_counter()
-        scores = self.trajectory.snapshots[-1].scores[self.scorer.name]
+        scores = Scores(*self.trajectory.snapshots[-1].scores[self.scorer.name])
         self.trajectory.calibrate(self.scorer.name, calibrate(self.bank.model, self.bank.table, self.probe, scores))
         self.seconds += time.perf_counter() - start
 

@@ -7,11 +7,11 @@ import time
 
 import torch
 from safetensors.torch import load_file
-from tiny import pairs, sentences, tiny, tiny_tokenizer
 
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
+from tiny import pairs, sentences, tiny, tiny_tokenizer
 
 KILLS = 10
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -22,6 +21,7 @@ from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
+from tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 COMMON = dict(
     use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=12,

@@ -1,0 +1,140 @@
+"""The `foresight` command: arguments and errors. What commands do is in `foresight.commands`, imported on use."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from . import __version__
+from .errors import ConfigError, ForesightError, UnknownNameError, did_you_mean
+
+_SETTINGS = (
+    "Settings come from the recipe or as flags, --name value; flags win. `foresight {} --settings` lists them all "
+    "with meaning and default."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = bool(os.environ.get("FORESIGHT_DEBUG")) or words[:1] == ["--debug"]
+    try:
+        _run(words)
+    except ForesightError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"foresight: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("foresight: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, say `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    parser, commands = _parsers()
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is not None and name not in commands:
+        raise UnknownNameError("command", name, commands)
+    args, rest = parser.parse_known_args(words)
+    if name is None:
+        if rest:
+            raise ConfigError(f"unexpected argument {rest[0]!r}; see foresight --help")
+        parser.print_help()
+    else:
+        args.run(args, rest)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def refuse(self, rest: list[str]) -> None:
+        """What is left over must be nothing, for a command without settings."""
+        if rest:
+            raise ConfigError(f"unexpected argument {rest[0]!r}{did_you_mean(rest[0], self._option_string_actions)}")
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(
+        prog="foresight",
+        description="Fine-tune causal language models with predictive masks.",
+        epilog="`foresight COMMAND --help` explains a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"foresight {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors (or set FORESIGHT_DEBUG=1)")
+    sub = parser.add_subparsers(metavar="COMMAND")
+
+    def command(name: str, run: Callable, help: str, settings: bool = False) -> _Parser:
+        epilog = _SETTINGS.format(name) if settings else None
+        result = sub.add_parser(name, help=help, description=help, epilog=epilog, allow_abbrev=False)
+        result.set_defaults(run=run, parser=result)
+        if settings:
+            result.add_argument("--config", metavar="RECIPE", help="a YAML recipe, see the folder recipes")
+            result.add_argument("--settings", action="store_true", help="list all settings and stop")
+        return result
+
+    demo = command("demo", _demo, "track, forecast, train and compare on the shipped model; minutes on a CPU", True)
+    demo.add_argument("--out", metavar="DIR", default="demo", help="folder of the report (default: %(default)s)")
+    demo.add_argument("--quick", action="store_true", help="the same in a minute; its numbers mean nothing")
+
+    train = command("train", _train, "fine-tune a model with a predictive mask", True)
+    train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
+
+    components = command("components", _components, "list what of a model can be masked, with parameter counts")
+    components.add_argument("model", metavar="MODEL", nargs="?", help="folder or Hub name (default: the shipped model)")
+    components.add_argument("--mlp-block", metavar="N", type=int, help="neurons in an MLP block")
+    components.add_argument("--list", action="store_true", help="one line a component, separated by tabs")
+
+    plan = command("plan", _plan, "dry run of train: budget, parameters, memory and steps; nothing is loaded", True)
+    plan.add_argument("--processes", metavar="N", type=int, default=1, help="processes that ZeRO would shard over")
+    plan.add_argument("--rows", metavar="N", type=int, help="training examples, where max_steps is not set")
+
+    export = command("export", _export, "write what a run has learned as a model folder or as a delta")
+    export.add_argument("folder", metavar="RUN", help="output_dir of a finished run")
+    export.add_argument("--to", metavar="FORM", required=True, help="merged (a whole model) or delta (what changed)")
+    export.add_argument("--out", metavar="DIR", required=True, help="a new folder")
+    return parser, sub.choices
+
+
+def _demo(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import demo
+
+    demo.show_settings() if args.settings else demo.run(args.out, args.config, flags, args.quick)
+
+
+def _train(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import train
+
+    train.show_settings() if args.settings else train.run(args.config, flags, args.resume)
+
+
+def _components(args: argparse.Namespace, rest: list[str]) -> None:
+    args.parser.refuse(rest)
+    from .commands import components
+
+    components.show(args.model, args.mlp_block, args.list)
+
+
+def _plan(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import plan, train
+
+    train.show_settings() if args.settings else plan.show(args.config, flags, args.processes, args.rows)
+
+
+def _export(args: argparse.Namespace, rest: list[str]) -> None:
+    args.parser.refuse(rest)
+    from .training.export import export
+
+    print(f"written to {export(args.folder, args.to, args.out)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

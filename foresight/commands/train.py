@@ -1,0 +1,116 @@
+"""`foresight train`: a recipe becomes a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table
+from transformers import TrainerCallback
+
+from ..errors import ConfigError
+from ..files import write_json
+from ..tasks import evaluate, task
+from ..tasks.config import DataConfig, load_data
+from ..training import checkpoint
+from ..training.config import ForesightConfig
+from ..training.trainer import ForesightTrainer
+from .console import console
+from .models import ModelConfig, load_model, load_tokenizer
+from .settings import changed, describe, parse, resolved
+
+CLASSES = (DataConfig, ModelConfig, ForesightConfig)
+
+
+def show_settings() -> None:
+    """Print all settings of a recipe for `train` and `plan`."""
+    print(describe(*CLASSES))
+
+
+def run(recipe: str | None, flags: Sequence[str], resume: bool) -> None:
+    """Train as the recipe and the flags say; with `resume`, from the last complete checkpoint of output_dir.
+
+    Leaves in output_dir: config.json (every setting), what ForesightTrainer writes, and with `from_config` the random
+    base model.
+    """
+    data, settings, args = parse(recipe, flags, CLASSES)
+    _refuse(args)
+    print(yaml.safe_dump({k: v for part in (settings, data, args) for k, v in changed(part).items()}, sort_keys=False))
+    output = Path(args.output_dir).resolve()
+    tokenizer = load_tokenizer(settings)
+    train, evaluation, pairs = load_data(data, tokenizer, args.seed)
+    model = load_model(settings, args.seed)
+    if settings.from_config:
+        model.config._name_or_path = str(output / "base")
+    trainer = ForesightTrainer(
+        model=model,
+        args=args,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        contrast_dataset=pairs,
+        processing_class=tokenizer,
+    )
+    trainer.add_callback(_Record(trainer, resolved(model=settings, data=data, training=args), settings.from_config))
+    try:
+        trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
+    except KeyboardInterrupt:
+        last = checkpoint.last_complete(output)
+        told = f"{last} is complete; go on with the same command and --resume" if last else "no checkpoint yet"
+        print(f"interrupted after step {trainer.state.global_step}: {told}", file=sys.stderr)
+        raise
+    console().print(_summary(trainer, _accuracy(trainer, tokenizer, data, evaluation)))
+
+
+class _Record(TrainerCallback):
+    """Writes the settings, and a base model that exists nowhere else, once the run has really begun."""
+
+    def __init__(self, trainer: ForesightTrainer, settings: dict[str, Any], keep_base: bool):
+        self.trainer, self.settings, self.keep_base = trainer, settings, keep_base
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        write_json(self.trainer.output / "config.json", self.settings)
+        if self.keep_base and state.global_step == 0:
+            model, bank = self.trainer.model, self.trainer.bank
+            model.save_pretrained(self.trainer.output / "base", state_dict=bank.merged_state_dict())
+
+
+def _refuse(args: ForesightConfig) -> None:
+    if args.trust_remote_code:
+        raise ConfigError("trust_remote_code is not supported: foresight runs stock transformers models only")
+    if args.model_init_kwargs:
+        raise ConfigError("model_init_kwargs is not used; set model, model_revision and dtype instead")
+
+
+def _accuracy(trainer: ForesightTrainer, tokenizer: Any, data: DataConfig, evaluation: Any) -> dict[str, float]:
+    """Accuracy and loss on the evaluation table, if it has prompts and completions in plain text."""
+    if evaluation is None or not isinstance(evaluation[0].get("prompt"), str):
+        return {}
+    correct = task(data.task).correct if data.task else None
+    return evaluate(trainer.model, tokenizer, evaluation, correct=correct)
+
+
+def _summary(trainer: ForesightTrainer, accuracy: dict[str, float]) -> Table:
+    logged = trainer.state.log_history
+
+    def values(key: str) -> list[float]:
+        return [entry[key] for entry in logged if key in entry]
+
+    table = Table(title="Run", title_justify="left", show_header=False)
+    table.add_row("steps", f"{trainer.state.global_step:,}")
+    if losses := values("loss"):
+        table.add_row("loss", f"{losses[0]:.4g} first, {losses[-1]:.4g} last")
+    for name, value in accuracy.items():
+        table.add_row(f"evaluation {name}", f"{value:.4g}")
+    share = trainer.bank.vectors.numel() / trainer.table.model_parameters
+    table.add_row("budget used", f"{share:.4%} of all parameters, {trainer.bank.vectors.numel():,} weights")
+    if churn := values("foresight/churn")[1:]:
+        table.add_row("mask churn", f"{sum(churn) / len(churn):.1%} of the components at each of {len(churn)} re-masks")
+    if skill := values("foresight/skill"):
+        table.add_row("forecast skill", f"{skill[-1]:+.3f} (0: no better than 'it stays as it is', 1: perfect)")
+    table.add_row("scoring", f"{trainer.remasking.scoring_share():.1%} of the time")
+    table.add_row("written to", str(trainer.output))
+    table.add_row("next", f"foresight export {trainer.output} --to merged --out DIR")
+    return table
