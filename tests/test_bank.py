@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny import FAMILIES, tiny, tokens
 
 from foresight.bank import Bank
 from foresight.components import component_table, stored_transposed
@@ -13,6 +12,7 @@ from foresight.errors import CheckpointError, ConfigError, MaskLeakError
 from foresight.fingerprint import is_bank_key
 from foresight.masks import Mask, budget_vectors, everything, select
 from foresight.training.optimizer import BankAdamW
+from tiny import FAMILIES, tiny, tokens
 
 SETTINGS = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
 

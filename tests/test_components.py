@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny import FAMILIES, tiny, tokens
 
 from foresight.components import component_table, features, stored_transposed
 from foresight.errors import ArchitectureError, ConfigError
+from tiny import FAMILIES, tiny, tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)
