@@ -11,6 +11,7 @@ that stay, and starts entering ones with fresh moments and age. Biases, norms an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +20,11 @@ from torch.nn import functional as F
 
 from .components import ComponentTable, Target, stored_transposed
 from .errors import CheckpointError, ConfigError, MaskLeakError
-from .fingerprint import BANK_NAME, checksum, digest, fingerprint, is_bank_key, vectors_of
+from .fingerprint import BANK_NAME, digest, fingerprint, is_bank_key
 from .ledger import Ledger
 from .masks import Mask
+from .optimizer import BankAdamW
+from .placement import Placement
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ class Bank(nn.Module):
         mask: the `Mask` in force.
         ledger: the `Ledger`.
         base_hash: hex digest of all weights as they were before any training.
+        placement: where parameters are; set it to another one once they have been sharded (`place`).
 
     Raises:
         ConfigError: a target is neither fp32 nor bf16, or the model has a bank already.
     """
 
-    def __init__(self, model: nn.Module, table: ComponentTable, n_vectors: int):
+    def __init__(self, model: nn.Module, table: ComponentTable, n_vectors: int, placement: Placement | None = None):
         super().__init__()
+        self.placement = placement or Placement()
         backbone = model.base_model
         if hasattr(backbone, BANK_NAME):
             raise ConfigError("this model has a bank already; call detach() on it first, or load the model afresh")
@@ -69,14 +74,15 @@ class Bank(nn.Module):
         # Not registered as a submodule: the model owns the bank, not the other way round.
         object.__setattr__(self, "model", model)
         model.requires_grad_(False)
-        device = model.get_submodule(table.targets[0].module).weight.device
-        self.vectors = nn.Parameter(torch.zeros(n_vectors, table.d_model, device=device))
-        self._dtype = model.get_submodule(table.targets[0].module).weight.dtype
+        weight = model.get_submodule(table.targets[0].module).weight
+        self.n_vectors = n_vectors
+        self.vectors = nn.Parameter(torch.zeros(n_vectors, table.d_model, device=weight.device))
+        self._dtype = weight.dtype
         self._pieces: dict[str, Tensor] = {}
         self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
         self._place_hooks()
-        self._fingerprint = fingerprint(self.model, self.table)
-        self.base_hash = digest(self._fingerprint)
+        self._fingerprint = fingerprint(model, self.placement)
+        self.base_hash = digest(self._fingerprint, self.placement)
         backbone.add_module(BANK_NAME, self)
         self._fetch_hook = backbone.register_forward_pre_hook(lambda module, args: self._fetch())
 
@@ -115,25 +121,39 @@ class Bank(nn.Module):
             hook = self._hook(target, local.to(module.weight.device))
             self._hooks[target.module] = module.register_forward_hook(hook)
             sizes.append(len(local))
-        self._sizes = [*sizes, len(self.vectors) - sum(sizes)]  # the last piece is the spare rows
+        self._sizes = [*sizes, self.n_vectors - sum(sizes)]  # the last piece is the spare rows
 
     # -- weights ----------------------------------------------------------------------------------------------------
+
+    def place(self, placement: Placement) -> None:
+        """Take note that all parameters, the bank's included, are now where `placement` says."""
+        self.placement = placement
+        self._dtype = self.model.get_submodule(self.table.targets[0].module).weight.dtype
+        self._fingerprint = fingerprint(self.model, placement)
+
+    @contextmanager
+    def _vectors_of(self, target: Target, write: bool = False) -> Iterator[Tensor]:
+        """The stored weight with this target's vectors as rows: a view [n, d_model] in the weight's dtype."""
+        module = self.model.get_submodule(target.module)
+        with self.placement.whole(module.weight, write) as weight:
+            yield weight if _rows_first(module, target.axis) else weight.T
 
     def weight_of(self, module: str) -> Tensor:
         """Effective weight of a target, base plus bank: float32 [out features, in features], a copy."""
         target = self.table.target_of[module]
-        vectors = vectors_of(self.model, target).float().clone()
+        with self._vectors_of(target) as stored:
+            vectors = stored.float().clone()
         inside = (self.ids >= target.offset) & (self.ids < target.offset + target.n)
         local = (self.ids[inside] - target.offset).to(vectors.device)
-        rows = inside.nonzero().flatten().to(self.vectors.device)
-        vectors.index_add_(0, local, self.vectors.detach()[rows].to(vectors.device))
+        deltas = self.placement.values(self.vectors)
+        vectors.index_add_(0, local, deltas[inside.nonzero().flatten().to(deltas.device)].to(vectors.device))
         return vectors if target.axis == "row" else vectors.T
 
     def changed(self) -> tuple[Tensor, Tensor]:
         """Every vector this run has changed, active ones included: (ids int64 [m], fp32 values [m, d_model])."""
         record = Ledger(self.table.d_model)
         record.record(self.ledger.ids, self.ledger.values)
-        record.record(self.ids, self._effective(self.ids, self.vectors.detach()[: len(self.ids)]))
+        record.record(self.ids, self._effective(self.ids, self.placement.values(self.vectors)[: len(self.ids)]))
         return record.ids, record.values
 
     def merged_state_dict(self) -> dict[str, Tensor]:
@@ -142,30 +162,30 @@ class Bank(nn.Module):
         ids, values = self.changed()
         for target, local in self._touched(ids):
             key = f"{target.module}.weight"
-            weight = state[key].clone()
+            state[key] = state[key].clone()
             rows = torch.isin(ids, local + target.offset)
-            write_vectors(weight, self.model.get_submodule(target.module), target.axis, local, values[rows])
-            state[key] = weight
+            write_vectors(state[key], self.model.get_submodule(target.module), target.axis, local, values[rows])
         return state
 
     def _effective(self, ids: Tensor, deltas: Tensor) -> Tensor:
         """fp32 values [k, d_model] on the CPU of base + deltas, for sorted ids [k]."""
-        parts, done = [], 0
+        parts, done = [torch.zeros(0, self.table.d_model)], 0
         for target, local in self._touched(ids):
-            weight = vectors_of(self.model, target)
-            delta = deltas[done : done + len(local)].to(weight.device)
-            parts.append((weight[local.to(weight.device)].float() + delta).cpu())
+            with self._vectors_of(target) as weight:
+                base = weight[local.to(weight.device)].float()
+            parts.append((base + deltas[done : done + len(local)].to(base.device)).cpu())
             done += len(local)
-        return torch.cat(parts) if parts else torch.zeros(0, self.table.d_model)
+        return torch.cat(parts)
 
     def _write(self, ids: Tensor, values: Tensor) -> None:
         """Set base vectors (sorted ids [k]) to fp32 values [k, d_model], rounded to the base's dtype."""
         done = 0
         for target, local in self._touched(ids):
-            weight = vectors_of(self.model, target)
-            weight[local.to(weight.device)] = values[done : done + len(local)].to(weight.device, weight.dtype)
+            with self._vectors_of(target, write=True) as weight:
+                weight[local.to(weight.device)] = values[done : done + len(local)].to(weight.device, weight.dtype)
             done += len(local)
-            self._fingerprint[target.module] = checksum(weight)
+            name = f"{target.module}.weight"
+            self._fingerprint[name] = self.placement.checksum(self.model.get_parameter(name))
 
     # -- re-mask ----------------------------------------------------------------------------------------------------
 
@@ -173,7 +193,7 @@ class Bank(nn.Module):
     def remask(
         self,
         mask: Mask,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: BankAdamW | None = None,
         restart: bool = False,
         rollback: bool = False,
         n_vectors: int | None = None,
@@ -181,7 +201,7 @@ class Bank(nn.Module):
         """Train `mask` from now on. To be called between optimizer steps.
 
         Args:
-            optimizer: whose state for `vectors` is carried along (every state tensor with one row a vector).
+            optimizer: the one that trains `vectors`; its state and ages are carried along.
             restart: give all rows fresh optimizer state, also those that stay.
             rollback: forget what was learned since construction instead of folding it in.
             n_vectors: new number of rows; by default unchanged.
@@ -191,7 +211,7 @@ class Bank(nn.Module):
             ConfigError: the mask does not fit into the bank.
         """
         self.verify()
-        rows = n_vectors or len(self.vectors)
+        rows = n_vectors or self.n_vectors
         new = torch.from_numpy(self.table.vector_ids(mask.components))
         if len(new) > rows:
             raise ConfigError(f"mask has {len(new)} vectors, the bank {rows}; select it with n_vectors={rows}")
@@ -200,33 +220,37 @@ class Bank(nn.Module):
         leaving = ~torch.isin(self.ids, new)
         if leaving.any():
             left = self.ids[leaving]
-            deltas = self.vectors.detach()[: len(self.ids)][leaving.to(self.vectors.device)]
-            values = self._effective(left, deltas)
+            deltas = self.placement.values(self.vectors)
+            values = self._effective(left, deltas[: len(self.ids)][leaving.to(deltas.device)])
+            del deltas
             self._write(left, values)
             self.ledger.record(left, values)
         staying = torch.isin(new, self.ids)
-        target_rows = staying.nonzero().flatten().to(self.vectors.device)
-        source_rows = torch.searchsorted(self.ids, new[staying]).to(self.vectors.device)
+        target_rows, source_rows = staying.nonzero().flatten(), torch.searchsorted(self.ids, new[staying])
+        entering = (~staying).nonzero().flatten()
+        start = self._remainders(new[entering])
 
-        def carry(old: Tensor, keep: bool = True) -> Tensor:
+        def carry(old: Tensor) -> Tensor:
             moved = old.new_zeros(rows, *old.shape[1:])
-            if keep:
-                moved[target_rows] = old[source_rows]
+            moved[target_rows.to(old.device)] = old[source_rows.to(old.device)]
             return moved
 
-        vectors = carry(self.vectors.data)
-        entering = ~staying
-        vectors[entering.nonzero().flatten().to(vectors.device)] = self._remainders(new[entering]).to(vectors.device)
-        if optimizer is not None:
-            state = optimizer.state.get(self.vectors, {})
-            for key, value in state.items():
-                if torch.is_tensor(value) and value.shape[:1] == self.vectors.shape[:1]:
-                    state[key] = carry(value, keep=not restart)
-        self.vectors.grad = None
+        def carry_values(old: Tensor) -> Tensor:
+            moved = carry(old)
+            moved[entering.to(old.device)] = start.to(old.device, old.dtype)
+            return moved
+
+        def clear(old: Tensor) -> Tensor:
+            return old.new_zeros(rows, *old.shape[1:])
+
         self._pieces = {}  # the last forward's graph would remember the old shape
-        self.vectors.data = vectors
-        result = Remask(int(staying.sum()), int(entering.sum()), int(leaving.sum()))
-        self.mask, self.ids = mask, new
+        if optimizer is not None:
+            change = clear if restart else carry
+            self.placement.change_state(self.vectors, optimizer, change)
+            optimizer.ages = change(optimizer.ages)
+        self.placement.change_values(self.vectors, carry_values)
+        result = Remask(int(staying.sum()), len(entering), int(leaving.sum()))
+        self.mask, self.ids, self.n_vectors = mask, new, rows
         self._place_hooks()
         return result
 
@@ -241,7 +265,7 @@ class Bank(nn.Module):
     def _forget(self) -> None:
         if len(self.ledger):
             raise ConfigError("only an unfolded bank can be rolled back; this one has folded vectors into the base")
-        self.vectors.data.zero_()
+        self.placement.change_values(self.vectors, torch.zeros_like)
         self.ids = torch.zeros(0, dtype=torch.int64)
 
     # -- invariants -------------------------------------------------------------------------------------------------
@@ -253,37 +277,43 @@ class Bank(nn.Module):
         Raises:
             MaskLeakError: names the tensor and how many of its vectors changed.
         """
-        for name, found in fingerprint(self.model, self.table).items():
-            changed = int((found != self._fingerprint[name]).sum())
-            if changed:
+        for name, found in fingerprint(self.model, self.placement).items():
+            if found != self._fingerprint[name]:
                 raise MaskLeakError(
-                    f"{name}: {changed} of {len(found)} frozen vectors changed although only the bank is trained. "
-                    "Something else writes to the weights (another optimizer, a callback, weight tying); the run is "
-                    "stopped because its mask would mean nothing. Resume from the last checkpoint without it."
+                    f"{name} changed although it is frozen and only the bank is trained. Something else writes to the "
+                    "weights (another optimizer, a callback, weight tying); the run is stopped because its mask would "
+                    "mean nothing. Resume from the last checkpoint without it."
                 )
 
     def unmoved(self) -> int:
         """Active vectors that are still exactly zero: none of their weights has been trained."""
-        return int((self.vectors.detach()[: len(self.ids)] == 0).all(-1).sum())
+        return int((self.placement.values(self.vectors)[: len(self.ids)] == 0).all(-1).sum())
 
     # -- state ------------------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything needed to put the bank and the base back, as named tensors on the CPU."""
-        return {
-            "bank.vectors": self.vectors.detach().cpu().contiguous(),
+    def tensors(self, optimizer: BankAdamW) -> dict[str, Tensor]:
+        """Everything needed to put bank, optimizer and base back, as named whole tensors on the CPU."""
+        state = self.placement.state(self.vectors, optimizer)
+        tensors = {
+            "bank.vectors": self.placement.values(self.vectors),
             "bank.ids": self.ids,
             "ledger.ids": self.ledger.ids,
-            "ledger.values": self.ledger.values.contiguous(),
+            "ledger.values": self.ledger.values,
+            "optimizer.ages": optimizer.ages,
+            **{f"optimizer.{key}": value for key, value in state.items()},
         }
+        return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor], mask: Mask) -> None:
-        """Undo of `tensors()` on a freshly loaded base: writes the ledger into it and refills the bank.
+    def restore(self, tensors: dict[str, Tensor], mask: Mask, optimizer: BankAdamW) -> None:
+        """Undo of `tensors()` on a freshly loaded base: writes the ledger into it, refills bank and optimizer.
 
         Raises:
             CheckpointError: shapes or ids do not fit this model and mask.
         """
+        missing = {"bank.vectors", "bank.ids", "ledger.ids", "ledger.values", "optimizer.ages"} - tensors.keys()
+        if missing:
+            raise CheckpointError(f"the checkpoint lacks {', '.join(sorted(missing))}")
         vectors, ids = tensors["bank.vectors"], torch.from_numpy(self.table.vector_ids(mask.components))
         recorded, values = tensors["ledger.ids"], tensors["ledger.values"]
         d_model = self.table.d_model
@@ -297,8 +327,11 @@ class Bank(nn.Module):
         self.ledger = Ledger(d_model)
         self.ledger.record(recorded, values)
         self._write(recorded, values)
-        self.vectors.data = vectors.to(self.vectors.device)
-        self.mask, self.ids = mask, ids
+        self.placement.change_values(self.vectors, lambda old: vectors.to(old.device, old.dtype))
+        state = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
+        optimizer.ages = state.pop("ages").to(optimizer.ages.device)
+        optimizer.pending = state
+        self.mask, self.ids, self.n_vectors = mask, ids, len(vectors)
         self._place_hooks()
 
     def detach(self) -> None:
@@ -310,6 +343,10 @@ class Bank(nn.Module):
 
 def write_vectors(weight: Tensor, module: nn.Module, axis: str, index: Tensor, values: Tensor) -> None:
     """Set rows or columns `index` of a stored weight (Linear or Conv1D) to fp32 values [k, d_model], in place."""
-    rows_first = stored_transposed(module) == (axis == "column")
-    view = weight if rows_first else weight.T
+    view = weight if _rows_first(module, axis) else weight.T
     view[index.to(weight.device)] = values.to(weight.device, weight.dtype)
+
+
+def _rows_first(module: nn.Module, axis: str) -> bool:
+    """Whether the stored weight has the d_model-vectors along `axis` as its rows."""
+    return stored_transposed(module) == (axis == "column")

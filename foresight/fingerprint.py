@@ -1,30 +1,16 @@
-"""Fingerprints of weights: which frozen vector changed, and is this the model a checkpoint was made from."""
+"""Fingerprints of weights: which frozen tensor changed, and is this the model a checkpoint was made from."""
 
 from __future__ import annotations
 
 import hashlib
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .components import ComponentTable, Target, stored_transposed
+from .placement import Placement
 
 BANK_NAME = "foresight_bank"
 """Attribute of the backbone under which a bank is registered; its parameters are not part of the model."""
-
-_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
-
-
-def vectors_of(model: nn.Module, target: Target) -> Tensor:
-    """The stored weight of a target with its d_model-vectors as rows: a view [n, d_model] in the weight's dtype."""
-    module = model.get_submodule(target.module)
-    rows_first = stored_transposed(module) == (target.axis == "column")
-    return module.weight.data if rows_first else module.weight.data.T
-
-
-def checksum(vectors: Tensor) -> Tensor:
-    """int64 [n] sums of the bit patterns of weights [n, d]: any one changed bit changes its vector's sum."""
-    return vectors.view(_BITS.get(vectors.dtype, torch.uint8)).sum(-1, dtype=torch.int64).cpu()
 
 
 def is_bank_key(name: str) -> bool:
@@ -32,20 +18,16 @@ def is_bank_key(name: str) -> bool:
     return BANK_NAME in name.split(".")
 
 
-def fingerprint(model: nn.Module, table: ComponentTable) -> dict[str, Tensor]:
-    """Checksums by vector (int64 [n]) for targets, by tensor (int64 [1]) for every other parameter."""
-    prints = {t.module: checksum(vectors_of(model, t)) for t in table.targets}
-    weights = {f"{t.module}.weight" for t in table.targets}
-    for name, parameter in model.named_parameters():
-        if name not in weights and not is_bank_key(name):
-            prints[name] = checksum(parameter.data.reshape(1, -1))
-    return prints
+def fingerprint(model: nn.Module, placement: Placement) -> dict[str, int]:
+    """Checksum of what this process holds of every parameter (`Placement.checksum`), by name; the bank left out."""
+    return {name: placement.checksum(p) for name, p in model.named_parameters() if not is_bank_key(name)}
 
 
-def digest(prints: dict[str, Tensor]) -> str:
-    """Hex digest (16 characters) of a fingerprint: equal weights, equal digest."""
+def digest(prints: dict[str, int], placement: Placement) -> str:
+    """Hex digest (16 characters) of a fingerprint: equal weights, equal digest, however they are sharded."""
+    names = sorted(prints)
+    totals = placement.total(torch.tensor([prints[name] for name in names]))
     sha = hashlib.sha256()
-    for name in sorted(prints):
-        sha.update(name.encode())
-        sha.update(prints[name].numpy().tobytes())
+    for name, value in zip(names, totals.tolist(), strict=True):
+        sha.update(f"{name}={value};".encode())
     return sha.hexdigest()[:16]

@@ -22,6 +22,7 @@ from ..components import ComponentTable, component_table
 from ..errors import CheckpointError
 from ..files import write_json, write_whole
 from ..fingerprint import digest, fingerprint
+from ..placement import Placement
 
 WEIGHTS, INFO = "delta.safetensors", "delta.json"
 
@@ -56,7 +57,8 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
     """
     info = read_info(folder)
     table = component_table(model)
-    found = digest(fingerprint(model, table))
+    here = Placement()
+    found = digest(fingerprint(model, here), here)
     if found != info["base_hash"]:
         raise CheckpointError(
             f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}; "

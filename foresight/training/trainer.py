@@ -15,6 +15,7 @@ from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from ..files import write_json
 from ..forecasters import Forecaster, make_forecaster
 from ..masks import MaskSchedule, budget_vectors
+from ..optimizer import BankAdamW
 from ..policies import make_policy
 from ..series import Series
 from ..skill_log import SkillLog
@@ -22,7 +23,6 @@ from ..trajectory import Trajectory
 from . import checkpoint
 from .config import ForesightConfig
 from .delta import write_delta
-from .optimizer import BankAdamW
 from .remask import RemaskCallback
 from .watcher import Watcher, probe_of, scorer_name, scorer_of
 

@@ -1,0 +1,87 @@
+"""AdamW with an age per vector: bias correction counts the steps of each vector, not those of the run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class BankAdamW(torch.optim.Optimizer):
+    """Decoupled-weight-decay Adam (Loshchilov & Hutter, arXiv 1711.05101, algorithm 2) over the rows of a bank.
+
+    With one shared step count, a vector whose moments are reset at step t would be corrected by 1 - beta^t ~ 1 and
+    take a first step of about 3 learning rates; here each row's own age is used. Rows that never change place get
+    exactly torch.optim.AdamW's update. Decay shrinks the bank, i.e. pulls towards the weights before training.
+
+    State of the parameter [n, d]: exp_avg and exp_avg_sq, float32 and shaped like it. When DeepSpeed shards, the
+    parameter in the optimizer is one rank's flat piece of the bank (the last one padded), and the state likewise.
+
+    Attributes:
+        ages: float32 [n], optimizer steps since each row of the whole bank entered; the same on every rank.
+        rank: which of the equal consecutive pieces of the flattened bank is this process's, when it is sharded.
+        pending: moments [n, d] by key that the first step starts from (a resumed run's); consumed by it.
+        started: whether a step has been taken, and the moments so are in `state`.
+    """
+
+    def __init__(
+        self,
+        vectors: nn.Parameter,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        self.ages = torch.zeros(vectors.shape[0], device=vectors.device)
+        self.rank = 0
+        self.pending: dict[str, Tensor] = {}
+        self.started = False
+        self._d_model = vectors.shape[1]
+        super().__init__([vectors], dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update of every row; a parameter without a gradient is left alone."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.ages += 1
+                    self.started = True
+                    self._update(p, p.grad, group)
+        return loss
+
+    def _update(self, p: Tensor, grad: Tensor, group: dict) -> None:
+        state = self.state[p]
+        if not state:
+            state.update({key: self._piece(self.pending.pop(key, None), p) for key in MOMENTS})
+        beta1, beta2 = group["betas"]
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        mean.lerp_(grad, 1 - beta1)
+        square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        age = self._age_of(p)
+        denominator = square.sqrt().div_((1 - beta2**age).sqrt()).add_(group["eps"])
+        p.addcdiv_(mean / (1 - beta1**age), denominator, value=-group["lr"])
+
+    def _age_of(self, p: Tensor) -> Tensor:
+        """Ages that broadcast over the parameter: [n, 1] for a whole bank, one an element for a flat piece."""
+        if p.dim() == 2:
+            return self.ages[:, None]
+        start = self.rank * len(p)
+        rows = torch.arange(start, start + len(p), device=p.device) // self._d_model
+        return self.ages.to(p.device)[rows.clamp_(max=len(self.ages) - 1)]
+
+    def _piece(self, whole: Tensor | None, p: Tensor) -> Tensor:
+        """What the parameter's piece of a tensor [n, d] is; zeros of none."""
+        piece = torch.zeros_like(p)
+        if whole is not None and p.dim() == 2:
+            piece.copy_(whole)
+        elif whole is not None:
+            mine = whole.flatten()[self.rank * len(p) : (self.rank + 1) * len(p)]
+            piece[: len(mine)].copy_(mine)
+        return piece
