@@ -6,6 +6,7 @@ parameters is collective there: all ranks call it, in the same order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,10 @@ class Placement:
 
     rank = 0
     world = 1
+
+    def whole_vectors(self, n_vectors: int, d_model: int) -> int:
+        """The largest number of vectors up to `n_vectors` that can be divided among the processes."""
+        return n_vectors - n_vectors % (self.world // math.gcd(self.world, d_model))
 
     def values(self, parameter: nn.Parameter) -> Tensor:
         """The whole parameter in float32, not to be written to."""
@@ -49,6 +54,9 @@ class Placement:
     def whole(self, parameter: nn.Parameter, write: bool = False) -> Iterator[Tensor]:
         """The whole stored weight while the context lasts; with `write`, changes made to it are kept."""
         yield parameter.data
+
+    def settle(self) -> None:
+        """To be called after forwards and backwards outside of the training loop."""
 
     def checksum(self, parameter: nn.Parameter) -> int:
         """Sum of the bit patterns of what this process holds of a weight: any one changed bit changes it."""

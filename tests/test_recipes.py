@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from foresight.comparison.demo import DemoConfig
 
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
-from foresight.comparison.demo import DemoConfig
 from foresight.embedded.pretrain import read_config
 
 ROOT = Path(__file__).parent.parent

@@ -12,6 +12,7 @@ from ..errors import MaskLeakError
 from ..masks import Mask, churn, everything, rotation, select
 from ..policies import View
 from .calendar import Calendar
+from .sharding import agreed
 
 if TYPE_CHECKING:
     from .trainer import ForesightTrainer
@@ -119,9 +120,10 @@ class RemaskCallback(TrainerCallback):
         if step > 0:
             self._check_moved()
         before = bank.mask
+        mask = agreed(mask, trainer.bank.placement)
         done = bank.remask(
             mask,
-            trainer.optimizer,
+            trainer.bank_optimizer,
             restart=trainer.args.moments == "restart",
             rollback=rollback,
             n_vectors=n_vectors or trainer.n_vectors,

@@ -20,10 +20,11 @@ from ..policies import make_policy
 from ..series import Series
 from ..skill_log import SkillLog
 from ..trajectory import Trajectory
-from . import checkpoint
+from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta
 from .remask import RemaskCallback
+from .sharding import placement_of, refuse_world
 from .watcher import Watcher, probe_of, scorer_name, scorer_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
-_TRAJECTORY = "trajectory"
 
 
 class ForesightTrainer(SFTTrainer):
@@ -83,7 +83,9 @@ class ForesightTrainer(SFTTrainer):
         )
         everything = args.policy == "full"
         self.n_vectors = self.table.n_vectors if everything else budget_vectors(self.table, args.budget)
-        self.bank = Bank(self.model, self.table, self.n_vectors)
+        placement = placement_of(self.model, args)
+        self.n_vectors = placement.whole_vectors(self.n_vectors, self.table.d_model)
+        self.bank = Bank(self.model, self.table, self.n_vectors, placement)
         self.schedule = MaskSchedule()
         typical = float(self.table.vectors.mean())
         self.skill_log = SkillLog(k=max(1, min(len(self.table), round(self.n_vectors / typical))))
@@ -110,13 +112,14 @@ class ForesightTrainer(SFTTrainer):
         """AdamW over the bank, with an age per vector; learning rate, betas, epsilon and decay from the config."""
         args: ForesightConfig = self.args
         if self.optimizer is None:
-            self.optimizer: torch.optim.Optimizer = BankAdamW(
+            self.bank_optimizer = BankAdamW(
                 self.bank.vectors,
                 args.learning_rate,
                 (args.adam_beta1, args.adam_beta2),
                 args.adam_epsilon,
                 args.weight_decay,
             )
+            self.optimizer: torch.optim.Optimizer = self.bank_optimizer
         return self.optimizer
 
     # -- training ---------------------------------------------------------------------------------------------------
@@ -145,7 +148,9 @@ class ForesightTrainer(SFTTrainer):
         return result
 
     def _start_afresh(self) -> None:
-        if (self.output / _TRAJECTORY).exists() or any(self.output.glob("checkpoint-*")):
+        used = (self.output / run_state.TRAJECTORY).exists() or any(self.output.glob("checkpoint-*"))
+        self.accelerator.wait_for_everyone()  # every rank has looked before one of them writes
+        if used:
             raise ConfigError(
                 f"{self.output} already holds a run; continue it with --resume (resume_from_checkpoint=True), or name "
                 "another output_dir"
@@ -153,22 +158,26 @@ class ForesightTrainer(SFTTrainer):
         if self.watcher is not None:
             info = {"model": self._model_name, "policy": self.args.policy, "seed": self.args.seed}
             self.watcher.trajectory = Trajectory.create(
-                self.output / _TRAJECTORY,
+                self.output / run_state.TRAJECTORY if self.args.should_save else None,
                 self.table,
                 model_hash=self.bank.base_hash,
                 data_hash=self.watcher.probe.hash,
                 info=info,
             )
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """SFTTrainer's, but a loss that is not finite stops the run instead of being filtered from the log."""
-        loss = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """SFTTrainer's, but in training a loss that is not finite stops the run before anything learns from it."""
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = result[0] if return_outputs else result
+        if self.model.training and not torch.isfinite(loss):
             raise NonFiniteError(self._diverged(f"the loss is {loss.item()}"))
-        return loss
+        return result
 
     def check_gradient(self) -> None:
-        """Raise NonFiniteError if the bank's gradient is not finite; called before every optimizer step."""
+        """Raise NonFiniteError if the bank's gradient is not finite; called before every optimizer step.
+
+        DeepSpeed keeps gradients to itself: there, broken values are found before a checkpoint is written.
+        """
         if self.bank.vectors.grad is not None and not torch.isfinite(self.bank.vectors.grad).all():
             raise NonFiniteError(self._diverged("a gradient is NaN or infinite"))
 
@@ -194,10 +203,15 @@ class ForesightTrainer(SFTTrainer):
 
     def save_schedule(self) -> None:
         """Write the masks so far to `output_dir/schedule.json`, which policy `replay` reads."""
+        if not self.args.should_save:
+            return
         write_json(self.output / "schedule.json", self.schedule.to_json(self.table))
 
     def save_delta(self, folder: str | Path) -> None:
         """Write everything this run has changed as a delta (see foresight.training.delta)."""
+        ids, values = self.bank.changed()
+        if not self.args.should_save:
+            return
         dtype = str(self.model.get_submodule(self.table.targets[0].module).weight.dtype).removeprefix("torch.")
         info = {
             "model": self._model_name,
@@ -205,16 +219,18 @@ class ForesightTrainer(SFTTrainer):
             "dtype": dtype,
             "step": self.state.global_step,
         }
-        write_delta(folder, self.table, *self.bank.changed(), info)
+        write_delta(folder, self.table, ids, values, info)
         self.processing_class.save_pretrained(self.output / "tokenizer")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""
         folder = Path(output_dir or self.args.output_dir)
         if _internal_call:
-            checkpoint.write_state(folder, self._tensors(), self._state())
-        else:
-            self.model.save_pretrained(folder, state_dict=self.bank.merged_state_dict())
+            run_state.save(self, folder)
+            return
+        merged = self.bank.merged_state_dict()
+        if self.args.should_save:
+            self.model.save_pretrained(folder, state_dict=merged)
             self.processing_class.save_pretrained(folder)
 
     def _save_checkpoint(self, model, trial) -> None:
@@ -224,46 +240,28 @@ class ForesightTrainer(SFTTrainer):
             super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
-        checkpoint.seal(self.output / f"checkpoint-{self.state.global_step}")
-        rotate_checkpoints(output_dir=str(self.output), save_total_limit=limit, use_mtime=False)
+        self.accelerator.wait_for_everyone()  # the random states of all ranks are in the folder
+        if self.args.should_save:
+            checkpoint.seal(self.output / f"checkpoint-{self.state.global_step}")
+            rotate_checkpoints(output_dir=str(self.output), save_total_limit=limit, use_mtime=False)
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        arrays = {f"skill.{k}": v for k, v in self.skill_log.state()[0].items()}
-        arrays |= {f"policy.{k}": v for k, v in self.policy.state()[0].items()}
-        return self.bank.tensors() | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "base_hash": self.bank.base_hash,
-            "table": self.table.hash,
-            "schedule": self.schedule.to_json(self.table),
-            "snapshots": len(self.trajectory) if self.trajectory is not None else 0,
-            "scoring_seconds": self.watcher.seconds if self.watcher is not None else 0.0,
-            "remasking": self.remasking.state_dict(),
-            "skill": self.skill_log.state()[1],
-            "policy": self.policy.state()[1],
-        }
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        # The parent would look for whole-model or DeepSpeed checkpoints; a run's own state is the same for all.
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self.bank.place(placement_of(self.model, self.args, self.model_wrapped))
+        self.bank_optimizer.rank = self.bank.placement.rank
+        if resume_from_checkpoint is not None:
+            run_state.load(self, Path(resume_from_checkpoint))
+            self._load_scaler(resume_from_checkpoint)
+        return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        tensors, state = checkpoint.read_state(resume_from_checkpoint)
-        for what, expected, found in (
-            ("model weights", self.bank.base_hash, state["base_hash"]),
-            ("component table", self.table.hash, state["table"]),
-        ):
-            if expected != found:
-                raise CheckpointError(
-                    f"{resume_from_checkpoint} belongs to {what} {found}, this run has {expected}; resume with the "
-                    "model, dtype and mlp_block that it was started with"
-                )
-        self.schedule = MaskSchedule.from_json(state["schedule"], self.table)
-        self.bank.restore(tensors, self.schedule.entries[-1][1])
-        if self.watcher is not None:
-            self.watcher.trajectory = Trajectory.open_append(self.output / _TRAJECTORY, keep=state["snapshots"])
-            self.watcher.seconds = state["scoring_seconds"]
-        self.remasking.load_state_dict(state["remasking"])
-        self.skill_log = SkillLog.from_state(_group(tensors, "skill."), state["skill"])
-        self.policy.load_state(_group(tensors, "policy."), state["policy"])
-        self.save_schedule()
+        """Nothing yet: the state is loaded when the optimizer exists, see `_prepare_for_training`."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """The scheduler alone: the optimizer's moments are among the run's own tensors."""
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
 
 def _recorded(path: str, scorer: str) -> Series:
@@ -274,10 +272,6 @@ def _mapping(params: dict[str, Any] | str | None) -> dict[str, Any]:
     if isinstance(params, str):
         raise ConfigError(f"forecaster_params is {params!r}; expected a mapping, as JSON on the command line")
     return params or {}
-
-
-def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:
-    return {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
@@ -294,8 +288,4 @@ def _refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
         raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
     if args.load_best_model_at_end:
         raise ConfigError("load_best_model_at_end is not supported: checkpoints hold the bank, not whole models")
-    if args.deepspeed or args.world_size > 1:
-        raise ConfigError(
-            f"{args.world_size} processes{' with DeepSpeed' if args.deepspeed else ''}: masked training runs in one "
-            "process so far; launch it without a distributed launcher"
-        )
+    refuse_world(args)

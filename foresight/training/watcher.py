@@ -52,6 +52,7 @@ class Watcher:
             return
         start = time.perf_counter()
         scores = self.scorer.score(self.bank.model, self.bank.table, self.probe)
+        self.bank.placement.settle()
         self.trajectory.append(step, {self.scorer.name: scores})
         self.seconds += time.perf_counter() - start
 
@@ -60,6 +61,7 @@ class Watcher:
         start = time.perf_counter()
         scores = Scores(*self.trajectory.snapshots[-1].scores[self.scorer.name])
         self.trajectory.calibrate(self.scorer.name, calibrate(self.bank.model, self.bank.table, self.probe, scores))
+        self.bank.placement.settle()
         self.seconds += time.perf_counter() - start
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import deepspeed
 import torch
@@ -27,10 +26,17 @@ from ..placement import Change, Placement, bit_sum
 
 
 class ZeroPlacement(Placement):
-    """Parameters that DeepSpeed holds; before the engine exists, those that `zero.Init` has sharded on loading."""
+    """Parameters that DeepSpeed holds; before the engine exists, those that `zero.Init` has sharded on loading.
 
-    def __init__(self) -> None:
+    Args:
+        model: whose parameters they are.
+        engine: once there is one.
+    """
+
+    def __init__(self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None) -> None:
+        self._engine = engine
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self._sharded_weights = any(hasattr(p, "ds_id") for p in model.parameters())
 
     def values(self, parameter: nn.Parameter) -> Tensor:
         if not _in_engine(parameter):
@@ -70,6 +76,11 @@ class ZeroPlacement(Placement):
         with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0 if write else None, enabled=sharded):
             yield parameter.data
 
+    def settle(self) -> None:
+        # A backward that stops at activations leaves ZeRO 3 with weights it believes to be in use.
+        if self._engine is not None:
+            self._engine.empty_partition_cache()
+
     def checksum(self, parameter: nn.Parameter) -> int:
         return bit_sum(parameter.ds_tensor) if hasattr(parameter, "ds_id") else bit_sum(parameter.data)
 
@@ -79,34 +90,6 @@ class ZeroPlacement(Placement):
         sums = sums.clone()
         dist.all_reduce(sums)
         return sums
-
-    _sharded_weights = False
-
-    def note_sharding(self, model: nn.Module) -> None:
-        """Look whether the model's weights themselves are sharded (ZeRO 3)."""
-        self._sharded_weights = any(hasattr(p, "ds_id") for p in model.parameters())
-
-
-def placement_of(model: nn.Module, args: Any) -> Placement:
-    """Where the model's parameters are at this moment."""
-    if not args.deepspeed:
-        return Placement()
-    placement = ZeroPlacement()
-    placement.note_sharding(model)
-    return placement
-
-
-def agree(what: str, value: str) -> None:
-    """Stop unless every rank has the same value.
-
-    Raises:
-        ConfigError: names each rank's value.
-    """
-    found: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    if len(set(found)) > 1:
-        listed = "; ".join(f"rank {rank}: {text}" for rank, text in enumerate(found))
-        raise ConfigError(f"the ranks disagree about {what} ({listed}); all of them stop")
 
 
 def _in_engine(parameter: nn.Parameter) -> bool:

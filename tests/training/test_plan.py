@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from datasets import Dataset
+from foresight.training.optimizer import BankAdamW
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from foresight.bank import Bank
@@ -15,7 +16,6 @@ from foresight.masks import budget_vectors, everything
 from foresight.policies import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig
-from foresight.training.optimizer import BankAdamW
 from foresight.training.plan import make_plan, saved_elements
 from foresight.training.trainer import ForesightTrainer
 from tiny import tiny
