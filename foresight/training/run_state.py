@@ -58,6 +58,8 @@ def load(trainer: ForesightTrainer, folder: Path) -> None:
     trainer.schedule = MaskSchedule.from_json(data["schedule"], trainer.table)
     trainer.bank.restore(tensors, trainer.schedule.entries[-1][1], trainer.bank_optimizer)
     trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
+    for group, rate in zip(trainer.optimizer.param_groups, trainer.lr_scheduler.get_last_lr(), strict=True):
+        group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only
     if trainer.watcher is not None:
         path = trainer.output / TRAJECTORY
         trainer.accelerator.wait_for_everyone()

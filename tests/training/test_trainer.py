@@ -218,19 +218,18 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, stop, watch):
     assert [vars(o) for o in resumed.skill_log.outcomes] == [vars(o) for o in whole.skill_log.outcomes]
     for a, b in zip(whole.trajectory.snapshots, resumed.trajectory.snapshots, strict=True):
         assert a.step == b.step and np.array_equal(a.scores["attribution"].values, b.scores["attribution"].values)
-    state = whole.optimizer.state[whole.bank.vectors], resumed.optimizer.state[resumed.bank.vectors]
-    assert all(torch.equal(state[0][k], state[1][k]) for k in state[0])
+    assert same(whole.bank.tensors(whole.bank_optimizer), resumed.bank.tensors(resumed.bank_optimizer))
 
 
 def test_incomplete_and_damaged_checkpoints_do_not_count(tmp_path):
     run(tmp_path, policy="static", save_strategy="steps", save_steps=4)
     assert checkpoint.last_complete(tmp_path).name == "checkpoint-12"
     (tmp_path / "checkpoint-12" / checkpoint.SEAL).unlink()
-    data = bytearray((tmp_path / "checkpoint-8" / "optimizer.pt").read_bytes())
+    data = bytearray((tmp_path / "checkpoint-8" / checkpoint.TENSORS).read_bytes())
     data[100] ^= 1
-    (tmp_path / "checkpoint-8" / "optimizer.pt").write_bytes(bytes(data))
+    (tmp_path / "checkpoint-8" / checkpoint.TENSORS).write_bytes(bytes(data))
     assert checkpoint.last_complete(tmp_path).name == "checkpoint-4"
-    with pytest.raises(CheckpointError, match=r"optimizer\.pt is damaged"):
+    with pytest.raises(CheckpointError, match="safetensors is damaged"):
         trainer(tmp_path, policy="static").train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
 
 
