@@ -55,6 +55,10 @@ class Placement:
         """The whole stored weight while the context lasts; with `write`, changes made to it are kept."""
         yield parameter.data
 
+    def gather(self, mine: list[Tensor]) -> list[list[Tensor]]:
+        """Every process's list of CPU tensors, by rank."""
+        return [mine]
+
     def settle(self) -> None:
         """To be called after forwards and backwards outside of the training loop."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .ablation import ABLATIONS, Substitutes, substitutes
-from .base import Scorer, mean_and_stderr, one_of, register
+from .base import Scorer, one_of, register
 from .metrics import METRICS, goodness
 from .probes import Batch, Probe
 from .taps import Site, embeddings, record, sites, sum_by_component
@@ -51,10 +51,7 @@ class Attribution(Scorer):
                 "clean run has no gradient there. Use ablation 'corrupted', metric 'loss', or the scorer 'exact'"
             )
 
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
-        return mean_and_stderr(self._contributions(model, table, probe))
-
-    def _contributions(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         """Attribution by example: float64 [n_examples, n_components], examples in the order of the batches."""
         places = sites(table)
         substitutes_of = substitutes(model, places, probe, self.ablation)
@@ -92,5 +89,5 @@ class AbsoluteAttribution(Attribution):
 
     name = "attribution_abs"
 
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
-        return mean_and_stderr(np.abs(self._contributions(model, table, probe)))
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
+        return np.abs(super()._samples(model, table, probe))

@@ -32,28 +32,43 @@ class Scores:
 
 
 class Scorer(ABC):
-    """Base of all scorers. A subclass stores its settings in `__init__` and computes in `_score`.
+    """Base of all scorers. A subclass stores its settings in `__init__` and computes in `_samples`.
 
     Attributes:
         name: what the scorer is registered as.
         needs_pairs: whether its settings call for a `ContrastProbe`; otherwise any probe will do.
+        reads_data: whether the scores depend on the probe at all.
     """
 
     name: ClassVar[str]
     needs_pairs: bool = False
+    reads_data: ClassVar[bool] = True
 
     def score(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> Scores:
         """Score every component of `table` on `probe` (which only `movement` can do without).
-
-        The model is in eval mode meanwhile and as it was afterwards, also after an exception.
 
         Raises:
             DataError: no probe, or one without contrast pairs where they are needed.
             NonFiniteError: a score is NaN or infinite; names the component and the scorer.
         """
+        return self.combine(self.samples(model, table, probe), table)
+
+    def samples(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> np.ndarray:
+        """What the scores are made of: float64 [m, n_components], a row an example or a minibatch, in probe order.
+
+        Batches do not influence each other's rows (but for ``mean`` ablation), so processes may share a probe and put
+        their rows together. The model is in eval mode meanwhile and as it was afterwards, also after an exception.
+
+        Raises:
+            DataError: no probe, or one without contrast pairs where they are needed.
+        """
         self._check_probe(probe)
         with scoring_mode(model):
-            values, stderr = self._score(model, table, probe)
+            return self._samples(model, table, probe)
+
+    def combine(self, samples: np.ndarray, table: ComponentTable) -> Scores:
+        """Scores from samples [m, n_components]. Raises NonFiniteError."""
+        values, stderr = self._combine(samples)
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise NonFiniteError(
@@ -73,8 +88,11 @@ class Scorer(ABC):
             )
 
     @abstractmethod
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return float64 (values, stderr), both [n_components]; the model is in scoring mode."""
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Any) -> np.ndarray:
+        """Return float64 [m, n_components]; the model is in scoring mode."""
+
+    def _combine(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return mean_and_stderr(samples)
 
 
 SCORERS: dict[str, type[Scorer]] = {}

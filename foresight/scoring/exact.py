@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .ablation import ABLATIONS, substitutes
-from .base import Scorer, mean_and_stderr, one_of, register
+from .base import Scorer, one_of, register
 from .metrics import METRICS, goodness
 from .probes import Batch, Probe
 from .taps import logits_of, sites, tapped
@@ -40,9 +40,9 @@ class Exact(Scorer):
         self.metric = one_of("metric", metric, METRICS)
         self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
 
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         single = [[i] for i in range(len(table))]
-        return mean_and_stderr(ablation_effects(model, table, probe, single, self.ablation, self.metric))
+        return ablation_effects(model, table, probe, single, self.ablation, self.metric)
 
 
 @torch.no_grad()

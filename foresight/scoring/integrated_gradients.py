@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .base import Scorer, mean_and_stderr, one_of, register
+from .base import Scorer, one_of, register
 from .metrics import METRICS, goodness
 from .probes import Batch, Probe
 from .taps import Site, embeddings, record, sites, sum_by_component
@@ -46,14 +46,14 @@ class IntegratedGradients(Scorer):
         self.points = points
         self.metric = one_of("metric", metric, METRICS)
 
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         places, rows = sites(table), []
         for batch in (b.to(model.device) for b in probe.batches):
             size = max(1, len(batch) // self.points)
             for start in range(0, len(batch), size):
                 part = batch.rows(start, start + size)
                 rows.append(self._contributions(model, places, len(table), part).double().cpu().numpy())
-        return mean_and_stderr(np.concatenate(rows))
+        return np.concatenate(rows)
 
     def _contributions(self, model: nn.Module, places: list[Site], n: int, batch: Batch) -> Tensor:
         """Attribution by example, float32 [B, n]."""

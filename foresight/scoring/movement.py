@@ -32,6 +32,7 @@ class Movement(Scorer):
     """
 
     name = "movement"
+    reads_data = False
 
     def __init__(self, reference: WeightOf | Mapping[str, Tensor], weight_of: WeightOf | None = None):
         self.reference = reference
@@ -40,14 +41,17 @@ class Movement(Scorer):
     def _check_probe(self, probe: Probe | None) -> None:
         pass
 
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> tuple[np.ndarray, np.ndarray]:
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> np.ndarray:
         weight_of = self.weight_of or stored_weight_of(model)
         by_vector = np.zeros(table.n_vectors)
         for target in table.targets:
             now = weight_of(target.module).detach().float()
             moved = vectors_first(now - self._before(target.module, now), target)
             by_vector[target.offset : target.offset + target.n] = moved.square().sum(1).double().cpu().numpy()
-        return np.sqrt(sum_by_owner(table, by_vector)), np.zeros(len(table))
+        return np.sqrt(sum_by_owner(table, by_vector))[None]
+
+    def _combine(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return samples[0], np.zeros(samples.shape[1])
 
     def _before(self, module: str, now: Tensor) -> Tensor:
         if isinstance(self.reference, Mapping):

@@ -6,6 +6,7 @@ give the same scores. Batches are made in order of length, which keeps padding s
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -80,6 +81,13 @@ class Probe:
     def __init__(self, batches: Iterable[Batch]):
         self.batches = tuple(batches)
         self.n_examples = sum(len(b) for b in self.batches)
+
+    def only(self, batch: Batch) -> Probe:
+        """A probe of one of the batches."""
+        part = copy.copy(self)
+        part.__dict__.pop("hash", None)
+        part.batches, part.n_examples = (batch,), len(batch)
+        return part
 
     @cached_property
     def hash(self) -> str:

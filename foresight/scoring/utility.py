@@ -32,6 +32,6 @@ class Utility(WeightScorer):
             return lambda target, gradient: gradient.abs().sum(1)
         return lambda target, gradient: gradient.square().sum(1)
 
-    def _over_minibatches(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _combine(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean, stderr = mean_and_stderr(samples)
         return len(samples) * mean, len(samples) * stderr

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base import Scorer, mean_and_stderr
+from .base import Scorer
 from .metrics import batch_loss
 from .probes import Batch, Probe
 from .taps import embeddings, logits_of
@@ -98,10 +98,10 @@ class WeightScorer(Scorer):
     A minibatch is a batch of the probe. The standard error comes from the spread over minibatches, NaN if there is one.
     """
 
-    def _score(self, model: nn.Module, table: ComponentTable, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         reduce = self._reduction(model)
         batches = (b.to(model.device) for b in probe.batches)
-        return self._over_minibatches(np.stack([self._of_batch(model, table, batch, reduce) for batch in batches]))
+        return np.stack([self._of_batch(model, table, batch, reduce) for batch in batches])
 
     def _of_batch(self, model: nn.Module, table: ComponentTable, batch: Batch, reduce: Reduction) -> np.ndarray:
         by_vector = np.zeros(table.n_vectors)
@@ -118,6 +118,3 @@ class WeightScorer(Scorer):
 
     def _finish(self, by_component: np.ndarray) -> np.ndarray:
         return by_component
-
-    def _over_minibatches(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return mean_and_stderr(samples)

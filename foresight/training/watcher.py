@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..errors import ConfigError
 from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
 from ..scoring.base import one_of
@@ -51,10 +53,27 @@ class Watcher:
         if self.last_step == step:
             return
         start = time.perf_counter()
-        scores = self.scorer.score(self.bank.model, self.bank.table, self.probe)
+        scores = self._score()
         self.bank.placement.settle()
         self.trajectory.append(step, {self.scorer.name: scores})
         self.seconds += time.perf_counter() - start
+
+    def _score(self) -> Scores:
+        """Scores of the whole probe; processes take its batches in turn and put the samples together.
+
+        Every process runs the same number of passes, as sharded weights are fetched by all or none.
+        """
+        scorer, model, table, place = self.scorer, self.bank.model, self.bank.table, self.bank.placement
+        if place.world == 1 or not scorer.reads_data:
+            return scorer.score(model, table, self.probe)
+        batches = self.probe.batches
+        mine = []
+        for turn in range(0, len(batches), place.world):
+            part = self.probe.only(batches[min(turn + place.rank, len(batches) - 1)])
+            mine.append(torch.from_numpy(scorer.samples(model, table, part)))
+        found = place.gather(mine)
+        parts = [found[i % place.world][i // place.world] for i in range(len(batches))]
+        return scorer.combine(torch.cat(parts).numpy(), table)
 
     def calibrate(self) -> None:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""

@@ -76,6 +76,11 @@ class ZeroPlacement(Placement):
         with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0 if write else None, enabled=sharded):
             yield parameter.data
 
+    def gather(self, mine: list[Tensor]) -> list[list[Tensor]]:
+        found: list[list[Tensor]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(found, mine)
+        return found
+
     def settle(self) -> None:
         # A backward that stops at activations leaves ZeRO 3 with weights it believes to be in use.
         if self._engine is not None:

@@ -88,7 +88,7 @@ def test_absolute_attribution_averages_absolute_values():
     model, probe = tiny("llama"), pair_probe((7,) * 6)
     table = component_table(model)
     scorer = make_scorer("attribution")
-    rows = scorer._contributions(model, table, probe)
+    rows = scorer._samples(model, table, probe)
     absolute = make_scorer("attribution_abs").score(model, table, probe)
     np.testing.assert_allclose(absolute.values, np.abs(rows).mean(0), rtol=1e-5)
     assert (absolute.values >= np.abs(scorer.score(model, table, probe).values) - 1e-6).all()

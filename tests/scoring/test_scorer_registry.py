@@ -43,10 +43,10 @@ def test_one_bad_score_is_named():
     class Broken(Scorer):
         name = "broken"
 
-        def _score(self, model, table, probe):
-            values = np.zeros(len(table))
-            values[3] = np.nan
-            return values, values
+        def _samples(self, model, table, probe):
+            samples = np.zeros((2, len(table)))
+            samples[1, 3] = np.nan
+            return samples
 
     model = tiny("llama")
     table = component_table(model)
@@ -57,3 +57,15 @@ def test_one_bad_score_is_named():
 def test_importing_the_scorers_does_not_import_transformers():
     code = "import sys, foresight.scoring; assert not {'transformers', 'datasets', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(SCORERS) - {"movement"}))
+def test_batches_scored_apart_and_put_together_are_the_probe_scored_at_once(name):
+    """What several processes do with a shared probe."""
+    model = tiny("llama")
+    table, scorer = component_table(model), make_scorer(name)
+    probe = pair_probe(batch_size=2)
+    assert len(probe.batches) > 1
+    parts = [scorer.samples(model, table, probe.only(batch)) for batch in probe.batches]
+    whole, together = scorer.score(model, table, probe), scorer.combine(np.concatenate(parts), table)
+    assert np.array_equal(whole.values, together.values) and np.array_equal(whole.stderr, together.stderr)

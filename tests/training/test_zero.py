@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny, tokens
 
 from foresight.bank import Bank
 from foresight.components import component_table
 from foresight.masks import budget_vectors, select
 from foresight.optimizer import BankAdamW
+from tiny import tiny, tokens
 
 pytest.importorskip("deepspeed")
 pytestmark = pytest.mark.multi_process
