@@ -157,7 +157,16 @@ class Bank(nn.Module):
         return record.ids, record.values
 
     def merged_state_dict(self) -> dict[str, Tensor]:
-        """The model's state dict without the bank, everything learned merged into the weights (in their dtype)."""
+        """The model's state dict without the bank, everything learned merged into the weights (in their dtype).
+
+        Raises:
+            ConfigError: the weights are sharded, so that no process has them all.
+        """
+        if self.placement.sharded:
+            raise ConfigError(
+                "the model's weights are sharded over processes and cannot be merged here; when the run is done, "
+                "`foresight export RUN --to merged` does it in one process"
+            )
         state = {k: v for k, v in self.model.state_dict().items() if not is_bank_key(k)}
         ids, values = self.changed()
         for target, local in self._touched(ids):

@@ -26,6 +26,8 @@ class Placement:
 
     rank = 0
     world = 1
+    sharded = False
+    """Whether the model's weights themselves are in pieces (ZeRO 3)."""
 
     def whole_vectors(self, n_vectors: int, d_model: int) -> int:
         """The largest number of vectors up to `n_vectors` that can be divided among the processes."""

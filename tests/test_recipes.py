@@ -1,16 +1,18 @@
 """Every recipe in recipes/, at any depth, is one that its command accepts."""
 
+import json
 from pathlib import Path
 
 import pytest
-from foresight.comparison.demo import DemoConfig
 
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
+from foresight.comparison.demo import DemoConfig
 from foresight.embedded.pretrain import read_config
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*") if path.is_file())
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
+ZERO = sorted((ROOT / "recipes" / "deepspeed").glob("*.json"))
 
 
 def _parse(recipe):
@@ -36,3 +38,16 @@ def test_recipe_is_listed_in_the_readme(recipe):
 
 def test_demo_recipe_is_the_default():
     assert _parse("recipes/demo.yaml") == (DemoConfig(),)
+
+
+@pytest.mark.parametrize("path", ZERO, ids=lambda path: path.stem)
+def test_deepspeed_config_leaves_the_optimizer_alone(path):
+    config = json.loads(path.read_text())
+    assert config["zero_optimization"]["stage"] in (1, 2, 3)
+    assert not {"optimizer", "scheduler"} & config.keys()
+
+
+def test_nothing_else_lies_among_the_recipes():
+    files = {p for p in (ROOT / "recipes").rglob("*") if p.is_file()}
+    assert files == {ROOT / r for r in RECIPES} | set(ZERO) | {ROOT / "recipes" / "deepspeed" / "README.md"}
+    assert len(ZERO) == 4

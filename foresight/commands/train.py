@@ -37,8 +37,10 @@ def run(recipe: str | None, flags: Sequence[str], resume: bool) -> None:
     base model.
     """
     data, settings, args = parse(recipe, flags, CLASSES)
-    _refuse(args)
-    print(yaml.safe_dump({k: v for part in (settings, data, args) for k, v in changed(part).items()}, sort_keys=False))
+    _refuse(args, settings)
+    if args.should_save:
+        chosen = {k: v for part in (settings, data, args) for k, v in changed(part).items()}
+        print(yaml.safe_dump(chosen, sort_keys=False))
     output = Path(args.output_dir).resolve()
     tokenizer = load_tokenizer(settings)
     train, evaluation, pairs = load_data(data, tokenizer, args.seed)
@@ -61,7 +63,9 @@ def run(recipe: str | None, flags: Sequence[str], resume: bool) -> None:
         told = f"{last} is complete; go on with the same command and --resume" if last else "no checkpoint yet"
         print(f"interrupted after step {trainer.state.global_step}: {told}", file=sys.stderr)
         raise
-    console().print(_summary(trainer, _accuracy(trainer, tokenizer, data, evaluation)))
+    accuracy = _accuracy(trainer, tokenizer, data, evaluation)
+    if args.should_save:
+        console().print(_summary(trainer, accuracy))
 
 
 class _Record(TrainerCallback):
@@ -71,17 +75,21 @@ class _Record(TrainerCallback):
         self.trainer, self.settings, self.keep_base = trainer, settings, keep_base
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if not args.should_save:
+            return
         write_json(self.trainer.output / "config.json", self.settings)
         if self.keep_base and state.global_step == 0:
             model, bank = self.trainer.model, self.trainer.bank
             model.save_pretrained(self.trainer.output / "base", state_dict=bank.merged_state_dict())
 
 
-def _refuse(args: ForesightConfig) -> None:
+def _refuse(args: ForesightConfig, settings: ModelConfig) -> None:
     if args.trust_remote_code:
         raise ConfigError("trust_remote_code is not supported: foresight runs stock transformers models only")
     if args.model_init_kwargs:
         raise ConfigError("model_init_kwargs is not used; set model, model_revision and dtype instead")
+    if args.deepspeed and settings.from_config:
+        raise ConfigError("from_config starts in one process only; save the random model first, then train that folder")
 
 
 def _accuracy(trainer: ForesightTrainer, tokenizer: Any, data: DataConfig, evaluation: Any) -> dict[str, float]:

@@ -36,7 +36,7 @@ class ZeroPlacement(Placement):
     def __init__(self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None) -> None:
         self._engine = engine
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self._sharded_weights = any(hasattr(p, "ds_id") for p in model.parameters())
+        self.sharded = any(hasattr(p, "ds_id") for p in model.parameters())
 
     def values(self, parameter: nn.Parameter) -> Tensor:
         if not _in_engine(parameter):
@@ -90,7 +90,7 @@ class ZeroPlacement(Placement):
         return bit_sum(parameter.ds_tensor) if hasattr(parameter, "ds_id") else bit_sum(parameter.data)
 
     def total(self, sums: Tensor) -> Tensor:
-        if not self._sharded_weights:
+        if not self.sharded:
             return sums
         sums = sums.clone()
         dist.all_reduce(sums)
