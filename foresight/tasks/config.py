@@ -1,0 +1,119 @@
+"""What to train on: the data settings of a recipe, and the tables they stand for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import ConfigError
+from .files import read_table, to_training
+from .pairs import check_pairs
+from .registry import task as task_by_name
+
+
+@dataclass
+class DataConfig:
+    """Data settings: either a generated task or a dataset of the user's, with or without contrast pairs."""
+
+    task: str | None = field(default=None, metadata={"help": "A generated task to train on, such as ioi."})
+    task_examples: int = field(default=2000, metadata={"help": "Training examples of the generated task."})
+    task_eval_examples: int = field(default=200, metadata={"help": "Test examples of the generated task."})
+    task_contrast_examples: int = field(default=64, metadata={"help": "Contrast pairs of the generated task."})
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "A .jsonl, .json, .csv, .tsv or .parquet file, a dataset folder, or a hub dataset's name."},
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a hub dataset."})
+    dataset_split: str = field(default="train", metadata={"help": "Split to train on; slices as in train[:100] work."})
+    eval_dataset: str | None = field(
+        default=None, metadata={"help": "Dataset to evaluate on, read like the training dataset."}
+    )
+    eval_dataset_split: str | None = field(
+        default=None,
+        metadata={"help": "Split to evaluate on, of eval_dataset (default: train) or else of dataset (default: none)."},
+    )
+    column_names: list[str] | None = field(
+        default=None, metadata={"help": "Column names of CSV or TSV files that have no header line."}
+    )
+    delimiter: str | None = field(default=None, metadata={"help": "Separator of CSV files (default: a comma)."})
+    prompt_template: str | None = field(
+        default=None, metadata={"help": "Builds the prompt from columns, for instance 'Review: $sentence Sentiment:'."}
+    )
+    completion_template: str | None = field(
+        default=None, metadata={"help": "Builds the completion from columns, for instance ' $label'."}
+    )
+    text_template: str | None = field(default=None, metadata={"help": "Builds a plain training text from columns."})
+    label_map: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "Words for the values of label_column (as JSON on the command line), used by the templates."},
+    )
+    label_column: str = field(default="label", metadata={"help": "The column that label_map translates."})
+    contrast: str | None = field(
+        default=None,
+        metadata={"help": "File or folder of contrast pairs: columns clean, corrupted, answer, wrong_answer."},
+    )
+
+    def __post_init__(self) -> None:
+        self.labels()  # a bad label_map is refused before anything is loaded
+
+    def labels(self) -> dict[str, str] | None:
+        """`label_map` as a dictionary, parsed if it came as JSON text. Raises ConfigError if it is neither."""
+        parsed = self.label_map
+        if isinstance(parsed, str):
+            try:
+                parsed = json.loads(parsed)
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"label_map {self.label_map!r} is not JSON ({error})") from error
+        if parsed is not None and not isinstance(parsed, dict):
+            raise ConfigError(f'label_map {self.label_map!r}: expected a mapping such as {{"0": "negative"}}')
+        return parsed
+
+
+def load_data(
+    config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0
+) -> tuple[Dataset, Dataset | None, Dataset | None]:
+    """The training table, the evaluation table and the contrast pairs (None where there are none).
+
+    Raises ConfigError if neither or both of `task` and `dataset` are set, DataError for unusable data.
+    """
+    if (config.task is None) == (config.dataset is None):
+        raise ConfigError(f"task {config.task!r} and dataset {config.dataset!r}: set exactly one of the two")
+    train, evaluation, pairs = _generate(config, tokenizer, seed) if config.task else (*_read(config), None)
+    if config.contrast:
+        pairs = read_table(config.contrast)
+        check_pairs(pairs, tokenizer)
+    return train, evaluation, pairs
+
+
+def _generate(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    chosen = task_by_name(str(config.task))
+    return (
+        chosen.dataset(tokenizer, "train", config.task_examples, seed),
+        chosen.dataset(tokenizer, "test", config.task_eval_examples, seed),
+        chosen.contrast(tokenizer, "train", config.task_contrast_examples, seed),
+    )
+
+
+def _read(config: DataConfig) -> tuple[Dataset, Dataset | None]:
+    train = _table(config, str(config.dataset), config.dataset_split)
+    if config.eval_dataset is None and config.eval_dataset_split is None:
+        return train, None
+    return train, _table(config, config.eval_dataset or str(config.dataset), config.eval_dataset_split or "train")
+
+
+def _table(config: DataConfig, source: str, split: str) -> Dataset:
+    table = read_table(
+        source, split, name=config.dataset_config, column_names=config.column_names, delimiter=config.delimiter
+    )
+    return to_training(
+        table,
+        prompt_template=config.prompt_template,
+        completion_template=config.completion_template,
+        text_template=config.text_template,
+        label_map=config.labels(),
+        label_column=config.label_column,
+        source=source,
+    )

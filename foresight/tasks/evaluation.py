@@ -1,0 +1,106 @@
+"""Accuracy and loss of a causal LM on prompts with completions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import ConfigError, DataError, did_you_mean
+
+Correct = Callable[[str, str, str], bool]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> tuple[list[int], int]:
+    """Token ids of prompt + completion, and where the completion starts: where they part from those of the prompt.
+
+    Special tokens are added as the tokenizer does by default, except a final end-of-sequence.
+    """
+    alone, both = tokenizer(prompt)["input_ids"], tokenizer(prompt + completion)["input_ids"]
+    eos = tokenizer.eos_token_id
+    while both and both[-1] == eos:
+        both = both[:-1]
+    start = 0
+    while start < min(len(alone), len(both)) and alone[start] == both[start]:
+        start += 1
+    return both, start
+
+
+def evaluate(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    *,
+    correct: Correct | None = None,
+    batch_size: int = 64,
+) -> dict[str, float]:
+    """Teacher-forced accuracy and loss on the completions of `dataset` (columns prompt, completion).
+
+    The prediction of a row is the argmax token at every completion position, given the true tokens before it.
+    `correct(prompt, completion, predicted text)` decides whether a row counts; without it all tokens must match.
+    Rows are right-padded and masked, so a row's result does not depend on its batch. The model's train or eval mode
+    is restored, and its forward is called as usual, hooks included.
+
+    Returns accuracy in [0, 1] and loss, the mean cross-entropy in nats per completion token; the end-of-sequence token
+    is not part of either. Raises DataError for missing columns, an empty table or a completion without tokens.
+    """
+    for column in ("prompt", "completion"):
+        if column not in dataset.column_names:
+            raise DataError(
+                f"no column {column!r} to evaluate{did_you_mean(column, dataset.column_names)}; "
+                f"found {', '.join(dataset.column_names)}"
+            )
+    if len(dataset) == 0:
+        raise DataError("nothing to evaluate: the dataset is empty")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size {batch_size}: expected at least 1")
+    rows = [(p, c, *encode(tokenizer, p, c)) for p, c in zip(dataset["prompt"], dataset["completion"], strict=True)]
+    for i, (prompt, completion, tokens, start) in enumerate(rows):
+        if start == 0 or start == len(tokens):
+            part = "prompt" if start == 0 else "completion"
+            raise DataError(f"row {i} has no {part} tokens: {prompt!r} + {completion!r}")
+    rows.sort(key=lambda row: len(row[2]))  # less padding
+
+    device = next(model.parameters()).device
+    training, hits, loss, count = model.training, 0, 0.0, 0
+    model.eval()
+    try:
+        with torch.no_grad():
+            for at in range(0, len(rows), batch_size):
+                batch = rows[at : at + batch_size]
+                inputs, labels = collate([(tokens, start) for _, _, tokens, start in batch])
+                logits = model(input_ids=inputs.to(device), attention_mask=_mask(batch, inputs).to(device)).logits[
+                    :, :-1
+                ]
+                labels = labels[:, 1:].to(device)
+                wanted = labels >= 0
+                flat = logits[wanted].float()
+                loss += nn.functional.cross_entropy(flat, labels[wanted], reduction="sum").item()
+                count += len(flat)
+                best = logits.argmax(-1)
+                for (prompt, completion, _, _), row, where, truth in zip(batch, best, wanted, labels, strict=True):
+                    if correct is None:
+                        hits += bool((row[where] == truth[where]).all())
+                    else:
+                        hits += correct(prompt, completion, tokenizer.decode(row[where].tolist()).strip())
+    finally:
+        model.train(training)
+    return {"accuracy": hits / len(rows), "loss": loss / count}
+
+
+def collate(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded input ids and labels (-100 outside the completion), int64 [batch, length]."""
+    length = max(len(tokens) for tokens, _ in rows)
+    inputs, labels = torch.zeros(len(rows), length, dtype=torch.long), torch.full((len(rows), length), -100)
+    for i, (tokens, start) in enumerate(rows):
+        inputs[i, : len(tokens)] = torch.tensor(tokens)
+        labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
+    return inputs, labels
+
+
+def _mask(batch: list, inputs: torch.Tensor) -> torch.Tensor:
+    lengths = torch.tensor([len(row[2]) for row in batch])
+    return (torch.arange(inputs.shape[1]) < lengths[:, None]).long()

@@ -1,0 +1,59 @@
+"""Contrast pairs: the columns they have, and the check that attribution patching can use them.
+
+A pair is usable under a tokenizer if clean and corrupted have the same number of tokens, both answers are exactly one
+token after the clean prompt, and the two answers differ.
+"""
+
+from __future__ import annotations
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import DataError, did_you_mean
+
+PAIR_COLUMNS = ("clean", "corrupted", "answer", "wrong_answer")
+
+
+def check_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise DataError for the first row of `pairs` that cannot be used, showing the row and the reason."""
+    for column in PAIR_COLUMNS:
+        if column not in pairs.column_names:
+            others = [c for c in pairs.column_names if c not in PAIR_COLUMNS]
+            raise DataError(
+                f"contrast pairs have no column {column!r}{did_you_mean(column, others)}; "
+                f"expected {', '.join(PAIR_COLUMNS)}, found {', '.join(pairs.column_names)}"
+            )
+    if len(pairs) == 0:
+        raise DataError("contrast pairs are empty; at least one row is needed")
+    columns = {column: list(pairs[column]) for column in PAIR_COLUMNS}
+    rows = [dict(zip(PAIR_COLUMNS, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    for i, row in enumerate(rows):
+        if not all(isinstance(value, str) for value in row.values()):
+            raise DataError(f"contrast pair {i} has a value that is not text: {row}")
+    encode = lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"]  # noqa: E731
+    clean, corrupted = encode(columns["clean"]), encode(columns["corrupted"])
+    right = encode([row["clean"] + row["answer"] for row in rows])
+    wrong = encode([row["clean"] + row["wrong_answer"] for row in rows])
+    for i, row in enumerate(rows):
+        reason = _unusable(clean[i], corrupted[i], right[i], wrong[i], tokenizer)
+        if reason:
+            raise DataError(f"contrast pair {i} cannot be used: {reason}; the row is {row}")
+
+
+def _unusable(clean: list, corrupted: list, right: list, wrong: list, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    if len(clean) != len(corrupted):
+        return f"clean has {len(clean)} tokens and corrupted {len(corrupted)}, expected equal lengths"
+    if not clean:
+        return "the clean prompt has no tokens"
+    for name, both in (("answer", right), ("wrong_answer", wrong)):
+        if both[: len(clean)] != clean or len(both) != len(clean) + 1:
+            tokens = tokenizer.convert_ids_to_tokens(both[len(clean) :])
+            return (
+                f"{name} must be exactly one token after the clean prompt, but adds {tokens}"
+                " (most tokenizers need the answer to start with a space)"
+            )
+        if both[-1] == tokenizer.unk_token_id:
+            return f"{name} is not in the tokenizer's vocabulary"
+    if right[-1] == wrong[-1]:
+        return "answer and wrong_answer are the same token"
+    return None

@@ -1,0 +1,34 @@
+"""The two tokenizers that every task must work with: the shipped word-level one and a real subword one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from foresight.embedded.tokenizer import task_tokenizer
+from foresight.tasks import TASKS, task
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    return Path(os.environ.get("FORESIGHT_TEST_DATA", _REPOSITORY / ".." / "shared" / "data")).resolve()
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer():
+    return task_tokenizer(task(name) for name in TASKS)
+
+
+@pytest.fixture(scope="session", params=["words", "pythia"])
+def tokenizer(request, word_tokenizer, data_folder):
+    if request.param == "words":
+        return word_tokenizer
+    folder = data_folder / "pythia-tokenizer"
+    if not folder.is_dir():
+        pytest.skip(f"no subword tokenizer at {folder}; set FORESIGHT_TEST_DATA")
+    return AutoTokenizer.from_pretrained(folder)
