@@ -201,6 +201,20 @@ def test_torchrun_equals_one_process(tmp_path, alone, stage):
     same_run(alone / "run", tmp_path / "run", 1e-5 if stage == 3 else 1e-6)
 
 
+@pytest.mark.parametrize("launcher", ["deepspeed", "accelerate"])
+def test_other_launchers_equal_one_process(tmp_path, alone, launcher):
+    port = str(_port())
+    commands = {
+        "deepspeed": ["deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", port],
+        "accelerate": [
+            "accelerate.commands.launch", "--use_deepspeed", "--zero_stage", "2", "--num_processes", "2",
+            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port,
+        ],
+    }  # fmt: skip
+    finish(launch(commands[launcher], tmp_path, tmp_path / "run", alone / "base", 2))
+    same_run(alone / "run", tmp_path / "run", 1e-6)
+
+
 @pytest.mark.parametrize(("before", "after"), [((2, 3), (2, 3)), ((2, 2), (1, 0)), ((1, 0), (2, 3))], ids=str)
 def test_resume_at_the_same_or_another_world_size(tmp_path, alone, before, after):
     """(processes, ZeRO stage) before and after a crash between two re-masks."""
