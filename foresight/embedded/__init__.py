@@ -3,7 +3,7 @@
 `model_path` names the folder; it loads like any other (``AutoModelForCausalLM.from_pretrained(model_path())``).
 ``card.json`` in it, written by the pre-training that made it (recipes/pretrain.yaml), holds its accuracies, seed, steps
 and time. Tasks listed there as *retained* it does well. On the *target* tasks it starts weak, and some hundred steps
-of fine-tuning raise it: ioi and boolean much, induction slowly. Other tasks were in the mixture without a promise.
+of fine-tuning raise it. Other tasks were in the mixture without a promise.
 """
 
 from __future__ import annotations

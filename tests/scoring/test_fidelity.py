@@ -19,7 +19,7 @@ def shipped():
 # The lower bound for the heads of `reverse` is what holds: attribution ranks them rightly (Spearman .99), but the
 # strongest one saturates and is given a third of its size, the next ones more than half of theirs (Pearson .92).
 @pytest.mark.parametrize(
-    ("name", "heads"), [("greater_than", 0.95), ("gender", 0.95), ("docstring", 0.95), ("reverse", 0.9)]
+    ("name", "heads"), [("greater_than", 0.95), ("docstring", 0.95), ("reverse", 0.9)]
 )
 def test_attribution_correlates_with_exact_patching(shipped, name, heads):
     model, tokenizer = shipped

@@ -1,0 +1,189 @@
+"""What a comparison records: the cell (one run, described completely), its measures, and their typed JSON form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import DataError, did_you_mean
+
+SCHEMA = 1
+"""Version of every JSON file written here; a reader refuses another one instead of guessing."""
+
+DISTRIBUTIONS = ("foresight-sft", "torch", "transformers", "trl", "numpy", "scikit-learn", "scipy")
+
+Stage = Literal["base", "tune", "track", "score"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run: everything that decides its outcome, so that equal cells have equal results.
+
+    Attributes:
+        stage: "base" (nothing is trained), "tune" (unscored task), "track" (unscored, for its trajectory), "score".
+        arm: name of the arm; `draw` numbers its repetitions that differ in the random mask alone.
+        seed: of data order and of the training set's draw, the same for all arms that are paired.
+        training: keywords of `ForesightConfig`, the arm's own settings included.
+        data: how many examples are drawn, and the tasks to `evaluate` at the end besides the target.
+        history: keys of the runs whose trajectories the policy may learn from (never of a scored task).
+        reference: key of the full run of this task and seed, the source of the realised circuit; None for that run.
+    """
+
+    stage: Stage
+    arm: str
+    task: str
+    seed: int = 0
+    draw: int = 0
+    learning_rate: float = 0.0
+    training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
+    reference: str | None = None
+
+    def key(self, environment: dict[str, str]) -> str:
+        """Hex digest (16 characters) of the cell and of the code, model and versions it runs with."""
+        text = json.dumps([SCHEMA, asdict(self), environment], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        draw = f" draw {self.draw}" if self.draw else ""
+        return f"{self.stage} {self.arm}{draw}, {self.task}, seed {self.seed}, lr {self.learning_rate:g}"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Held-out loss (nats per answer token) and accuracy of the target task after `step` optimizer steps."""
+
+    step: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class LastForecast:
+    """The last forecast of a run: scores by component, in the order of its trajectory."""
+
+    made_at: int
+    for_step: int
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one run showed.
+
+    Attributes:
+        accuracy: held-out accuracy at the end of the run, by task: the target and the retained ones.
+        curve: the target task over the run, step 0 included.
+        log_loss_area: see `statistics.log_loss_area`.
+        overlap: share of the realised circuit's vectors that were being trained, averaged over optimizer steps
+            (a run whose first mask is right and whose last is wrong scores .5). 1 for `full` by construction.
+        chance: the overlap that a random mask of the same size has on average.
+        train_seconds: wall time of training, masks and what the policy needs to choose them; held-out evaluation,
+            loading, and the snapshots that only the report needs are not in it.
+        scoring_seconds: the part of `train_seconds` spent on scores and masks.
+        peak_bytes: parameters, gradients, optimizer state and the ledger of changed vectors, as the sum of their
+            tensors' sizes after the last step; activations, which are alike for all arms, are not in it.
+        trainable: parameters that were trained at a time.
+        schedule: [step, names of the mask's components] from each re-mask on.
+        realised: names of the circuit that a full run ended with; None for every other run.
+        forecast: what the policy expected last; None for policies that do not forecast.
+        notes: what the trainer wants said (a skill, a share of time): the last value of each number it logged.
+    """
+
+    accuracy: dict[str, float]
+    curve: tuple[CurvePoint, ...] = ()
+    log_loss_area: float | None = None
+    overlap: float | None = None
+    chance: float | None = None
+    train_seconds: float = 0.0
+    scoring_seconds: float = 0.0
+    peak_bytes: int = 0
+    trainable: int = 0
+    schedule: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    realised: tuple[str, ...] | None = None
+    forecast: LastForecast | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished cell: its measures, or the error that ended it."""
+
+    key: str
+    cell: Cell
+    environment: dict[str, str]
+    measures: Measures | None = None
+    error: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.measures is None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Record:
+        """Raises DataError for another schema version, or for a record that lacks or adds fields."""
+        data = dict(data)
+        if data.pop("schema", None) != SCHEMA:
+            raise DataError(f"result has another schema than {SCHEMA}; delete the folder and run again")
+        record = _typed(cls, data)
+        cell = _typed(Cell, record["cell"])
+        cell["history"] = tuple(cell["history"])
+        measures = record["measures"]
+        if measures is not None:
+            measures = _typed(Measures, measures)
+            measures["curve"] = tuple(CurvePoint(**_typed(CurvePoint, point)) for point in measures["curve"])
+            measures["schedule"] = tuple((int(step), tuple(names)) for step, names in measures["schedule"])
+            if measures["realised"] is not None:
+                measures["realised"] = tuple(measures["realised"])
+            if measures["forecast"] is not None:
+                forecast = _typed(LastForecast, measures["forecast"])
+                measures["forecast"] = LastForecast(**{**forecast, "scores": tuple(forecast["scores"])})
+            measures = Measures(**measures)
+        return cls(**{**record, "cell": Cell(**cell), "measures": measures})
+
+
+def read_record(path: Path) -> Record | None:
+    """The record at `path`, or None if there is none yet. Raises DataError if it is damaged."""
+    try:
+        return Record.from_json(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not a result ({error}); delete it and run again") from error
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions, platform and a hash of foresight's own code; nothing that names the user or the machine."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    package = Path(__file__).parent.parent
+    code = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        code.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
+    return {**found, "code": code.hexdigest()[:12]}
+
+
+def _typed(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `data` whose keys are exactly the fields of `kind`."""
+    known = [f.name for f in fields(kind)]
+    unknown, missing = sorted(set(data) - set(known)), sorted(set(known) - set(data))
+    if unknown or missing:
+        hint = did_you_mean(unknown[0], known) if unknown else ""
+        raise DataError(f"{kind.__name__}: unknown fields {unknown}{hint}, missing fields {missing}")
+    return dict(data)

@@ -1,0 +1,139 @@
+"""The plots of circuits: scores over time with the mask marked, and what was forecast against what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from ..comparison.results import LastForecast
+from ..series import Series
+from .style import figure, panels, styled
+
+MASK, CIRCUIT = "#ff4f00", "#0b7a5b"
+KINDS = {"head": "Attention heads", "kv": "KV groups", "mlp": "MLP blocks"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One task and seed: the recorded full run, what foresight trained, and what it expected.
+
+    Attributes:
+        series: scores of the full run.
+        schedule: [step, component names] of the foresight arm; empty if it failed.
+        realised: the circuit that the full run ended with.
+        forecast: the foresight arm's last one.
+    """
+
+    task: str
+    seed: int
+    series: Series
+    schedule: Sequence[tuple[int, Sequence[str]]]
+    realised: Sequence[str]
+    forecast: LastForecast | None
+
+
+def heatmap(picture: Picture) -> Figure:
+    """Scores of the full run over steps, one column of panels a kind, rows by layer; mask outlined, circuit marked."""
+    series = picture.series
+    relative = series.values / np.maximum(series.values.max(0), np.finfo(np.float32).tiny)
+    kinds = [kind for kind in KINDS if (series.kind == kind).any()]
+    fig = figure(10, 6.2)
+    with styled():
+        axes = fig.subplots(1, len(kinds), squeeze=False)[0]
+        edges = _edges(series.steps)
+        for axis, kind in zip(axes, kinds, strict=True):
+            rows = np.flatnonzero(series.kind == kind)
+            rows = rows[np.lexsort((series.index[rows], series.layer[rows]))]
+            image = axis.pcolormesh(edges, np.arange(len(rows) + 1), relative[rows], cmap="Blues", vmin=0, vmax=1,
+                                    rasterized=True)  # fmt: skip
+            _label_layers(axis, series.layer[rows])
+            position = {series.name[row]: at for at, row in enumerate(rows)}
+            for start, stop, names in _spans(picture.schedule, edges[-1]):
+                for name in names:
+                    if name in position:
+                        axis.add_patch(Rectangle((start, position[name]), stop - start, 1, fill=False, edgecolor=MASK,
+                                                 linewidth=1.3))  # fmt: skip
+            at = [position[name] + 0.5 for name in picture.realised if name in position]
+            beyond = edges[-1] + 0.025 * (edges[-1] - edges[0])
+            axis.plot([beyond] * len(at), at, marker="<", linestyle="none", color=CIRCUIT, markersize=5, clip_on=False)
+            axis.set_xlim(edges[0], edges[-1])
+            axis.set_ylim(len(rows), 0)
+            axis.set_title(KINDS[kind])
+            axis.set_xlabel("optimizer step of the full run")
+            axis.grid(visible=False)
+        bar = fig.colorbar(image, ax=axes, shrink=0.6, pad=0.03)
+        bar.set_label("score / largest score at that step")
+        handles = [
+            Patch(fill=False, edgecolor=MASK, linewidth=1.5, label="trained by foresight"),
+            Line2D([], [], marker="<", linestyle="none", color=CIRCUIT, label="realised circuit (end of the full run)"),
+        ]
+        fig.legend(handles=handles, loc="outside upper center", ncols=2)
+    return fig
+
+
+def _edges(steps: np.ndarray) -> np.ndarray:
+    """Cell borders halfway between snapshots, the first and last snapshot at the outer border."""
+    steps = steps.astype(float)
+    if len(steps) == 1:
+        return np.array([steps[0], steps[0] + 1])
+    return np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])
+
+
+def _label_layers(axis, layers: np.ndarray) -> None:
+    starts = np.flatnonzero(np.diff(layers, prepend=-1))
+    for start in starts[1:]:
+        axis.axhline(start, color="#777777", linewidth=0.8)
+    middles = [(start + stop) / 2 for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True)]
+    axis.set_yticks(middles, [f"layer {layers[start]}" for start in starts])
+    axis.tick_params(axis="y", length=0)
+
+
+def _spans(schedule, end: float):
+    for i, (start, names) in enumerate(schedule):
+        yield start, (schedule[i + 1][0] if i + 1 < len(schedule) else end), names
+
+
+def predicted_against_realised(pictures: Sequence[Picture]) -> Figure:
+    """One panel a task: forecast score against the full run's last, both as shares of their largest.
+
+    Pictures without a forecast have no panel. The mask is the one that this forecast led to.
+    """
+    shown = [(picture, picture.forecast) for picture in pictures if picture.forecast is not None]
+    fig, axes = panels(len(shown), 3.6)
+    with styled():
+        for axis, (picture, forecast) in zip(axes, shown, strict=True):
+            _scatter(axis, picture, forecast)
+        axes[0].set_ylabel("score at the end of the full run / largest")
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(GROUPS))
+    return fig
+
+
+GROUPS = (
+    # in the mask, in the circuit
+    (False, False, "#bdbdbd", "o", "neither"),
+    (True, False, MASK, "X", "trained, not in the circuit"),
+    (False, True, "#e69f00", "D", "in the circuit, missed"),
+    (True, True, CIRCUIT, "o", "trained and in the circuit"),
+)
+FLOOR = 1e-3
+
+
+def _scatter(axis, picture: Picture, forecast: LastForecast) -> None:
+    series = picture.series
+    expected, came = np.array(forecast.scores), series.values[:, -1]
+    x, y = (np.maximum(v / max(v.max(), np.finfo(float).tiny), FLOOR) for v in (expected, came))
+    realised = np.isin(series.name, list(picture.realised))
+    chosen = np.isin(series.name, list(picture.schedule[-1][1]))
+    axis.plot([FLOOR, 1], [FLOOR, 1], color="#999999", linewidth=0.8, linestyle=":")
+    for in_mask, in_circuit, colour, marker, label in GROUPS:
+        where = (chosen == in_mask) & (realised == in_circuit)
+        axis.scatter(x[where], y[where], color=colour, marker=marker, s=26, alpha=0.85, linewidths=0, label=label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_title(f"{picture.task}: {(chosen & realised).sum()} of {realised.sum()} found")
+    axis.set_xlabel(f"forecast at step {forecast.made_at} for {forecast.for_step} / largest")
