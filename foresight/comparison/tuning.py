@@ -13,7 +13,6 @@ import numpy as np
 
 from .results import Record
 
-
 MARGIN = 0.05
 """Difference in log-loss area below which two learning rates count as equally good."""
 

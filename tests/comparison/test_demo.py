@@ -35,7 +35,7 @@ class PlannedRunner:
         if (cell.stage, cell.arm) in self.fails:
             return Record(key, cell, environment(), error="NonFiniteError: diverged")
         return Record(
-            key, cell, environment(), Measures({cell.task: 0.5}, log_loss_area=abs(cell.learning_rate - 1.5e-3))
+            key, cell, environment(), Measures({cell.task: 0.5}, log_loss_area=100 * abs(cell.learning_rate - 1.5e-3))
         )
 
 
