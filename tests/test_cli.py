@@ -329,7 +329,7 @@ def test_train_refuses_a_second_run_and_resumes(cli, refused, train, tmp_path):
 
 
 def test_interrupted_training_says_how_to_go_on(cli, train, tmp_path, monkeypatch):
-    from foresight.training.optimizer import BankAdamW
+    from foresight.optimizer import BankAdamW
 
     steps, step = [], BankAdamW.step
 

@@ -97,13 +97,13 @@ class DemoConfig:
             target_tasks=self.target_tasks[:1],
             learning_rates=self.learning_rates[:1],
             seeds=1,
-            steps=20,
-            remask_every=5,
-            probe_every=5,
+            steps=12,
+            remask_every=4,
+            probe_every=4,
             probe_examples=16,
-            train_examples=160,
+            train_examples=96,
             evaluations=2,
-            eval_examples=50,
+            eval_examples=40,
         )
 
 

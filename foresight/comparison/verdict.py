@@ -8,6 +8,7 @@ whichever of them came out best.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,7 @@ class Measure:
     Attributes:
         scale, unit, digits: how a value is shown: multiplied by `scale`, rounded, a difference followed by `unit`.
         margin: the smallest difference worth having, in the measure's own unit.
+        most: the largest difference that is possible; the shown interval of a difference ends there.
     """
 
     key: str
@@ -35,6 +37,7 @@ class Measure:
     scale: float = 1.0
     unit: str = ""
     digits: int = 2
+    most: float = math.inf
 
     def value(self, value: float) -> str:
         """For example ``81.2 %``."""
@@ -48,10 +51,13 @@ class Measure:
         text = signed(interval.mean) + self.unit
         if interval.low is None or interval.high is None:
             return text
+        interval = interval.within(-self.most, self.most)
         return f"{text} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-TARGET_ACCURACY = Measure("target_accuracy", "target accuracy", margin=0.02, scale=100, unit=" points", digits=1)
+TARGET_ACCURACY = Measure(
+    "target_accuracy", "target accuracy", margin=0.02, scale=100, unit=" points", digits=1, most=1
+)
 LOG_LOSS_AREA = Measure("log_loss_area", "mean log loss over the run", margin=0.05, higher_is_better=False)
 
 ArmValues = Mapping[str, Mapping[Unit, float]]

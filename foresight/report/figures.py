@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from ..comparison.arms import ARMS
 from ..comparison.results import Record
@@ -85,10 +84,11 @@ def learning_curves(records: Sequence[Record]) -> Figure:
                 axis.plot(steps, losses.mean(0), color=COLOURS[name], marker=MARKERS[name], markersize=4.5,
                           linewidth=1.6, label=ARMS[name].label)  # fmt: skip
                 if len(curves) > 1:
-                    axis.fill_between(steps, losses.min(0), losses.max(0), color=COLOURS[name], alpha=0.08, linewidth=0)
+                    axis.fill_between(steps, losses.min(0), losses.max(0), color=COLOURS[name], alpha=0.06, linewidth=0)
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(LogFormatter())
-            axis.yaxis.set_minor_formatter(LogFormatter())
+            low, high = axis.get_ylim()
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
             axis.set_title(task)
             axis.set_xlabel("optimizer step")
         axes[0].set_ylabel("held-out loss (nats per answer token)")

@@ -118,5 +118,6 @@ def test_without_simple_masks_there_is_nothing_to_compare():
 def test_numbers_are_readable():
     interval = Interval(-0.0123, -0.034, 0.01, 4, 2, "t")
     assert TARGET_ACCURACY.difference(interval) == "−1.2 points [−3.4, +1.0]"
+    assert TARGET_ACCURACY.difference(Interval(0.0, -1.538, 1.518, 4, 2, "t")) == "+0.0 points [−100.0, +100.0]"
     assert TARGET_ACCURACY.value(0.8123) == "81.2 %"
     assert LOG_LOSS_AREA.difference(Interval(0.1, None, None, 1, 1, "none")) == "+0.10"

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from foresight.training.optimizer import BankAdamW
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from foresight.bank import Bank
@@ -13,6 +12,7 @@ from foresight.components import component_table
 from foresight.embedded.tokenizer import make_tokenizer
 from foresight.errors import ArchitectureError, BudgetError
 from foresight.masks import budget_vectors, everything
+from foresight.optimizer import BankAdamW
 from foresight.policies import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig
@@ -100,7 +100,8 @@ def test_optimizer_bytes_are_the_optimizers(tmp_path):
     optimizer = BankAdamW(bank.vectors, lr=0.1)
     bank.vectors.grad = torch.ones_like(bank.vectors)
     optimizer.step()
-    state = sum(t.numel() * t.element_size() for t in optimizer.state[bank.vectors].values())
+    held = [optimizer.ages, *optimizer.state[bank.vectors].values()]
+    state = sum(t.numel() * t.element_size() for t in held)
     assert make_plan(tiny("qwen3"), _args(tmp_path), None).optimizer_bytes == state
 
 
