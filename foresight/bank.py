@@ -284,7 +284,7 @@ class Bank(nn.Module):
         """Check that no frozen weight has changed by one bit since the last fold; one pass over the weights.
 
         Raises:
-            MaskLeakError: names the tensor and how many of its vectors changed.
+            MaskLeakError: names the tensor that changed.
         """
         for name, found in fingerprint(self.model, self.placement).items():
             if found != self._fingerprint[name]:
