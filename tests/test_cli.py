@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -387,3 +388,27 @@ def test_data_errors_are_one_line(refused, train, tmp_path):
 def test_export_errors(refused, tmp_path):
     assert "no finished run" in refused("export", tmp_path, "--to", "delta", "--out", tmp_path / "out")
     assert "did you mean 'merged'?" in refused("export", tmp_path, "--to", "merge", "--out", tmp_path / "out")
+
+
+def test_sst2_recipe_on_real_data(cli, tmp_path, data_folder):
+    """Labelled sentences, a subword tokenizer and a model built from its config: trained, exported, loaded."""
+    if not (data_folder / "sst2").is_dir():
+        pytest.skip(f"no SST-2 at {data_folder}; set FORESIGHT_TEST_DATA")
+    recipe = Path(__file__).parents[1] / "recipes" / "train" / "sst2.yaml"
+    tiny("qwen2", vocab_size=50304).config.save_pretrained(tmp_path / "model")
+    rows = (data_folder / "sst2" / "train.tsv").read_text().splitlines(keepends=True)[:200]
+    (tmp_path / "train.tsv").write_text("".join(rows))
+    code, out, err = cli(
+        "train", "--config", recipe, "--model", tmp_path / "model",
+        "--tokenizer", data_folder / "pythia-tokenizer", "--dataset", tmp_path / "train.tsv",
+        "--eval_dataset", tmp_path / "train.tsv", "--output_dir", tmp_path / "run", "--max_steps", 4,
+        "--budget", 0.005, "--probe_every", 2, "--remask_every", 2, "--probe_examples", 8, "--save_strategy", "no",
+        "--use_cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "evaluation accuracy" in out
+    code, _, err = cli("export", tmp_path / "run", "--to", "merged", "--out", tmp_path / "merged")
+    assert code == 0, err
+    base, merged = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in
+                    (tmp_path / "run" / "base", tmp_path / "merged"))  # fmt: skip
+    assert sum(not merged[name].equal(weight) for name, weight in base.items()) > 0

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from transformers import AutoTokenizer
 
 from foresight.embedded.tokenizer import task_tokenizer
 from foresight.tasks import TASKS, task
-
-_REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    return Path(os.environ.get("FORESIGHT_TEST_DATA", _REPOSITORY / ".." / "shared" / "data")).resolve()
 
 
 @pytest.fixture(scope="session")
