@@ -54,3 +54,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest of `known`, or an empty string."""
     match = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def one_of(what: str, value: str, known: Iterable[str]) -> str:
+    """Return `value` if it is known, else raise UnknownNameError."""
+    known = tuple(known)
+    if value not in known:
+        raise UnknownNameError(what, value, known)
+    return value

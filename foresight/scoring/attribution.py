@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from .ablation import ABLATIONS, Substitutes, substitutes
-from .base import Scorer, one_of, register
+from .base import Scorer, register
 from .metrics import METRICS, goodness
 from .probes import Batch, Probe
 from .taps import Site, embeddings, record, sites, sum_by_component

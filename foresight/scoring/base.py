@@ -124,13 +124,6 @@ def make_scorer(name: str, **params: Any) -> Scorer:
     return SCORERS[name](**params)
 
 
-def one_of(what: str, value: str, known: tuple[str, ...]) -> str:
-    """Return `value` if it is known, else raise UnknownNameError."""
-    if value not in known:
-        raise UnknownNameError(what, value, known)
-    return value
-
-
 def mean_and_stderr(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean [n] and its standard error std/sqrt(m) [n] of samples [m, n]; the error is NaN if m is 1."""
     m = len(samples)

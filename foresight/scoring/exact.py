@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import one_of
 from .ablation import ABLATIONS, substitutes
-from .base import Scorer, one_of, register
+from .base import Scorer, register
 from .metrics import METRICS, goodness
 from .probes import Batch, Probe
 from .taps import logits_of, sites, tapped

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..errors import one_of
 from .attribution import Attribution
-from .base import one_of, register
+from .base import register
 
 
 @register

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from .base import mean_and_stderr, one_of, register
+from ..errors import one_of
+from .base import mean_and_stderr, register
 from .weights import Reduction, WeightScorer
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from trl import SFTConfig
 
-from ..errors import BudgetError, ConfigError, did_you_mean
+from ..errors import BudgetError, ConfigError, one_of
 
 WATCH_MODES = ("hold", "rotate", "full-keep", "full-rollback")
 MOMENTS = ("keep", "restart")
@@ -108,8 +108,8 @@ class ForesightConfig(SFTConfig):
         super().__post_init__()
         if not 0 < self.budget <= 1:
             raise BudgetError(f"budget is {self.budget}; expected a share of all model parameters in (0, 1]")
-        _one_of("watch", self.watch, WATCH_MODES)
-        _one_of("moments", self.moments, MOMENTS)
+        one_of("watch", self.watch, WATCH_MODES)
+        one_of("moments", self.moments, MOMENTS)
         for name in ("probe_every", "probe_examples", "probe_batch_size"):
             _at_least(name, getattr(self, name), 1)
         _at_least("remask_every", self.remask_every, 0)
@@ -126,11 +126,6 @@ class ForesightConfig(SFTConfig):
             raise ConfigError("fp16=True is not supported (loss scaling and masks are untested); use bf16 or fp32")
         if self.fsdp:
             raise ConfigError("FSDP is not supported; use DeepSpeed, or one process")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} is {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

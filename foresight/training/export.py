@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ..errors import CheckpointError, ConfigError, did_you_mean
+from ..errors import CheckpointError, ConfigError, one_of
 from .delta import INFO, WEIGHTS, apply_delta, read_info
 
 FORMS = ("merged", "delta")
@@ -25,8 +25,7 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
         CheckpointError: no finished run there, or its base model has changed or cannot be loaded.
     """
     run, out = Path(run), Path(out)
-    if to not in FORMS:
-        raise ConfigError(f"cannot export to {to!r}{did_you_mean(to, FORMS)}; expected one of {', '.join(FORMS)}")
+    one_of("export form", to, FORMS)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder")
     delta = run if (run / INFO).exists() else run / "delta"

@@ -248,8 +248,9 @@ class ForesightTrainer(SFTTrainer):
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         # The parent would look for whole-model or DeepSpeed checkpoints; a run's own state is the same for all.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        self.bank.place(placement_of(self.model, self.args, self.model_wrapped))
-        self.bank_optimizer.rank = self.bank.placement.rank
+        if self.args.deepspeed:
+            self.bank.place(placement_of(self.model, self.args, self.model_wrapped))
+            self.bank_optimizer.rank = self.bank.placement.rank
         if resume_from_checkpoint is not None:
             run_state.load(self, Path(resume_from_checkpoint))
             self._load_scaler(resume_from_checkpoint)

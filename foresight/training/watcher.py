@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_of
 from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
-from ..scoring.base import one_of
 from ..series import Series
 from ..trajectory import Trajectory
 
@@ -88,7 +87,7 @@ def scorer_name(args: ForesightConfig, pairs: Dataset | None) -> str:
     """The configured scorer, or with "auto" one that fits the data there is. Raises UnknownNameError."""
     if args.scorer == "auto":
         return _WITH_PAIRS if pairs is not None else _WITHOUT_PAIRS
-    return one_of("scorer", args.scorer, tuple(SCORERS))
+    return one_of("scorer", args.scorer, SCORERS)
 
 
 def scorer_of(name: str, bank: Bank) -> Scorer:
