@@ -10,30 +10,33 @@ that stay, and starts entering ones with fresh moments and age. Biases, norms an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .components import ComponentTable, Target, stored_transposed
-from .errors import CheckpointError, ConfigError, MaskLeakError
-from .fingerprint import BANK_NAME, digest, fingerprint, is_bank_key
+from .base_weights import BaseWeights, write_vectors
+from .components import ComponentTable, Target
+from .errors import CheckpointError, ConfigError
+from .fingerprint import BANK_NAME, is_bank_key
 from .ledger import Ledger
 from .masks import Mask
 from .optimizer import BankAdamW
 from .placement import Placement
 
+CHUNKS = 16
+
 
 @dataclass(frozen=True)
 class Remask:
-    """What a re-mask did, in vectors."""
+    """What a re-mask did, in vectors; `unmoved` of those trained until then were still exactly zero."""
 
     stayed: int
     entered: int
     left: int
+    unmoved: int
 
 
 class Bank(nn.Module):
@@ -50,7 +53,7 @@ class Bank(nn.Module):
         ids: int64 [n_active], sorted vector ids (see `ComponentTable.vector_ids`) of rows 0..n_active-1.
         mask: the `Mask` in force.
         ledger: the `Ledger`.
-        base_hash: hex digest of all weights as they were before any training.
+        base: the `BaseWeights`.
         placement: where parameters are; set it to another one once they have been sharded (`place`).
 
     Raises:
@@ -74,32 +77,30 @@ class Bank(nn.Module):
         # Not registered as a submodule: the model owns the bank, not the other way round.
         object.__setattr__(self, "model", model)
         model.requires_grad_(False)
-        weight = model.get_submodule(table.targets[0].module).weight
+        self.base = BaseWeights(model, table, self.placement)
         self.n_vectors = n_vectors
+        weight = model.get_submodule(table.targets[0].module).weight
         self.vectors = nn.Parameter(torch.zeros(n_vectors, table.d_model, device=weight.device))
-        self._dtype = weight.dtype
+        self._dtype = self.base.dtype
         self._pieces: dict[str, Tensor] = {}
         self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
         self._place_hooks()
-        self._fingerprint = fingerprint(model, self.placement)
-        self.base_hash = digest(self._fingerprint, self.placement)
         backbone.add_module(BANK_NAME, self)
         self._fetch_hook = backbone.register_forward_pre_hook(lambda module, args: self._fetch())
+
+    def place(self, placement: Placement) -> None:
+        """Take note that all parameters, the bank's included, are now where `placement` says."""
+        self.placement = placement
+        self.base.place(placement)
+        self._dtype = self.base.dtype
 
     # -- forward ----------------------------------------------------------------------------------------------------
 
     def _fetch(self) -> None:
         """Split the bank once a forward; checkpoint recomputation reads the same pieces again."""
+        self._pieces = {}  # the last forward's are not kept beside the new ones
         pieces = self.vectors.to(self._dtype).split(self._sizes)
         self._pieces = dict(zip(self._hooks, pieces, strict=False))
-
-    def _touched(self, ids: Tensor) -> Iterator[tuple[Target, Tensor]]:
-        """Yield (target, local indices int64 [k]) for every target with vectors among the sorted `ids`."""
-        bounds = torch.tensor([t.offset for t in self.table.targets] + [self.table.n_vectors])
-        cuts = torch.searchsorted(ids, bounds).tolist()
-        for target, low, high in zip(self.table.targets, cuts[:-1], cuts[1:], strict=True):
-            if high > low:
-                yield target, ids[low:high] - target.offset
 
     def _hook(self, target: Target, index: Tensor) -> Callable:
         def add_rows(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -116,8 +117,9 @@ class Bank(nn.Module):
         for handle in self._hooks.values():
             handle.remove()
         self._hooks, sizes = {}, []
-        for target, local in self._touched(self.ids):
+        for target, part in self.table.by_target(self.ids):
             module = self.model.get_submodule(target.module)
+            local = self.ids[part] - target.offset
             hook = self._hook(target, local.to(module.weight.device))
             self._hooks[target.module] = module.register_forward_hook(hook)
             sizes.append(len(local))
@@ -125,35 +127,29 @@ class Bank(nn.Module):
 
     # -- weights ----------------------------------------------------------------------------------------------------
 
-    def place(self, placement: Placement) -> None:
-        """Take note that all parameters, the bank's included, are now where `placement` says."""
-        self.placement = placement
-        self._dtype = self.model.get_submodule(self.table.targets[0].module).weight.dtype
-        self._fingerprint = fingerprint(self.model, placement)
-
-    @contextmanager
-    def _vectors_of(self, target: Target, write: bool = False) -> Iterator[Tensor]:
-        """The stored weight with this target's vectors as rows: a view [n, d_model] in the weight's dtype."""
-        module = self.model.get_submodule(target.module)
-        with self.placement.whole(module.weight, write) as weight:
-            yield weight if _rows_first(module, target.axis) else weight.T
-
-    def weight_of(self, module: str) -> Tensor:
-        """Effective weight of a target, base plus bank: float32 [out features, in features], a copy."""
-        target = self.table.target_of[module]
-        with self._vectors_of(target) as stored:
-            vectors = stored.float().clone()
-        inside = (self.ids >= target.offset) & (self.ids < target.offset + target.n)
-        local = (self.ids[inside] - target.offset).to(vectors.device)
+    def weights(self) -> Callable[[str], Tensor]:
+        """A reader of effective weights, base plus bank: of a target module's name, float32 [out features, in
+        features], a copy. The bank is gathered once, here: the reader is for use before the next step.
+        """
         deltas = self.placement.values(self.vectors)
-        vectors.index_add_(0, local, deltas[inside.nonzero().flatten().to(deltas.device)].to(vectors.device))
-        return vectors if target.axis == "row" else vectors.T
+        parts = {target.module: part for target, part in self.table.by_target(self.ids)}
+
+        def read(module: str) -> Tensor:
+            target = self.table.target_of[module]
+            with self.base.vectors_of(target) as stored:
+                vectors = stored.float().clone()
+            if (part := parts.get(module)) is not None:
+                local = (self.ids[part] - target.offset).to(vectors.device)
+                vectors.index_add_(0, local, deltas[part].to(vectors.device))
+            return vectors if target.axis == "row" else vectors.T
+
+        return read
 
     def changed(self) -> tuple[Tensor, Tensor]:
         """Every vector this run has changed, active ones included: (ids int64 [m], fp32 values [m, d_model])."""
         record = Ledger(self.table.d_model)
         record.record(self.ledger.ids, self.ledger.values)
-        record.record(self.ids, self._effective(self.ids, self.placement.values(self.vectors)[: len(self.ids)]))
+        record.record(self.ids, self.base.plus(self.ids, self.placement.values(self.vectors)))
         return record.ids, record.values
 
     def merged_state_dict(self) -> dict[str, Tensor]:
@@ -169,32 +165,12 @@ class Bank(nn.Module):
             )
         state = {k: v for k, v in self.model.state_dict().items() if not is_bank_key(k)}
         ids, values = self.changed()
-        for target, local in self._touched(ids):
+        for target, part in self.table.by_target(ids):
             key = f"{target.module}.weight"
             state[key] = state[key].clone()
-            rows = torch.isin(ids, local + target.offset)
-            write_vectors(state[key], self.model.get_submodule(target.module), target.axis, local, values[rows])
+            module = self.model.get_submodule(target.module)
+            write_vectors(state[key], module, target.axis, ids[part] - target.offset, values[part])
         return state
-
-    def _effective(self, ids: Tensor, deltas: Tensor) -> Tensor:
-        """fp32 values [k, d_model] on the CPU of base + deltas, for sorted ids [k]."""
-        parts, done = [torch.zeros(0, self.table.d_model)], 0
-        for target, local in self._touched(ids):
-            with self._vectors_of(target) as weight:
-                base = weight[local.to(weight.device)].float()
-            parts.append((base + deltas[done : done + len(local)].to(base.device)).cpu())
-            done += len(local)
-        return torch.cat(parts)
-
-    def _write(self, ids: Tensor, values: Tensor) -> None:
-        """Set base vectors (sorted ids [k]) to fp32 values [k, d_model], rounded to the base's dtype."""
-        done = 0
-        for target, local in self._touched(ids):
-            with self._vectors_of(target, write=True) as weight:
-                weight[local.to(weight.device)] = values[done : done + len(local)].to(weight.device, weight.dtype)
-            done += len(local)
-            name = f"{target.module}.weight"
-            self._fingerprint[name] = self.placement.checksum(self.model.get_parameter(name))
 
     # -- re-mask ----------------------------------------------------------------------------------------------------
 
@@ -209,6 +185,9 @@ class Bank(nn.Module):
     ) -> Remask:
         """Train `mask` from now on. To be called between optimizer steps.
 
+        Where the bank is sharded, one matrix at a time is whole on a process: each moment, then the values, then, if
+        the weights are sharded too, each touched weight. Leaving vectors wait for their weight on the CPU.
+
         Args:
             optimizer: the one that trains `vectors`; its state and ages are carried along.
             restart: give all rows fresh optimizer state, also those that stay.
@@ -219,38 +198,32 @@ class Bank(nn.Module):
             MaskLeakError: something outside the mask changed since the last re-mask.
             ConfigError: the mask does not fit into the bank.
         """
-        self.verify()
+        self.base.verify()
         rows = n_vectors or self.n_vectors
         new = torch.from_numpy(self.table.vector_ids(mask.components))
         if len(new) > rows:
             raise ConfigError(f"mask has {len(new)} vectors, the bank {rows}; select it with n_vectors={rows}")
         if rollback:
             self._forget()
-        leaving = ~torch.isin(self.ids, new)
-        if leaving.any():
-            left = self.ids[leaving]
-            deltas = self.placement.values(self.vectors)
-            values = self._effective(left, deltas[: len(self.ids)][leaving.to(deltas.device)])
-            del deltas
-            self._write(left, values)
-            self.ledger.record(left, values)
-        staying = torch.isin(new, self.ids)
+        staying, leaving = torch.isin(new, self.ids), ~torch.isin(self.ids, new)
         target_rows, source_rows = staying.nonzero().flatten(), torch.searchsorted(self.ids, new[staying])
-        entering = (~staying).nonzero().flatten()
-        start = self._remainders(new[entering])
+        known, remainders = self._remainders(new, ~staying)
+        left, unmoved = torch.zeros(0, self.table.d_model), 0
 
-        def carry(old: Tensor) -> Tensor:
-            moved = old.new_zeros(rows, *old.shape[1:])
-            moved[target_rows.to(old.device)] = old[source_rows.to(old.device)]
-            return moved
+        def carry(matrix: Tensor) -> Tensor:
+            return _moved(matrix, source_rows, target_rows, rows)
 
-        def carry_values(old: Tensor) -> Tensor:
-            moved = carry(old)
-            moved[entering.to(old.device)] = start.to(old.device, old.dtype)
-            return moved
+        def clear(matrix: Tensor) -> Tensor:
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return _moved(matrix, nothing, nothing, rows)
 
-        def clear(old: Tensor) -> Tensor:
-            return old.new_zeros(rows, *old.shape[1:])
+        def carry_values(matrix: Tensor) -> Tensor:
+            nonlocal left, unmoved
+            active = matrix[: len(self.ids)]
+            left, unmoved = active[leaving.to(matrix.device)].float().cpu(), _zero_rows(active)
+            matrix = carry(matrix)
+            matrix[known.to(matrix.device)] = remainders.to(matrix.device, matrix.dtype)
+            return matrix
 
         self._pieces = {}  # the last forward's graph would remember the old shape
         if optimizer is not None:
@@ -258,60 +231,50 @@ class Bank(nn.Module):
             self.placement.change_state(self.vectors, optimizer, change)
             optimizer.ages = change(optimizer.ages)
         self.placement.change_values(self.vectors, carry_values)
-        result = Remask(int(staying.sum()), len(entering), int(leaving.sum()))
+        if leaving.any():
+            ids = self.ids[leaving]
+            self.ledger.record(ids, self.base.fold(ids, left))
+        result = Remask(int(staying.sum()), int((~staying).sum()), int(leaving.sum()), unmoved)
         self.mask, self.ids, self.n_vectors = mask, new, rows
         self._place_hooks()
         return result
 
-    def _remainders(self, ids: Tensor) -> Tensor:
-        """Where entering vectors start [k, d_model]: zero, or what a bf16 base has lost of their recorded value."""
-        start = torch.zeros(len(ids), self.table.d_model)
-        known, values = self.ledger.find(ids)
-        if known.any():
-            start[known] = values - self._effective(ids[known], torch.zeros_like(values))
-        return start
+    def _remainders(self, ids: Tensor, entering: Tensor) -> tuple[Tensor, Tensor]:
+        """Entering vectors that do not start at zero: (rows int64 [k], values [k, d_model]).
+
+        They are those in the ledger: they start with what a bf16 base has lost of their recorded value.
+        """
+        found, values = self.ledger.find(ids)
+        again = found & entering
+        values = values[entering[found]]
+        return again.nonzero().flatten(), values - self.base.plus(ids[again], torch.zeros_like(values))
 
     def _forget(self) -> None:
         if len(self.ledger):
             raise ConfigError("only an unfolded bank can be rolled back; this one has folded vectors into the base")
-        self.placement.change_values(self.vectors, torch.zeros_like)
+        self.placement.change_values(self.vectors, torch.zero_)
         self.ids = torch.zeros(0, dtype=torch.int64)
-
-    # -- invariants -------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def verify(self) -> None:
-        """Check that no frozen weight has changed by one bit since the last fold; one pass over the weights.
-
-        Raises:
-            MaskLeakError: names the tensor that changed.
-        """
-        for name, found in fingerprint(self.model, self.placement).items():
-            if found != self._fingerprint[name]:
-                raise MaskLeakError(
-                    f"{name} changed although it is frozen and only the bank is trained. Something else writes to the "
-                    "weights (another optimizer, a callback, weight tying); the run is stopped because its mask would "
-                    "mean nothing. Resume from the last checkpoint without it."
-                )
 
     def unmoved(self) -> int:
         """Active vectors that are still exactly zero: none of their weights has been trained."""
-        return int((self.placement.values(self.vectors)[: len(self.ids)] == 0).all(-1).sum())
+        return _zero_rows(self.placement.values(self.vectors)[: len(self.ids)])
 
     # -- state ------------------------------------------------------------------------------------------------------
 
     def tensors(self, optimizer: BankAdamW) -> dict[str, Tensor]:
         """Everything needed to put bank, optimizer and base back, as named whole tensors on the CPU."""
-        state = self.placement.state(self.vectors, optimizer)
         tensors = {
             "bank.vectors": self.placement.values(self.vectors),
             "bank.ids": self.ids,
             "ledger.ids": self.ledger.ids,
             "ledger.values": self.ledger.values,
             "optimizer.ages": optimizer.ages,
-            **{f"optimizer.{key}": value for key, value in state.items()},
         }
-        return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        whole = {key: _on_cpu(value) for key, value in tensors.items()}
+        del tensors
+        for key, value in self.placement.state(self.vectors, optimizer):
+            whole[f"optimizer.{key}"] = _on_cpu(value)
+        return whole
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], mask: Mask, optimizer: BankAdamW) -> None:
@@ -335,7 +298,7 @@ class Bank(nn.Module):
             raise CheckpointError(f"ledger of {len(recorded)} ids and values {tuple(values.shape)} does not fit")
         self.ledger = Ledger(d_model)
         self.ledger.record(recorded, values)
-        self._write(recorded, values)
+        self.base.write(recorded, values)
         self.placement.change_values(self.vectors, lambda old: vectors.to(old.device, old.dtype))
         state = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
         optimizer.ages = state.pop("ages").to(optimizer.ages.device)
@@ -350,12 +313,29 @@ class Bank(nn.Module):
         delattr(self.model.base_model, BANK_NAME)
 
 
-def write_vectors(weight: Tensor, module: nn.Module, axis: str, index: Tensor, values: Tensor) -> None:
-    """Set rows or columns `index` of a stored weight (Linear or Conv1D) to fp32 values [k, d_model], in place."""
-    view = weight if _rows_first(module, axis) else weight.T
-    view[index.to(weight.device)] = values.to(weight.device, weight.dtype)
+def _moved(matrix: Tensor, source: Tensor, target: Tensor, rows: int) -> Tensor:
+    """Row source[i] becomes row target[i], all others zero: in place, unless the number of rows changes.
+
+    Goes by stretches of columns, so that it needs a sixteenth of the matrix besides it.
+
+    Args:
+        matrix: [n, d] or [n].
+        source, target: int64 [k], without repeats.
+        rows: of the result.
+    """
+    if rows > len(matrix):
+        matrix = torch.cat([matrix, matrix.new_zeros(rows - len(matrix), *matrix.shape[1:])])
+    source, target = source.to(matrix.device), target.to(matrix.device)
+    for part in matrix.chunk(CHUNKS, dim=-1) if matrix.dim() > 1 else (matrix,):
+        kept = part[source]
+        part.zero_()
+        part[target] = kept
+    return matrix if rows == len(matrix) else matrix[:rows].clone()
 
 
-def _rows_first(module: nn.Module, axis: str) -> bool:
-    """Whether the stored weight has the d_model-vectors along `axis` as its rows."""
-    return stored_transposed(module) == (axis == "column")
+def _zero_rows(matrix: Tensor) -> int:
+    return int((torch.linalg.vector_norm(matrix, float("inf"), dim=-1) == 0).sum())
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()

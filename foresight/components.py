@@ -126,6 +126,13 @@ class ComponentTable:
         text = json.dumps([self.d_model, [[c.name, [list(vars(s).values()) for s in c.slices]] for c in self]])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def by_target(self, ids) -> Iterator[tuple[Target, slice]]:
+        """Yield, for every target with vectors among the sorted `ids` [k], the target and which of the ids are its."""
+        cuts = np.searchsorted(np.asarray(ids), [*(t.offset for t in self.targets), self.n_vectors])
+        for target, start, stop in zip(self.targets, cuts[:-1], cuts[1:], strict=True):
+            if stop > start:
+                yield target, slice(int(start), int(stop))
+
     def vector_ids(self, components) -> np.ndarray:
         """Sorted int64 ids (0..n_vectors-1, target-major) of every vector of the given component positions."""
         parts = [

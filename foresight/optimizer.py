@@ -20,6 +20,7 @@ class BankAdamW(torch.optim.Optimizer):
 
     Attributes:
         ages: float32 [n], optimizer steps since each row of the whole bank entered; the same on every rank.
+        d_model: length of a row.
         rank: which of the equal consecutive pieces of the flattened bank is this process's, when it is sharded.
         pending: moments [n, d] by key that the first step starts from (a resumed run's); consumed by it.
         started: whether a step has been taken, and the moments so are in `state`.
@@ -37,7 +38,7 @@ class BankAdamW(torch.optim.Optimizer):
         self.rank = 0
         self.pending: dict[str, Tensor] = {}
         self.started = False
-        self._d_model = vectors.shape[1]
+        self.d_model = vectors.shape[1]
         super().__init__([vectors], dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
 
     @torch.no_grad()
@@ -59,22 +60,32 @@ class BankAdamW(torch.optim.Optimizer):
         state = self.state[p]
         if not state:
             state.update({key: self._piece(self.pending.pop(key, None), p) for key in MOMENTS})
+        self._advance(p, grad, group, state["exp_avg"], state["exp_avg_sq"])
+
+    def _advance(self, p: Tensor, grad: Tensor, group: dict, mean: Tensor, square: Tensor) -> None:
         beta1, beta2 = group["betas"]
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
         p.mul_(1 - group["lr"] * group["weight_decay"])
         mean.lerp_(grad, 1 - beta1)
         square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        age = self._age_of(p)
-        denominator = square.sqrt().div_((1 - beta2**age).sqrt()).add_(group["eps"])
-        p.addcdiv_(mean / (1 - beta1**age), denominator, value=-group["lr"])
+        one, two = (self._by_element(1 - beta**self.ages, p) for beta in (beta1, beta2))
+        denominator = square.sqrt().div_(two.sqrt_()).add_(group["eps"])
+        del two
+        p.addcdiv_(mean / one, denominator, value=-group["lr"])
 
-    def _age_of(self, p: Tensor) -> Tensor:
-        """Ages that broadcast over the parameter: [n, 1] for a whole bank, one an element for a flat piece."""
+    def _by_element(self, by_row: Tensor, p: Tensor) -> Tensor:
+        """Numbers of rows [n] so that they broadcast over the parameter: [n, 1] for a whole bank, one an element for a
+        flat piece, whose padding gets the last row's.
+        """
         if p.dim() == 2:
-            return self.ages[:, None]
-        start = self.rank * len(p)
-        rows = torch.arange(start, start + len(p), device=p.device) // self._d_model
-        return self.ages.to(p.device)[rows.clamp_(max=len(self.ages) - 1)]
+            return by_row[:, None]
+        first, offset = divmod(self._start_of(p), self.d_model)
+        rows = torch.arange(first, first + (offset + len(p) - 1) // self.d_model + 1, device=by_row.device)
+        found = by_row[rows.clamp_(max=len(by_row) - 1)].to(p.device)
+        return found.repeat_interleave(self.d_model)[offset : offset + len(p)]
+
+    def _start_of(self, p: Tensor) -> int:
+        """Position in the flattened bank of the parameter's first element."""
+        return 0 if p.dim() == 2 else self.rank * len(p)
 
     def _piece(self, whole: Tensor | None, p: Tensor) -> Tensor:
         """What the parameter's piece of a tensor [n, d] is; zeros of none."""
@@ -82,6 +93,7 @@ class BankAdamW(torch.optim.Optimizer):
         if whole is not None and p.dim() == 2:
             piece.copy_(whole)
         elif whole is not None:
-            mine = whole.flatten()[self.rank * len(p) : (self.rank + 1) * len(p)]
+            start = self._start_of(p)
+            mine = whole.flatten()[start : start + len(p)]
             piece[: len(mine)].copy_(mine)
         return piece

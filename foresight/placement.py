@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .optimizer import BankAdamW
 
+_STRETCH = 2**22
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
+T = TypeVar("T")
+
 Change = Callable[[Tensor], Tensor]
-"""Of a full tensor, its replacement of the same shape."""
+"""Of a full tensor, its replacement of the same shape; it may be the same tensor, changed in place."""
 
 
 class Placement:
@@ -42,9 +46,9 @@ class Placement:
         parameter.grad = None
         parameter.data = change(parameter.data)
 
-    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> dict[str, Tensor]:
-        """Moments of the whole parameter, float32; empty before a fresh run's first step."""
-        return dict(optimizer.state[parameter]) if optimizer.started else dict(optimizer.pending)
+    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> Iterator[tuple[str, Tensor]]:
+        """Yield the moments of the whole parameter, float32, by name; none before a fresh run's first step."""
+        yield from (optimizer.state[parameter] if optimizer.started else optimizer.pending).items()
 
     def change_state(self, parameter: nn.Parameter, optimizer: BankAdamW, change: Change) -> None:
         """Replace the moments, one at a time."""
@@ -57,9 +61,13 @@ class Placement:
         """The whole stored weight while the context lasts; with `write`, changes made to it are kept."""
         yield parameter.data
 
-    def gather(self, mine: list[Tensor]) -> list[list[Tensor]]:
-        """Every process's list of CPU tensors, by rank."""
+    def gather(self, mine: T) -> list[T]:
+        """Every process's object (of CPU tensors and plain Python), by rank."""
         return [mine]
+
+    def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
+        """Sum over processes, to be used on rank `owner` only; may overwrite the tensor."""
+        return tensor
 
     def settle(self) -> None:
         """To be called after forwards and backwards outside of the training loop."""
@@ -74,5 +82,6 @@ class Placement:
 
 
 def bit_sum(weight: Tensor) -> int:
-    """Sum of bit patterns as a 64-bit integer."""
-    return int(weight.contiguous().view(_BITS.get(weight.dtype, torch.uint8)).sum(dtype=torch.int64))
+    """Sum of bit patterns; in stretches, since a sum to 64 bits may begin with a copy in 64 bits."""
+    bits = weight.contiguous().view(_BITS.get(weight.dtype, torch.uint8)).flatten()
+    return sum(int(part.sum(dtype=torch.int64)) for part in bits.split(_STRETCH))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from foresight.cli import main
 from foresight.components import component_table
 from foresight.embedded.tokenizer import make_tokenizer
 from foresight.training.delta import apply_delta
-from tiny import tiny
+from tiny import published, tiny
 
 WORDS = "the cat dog sat ran on mat log a big red one".split()
 
@@ -271,22 +271,19 @@ def test_settings_are_listed_with_help(cli):
 
 
 def test_plan_of_a_large_model_without_weights(cli, recipe, tmp_path):
-    LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-        dtype="bfloat16",
-    ).save_pretrained(tmp_path)
+    published("meta-llama/Llama-3.1-8B").save_pretrained(tmp_path)
     path = recipe("task: ioi\nbudget: 0.05\nmax_steps: 100\nwatch_steps: 20\nremask_every: 40\nbf16: true\n")
     code, out, _ = cli("plan", "--config", path, "--model", tmp_path, "--processes", "8")
     assert code == 0
     vectors = int(0.05 * 8_030_261_248 / 4096)
     assert "8,030,261,248" in out and f"{vectors:,} vectors" in out and f"{vectors * 4096:,}" in out
     assert "2, after steps 20, 60" in out
-    assert "ESTIMATE for 8 processes" in out and all(f"ZeRO {stage}" in out for stage in range(4))
+    ways = re.findall(r"^│ (no DeepSpeed|ZeRO \d)[^│]*│ +([\d.]+) GiB │ +([\d.]+) GiB │$", out, re.MULTILINE)
+    assert [way for way, *_ in ways] == ["no DeepSpeed", "ZeRO 1", "ZeRO 2", "ZeRO 3", "ZeRO 3", "ZeRO 3"]
+    devices = [float(device) for _, device, _ in ways]
+    assert devices == sorted(devices, reverse=True)
+    assert f"{3 * 4 * vectors * 4096 / 2**30:.1f} GiB (the bank and its two moments" in out
+    assert max(map(len, out.splitlines())) <= 100
 
 
 def test_plan_without_a_known_length(cli, model_folder):

@@ -62,3 +62,31 @@ def test_flat_pieces_equal_the_whole(world):
         for optimizer in optimizers:
             optimizer.step()
     assert torch.equal(torch.cat([p.detach() for p in pieces])[: start.numel()].view(5, 4), whole)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_the_cpu_kernel_equals_torch_whatever_the_ages(world):
+    from foresight.training.cpu_adam import BankCPUAdam
+
+    generator = torch.Generator().manual_seed(0)
+    start, ages = torch.randn(9, 7, generator=generator), torch.tensor([0.0, 0, 5, 5, 1, 0, 0, 0, 9])
+    whole = nn.Parameter(start.clone())
+    settings = dict(lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1)
+    reference = BankAdamW(whole, **settings)
+    size = -(-start.numel() // world)
+    flat = torch.cat([start.flatten(), torch.zeros(size * world - start.numel())])
+    pieces = [nn.Parameter(piece.clone()) for piece in flat.split(size)]
+    kernels = [BankCPUAdam(nn.Parameter(start.clone()), **settings) for _ in pieces]
+    for rank, (piece, kernel) in enumerate(zip(pieces, kernels, strict=True)):
+        kernel.param_groups[0]["params"], kernel.rank = [piece], rank
+    for optimizer in (reference, *kernels):
+        optimizer.ages = ages.clone()
+    for _ in range(20):
+        whole.grad = torch.randn(9, 7, generator=generator)
+        grads = torch.cat([whole.grad.flatten(), torch.zeros(size * world - start.numel())]).split(size)
+        for piece, grad in zip(pieces, grads, strict=True):
+            piece.grad = grad.clone()
+        for optimizer in (reference, *kernels):
+            optimizer.step()
+    found = torch.cat([p.detach() for p in pieces])[: start.numel()].view(9, 7)
+    assert torch.allclose(found, whole, atol=5e-6) and torch.equal(kernels[0].ages, reference.ages)

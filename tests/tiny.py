@@ -18,8 +18,19 @@ CONFIGS: dict[str, dict] = {
     "gemma2": dict(_GQA, head_dim=16, query_pre_attn_scalar=16),
     "gemma3_text": dict(_GQA, head_dim=16, query_pre_attn_scalar=16),
     "phi3": dict(_GQA),
-    "gpt2": dict(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2,
-                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1, eos_token_id=2),
+    "gpt2": dict(
+        vocab_size=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        initializer_range=0.2,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
     "gpt_neox": dict(_LLAMA_LIKE, rotary_pct=0.5),
 }
 FAMILIES = tuple(CONFIGS)
@@ -30,6 +41,27 @@ def tiny(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float3
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[family](**{**CONFIGS[family], **changes})
     return AutoModelForCausalLM.from_config(config).to(dtype).eval()
+
+
+def published(name: str):
+    """The config of a published model by its name on the Hub: its architecture's numbers, in bf16."""
+    shared = dict(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        rms_norm_eps=1e-5,
+        dtype="bfloat16",
+    )
+    family, own = {
+        "meta-llama/Llama-3.1-8B": ("llama", dict(vocab_size=128256, max_position_embeddings=131072)),
+        "mistralai/Mistral-7B-v0.3": (
+            "mistral",
+            dict(vocab_size=32768, max_position_embeddings=32768, sliding_window=None),
+        ),
+    }[name]
+    return CONFIG_MAPPING[family](**shared, **own)
 
 
 def tokens(batch: int = 4, length: int = 12, seed: int = 0) -> torch.Tensor:
@@ -55,9 +87,7 @@ def sentences(rows: int = 48, seed: int = 0):
     from datasets import Dataset
 
     ids = tokens(rows, 6, seed).clamp(max=62).tolist()
-    return Dataset.from_list(
-        [{"prompt": " ".join(f"w{i}" for i in row), "completion": f" w{row[0]}"} for row in ids]
-    )
+    return Dataset.from_list([{"prompt": " ".join(f"w{i}" for i in row), "completion": f" w{row[0]}"} for row in ids])
 
 
 def pairs(rows: int = 12, seed: int = 0):
@@ -68,6 +98,12 @@ def pairs(rows: int = 12, seed: int = 0):
     for row in tokens(rows, 6, seed).clamp(max=62).tolist():
         other = row[0] % 59 + 4 if row[0] % 59 + 4 != row[0] else 3
         words = [f"w{i}" for i in row]
-        out.append({"clean": " ".join(words), "corrupted": " ".join([f"w{other}", *words[1:]]),
-                    "answer": f" w{row[0]}", "wrong_answer": f" w{other}"})
+        out.append(
+            {
+                "clean": " ".join(words),
+                "corrupted": " ".join([f"w{other}", *words[1:]]),
+                "answer": f" w{row[0]}",
+                "wrong_answer": f" w{other}",
+            }
+        )
     return Dataset.from_list(out)

@@ -9,6 +9,7 @@ from rich.table import Table
 from ..policies import policy_class
 from ..training.calendar import Calendar, total_steps
 from ..training.config import ForesightConfig
+from ..training.memory import memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
 from .console import console, size
 from .models import load_meta_model
@@ -20,7 +21,7 @@ def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | N
     """Print the plan of a recipe with flags.
 
     Args:
-        processes: that ZeRO would shard over.
+        processes: of a run under DeepSpeed.
         rows: training examples, if neither `max_steps` nor a generated task tells how long the run is.
     """
     # The machine that plans need not be the one that trains: ask nothing of its devices.
@@ -30,10 +31,11 @@ def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | N
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
     policy = policy_class(args.policy)
     calendar = None if steps is None else Calendar.of(args, policy, steps)
-    plan = make_plan(load_meta_model(settings), args, calendar, processes)
+    plan = make_plan(load_meta_model(settings), args, calendar)
     console().print(_budget(plan, settings.source, args))
     console().print(_steps(plan, args))
-    console().print(_memory(plan))
+    console().print(_memory(plan, args, processes))
+    console().print(_remask(plan, args, processes))
 
 
 def _budget(plan: Plan, source: str, args: ForesightConfig) -> Table:
@@ -44,7 +46,7 @@ def _budget(plan: Plan, source: str, args: ForesightConfig) -> Table:
     table.add_row("budget", f"{share} = {plan.bank_vectors:,} vectors")
     table.add_row("trainable parameters", f"{plan.trainable_parameters:,}")
     table.add_row("optimizer state", size(plan.optimizer_bytes))
-    table.add_row("weights", size(plan.weight_bytes))
+    table.add_row("weights", size(plan.sizes.weights * plan.sizes.element))
     if plan.watch_vectors > plan.bank_vectors:
         table.add_row("while watching", f"{plan.watch_vectors:,} vectors are trained (watch: {args.watch})")
     if plan.ledger_bytes is not None:
@@ -66,13 +68,33 @@ def _steps(plan: Plan, args: ForesightConfig) -> Table:
     return table
 
 
-def _memory(plan: Plan) -> Table:
-    count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
-    table = _table(f"Memory of a device, a rough ESTIMATE for {count}")
-    table.caption = "largest batch, training or scoring, at full length; a small mask keeps fewer activations"
-    table.add_row("activations", size(plan.activation_bytes))
-    for stage, sharded in enumerate(("nothing sharded", "optimizer state", "and gradients", "and weights and bank")):
-        table.add_row(f"ZeRO {stage}: {sharded}", size(plan.memory(stage)))
+def _memory(plan: Plan, args: ForesightConfig, processes: int) -> Table:
+    count = "1 process" if processes == 1 else f"{processes} processes"
+    table = _table(f"Memory of each process at its peak; DeepSpeed with {count}")
+    table.show_header = True
+    table.columns[0].header, table.columns[1].header = "", "device"
+    table.add_column("host", justify="right")
+    table.columns[1].justify = "right"
+    for name, way in ways(processes, bool(args.bf16)).items():
+        predicted = memory(plan.sizes, way)
+        table.add_row(name, size(predicted.device.peak), size(predicted.host.peak))
+    table.caption = (
+        f"With activations of {size(plan.sizes.activations)}, estimated for the largest batch, training or scoring, at "
+        "full length; a small mask keeps fewer. DeepSpeed's settings as in recipes/deepspeed. Left out: the framework "
+        f"itself and fragmentation{'' if plan.calendar else '; changed vectors on the host (set max_steps or --rows)'}."
+    )
+    return table
+
+
+def _remask(plan: Plan, args: ForesightConfig, processes: int) -> Table:
+    table = _table("A re-mask")
+    zero3 = ways(processes, bool(args.bf16))["ZeRO 3"]
+    bank, weights = remask_bytes(plan.sizes, zero3)
+    on_device = memory(plan.sizes, zero3).device.phases["re-mask"]
+    table.add_row("each process receives", f"{size(bank)} (the bank and its two moments, one after the other)")
+    table.add_row("under ZeRO 3 also", f"the touched weights, at most {size(weights)} for each pass over them")
+    table.add_row("on the device meanwhile", f"{size(on_device['gathered bank'])}, one at a time")
+    table.add_row("under ZeRO 3 also", f"{size(on_device['gathered weights'])}, the largest weight")
     return table
 
 

@@ -45,6 +45,7 @@ class Attribution(Scorer):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
         self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
+        self.divisible = ablation != "mean"  # which is a mean over the whole probe
         if metric == "kl" and ablation != "corrupted":
             raise ConfigError(
                 f"{self.name} with metric 'kl' and ablation {ablation!r} is zero for every component: the KL from the "

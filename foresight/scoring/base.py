@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -11,11 +12,12 @@ import numpy as np
 from torch import nn
 
 from ..errors import ConfigError, DataError, NonFiniteError, UnknownNameError, did_you_mean
+from ..placement import Placement
 from .taps import scoring_mode
 
 if TYPE_CHECKING:
     from ..components import ComponentTable
-    from .probes import Probe
+    from .probes import Batch, Probe
 
 
 @dataclass(frozen=True)
@@ -38,33 +40,55 @@ class Scorer(ABC):
         name: what the scorer is registered as.
         needs_pairs: whether its settings call for a `ContrastProbe`; otherwise any probe will do.
         reads_data: whether the scores depend on the probe at all.
+        divisible: whether batches are scored independently of each other, so that processes may share them.
     """
 
     name: ClassVar[str]
     needs_pairs: bool = False
     reads_data: ClassVar[bool] = True
+    divisible: bool = True
 
-    def score(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> Scores:
+    def score(
+        self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
+    ) -> Scores:
         """Score every component of `table` on `probe` (which only `movement` can do without).
+
+        With several processes (`placement`) all of them call this; they share the probe, and all get the scores that
+        one process would.
 
         Raises:
             DataError: no probe, or one without contrast pairs where they are needed.
             NonFiniteError: a score is NaN or infinite; names the component and the scorer.
         """
-        return self.combine(self.samples(model, table, probe), table)
+        return self.combine(self.samples(model, table, probe, placement), table)
 
-    def samples(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> np.ndarray:
+    def samples(
+        self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
+    ) -> np.ndarray:
         """What the scores are made of: float64 [m, n_components], a row an example or a minibatch, in probe order.
 
-        Batches do not influence each other's rows (but for ``mean`` ablation), so processes may share a probe and put
-        their rows together. The model is in eval mode meanwhile and as it was afterwards, also after an exception.
+        The model is in eval mode meanwhile and as it was afterwards, also after an exception.
 
         Raises:
             DataError: no probe, or one without contrast pairs where they are needed.
         """
         self._check_probe(probe)
+        place = placement or Placement()
         with scoring_mode(model):
+            rows = self._shared(model, table, probe, place)
+        place.settle()
+        return rows
+
+    def _shared(self, model: nn.Module, table: ComponentTable, probe: Any, place: Placement) -> np.ndarray:
+        """Samples of the whole probe; processes take its batches in turn and put the rows together.
+
+        Every process runs the same number of passes, as sharded weights are fetched by all or none.
+        """
+        if place.world == 1 or not self.divisible:
             return self._samples(model, table, probe)
+        mine = [self._samples(model, table, probe.only(batch)) for batch, _ in turns(probe, place)]
+        found = place.gather(mine)
+        return np.concatenate([found[i % place.world][i // place.world] for i in range(len(probe.batches))])
 
     def combine(self, samples: np.ndarray, table: ComponentTable) -> Scores:
         """Scores from samples [m, n_components]. Raises NonFiniteError."""
@@ -93,6 +117,14 @@ class Scorer(ABC):
 
     def _combine(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return mean_and_stderr(samples)
+
+
+def turns(probe: Probe, place: Placement) -> Iterator[tuple[Batch, bool]]:
+    """The batches that this process takes, and whether each counts: all take as many, the last one again if need be."""
+    last = len(probe.batches) - 1
+    for turn in range(0, last + 1, place.world):
+        i = turn + place.rank
+        yield probe.batches[min(i, last)], i <= last
 
 
 SCORERS: dict[str, type[Scorer]] = {}

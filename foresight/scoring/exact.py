@@ -40,6 +40,7 @@ class Exact(Scorer):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
         self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
+        self.divisible = ablation != "mean"  # which is a mean over the whole probe
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         single = [[i] for i in range(len(table))]

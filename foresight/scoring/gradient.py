@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import nn
+from torch import Tensor
 
 from .base import register
-from .weights import Reduction, WeightScorer
+from .weight_scorer import MinibatchScorer, WeightScorer
 
 
 @register
 class Gradient(WeightScorer):
-    """L2 norm of the loss gradient of the component's weights, averaged over minibatches (nats per unit of weight)."""
+    """L2 norm of the gradient of the probe's mean loss, of the component's weights (nats per unit of weight)."""
 
     name = "gradient"
 
-    def _reduction(self, model: nn.Module) -> Reduction:
-        return lambda target, gradient: gradient.square().sum(1)
+    def _reduce(self, gradient: Tensor, weight: Tensor | None) -> Tensor:
+        return gradient.square().sum(1)
+
+    def _finish(self, by_component: np.ndarray) -> np.ndarray:
+        return np.sqrt(by_component)
+
+
+@register
+class LocalGradient(MinibatchScorer):
+    """The same of each minibatch's own gradient, averaged over minibatches: no gradients leave a process.
+
+    An estimate of `gradient` from above: the noise of a minibatch is part of its norm.
+    """
+
+    name = "gradient_local"
+
+    def _reduce(self, gradient: Tensor) -> Tensor:
+        return gradient.square().sum(1)
 
     def _finish(self, by_component: np.ndarray) -> np.ndarray:
         return np.sqrt(by_component)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .base import Scorer, register
 from .probes import Probe
-from .weights import WeightOf, stored_weight_of, sum_by_owner, vectors_first
+from .weights import WeightOf, Weights, stored_weight_of, sum_by_owner, vectors_first
 
 if TYPE_CHECKING:
     from ..components import ComponentTable
@@ -24,8 +24,8 @@ class Movement(Scorer):
     Args:
         reference: where the weights were: of a target module's name, [output features, input features], any float
             dtype; a function or a mapping.
-        weight_of: reads the weight in effect, in the same orientation; by default the stored weight. A model with a
-            bank needs the bank's.
+        weights: opens the weights in effect, in the same orientation; by default the stored ones. A model with a bank
+            needs the bank's.
 
     Raises:
         ConfigError: the reference lacks a target, or has another shape.
@@ -33,16 +33,17 @@ class Movement(Scorer):
 
     name = "movement"
     reads_data = False
+    divisible = False
 
-    def __init__(self, reference: WeightOf | Mapping[str, Tensor], weight_of: WeightOf | None = None):
+    def __init__(self, reference: WeightOf | Mapping[str, Tensor], weights: Weights | None = None):
         self.reference = reference
-        self.weight_of = weight_of
+        self.weights = weights
 
     def _check_probe(self, probe: Probe | None) -> None:
         pass
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe | None) -> np.ndarray:
-        weight_of = self.weight_of or stored_weight_of(model)
+        weight_of = self.weights() if self.weights else stored_weight_of(model)
         by_vector = np.zeros(table.n_vectors)
         for target in table.targets:
             now = weight_of(target.module).detach().float()

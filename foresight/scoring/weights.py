@@ -6,7 +6,6 @@ at its output and its input, formed in fp32 while the backward pass goes by, and
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base import Scorer
 from .metrics import batch_loss
-from .probes import Batch, Probe
+from .probes import Batch
 from .taps import embeddings, logits_of
 
 if TYPE_CHECKING:
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
 WeightOf = Callable[[str], Tensor]
 """Of a target module's name, its weight in effect as [output features, input features]."""
 
-Reduction = Callable[["Target", Tensor], Tensor]
-"""Of a target and its gradient, float32 [n, d_model], one number per vector: [n]."""
+Weights = Callable[[], WeightOf]
+"""Opens the weights as they are now; called once a scoring, by all processes."""
 
 
 def stored_weight_of(model: nn.Module) -> WeightOf:
@@ -90,31 +88,3 @@ def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:
     for i in range(len(table)):
         owner[table.vector_ids([i])] = i
     return np.bincount(owner, weights=by_vector, minlength=len(table))
-
-
-class WeightScorer(Scorer):
-    """Base of scorers that reduce each minibatch's weight gradient to one number per component.
-
-    A minibatch is a batch of the probe. The standard error comes from the spread over minibatches, NaN if there is one.
-    """
-
-    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
-        reduce = self._reduction(model)
-        batches = (b.to(model.device) for b in probe.batches)
-        return np.stack([self._of_batch(model, table, batch, reduce) for batch in batches])
-
-    def _of_batch(self, model: nn.Module, table: ComponentTable, batch: Batch, reduce: Reduction) -> np.ndarray:
-        by_vector = np.zeros(table.n_vectors)
-
-        def consume(target: Target, gradient: Tensor) -> None:
-            by_vector[target.offset : target.offset + target.n] = reduce(target, gradient).double().cpu().numpy()
-
-        weight_gradients(model, table, batch, consume)
-        return self._finish(sum_by_owner(table, by_vector))
-
-    @abstractmethod
-    def _reduction(self, model: nn.Module) -> Reduction:
-        """Return what makes numbers per vector of a gradient; they are then summed over a component's vectors."""
-
-    def _finish(self, by_component: np.ndarray) -> np.ndarray:
-        return by_component

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..bank import write_vectors
+from ..base_weights import write_vectors
 from ..components import ComponentTable, component_table
 from ..errors import CheckpointError
 from ..files import write_json, write_whole
@@ -30,11 +30,9 @@ WEIGHTS, INFO = "delta.safetensors", "delta.json"
 def write_delta(folder: str | Path, table: ComponentTable, ids: Tensor, values: Tensor, info: dict[str, Any]) -> None:
     """Write vectors `ids` (int64 [m], sorted) with fp32 `values` [m, d_model]; `info` needs model and base_hash."""
     tensors = {}
-    for target in table.targets:
-        inside = (ids >= target.offset) & (ids < target.offset + target.n)
-        if inside.any():
-            tensors[f"{target.module}.index"] = ids[inside] - target.offset
-            tensors[f"{target.module}.values"] = values[inside].contiguous()
+    for target, part in table.by_target(ids):
+        tensors[f"{target.module}.index"] = ids[part] - target.offset
+        tensors[f"{target.module}.values"] = values[part].contiguous()
     folder = Path(folder)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
     write_json(folder / INFO, {"version": 1, "table": table.hash, "vectors": len(ids), **info})

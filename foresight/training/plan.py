@@ -1,7 +1,7 @@
 """The plan of a run: what it will train, when, and what memory that takes, from the model's shapes alone.
 
-Parameters, vectors, optimizer state and steps are exact. Activations and the ZeRO figures are estimates: the formulas
-are this project's own, stated at each function, and leave out the framework, buffers and fragmentation.
+Parameters, vectors, optimizer state and steps are exact. Activations are an estimate by our own formula.
+What memory all of it makes, sharded or not, is in `memory.py`.
 """
 
 from __future__ import annotations
@@ -16,30 +16,27 @@ from ..architectures import architecture_of
 from ..components import ComponentTable, component_table, features
 from ..masks import budget_vectors
 from .calendar import Calendar
+from .memory import FP32, Sizes
 
 if TYPE_CHECKING:
     from .config import ForesightConfig
 
-FP32 = 4
-"""Bytes of a bank weight, of each of its two moments, of its age and of a ledger entry's weight."""
 VECTOR_ID = 8
 """Bytes of the id of a ledger entry."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take. Bytes are of one process.
+    """What a run will take.
 
     Attributes:
         model_parameters: all of them, tied ones once.
         components: number of components; vectors: vectors of all of them; d_model: weights in a vector.
         bank_vectors: rows of the bank (the budget); watch_vectors: rows while watching, more with watch='full-*'.
-        weight_bytes: the frozen model; layer_bytes: its largest layer or embedding, which ZeRO 3 gathers whole.
-        activation_bytes: saved for backward at the largest batch, training or scoring (`saved_elements`).
         ledger_bytes: fp32 record of all changed vectors if every mask brings new ones; None if their number is unknown.
         calendar: when things happen, or None if the length of the run is unknown.
         probe_batches: batches in a snapshot.
-        processes: that ZeRO shards over.
+        sizes: what `memory.memory` needs to know; its ledger is 0 if `ledger_bytes` is None.
     """
 
     model_parameters: int
@@ -48,13 +45,10 @@ class Plan:
     d_model: int
     bank_vectors: int
     watch_vectors: int
-    weight_bytes: int
-    layer_bytes: int
-    activation_bytes: int
     ledger_bytes: int | None
     calendar: Calendar | None
     probe_batches: int
-    processes: int
+    sizes: Sizes
 
     @property
     def trainable_parameters(self) -> int:
@@ -63,7 +57,7 @@ class Plan:
     @property
     def optimizer_bytes(self) -> int:
         """Two moments a weight and an age a vector."""
-        return _optimizer_bytes(self.bank_vectors, self.d_model)
+        return self.bank_vectors * (2 * self.d_model + 1) * FP32
 
     @property
     def snapshots(self) -> list[int]:
@@ -75,19 +69,8 @@ class Plan:
         """Steps at which the policy chooses a mask."""
         return [s for s in self.calendar.steps if self.calendar.decides(s)] if self.calendar else []
 
-    def memory(self, stage: int) -> int:
-        """Estimated device bytes of a process under ZeRO `stage` (0 to 3), at the run's peak.
 
-        Weights and bank are sharded from stage 3, gradients from 2, optimizer state from 1; activations never.
-        """
-        bank = max(self.bank_vectors, self.watch_vectors) * self.d_model * FP32
-        states = _optimizer_bytes(max(self.bank_vectors, self.watch_vectors), self.d_model)
-        parts = ((3, self.weight_bytes), (3, bank), (2, bank), (1, states))
-        held = sum(math.ceil(size / self.processes) if stage >= sharded else size for sharded, size in parts)
-        return held + self.activation_bytes + (self.layer_bytes if stage == 3 else 0)
-
-
-def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None, processes: int = 1) -> Plan:
+def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None) -> Plan:
     """Plan a run of `model`, which may lie on the meta device: only shapes, dtypes and names are read.
 
     Raises:
@@ -100,6 +83,8 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     peak = table.n_vectors if watches and args.watch.startswith("full") else rows
     length = min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings)
     tokens = int(length) * max(args.per_device_train_batch_size, args.probe_batch_size)
+    ledger = None if calendar is None else _changed(args, calendar, rows, peak, table) * _ledger_row(table)
+    weight = next(model.parameters())
     return Plan(
         model_parameters=table.model_parameters,
         components=len(table),
@@ -107,13 +92,22 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
         d_model=table.d_model,
         bank_vectors=rows,
         watch_vectors=peak if watches else rows,
-        weight_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        layer_bytes=_largest_unit(model),
-        activation_bytes=tokens * saved_elements(model, args.gradient_checkpointing) * _element_bytes(model, args),
-        ledger_bytes=None if calendar is None else _changed(args, calendar, rows, peak, table) * _ledger_row(table),
+        ledger_bytes=ledger,
         calendar=calendar,
         probe_batches=math.ceil(args.probe_examples / args.probe_batch_size),
-        processes=processes,
+        sizes=Sizes(
+            weights=table.model_parameters,
+            element=weight.element_size(),
+            largest=max(p.numel() for p in model.parameters()),
+            targets=sum(model.get_submodule(t.module).weight.numel() for t in table.targets),
+            rows=max(rows, peak if watches else rows),
+            d_model=table.d_model,
+            activations=tokens
+            * saved_elements(model, args.gradient_checkpointing)
+            * min(weight.element_size(), 2 if args.bf16 else FP32),
+            ledger=ledger or 0,
+            accumulates=args.gradient_accumulation_steps > 1,
+        ),
     )
 
 
@@ -133,20 +127,6 @@ def saved_elements(model: nn.Module, checkpointing: bool) -> int:
     keys //= config.num_attention_heads
     layer = 8 * config.hidden_size + 5 * width + 2 * keys + (3 + len(arch.up)) * neurons
     return len(layers) * config.hidden_size + layer if checkpointing else len(layers) * layer
-
-
-def _element_bytes(model: nn.Module, args: ForesightConfig) -> int:
-    return min(next(model.parameters()).element_size(), 2 if args.bf16 else FP32)
-
-
-def _largest_unit(model: nn.Module) -> int:
-    arch = architecture_of(model)
-    units = (model.get_submodule(arch.layers)[0], model.get_input_embeddings())
-    return max(sum(p.numel() * p.element_size() for p in unit.parameters()) for unit in units)
-
-
-def _optimizer_bytes(rows: int, d_model: int) -> int:
-    return rows * (2 * d_model + 1) * FP32
 
 
 def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: ComponentTable) -> int:

@@ -45,8 +45,9 @@ class RemaskCallback(TrainerCallback):
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         if state.global_step == state.max_steps:
-            self._check_moved()
-            self.trainer.bank.verify()
+            bank = self.trainer.bank
+            self._check_moved(bank.unmoved(), len(bank.ids))
+            bank.base.verify()
 
     # -- what happens -----------------------------------------------------------------------------------------------
 
@@ -117,10 +118,8 @@ class RemaskCallback(TrainerCallback):
 
     def _apply(self, step: int, mask: Mask, rollback: bool = False, n_vectors: int | None = None) -> None:
         trainer, bank = self.trainer, self.trainer.bank
-        if step > 0:
-            self._check_moved()
-        before = bank.mask
-        mask = agreed(mask, trainer.bank.placement)
+        before, active = bank.mask, len(bank.ids)
+        mask = agreed(mask, bank)
         done = bank.remask(
             mask,
             trainer.bank_optimizer,
@@ -128,6 +127,8 @@ class RemaskCallback(TrainerCallback):
             rollback=rollback,
             n_vectors=n_vectors or trainer.n_vectors,
         )
+        if step > 0 and not rollback:
+            self._check_moved(done.unmoved, active)
         if trainer.args.torch_compile:
             torch.compiler.reset()  # hooks have moved: compiled code must not remember where they were
         if mask != before:
@@ -149,11 +150,10 @@ class RemaskCallback(TrainerCallback):
         spent = self.seconds + time.perf_counter() - self._clock
         return watcher.seconds / spent if watcher is not None and spent > 0 else 0.0
 
-    def _check_moved(self) -> None:
-        bank = self.trainer.bank
-        if self.learning_rates > 0 and len(bank.ids) and bank.unmoved() == len(bank.ids):
+    def _check_moved(self, unmoved: int, active: int) -> None:
+        if self.learning_rates > 0 and 0 < active == unmoved:
             raise MaskLeakError(
-                f"none of the {len(bank.ids)} vectors in the mask has moved after {self.trainer.state.global_step} "
+                f"none of the {active} vectors in the mask has moved after {self.trainer.state.global_step} "
                 "steps: no gradient reaches the bank. Check that the loss has trained tokens (labels other than "
                 "-100) and that nothing replaces the model's modules after the trainer was built."
             )

@@ -47,7 +47,7 @@ def load(trainer: ForesightTrainer, folder: Path) -> None:
     """
     tensors, data = checkpoint.read_state(folder)
     for what, expected, found in (
-        ("model weights", trainer.bank.base_hash, data["base_hash"]),
+        ("model weights", trainer.bank.base.hash, data["base_hash"]),
         ("component table", trainer.table.hash, data["table"]),
     ):
         if expected != found:
@@ -84,7 +84,7 @@ def _tensors(trainer: ForesightTrainer) -> dict[str, torch.Tensor]:
 
 def _data(trainer: ForesightTrainer) -> dict[str, Any]:
     return {
-        "base_hash": trainer.bank.base_hash,
+        "base_hash": trainer.bank.base.hash,
         "table": trainer.table.hash,
         "schedule": trainer.schedule.to_json(trainer.table),
         "snapshots": len(trainer.trajectory) if trainer.trajectory is not None else 0,

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import ConfigError, MaskLeakError
 from ..masks import Mask
-from ..placement import Placement
+from ..optimizer import BankAdamW
+from ..placement import Placement, bit_sum
 
 if TYPE_CHECKING:
+    from ..bank import Bank
     from .config import ForesightConfig
+
+_UNTESTED = {
+    "fp16.enabled": "loss scaling and masks are untested; use bf16 or fp32",
+    "amp.enabled": "loss scaling and masks are untested; use bf16 or fp32",
+    "torch_autocast.enabled": "it keeps other masters than ZeRO; use bf16 or fp32",
+    "zero_optimization.offload_optimizer.super_offload": "it steps in pieces that the bank's AdamW does not know",
+    "zero_optimization.zenflow": "it steps in pieces that the bank's AdamW does not know",
+    "zero_optimization.zero_hpz_partition_size": "a second partition of the weights would not be told of a re-mask",
+    "zero_optimization.mics_shard_size": "the bank is divided among all processes",
+    "zero_optimization.zero_quantized_weights": "rounded weights would be folded into",
+    "zero_optimization.zero_quantized_nontrainable_weights": "rounded weights would be folded into",
+    "zero_optimization.zero_quantized_gradients": "rounded gradients are untested",
+    "tensor_parallel.autotp_size": "components would be cut over processes",
+    "sequence_parallel_size": "probes are not cut along their length",
+}
+"""Settings of a DeepSpeed config that shard or step in ways nothing here was tested with, and why they are refused."""
 
 
 def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) -> Placement:
@@ -25,6 +44,23 @@ def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) ->
     return ZeroPlacement(model, engine)
 
 
+def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
+    """The bank's AdamW, in DeepSpeedCPUAdam's form where DeepSpeed would insist on that: offloaded to the CPU, unless
+    the config has ``"zero_force_ds_cpu_optimizer": false``.
+    """
+    if not args.deepspeed:
+        return BankAdamW
+    settings = args.hf_deepspeed_config
+    offloads = settings.get_value("zero_optimization.offload_optimizer.device", "none") == "cpu"
+    if not offloads or not settings.get_value("zero_force_ds_cpu_optimizer", True):
+        return BankAdamW
+    # accelerate and DeepSpeed would put a DeepSpeedCPUAdam of their own, without ages, in the place of this one.
+    settings.config["zero_force_ds_cpu_optimizer"] = False
+    from .cpu_adam import BankCPUAdam
+
+    return BankCPUAdam
+
+
 def refuse_world(args: ForesightConfig) -> None:
     """Raise ConfigError for ways of running that are known to go wrong, before any work is done."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -33,11 +69,13 @@ def refuse_world(args: ForesightConfig) -> None:
             f"{launched} processes were launched, but each of them would train alone; with `accelerate launch` add "
             "--use_deepspeed (its --cpu does not start a process group)"
         )
+    if getattr(args, "parallelism_config", None) is not None:
+        raise ConfigError("parallelism_config (tensor, context or FSDP parallelism) is not supported; use ZeRO 1, 2, 3")
     if not args.deepspeed:
         if args.world_size > 1:
             raise ConfigError(
-                f"{args.world_size} processes without DeepSpeed: the bank is sharded by ZeRO 1, 2 or 3, not by DDP; "
-                "add --deepspeed recipes/deepspeed/zero2.json"
+                f"{args.world_size} processes without DeepSpeed: the bank is sharded by ZeRO 1, 2 or 3, not by DDP or "
+                "FSDP; add --deepspeed recipes/deepspeed/zero2.json"
             )
         return
     settings = args.hf_deepspeed_config
@@ -50,27 +88,60 @@ def refuse_world(args: ForesightConfig) -> None:
         if settings.get_value(section) is not None:
             raise ConfigError(
                 f"the DeepSpeed config has a section {section!r}, which would replace the bank's own; remove it and "
-                "set learning_rate, lr_scheduler_type, adam_beta1/2 and weight_decay in the recipe"
+                "set learning_rate, lr_scheduler_type, adam_beta1/2 and weight_decay in the recipe (with "
+                "offload_optimizer the bank's AdamW runs on DeepSpeedCPUAdam's kernel)"
             )
+    for name, why in _UNTESTED.items():
+        value = settings.get_value(name)
+        if value is True or value not in (None, False, 0, 1, -1, {}):
+            raise ConfigError(f"the DeepSpeed config sets {name}, which is not supported: {why}; remove it")
+    for part in ("offload_optimizer", "offload_param"):
+        device = settings.get_value(f"zero_optimization.{part}.device", "none")
+        if device not in ("none", "cpu"):
+            raise ConfigError(f"the DeepSpeed config has {part} to {device!r}, which is untested; use 'cpu' or 'none'")
     if args.watch.startswith("full-") and args.policy == "foresight":
         raise ConfigError(f"watch {args.watch!r} would resize the bank, whose shards are fixed; use 'hold' or 'rotate'")
 
 
-def agreed(mask: Mask, placement: Placement) -> Mask:
-    """Rank 0's mask, after making sure that every rank came to the same one.
+def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:
+    """Raise ConfigError if DeepSpeed would compute in another dtype than the frozen weights have."""
+    dtype = next(p.dtype for p in model.parameters())
+    if args.deepspeed and (dtype == torch.bfloat16) != bool(args.bf16):
+        name = str(dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"the model's weights are {name} and bf16 is {bool(args.bf16)}: under DeepSpeed both must agree, as it "
+            "converts the frozen weights; set dtype: bfloat16 with bf16: true, or dtype: float32 with bf16: false"
+        )
+
+
+def agreed(mask: Mask, bank: Bank) -> Mask:
+    """Rank 0's mask, after making sure that every rank came to the same one and holds the same run.
+
+    Every rank plans. Compared are the next mask, and hashes of the vectors in force and of the ledger.
 
     Raises:
-        MaskLeakError: a rank differs; names it and the components in question. All ranks stop.
+        MaskLeakError: a rank differs; names it and what differs, components one by one. All ranks stop.
     """
-    if placement.world == 1:
+    place = bank.placement
+    if place.world == 1:
         return mask
-    found: list[Any] = [None] * placement.world
-    dist.all_gather_object(found, mask.components)
-    for rank, components in enumerate(found):
-        if components != found[0]:
-            differ = sorted(set(components) ^ set(found[0]))
+    ledger = bank.ledger
+    found = place.gather((mask.components, _hash(bank.ids), (_hash(ledger.ids), bit_sum(ledger.values))))
+    for rank, (components, ids, folded) in enumerate(found):
+        if components != found[0][0]:
+            differ = sorted(set(components) ^ set(found[0][0]))
             raise MaskLeakError(
                 f"rank {rank} chose another mask than rank 0: they differ in components {differ}; the ranks have seen "
                 "other scores or settings. All ranks stop, as their gradients would not belong together"
             )
-    return Mask(tuple(found[0]))
+        if (ids, folded) != found[0][1:]:
+            what = "vectors in force" if ids != found[0][1] else "folded vectors (the ledger)"
+            raise MaskLeakError(
+                f"rank {rank} holds other {what} than rank 0, though their masks agree; all ranks stop. Resume from "
+                "the last checkpoint, with the same foresight and the same settings on every node"
+            )
+    return Mask(tuple(found[0][0]))
+
+
+def _hash(ids: Tensor) -> str:
+    return hashlib.sha256(ids.numpy()).hexdigest()

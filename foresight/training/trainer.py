@@ -15,7 +15,6 @@ from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from ..files import write_json
 from ..forecasters import Forecaster, make_forecaster
 from ..masks import MaskSchedule, budget_vectors
-from ..optimizer import BankAdamW
 from ..policies import make_policy
 from ..series import Series
 from ..skill_log import SkillLog
@@ -24,7 +23,7 @@ from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta
 from .remask import RemaskCallback
-from .sharding import placement_of, refuse_world
+from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 from .watcher import Watcher, probe_of, scorer_name, scorer_of
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ class ForesightTrainer(SFTTrainer):
         if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
             raise DataError("the training dataset is empty; check its path, split and filters")
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+        refuse_dtype(self.model, args)
         self.contrast_dataset = contrast_dataset
         self.mask_seed = args.seed if args.mask_seed is None else args.mask_seed
         self.table = component_table(self.model, args.mlp_block)
@@ -112,7 +112,7 @@ class ForesightTrainer(SFTTrainer):
         """AdamW over the bank, with an age per vector; learning rate, betas, epsilon and decay from the config."""
         args: ForesightConfig = self.args
         if self.optimizer is None:
-            self.bank_optimizer = BankAdamW(
+            self.bank_optimizer = optimizer_class(args)(
                 self.bank.vectors,
                 args.learning_rate,
                 (args.adam_beta1, args.adam_beta2),
@@ -160,7 +160,7 @@ class ForesightTrainer(SFTTrainer):
             self.watcher.trajectory = Trajectory.create(
                 self.output / run_state.TRAJECTORY if self.args.should_save else None,
                 self.table,
-                model_hash=self.bank.base_hash,
+                model_hash=self.bank.base.hash,
                 data_hash=self.watcher.probe.hash,
                 info=info,
             )
@@ -215,7 +215,7 @@ class ForesightTrainer(SFTTrainer):
         dtype = str(self.model.get_submodule(self.table.targets[0].module).weight.dtype).removeprefix("torch.")
         info = {
             "model": self._model_name,
-            "base_hash": self.bank.base_hash,
+            "base_hash": self.bank.base.hash,
             "dtype": dtype,
             "step": self.state.global_step,
         }
@@ -249,6 +249,8 @@ class ForesightTrainer(SFTTrainer):
         # The parent would look for whole-model or DeepSpeed checkpoints; a run's own state is the same for all.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         if self.args.deepspeed:
+            if self.model_wrapped.optimizer.optimizer is not self.bank_optimizer:
+                raise ConfigError("DeepSpeed has replaced the bank's optimizer; leave the choice of it to foresight")
             self.bank.place(placement_of(self.model, self.args, self.model_wrapped))
             self.bank_optimizer.rank = self.bank.placement.rank
         if resume_from_checkpoint is not None:

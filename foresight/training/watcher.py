@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..errors import ConfigError, one_of
 from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
 from ..series import Series
@@ -52,27 +50,10 @@ class Watcher:
         if self.last_step == step:
             return
         start = time.perf_counter()
-        scores = self._score()
-        self.bank.placement.settle()
+        bank = self.bank
+        scores = self.scorer.score(bank.model, bank.table, self.probe, bank.placement)
         self.trajectory.append(step, {self.scorer.name: scores})
         self.seconds += time.perf_counter() - start
-
-    def _score(self) -> Scores:
-        """Scores of the whole probe; processes take its batches in turn and put the samples together.
-
-        Every process runs the same number of passes, as sharded weights are fetched by all or none.
-        """
-        scorer, model, table, place = self.scorer, self.bank.model, self.bank.table, self.bank.placement
-        if place.world == 1 or not scorer.reads_data:
-            return scorer.score(model, table, self.probe)
-        batches = self.probe.batches
-        mine = []
-        for turn in range(0, len(batches), place.world):
-            part = self.probe.only(batches[min(turn + place.rank, len(batches) - 1)])
-            mine.append(torch.from_numpy(scorer.samples(model, table, part)))
-        found = place.gather(mine)
-        parts = [found[i % place.world][i // place.world] for i in range(len(batches))]
-        return scorer.combine(torch.cat(parts).numpy(), table)
 
     def calibrate(self) -> None:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
@@ -96,10 +77,11 @@ def scorer_of(name: str, bank: Bank) -> Scorer:
     `movement` keeps an fp32 copy of all target weights as they are now.
     """
     if name == "weight_gradient":
-        return make_scorer(name, weight_of=bank.weight_of)
+        return make_scorer(name, weights=bank.weights)
     if name == "movement":
-        reference = {target.module: bank.weight_of(target.module) for target in bank.table.targets}
-        return make_scorer(name, reference=reference, weight_of=bank.weight_of)
+        read = bank.weights()
+        reference = {target.module: read(target.module) for target in bank.table.targets}
+        return make_scorer(name, reference=reference, weights=bank.weights)
     return make_scorer(name)
 
 

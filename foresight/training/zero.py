@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..optimizer import MOMENTS, BankAdamW
-from ..placement import Change, Placement, bit_sum
+from ..placement import Change, Placement, T, bit_sum
 
 
 class ZeroPlacement(Placement):
@@ -46,28 +47,36 @@ class ZeroPlacement(Placement):
     def change_values(self, parameter: nn.Parameter, change: Change) -> None:
         if not _in_engine(parameter):
             return super().change_values(parameter, change)
-        old = self.values(parameter)
-        new = change(old)
-        if new.shape != old.shape:
+        new = change(self.values(parameter))
+        if new.shape != _shape(parameter):
             raise ConfigError(
-                f"a bank of {len(old)} vectors cannot become one of {len(new)} under DeepSpeed, whose shards are "
-                "fixed; use watch 'hold' or 'rotate' instead of 'full-keep' or 'full-rollback'"
+                f"a bank of {_shape(parameter)[0]} vectors cannot become one of {len(new)} under DeepSpeed, whose "
+                "shards are fixed; use watch 'hold' or 'rotate' instead of 'full-keep' or 'full-rollback'"
             )
         safe_set_full_fp32_param(parameter, new)
-        with self.whole(parameter, write=True) as stored:
-            stored.copy_(new)
+        if hasattr(parameter, "ds_id"):
+            # What this rank holds: its piece, and while it is in use or kept by its small size the whole as well.
+            piece = parameter.ds_tensor
+            piece.copy_(new.flatten()[self.rank * piece.numel() : (self.rank + 1) * piece.numel()])
+            if parameter.ds_status == ZeroParamStatus.AVAILABLE:
+                parameter.data.copy_(new)
+        else:
+            parameter.data.copy_(new)
 
-    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> dict[str, Tensor]:
+    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> Iterator[tuple[str, Tensor]]:
         if not optimizer.started:
-            return super().state(parameter, optimizer)
-        return {key: safe_get_full_optimizer_state(parameter, key).view(_shape(parameter)) for key in MOMENTS}
+            yield from super().state(parameter, optimizer)
+            return
+        for key in MOMENTS:
+            yield key, safe_get_full_optimizer_state(parameter, key).view(_shape(parameter))
 
     def change_state(self, parameter: nn.Parameter, optimizer: BankAdamW, change: Change) -> None:
         if not optimizer.started:
             return super().change_state(parameter, optimizer, change)
         for key in MOMENTS:
-            old = safe_get_full_optimizer_state(parameter, key).view(_shape(parameter))
-            safe_set_full_optimizer_state(parameter, change(old), key)
+            whole = safe_get_full_optimizer_state(parameter, key).view(_shape(parameter))
+            safe_set_full_optimizer_state(parameter, change(whole), key)
+            del whole  # before the next one is gathered
 
     @contextmanager
     def whole(self, parameter: nn.Parameter, write: bool = False) -> Iterator[Tensor]:
@@ -76,15 +85,19 @@ class ZeroPlacement(Placement):
         with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0 if write else None, enabled=sharded):
             yield parameter.data
 
-    def gather(self, mine: list[Tensor]) -> list[list[Tensor]]:
-        found: list[list[Tensor]] = [[] for _ in range(self.world)]
+    def gather(self, mine: T) -> list[T]:
+        found: list = [None] * self.world
         dist.all_gather_object(found, mine)
         return found
 
+    def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
+        dist.reduce(tensor, owner)
+        return tensor
+
     def settle(self) -> None:
         # A backward that stops at activations leaves ZeRO 3 with weights it believes to be in use.
-        if self._engine is not None:
-            self._engine.empty_partition_cache()
+        if self._engine is not None and self.sharded:
+            self._engine.optimizer.empty_partition_cache()
 
     def checksum(self, parameter: nn.Parameter) -> int:
         return bit_sum(parameter.ds_tensor) if hasattr(parameter, "ds_id") else bit_sum(parameter.data)

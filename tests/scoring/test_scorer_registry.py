@@ -4,17 +4,18 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scoring_cases import pair_probe
 
 from foresight.components import component_table
 from foresight.errors import ConfigError, NonFiniteError, UnknownNameError
 from foresight.scoring import SCORERS, Scorer, make_scorer
+from scoring_cases import pair_probe
 from tiny import tiny
 
 
 def test_names_are_those_of_the_documentation():
     assert set(SCORERS) == {
         "attribution", "attribution_abs", "attribution_ig", "exact", "gradient_activation", "gradient",
+        "gradient_local",
         "weight_gradient", "movement", "utility",
     }  # fmt: skip
 

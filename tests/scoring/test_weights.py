@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from scoring_cases import pair_probe, text_probe
 
 from foresight.components import component_table, stored_transposed
 from foresight.errors import ConfigError, DataError, UnknownNameError
@@ -9,6 +8,7 @@ from foresight.scoring import make_scorer
 from foresight.scoring.metrics import batch_loss
 from foresight.scoring.taps import logits_of, scoring_mode
 from foresight.scoring.weights import stored_weight_of, sum_by_owner, weight_gradients
+from scoring_cases import pair_probe, text_probe
 from tiny import FAMILIES, tiny
 
 
@@ -57,25 +57,41 @@ def test_weight_scores_equal_direct_computation(family):
     model, probe = tiny(family), text_probe()
     table = component_table(model)
     gradients = [true_gradients(model, table, batch) for batch in probe.batches]
+    positions = [int((batch.targets >= 0).sum()) for batch in probe.batches]
+    shares = np.array(positions) / sum(positions)
+    whole = {m: sum(float(s) * g[m] for s, g in zip(shares, gradients, strict=True)) for m in gradients[0]}
     weight = stored_weight_of(model)
-
-    def expected(reduce):
-        return np.stack([by_slices(table, {m: reduce(m, g) for m, g in one.items()}) for one in gradients])
-
-    squares = expected(lambda m, g: g.square())
-    products = expected(lambda m, g: (g * weight(m)).abs())
-    cases = {
-        "gradient": (np.sqrt(squares).mean(0), np.sqrt(squares).std(0, ddof=1) / np.sqrt(2), {}),
-        "weight_gradient": (products.mean(0), products.std(0, ddof=1) / np.sqrt(2), {}),
-        "utility": (squares.sum(0), squares.std(0, ddof=1) * np.sqrt(2), {}),
+    of_sum = {
+        "gradient": np.sqrt(by_slices(table, {m: g.square() for m, g in whole.items()})),
+        "weight_gradient": by_slices(table, {m: (g * weight(m)).abs() for m, g in whole.items()}),
     }
-    adam = expected(lambda m, g: g.abs())
-    for name, (values, stderr, params) in cases.items():
+    for name, values in of_sum.items():
+        scores = make_scorer(name).score(model, table, probe)
+        np.testing.assert_allclose(scores.values, values, rtol=1e-4)
+        assert np.isnan(scores.stderr).all()
+
+    def by_minibatch(reduce):
+        return np.stack([by_slices(table, {m: reduce(g) for m, g in one.items()}) for one in gradients])
+
+    squares, sizes = by_minibatch(torch.square), by_minibatch(torch.abs)
+    norms = np.sqrt(squares)
+    minibatch = [
+        ("gradient_local", {}, norms.mean(0), norms.std(0, ddof=1) / np.sqrt(2)),
+        ("utility", {}, squares.sum(0), squares.std(0, ddof=1) * np.sqrt(2)),
+        ("utility", {"preconditioner": "adam"}, sizes.sum(0), sizes.std(0, ddof=1) * np.sqrt(2)),
+    ]
+    for name, params, values, stderr in minibatch:
         scores = make_scorer(name, **params).score(model, table, probe)
         np.testing.assert_allclose(scores.values, values, rtol=1e-4)
         np.testing.assert_allclose(scores.stderr, stderr, rtol=1e-2, atol=1e-6 * values.max())
-    scores = make_scorer("utility", preconditioner="adam").score(model, table, probe)
-    np.testing.assert_allclose(scores.values, adam.sum(0), rtol=1e-4)
+
+
+def test_the_gradient_of_the_probe_does_not_depend_on_its_batches():
+    model = tiny("llama")
+    table = component_table(model)
+    scores = [make_scorer("gradient").score(model, table, text_probe(batch_size=n)).values for n in (1, 3, 100)]
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], rtol=1e-4)
 
 
 def test_utility_foresees_a_small_step_of_gradient_descent():
@@ -96,7 +112,7 @@ def test_utility_foresees_a_small_step_of_gradient_descent():
 
 def test_one_minibatch_has_no_standard_error():
     model = tiny("llama")
-    for name in ("gradient", "weight_gradient", "utility"):
+    for name in ("gradient_local", "utility"):
         assert np.isnan(make_scorer(name).score(model, component_table(model), pair_probe()).stderr).all()
 
 
@@ -105,7 +121,7 @@ def test_the_weight_in_effect_can_be_given():
     table = component_table(model)
     plain = make_scorer("weight_gradient").score(model, table, probe).values
     stored = stored_weight_of(model)
-    doubled = make_scorer("weight_gradient", weight_of=lambda m: 2 * stored(m)).score(model, table, probe).values
+    doubled = make_scorer("weight_gradient", weights=lambda: lambda m: 2 * stored(m)).score(model, table, probe).values
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-5)
 
 
@@ -119,7 +135,7 @@ def test_movement_is_the_distance_of_the_weights(family):
     scores = make_scorer("movement", reference=reference).score(moved, table, None)
     np.testing.assert_allclose(scores.values, expected, rtol=1e-4)
     assert not scores.stderr.any()
-    by_function = make_scorer("movement", reference=stored, weight_of=now).score(model, table, pair_probe())
+    by_function = make_scorer("movement", reference=stored, weights=lambda: now).score(model, table, pair_probe())
     np.testing.assert_array_equal(by_function.values, scores.values)
     assert not make_scorer("movement", reference=stored).score(model, table, None).values.any()
 

@@ -1,24 +1,23 @@
 """The plan of a run against what the run then does."""
 
-import math
+from dataclasses import replace
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from foresight.bank import Bank
 from foresight.components import component_table
 from foresight.embedded.tokenizer import make_tokenizer
 from foresight.errors import ArchitectureError, BudgetError
-from foresight.masks import budget_vectors, everything
-from foresight.optimizer import BankAdamW
+from foresight.masks import everything
 from foresight.policies import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig
 from foresight.training.plan import make_plan, saved_elements
 from foresight.training.trainer import ForesightTrainer
-from tiny import tiny
+from tiny import published, tiny
 
 WORDS = "the cat dog sat ran on mat log a big red one".split()
 ROWS = 20
@@ -93,59 +92,27 @@ def test_length_is_unknown_without_rows():
     assert total_steps(-1, 3.0, None, 8, 1) is None
 
 
-def test_optimizer_bytes_are_the_optimizers(tmp_path):
-    model = tiny("qwen3")
-    table = component_table(model)
-    bank = Bank(model, table, budget_vectors(table, 0.2))
-    optimizer = BankAdamW(bank.vectors, lr=0.1)
-    bank.vectors.grad = torch.ones_like(bank.vectors)
-    optimizer.step()
-    held = [optimizer.ages, *optimizer.state[bank.vectors].values()]
-    state = sum(t.numel() * t.element_size() for t in held)
-    assert make_plan(tiny("qwen3"), _args(tmp_path), None).optimizer_bytes == state
-
-
 @pytest.mark.parametrize("changes", [{"policy": "full"}, {"watch": "full-keep"}], ids=str)
 def test_training_everything_needs_room_for_everything(tmp_path, changes):
     model, calendar = tiny("llama"), Calendar(11, 4, 3, 2, True, True, True, False)
     plan = make_plan(model, _args(tmp_path, **changes), calendar)
     less = make_plan(model, _args(tmp_path), calendar)
     assert plan.watch_vectors == component_table(model).n_vectors
-    extra = (plan.watch_vectors - less.bank_vectors) * (4 * plan.d_model + 1) * 4  # weights, gradients, state, ages
-    assert plan.memory(0) - less.memory(0) == extra
+    assert plan.sizes == replace(less.sizes, rows=plan.watch_vectors, ledger=plan.sizes.ledger)
 
 
 def test_eight_billion_parameters_without_loading_any(tmp_path):
-    config = LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-        dtype="bfloat16",
-    )
+    config = published("meta-llama/Llama-3.1-8B")
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    plan = make_plan(model, _args(tmp_path, budget=0.01, bf16=True), None, processes=8)
+    plan = make_plan(model, _args(tmp_path, budget=0.01, bf16=True), None)
     assert all(p.is_meta for p in model.parameters())
     assert plan.model_parameters == 8_030_261_248
-    assert plan.weight_bytes == 2 * plan.model_parameters
+    assert plan.sizes.weights == plan.model_parameters and plan.sizes.element == 2
+    assert plan.sizes.largest == 128256 * 4096 and plan.sizes.ledger == 0
+    assert plan.sizes.targets == 32 * 4096 * (2 * 4096 + 2 * 1024 + 3 * 14336)
     assert plan.bank_vectors == int(0.01 * plan.model_parameters / 4096)
     assert plan.calendar is None and plan.ledger_bytes is None and plan.snapshots == plan.decisions == []
-
-
-def test_stages_shard_one_thing_after_the_other(tmp_path):
-    model = tiny("llama")
-    one = make_plan(model, _args(tmp_path), None)
-    assert one.memory(0) == one.memory(1) == one.memory(2) == one.memory(3) - one.layer_bytes
-    four = make_plan(model, _args(tmp_path), None, processes=4)
-    bank = four.trainable_parameters * 4
-    assert four.memory(0) == one.memory(0)
-    assert four.memory(0) - four.memory(1) == four.optimizer_bytes - math.ceil(four.optimizer_bytes / 4)
-    assert four.memory(1) - four.memory(2) == bank - math.ceil(bank / 4)
-    sharded = sum(size - math.ceil(size / 4) for size in (four.weight_bytes, bank))
-    assert four.memory(2) - four.memory(3) == sharded - four.layer_bytes
 
 
 def _saved(model, batch, length, checkpointing):

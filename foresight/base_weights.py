@@ -1,0 +1,109 @@
+"""The frozen weights under a bank: read and written as vectors at a re-mask, and proven unchanged in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .components import ComponentTable, Target, stored_transposed
+from .errors import MaskLeakError
+from .fingerprint import digest, fingerprint
+from .placement import Placement
+
+
+class BaseWeights:
+    """All weights of a model but its bank's.
+
+    Attributes:
+        hash: hex digest of the weights as they were at construction, before any training.
+        placement: where they are; `place` takes note of another one.
+    """
+
+    def __init__(self, model: nn.Module, table: ComponentTable, placement: Placement):
+        self.model = model
+        self.table = table
+        self.place(placement)
+        self.hash = digest(self._fingerprint, placement)
+
+    def place(self, placement: Placement) -> None:
+        """Take note of where the weights are now, and in which dtype."""
+        self.placement = placement
+        self._fingerprint = fingerprint(self.model, placement)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.get_submodule(self.table.targets[0].module).weight.dtype
+
+    @contextmanager
+    def vectors_of(self, target: Target, write: bool = False) -> Iterator[Tensor]:
+        """The stored weight with this target's vectors as rows: a view [n, d_model] in the weight's dtype."""
+        module = self.model.get_submodule(target.module)
+        with self.placement.whole(module.weight, write) as weight:
+            yield _as_vectors(weight, module, target.axis)
+
+    def plus(self, ids: Tensor, deltas: Tensor) -> Tensor:
+        """Stored vectors plus `deltas` [k, d_model], for sorted ids int64 [k]: float32 [k, d_model] on the CPU."""
+        parts = [torch.zeros(0, self.table.d_model)]
+        for target, part in self.table.by_target(ids):
+            with self.vectors_of(target) as weight:
+                base = weight[(ids[part] - target.offset).to(weight.device)].float()
+            parts.append((base + deltas[part].to(base.device)).cpu())
+        return torch.cat(parts)
+
+    def fold(self, ids: Tensor, deltas: Tensor) -> Tensor:
+        """Add `deltas` [k, d_model] to stored vectors (sorted ids int64 [k]), each weight being gathered once.
+
+        Returns their exact values, float32 [k, d_model] on the CPU; what is stored is rounded to the weights' dtype.
+        """
+        parts = [torch.zeros(0, self.table.d_model)]
+        for target, part in self.table.by_target(ids):
+            with self.vectors_of(target, write=True) as weight:
+                local = (ids[part] - target.offset).to(weight.device)
+                values = weight[local].float() + deltas[part].to(weight.device)
+                _assign(weight, local, values)
+            parts.append(values.cpu())
+            self._written(target)
+        return torch.cat(parts)
+
+    def write(self, ids: Tensor, values: Tensor) -> None:
+        """Set vectors (sorted ids int64 [k]) to float32 values [k, d_model], rounded to the weights' dtype."""
+        for target, part in self.table.by_target(ids):
+            with self.vectors_of(target, write=True) as weight:
+                _assign(weight, ids[part] - target.offset, values[part])
+            self._written(target)
+
+    def _written(self, target: Target) -> None:
+        name = f"{target.module}.weight"
+        self._fingerprint[name] = self.placement.checksum(self.model.get_parameter(name))
+
+    @torch.no_grad()
+    def verify(self) -> None:
+        """Check that no weight has changed by one bit since the last write; one pass over them.
+
+        Raises:
+            MaskLeakError: names the tensor that changed.
+        """
+        for name, found in fingerprint(self.model, self.placement).items():
+            if found != self._fingerprint[name]:
+                raise MaskLeakError(
+                    f"{name} changed although it is frozen and only the bank is trained. Something else writes to the "
+                    "weights (another optimizer, a callback, weight tying); the run is stopped because its mask would "
+                    "mean nothing. Resume from the last checkpoint without it."
+                )
+
+
+def write_vectors(weight: Tensor, module: nn.Module, axis: str, index: Tensor, values: Tensor) -> None:
+    """Set rows or columns `index` of a stored weight (Linear or Conv1D) to fp32 values [k, d_model], in place."""
+    _assign(_as_vectors(weight, module, axis), index, values)
+
+
+def _as_vectors(weight: Tensor, module: nn.Module, axis: str) -> Tensor:
+    """View of a stored weight with the d_model-vectors along `axis` as its rows."""
+    return weight if stored_transposed(module) == (axis == "column") else weight.T
+
+
+def _assign(vectors: Tensor, index: Tensor, values: Tensor) -> None:
+    vectors[index.to(vectors.device)] = values.to(vectors.device, vectors.dtype)

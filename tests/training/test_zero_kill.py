@@ -1,0 +1,90 @@
+"""kill -9 of one of two processes, re-masks included: the resumed run is the uninterrupted one, at any world size."""
+
+import json
+import random
+import shutil
+
+import pytest
+import torch
+import zero_run
+from processes import run_group
+from safetensors.torch import load_file
+
+from foresight.training import checkpoint
+from tiny import tiny
+
+pytest.importorskip("deepspeed")
+pytestmark = pytest.mark.multi_process
+
+KILLS = 20
+INSIDE_A_REMASK = ("change_state", "change_values")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    tiny().save_pretrained(folder)
+    return folder
+
+
+def go(world, folder, base, stage, *more):
+    return run_group(zero_run.main, world, str(folder), str(base), str(stage), *map(str, more))
+
+
+def same_run(one, other, tolerance=0.0):
+    masks = [json.loads((folder / "schedule.json").read_text())["entries"] for folder in (one, other)]
+    assert masks[0] == masks[1] and len(masks[0]) > 2
+    a, b = (load_file(folder / "delta" / "delta.safetensors") for folder in (one, other))
+    assert a.keys() == b.keys() and max((a[k] - b[k]).abs().max() for k in a) <= tolerance
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_process_at_twenty_moments(tmp_path, base):
+    save = ("--save-steps", 1)
+    whole, never = {}, 10**9
+    for stage in (2, 3):
+        whole[stage] = tmp_path / f"whole{stage}"
+        assert go(2, whole[stage], base, stage, *save, "--die-at", never, "--die-rank", 0) == [0, 0]
+    events = {stage: int((tmp_path / f"whole{stage}-events").read_text()) for stage in whole}
+    chance, kills, runs = random.Random(0), 0, 0
+    while kills < KILLS:
+        stage, folder = (2, 3)[runs % 2], tmp_path / f"killed{runs}"
+        runs += 1
+        codes = None
+        while codes != [0, 0]:
+            resume = checkpoint.last_complete(folder) is not None
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            # When all have been killed that should be, the last run goes on to its end.
+            moment = chance.randint(1, events[stage] // 2) if kills < KILLS else never
+            victim = chance.randint(0, 1)
+            more = ["--resume"] if resume else []
+            codes = go(2, folder, base, stage, *save, *more, "--die-at", moment, "--die-rank", victim)
+            assert codes == [0, 0] or codes[victim] == -9, codes
+            kills += codes != [0, 0]
+        same_run(whole[stage], folder)
+    died = [line.split(" ", 1) for path in tmp_path.glob("*-died") for line in path.read_text().splitlines()]
+    assert len(died) == KILLS and {rank for rank, _ in died} == {"0", "1"}
+    assert any(moment.split()[-1] in INSIDE_A_REMASK for _, moment in died)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("before", "after"), [((2, 3), (2, 3)), ((2, 2), (1, 0)), ((1, 0), (2, 3)), ((2, 2), (4, 2)), ((2, 3), (4, 3))],
+    ids=str,
+)  # fmt: skip
+def test_resume_at_the_same_or_another_world_size(tmp_path, base, alone, before, after):
+    """(processes, ZeRO stage) before and after a crash between two re-masks."""
+    folder = tmp_path / "run"
+    assert any(go(before[0], folder, base, before[1], "--stop", 8))
+    assert checkpoint.last_complete(folder).name == "checkpoint-8"
+    assert not any(go(after[0], folder, base, after[1], "--resume"))
+    same_run(alone, folder, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, base):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    assert go(1, folder, base, 0) == [0]
+    assert torch.isfinite(next(iter(load_file(folder / "delta" / "delta.safetensors").values()))).all()
+    return folder
