@@ -1,0 +1,174 @@
+"""Who writes into the residual stream, who reads it, and in which order: the graph that edges are scored on.
+
+A *writer* is a Linear whose output is added to the residual stream; each of its sources owns a slice of its input
+features: the heads of an output projection, the MLP (or its blocks) of a down projection. A *reader* is a norm that
+looks at the residual stream; behind it lie its destinations: the query, key and value rows of each head or KV group,
+the MLP as a whole, or the logits. A new family needs a row in NORMS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from ..architectures import architecture_of
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+ROLES = ("q", "k", "v", "mlp", "logits")
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Module paths of a family's norms, below a layer but for `final`. The `post` norms lie between an output
+    projection and the residual stream."""
+
+    attention: str
+    mlp: str
+    final: str
+    attention_post: str | None = None
+    mlp_post: str | None = None
+
+
+_LLAMA_LIKE = Norms("input_layernorm", "post_attention_layernorm", "model.norm")
+_GEMMA = Norms(
+    "input_layernorm",
+    "pre_feedforward_layernorm",
+    "model.norm",
+    attention_post="post_attention_layernorm",
+    mlp_post="post_feedforward_layernorm",
+)
+
+NORMS: dict[str, Norms] = {
+    **{family: _LLAMA_LIKE for family in ("llama", "mistral", "qwen2", "qwen3", "phi3")},
+    **{family: _GEMMA for family in ("gemma2", "gemma3_text")},
+    "gpt2": Norms("ln_1", "ln_2", "transformer.ln_f"),
+    "gpt_neox": Norms("input_layernorm", "post_attention_layernorm", "gpt_neox.final_layer_norm"),
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Features [start, stop) of a Linear's input (a source) or output (a destination) that belong to a node."""
+
+    node: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A Linear that adds to the residual stream, perhaps through a norm of its own, and its sources."""
+
+    module: str
+    post_norm: str | None
+    sources: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The rows of a Linear that are one destination's query, key or value."""
+
+    module: str
+    role: str
+    rows: Span
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A norm on the residual stream and what lies behind it.
+
+    Attributes:
+        norm: module name.
+        n_writers: how many writers of the graph, the first ones, come before it; the input embeddings always do.
+        projections: the destinations behind an attention's norm; empty for the other norms, whose whole output goes
+            to one destination, `node`.
+        node, role: that destination; of no use to an attention's norm.
+    """
+
+    norm: str
+    n_writers: int
+    projections: tuple[Projection, ...] = ()
+    node: int = 0
+    role: str = ""
+
+    @property
+    def destinations(self) -> list[tuple[int, str]]:
+        """(node, role) of every destination."""
+        return [(p.rows.node, p.role) for p in self.projections] or [(self.node, self.role)]
+
+
+@dataclass(frozen=True)
+class EdgeGraph:
+    """Nodes by id, and writers and readers in forward order. Node 0 is ``input``, the input embeddings; heads, KV
+    groups and MLP blocks bear their names in the component table; ``L3.mlp`` is the whole MLP of a layer."""
+
+    names: tuple[str, ...]
+    writers: tuple[Writer, ...]
+    readers: tuple[Reader, ...]
+
+    def sources_of(self, reader: Reader) -> np.ndarray:
+        """Node ids of all sources that come before a reader, the input first: int32."""
+        spans = (span.node for writer in self.writers[: reader.n_writers] for span in writer.sources)
+        return np.array([0, *spans], np.int32)
+
+
+def edge_graph(model: nn.Module, table: ComponentTable, mlp_blocks: bool = False) -> EdgeGraph:
+    """The graph of a model.
+
+    Args:
+        mlp_blocks: have each MLP block of the table for a source, rather than the MLP of a layer.
+
+    Raises:
+        ArchitectureError: unknown family.
+        ConfigError: a family whose norms are not in NORMS.
+    """
+    arch = architecture_of(model)
+    family = model.config.model_type
+    if family not in NORMS:
+        raise ConfigError(
+            f"edge scores do not know the norms of model type {family!r}; known: {', '.join(sorted(NORMS))}. Add a row "
+            "to NORMS in foresight/scoring/edge_graph.py, or score components only"
+        )
+    norms, parallel = NORMS[family], getattr(model.config, "use_parallel_residual", False)
+    names, writers, readers = ["input"], list[Writer](), list[Reader]()
+
+    def node(name: str) -> int:
+        names.append(name)
+        return len(names) - 1
+
+    for layer in range(int(table.layer.max()) + 1):
+        prefix = f"{arch.layers}.{layer}."
+        projections, heads, blocks = list[Projection](), list[Span](), list[Span]()
+        for i in np.flatnonzero(table.layer == layer):
+            component = table.components[i]
+            if component.kind == "mlp":
+                blocks.append(Span(node(component.name) if mlp_blocks else 0, *_features(component)))
+                continue
+            me = node(component.name)
+            if component.kind == "head":
+                heads.append(Span(me, *_features(component)))
+            rows = [s for s in component.slices if s.axis == "row"]
+            for role, part in zip("kv" if component.kind == "kv" else "qkv", rows, strict=False):  # GQA heads: q alone
+                projections.append(Projection(part.module, role, Span(me, part.start, part.stop)))
+        mlp = node(f"L{layer}.mlp")
+        whole = (Span(mlp, 0, max(span.stop for span in blocks)),)
+        before = len(writers)
+        readers.append(Reader(prefix + norms.attention, before, tuple(projections)))
+        readers.append(Reader(prefix + norms.mlp, before if parallel else before + 1, node=mlp, role="mlp"))
+        for path, post, spans in (
+            (arch.attention_out, norms.attention_post, tuple(heads)),
+            (arch.down, norms.mlp_post, tuple(blocks) if mlp_blocks else whole),
+        ):
+            writers.append(Writer(prefix + path, post and prefix + post, spans))
+    readers.append(Reader(norms.final, len(writers), node=node("logits"), role="logits"))
+    return EdgeGraph(tuple(names), tuple(writers), tuple(readers))
+
+
+def _features(component) -> tuple[int, int]:
+    return component.taps[0].start, component.taps[0].stop

@@ -1,0 +1,254 @@
+"""Edge attribution patching: what cutting one edge of the residual stream would do, to first order.
+
+Syed et al., arXiv 2310.10348 (EAP), and with integrated gradients over the input embeddings Hanna et al., arXiv
+2403.17806 (EAP-IG, inputs variant). An edge runs from what a source (the input embeddings, a head, an MLP) adds to the
+residual stream to what one destination (query, key or value of a head or KV group, an MLP, the logits) reads of it:
+
+    score = (clean - corrupted output of the source) . (gradient of the metric at the destination's residual input)
+
+summed over positions and d_model: the drop of the metric (`metrics`: higher is better) if the corrupted output took
+the clean one's place for that destination alone. Positive means that the edge supports the behaviour. EAP-IG's code has
+corrupted - clean and is given a loss; the two signs cancel: its score with the metric's negative is ours.
+
+Everything comes from plain hooks. The gradient at a head's query (key, value) is the gradient at these outputs of the
+projection, times their weight rows, carried back through the norm at its recorded input: the gradient with respect to
+the residual stream as this destination alone sees it. Over all destinations after a source these add up to the gradient
+at the source's output, so with one point a source's edges add up to its score by `Attribution`. (`attribution_ig` has
+other points and weights than EAP-IG, so with more points the sums are near its scores, not equal.)
+
+A norm between a source and the stream (Gemma) makes the source's share nonlinear in its output; it is replaced by its
+derivative where the gradient is taken, which keeps the score the derivative along this edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DataError, NonFiniteError, one_of
+from ..placement import Placement
+from .base import turns
+from .edge_graph import ROLES, EdgeGraph, Reader, Writer, edge_graph
+from .metrics import METRICS, goodness
+from .probes import Batch, Probe
+from .taps import Site, embeddings, record, scoring_mode
+from .weights import WeightOf, Weights, stored_weight_of
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+Place = tuple[str, str]
+"""A module and its side, ``input`` or ``output``."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The strongest edges of a model, by falling |score|.
+
+    Attributes:
+        names: of the nodes, by id; see `EdgeGraph`.
+        source, destination: int32 [m], node ids.
+        role: str [m], what the destination reads: one of `ROLES`.
+        score: float32 [m], in units of the metric, mean over examples.
+        n_edges: how many edges the model has, of which m were kept.
+    """
+
+    names: tuple[str, ...]
+    source: np.ndarray
+    destination: np.ndarray
+    role: np.ndarray
+    score: np.ndarray
+    n_edges: int
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def edge_scores(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe,
+    ig_steps: int = 1,
+    metric: str = "logit_difference",
+    top: int = 20_000,
+    mlp_blocks: bool = False,
+    weights: Weights | None = None,
+    placement: Placement | None = None,
+) -> Edges:
+    """Score every edge and keep the `top` ones by |score|.
+
+    The number of edges is quadratic in the number of nodes: about 3/2 (layers x heads)^2, so 32 thousand for 12 layers
+    of 12 heads and 1.6 million for 32 of 32. Scores of all of them are held until the end, as float64. Activations
+    are held as they come (of every point), and turned to [sources, B, T, d_model] for one writer and [destinations, B,
+    T, d_model] (times points) for one reader at a time: little memory, but time quadratic in layers.
+
+    With several processes (`placement`) all of them call this; they share the probe, and all get the same edges.
+
+    Args:
+        ig_steps: points m of the integral, at k/m for k = 1..m on the line from the corrupted to the clean embeddings
+            (the EAP-IG paper's; its code has k = 0..m-1). 1 is EAP itself, the gradient of the clean run. One backward
+            pass each.
+        metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run; needs ig_steps > 1).
+        top: edges to keep, at least 1.
+        mlp_blocks: have each MLP block of the table for a source, rather than the MLP of a layer.
+        weights: opens the weights in effect; by default the stored ones. A model with a bank needs the bank's.
+
+    Raises:
+        ConfigError: a setting that cannot be used.
+        DataError: no probe, or one without contrast pairs.
+        NonFiniteError: a score is NaN or infinite; names the edge.
+    """
+    for name, value in (("ig_steps", ig_steps), ("top", top)):
+        if value < 1:
+            raise ConfigError(f"edge scores: {name} is {value}; expected at least 1")
+    if one_of("metric", metric, METRICS) == "kl" and ig_steps == 1:
+        raise ConfigError(
+            "edge scores with metric 'kl' and ig_steps 1 are zero: the KL from the clean run has no gradient there. "
+            "Set ig_steps to 5, or use another metric"
+        )
+    if probe is None or not probe.has_pairs:
+        raise DataError(
+            f"edge scores need contrast pairs, but the probe {'is missing' if probe is None else 'has plain text'}; "
+            "give a dataset with columns clean, corrupted, answer, wrong_answer"
+        )
+    place = placement or Placement()
+    graph = edge_graph(model, table, mlp_blocks)
+    passes = _Passes(model, graph, weights() if weights else stored_weight_of(model))
+    totals = [np.zeros((len(graph.sources_of(r)), len(r.destinations))) for r in graph.readers]
+    with scoring_mode(model):
+        for batch, counts in turns(probe, place):
+            for total, scores in zip(totals, passes.score(batch.to(model.device), metric, ig_steps), strict=True):
+                total += counts * scores
+    place.settle()
+    whole = [sum(parts) / (probe.n_examples * ig_steps) for parts in zip(*place.gather(totals), strict=True)]
+    return _strongest(graph, whole, top)
+
+
+def _strongest(graph: EdgeGraph, scores: list[np.ndarray], top: int) -> Edges:
+    """Flatten scores by reader, each [sources, destinations]; ties stay in model order."""
+    source, destination, role = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    for reader in graph.readers:
+        before, after = graph.sources_of(reader), reader.destinations
+        source.append(np.repeat(before, len(after)))
+        destination.append(np.tile(np.array([node for node, _ in after], np.int32), len(before)))
+        role.append(np.tile(np.array([ROLES.index(name) for _, name in after], np.int8), len(before)))
+    columns = [np.concatenate(part) for part in (source, destination, role)]
+    score = np.concatenate([part.ravel() for part in scores])
+    bad = np.flatnonzero(~np.isfinite(score))
+    if len(bad):
+        a, b, r = (column[bad[0]] for column in columns)
+        raise NonFiniteError(
+            f"edge scores gave {score[bad[0]]} for {graph.names[a]} -> {graph.names[b]} ({ROLES[r]}; {len(bad)} of "
+            f"{len(score)} edges are not finite). The model's loss or activations have probably diverged"
+        )
+    kept = np.argsort(-np.abs(score), kind="stable")[:top]
+    a, b, r = (column[kept] for column in columns)
+    return Edges(graph.names, a, b, np.array(ROLES)[r], score[kept].astype(np.float32), len(score))
+
+
+@dataclass
+class _Point:
+    """A forward and backward pass at one point of the line: activations and gradients by place."""
+
+    activations: dict[Place, Tensor]
+    gradients: dict[Place, Tensor]
+    logits: Tensor
+
+
+class _Passes:
+    """Runs of one model, and what the edges of its graph make of them."""
+
+    def __init__(self, model: nn.Module, graph: EdgeGraph, weight_of: WeightOf):
+        self.model, self.graph, self.weight_of = model, graph, weight_of
+        self.written: list[Place] = [(w.module, "input") for w in graph.writers]
+        self.stream: Place = (graph.readers[0].norm, "input")  # where the input embeddings enter the stream
+        self.read: list[Place] = [place for reader in graph.readers for place in _read_at(reader)]
+        norms = [r.norm for r in graph.readers] + [w.post_norm for w in graph.writers if w.post_norm]
+        self.normed: list[Place] = [(norm, "input") for norm in norms]
+
+    def score(self, batch: Batch, metric: str, steps: int) -> list[np.ndarray]:
+        """By reader, scores summed over the examples of a batch and over steps: float64 [sources, destinations]."""
+        with torch.no_grad(), embeddings(self.model) as leaves:
+            corrupted = self._record(batch, [*self.written, self.stream], corrupted=True)[0]
+        clean = self._point(batch, metric, self.written)
+        deltas = {at: clean.activations[at].float() - other.detach().float() for at, other in corrupted.items()}
+        points = [clean]
+        for k in range(1, steps):
+            on_the_line = partial(_between, leaves[0], share=k / steps)
+            points.append(self._point(batch, metric, [], on_the_line, clean.logits))
+        return [self._of_reader(reader, deltas, points).double().cpu().numpy() for reader in self.graph.readers]
+
+    def _record(self, batch: Batch, places: list[Place], corrupted: bool = False) -> tuple[dict[Place, Tensor], Tensor]:
+        nobody = torch.zeros(0, dtype=torch.int64)  # places of whole modules, not of components
+        places = list(dict.fromkeys(places))
+        run = record(self.model, [Site(module, side, nobody) for module, side in places], batch, corrupted)
+        return dict(zip(places, run.activations, strict=True)), run.logits
+
+    def _point(
+        self,
+        batch: Batch,
+        metric: str,
+        also: list[Place],
+        change: Callable[[Tensor], Tensor] | None = None,
+        clean_logits: Tensor | None = None,
+    ) -> _Point:
+        """A run with changed embeddings: its activations at the norms and `also` elsewhere."""
+        with torch.enable_grad(), embeddings(self.model, change):
+            seen, logits = self._record(batch, [*also, *self.normed, *self.read])
+            total = goodness(metric, logits, batch, logits.detach() if clean_logits is None else clean_logits).sum()
+            gradients = torch.autograd.grad(total, [seen[place] for place in self.read])
+        activations = {place: seen[place].detach() for place in (*also, *self.normed)}
+        return _Point(activations, dict(zip(self.read, gradients, strict=True)), logits.detach())
+
+    def _of_reader(self, reader: Reader, deltas: dict[Place, Tensor], points: list[_Point]) -> Tensor:
+        """Scores of all edges into a reader's destinations, summed over points: float32 [sources, destinations]."""
+        gradients = [self._before(reader.norm, self._behind(reader, point), point) for point in points]
+        total = torch.stack(gradients).sum(0)
+        scores = [deltas[self.stream].flatten()[None] @ total.flatten(1).T]
+        for writer in self.graph.writers[: reader.n_writers]:
+            at_writer = total
+            if writer.post_norm:
+                pairs = zip(gradients, points, strict=True)
+                at_writer = torch.stack([self._before(writer.post_norm, *pair) for pair in pairs]).sum(0)
+            outputs = self._outputs(writer, deltas[writer.module, "input"])
+            scores.append(outputs.flatten(1) @ at_writer.flatten(1).T)
+        return torch.cat(scores)
+
+    def _behind(self, reader: Reader, here: _Point) -> Tensor:
+        """Gradient at a reader's norm's output of each destination: float32 [destinations, B, T, d_model]."""
+        if not reader.projections:
+            return here.gradients[reader.norm, "output"].float()[None]
+        weights = {module: self.weight_of(module).to(self.model.device) for module, _ in _read_at(reader)}
+        parts = []
+        for p in reader.projections:
+            gradient = here.gradients[p.module, "output"][..., p.rows.start : p.rows.stop]
+            parts.append(gradient.float() @ weights[p.module][p.rows.start : p.rows.stop])
+        return torch.stack(parts)
+
+    def _before(self, norm: str, gradients: Tensor, here: _Point) -> Tensor:
+        """Carry gradients [n, B, T, d_model] at a norm's output back to its input: float32, same shape."""
+        with torch.enable_grad():
+            inputs = here.activations[norm, "input"].expand(gradients.shape).requires_grad_()
+            outputs = self.model.get_submodule(norm)(inputs)
+            return torch.autograd.grad(outputs, inputs, gradients.to(outputs.dtype))[0].float()
+
+    def _outputs(self, writer: Writer, delta: Tensor) -> Tensor:
+        """Clean minus corrupted outputs of a writer's sources, short of its norm: float32 [sources, B, T, d_model]."""
+        weight = self.weight_of(writer.module).to(delta.device)
+        return torch.stack([delta[..., s.start : s.stop] @ weight[:, s.start : s.stop].T for s in writer.sources])
+
+
+def _between(corrupted: Tensor, clean: Tensor, share: float) -> Tensor:
+    """corrupted + share * (clean - corrupted), in float32 until the end."""
+    return torch.lerp(corrupted.float(), clean.float(), share).to(clean.dtype)
+
+
+def _read_at(reader: Reader) -> list[Place]:
+    """Where the gradients of a reader's destinations are taken."""
+    return list(dict.fromkeys((p.module, "output") for p in reader.projections)) or [(reader.norm, "output")]
