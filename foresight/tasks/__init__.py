@@ -1,17 +1,21 @@
-"""Generated tasks and users' files: training data, contrast pairs, metrics."""
+"""Generated tasks, tasks over public data and users' files: training data, contrast pairs, metrics."""
 
 from .base import Example, Task, split_of
 from .config import DataConfig, load_data
+from .data import DataTask, Source
 from .evaluation import evaluate
 from .files import read_table, to_training
 from .pairs import PAIR_COLUMNS, check_pairs
-from .registry import TASKS, task
+from .registry import DATA_TASKS, TASKS, task
 
 __all__ = [
+    "DATA_TASKS",
     "PAIR_COLUMNS",
     "TASKS",
     "DataConfig",
+    "DataTask",
     "Example",
+    "Source",
     "Task",
     "check_pairs",
     "evaluate",

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ConfigError
+from .data import DataTask, Source
 from .files import read_table, to_training
 from .pairs import check_pairs
+from .registry import DATA_TASKS
 from .registry import task as task_by_name
 
 
 @dataclass
 class DataConfig:
-    """Data settings: either a generated task or a dataset of the user's, with or without contrast pairs."""
+    """Data settings: either a task or a dataset of the user's, with or without contrast pairs.
 
-    task: str | None = field(default=None, metadata={"help": "A generated task to train on, such as ioi."})
-    task_examples: int = field(default=2000, metadata={"help": "Training examples of the generated task."})
-    task_eval_examples: int = field(default=200, metadata={"help": "Test examples of the generated task."})
-    task_contrast_examples: int = field(default=64, metadata={"help": "Contrast pairs of the generated task."})
+    Some tasks are generated (ioi), others read public data (sst2): from the hub, or from where the dataset settings
+    say.
+    """
+
+    task: str | None = field(
+        default=None,
+        metadata={"help": "A task to train on, such as ioi (generated) or sst2 (from the hub, or from dataset)."},
+    )
+    task_examples: int = field(default=2000, metadata={"help": "Training examples of the task."})
+    task_eval_examples: int = field(default=200, metadata={"help": "Test examples of the task."})
+    task_contrast_examples: int = field(default=64, metadata={"help": "Contrast pairs of the task."})
     dataset: str | None = field(
         default=None,
         metadata={"help": "A .jsonl, .json, .csv, .tsv or .parquet file, a dataset folder, or a hub dataset's name."},
@@ -33,7 +42,10 @@ class DataConfig:
     )
     eval_dataset_split: str | None = field(
         default=None,
-        metadata={"help": "Split to evaluate on, of eval_dataset (default: train) or else of dataset (default: none)."},
+        metadata={
+            "help": "Split to evaluate on, of eval_dataset (default: train) or else of dataset (default: none; "
+            "validation if a task reads a dataset with splits)."
+        },
     )
     column_names: list[str] | None = field(
         default=None, metadata={"help": "Column names of CSV or TSV files that have no header line."}
@@ -48,7 +60,10 @@ class DataConfig:
     text_template: str | None = field(default=None, metadata={"help": "Builds a plain training text from columns."})
     label_map: dict[str, str] | str | None = field(
         default=None,
-        metadata={"help": "Words for the values of label_column (as JSON on the command line), used by the templates."},
+        metadata={
+            "help": "Words for the values of label_column (as JSON on the command line), used by the templates, or for "
+            "the labels of a task such as sst2."
+        },
     )
     label_column: str = field(default="label", metadata={"help": "The column that label_map translates."})
     contrast: str | None = field(
@@ -77,23 +92,45 @@ def load_data(
 ) -> tuple[Dataset, Dataset | None, Dataset | None]:
     """The training table, the evaluation table and the contrast pairs (None where there are none).
 
-    Raises ConfigError if neither or both of `task` and `dataset` are set, DataError for unusable data.
+    Raises ConfigError if neither of `task` and `dataset` is set, or both though the task reads no data; DataError for
+    unusable data.
     """
-    if (config.task is None) == (config.dataset is None):
-        raise ConfigError(f"task {config.task!r} and dataset {config.dataset!r}: set exactly one of the two")
-    train, evaluation, pairs = _generate(config, tokenizer, seed) if config.task else (*_read(config), None)
+    if (config.task is None) == (config.dataset is None) and config.task not in DATA_TASKS:
+        raise ConfigError(
+            f"task {config.task!r} and dataset {config.dataset!r}: set exactly one of the two; only the tasks "
+            f"{', '.join(DATA_TASKS)} read a dataset"
+        )
+    train, evaluation, pairs = _of_task(config, tokenizer, seed) if config.task else (*_read(config), None)
     if config.contrast:
         pairs = read_table(config.contrast)
         check_pairs(pairs, tokenizer)
     return train, evaluation, pairs
 
 
-def _generate(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+def _of_task(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    for template in ("prompt_template", "completion_template", "text_template"):
+        if getattr(config, template):
+            raise ConfigError(f"{template} is set, but the task {config.task!r} writes its own prompts; remove one")
     chosen = task_by_name(str(config.task))
+    if isinstance(chosen, DataTask):
+        chosen = task_by_name(chosen.name, _source(config, chosen.source), config.labels())
     return (
         chosen.dataset(tokenizer, "train", config.task_examples, seed),
         chosen.dataset(tokenizer, "test", config.task_eval_examples, seed),
         chosen.contrast(tokenizer, "train", config.task_contrast_examples, seed),
+    )
+
+
+def _source(config: DataConfig, hub: Source) -> Source:
+    start = Source(config.dataset) if config.dataset else hub
+    return replace(
+        start,
+        config=config.dataset_config or start.config,
+        split=config.dataset_split,
+        test_path=config.eval_dataset,
+        test_split=config.eval_dataset_split,
+        column_names=config.column_names,
+        delimiter=config.delimiter,
     )
 
 

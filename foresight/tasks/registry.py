@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import UnknownNameError
+from collections.abc import Mapping
+
+from ..errors import ConfigError, one_of
 from .arithmetic import Arithmetic
 from .base import Task
 from .boolean import Boolean
+from .data import DataTask, Fever, OpenBookQA, Rte, Sentiment, Source, Sst2, Winogrande, ZsRE
 from .docstring import Docstring
 from .gender import Gender
 from .greater_than import GreaterThan
@@ -13,14 +16,29 @@ from .induction import Induction
 from .ioi import IndirectObject
 from .reverse import Reverse
 
-_TASKS: dict[str, type[Task]] = {
+_GENERATED: dict[str, type[Task]] = {
     cls.name: cls for cls in (IndirectObject, GreaterThan, Docstring, Gender, Boolean, Arithmetic, Reverse, Induction)
 }
-TASKS = tuple(_TASKS)
+_DATA: dict[str, type[DataTask]] = {
+    cls.name: cls for cls in (OpenBookQA, Rte, Sst2, Winogrande, Fever, ZsRE, Sentiment)
+}
+TASKS = tuple(_GENERATED)
+"""Names of the generated tasks, which need no data."""
+DATA_TASKS = tuple(_DATA)
+"""Names of the tasks over public data sets."""
 
 
-def task(name: str) -> Task:
-    """The task called `name`. Raises UnknownNameError, which offers the closest name."""
-    if name not in _TASKS:
-        raise UnknownNameError("task", name, TASKS)
-    return _TASKS[name]()
+def task(name: str, source: Source | str | None = None, labels: Mapping[str, str] | None = None) -> Task:
+    """The task called `name`.
+
+    source, labels: of a data task, as `DataTask` takes them: where its rows lie if not on the hub, and other words for
+        its labels.
+
+    Raises UnknownNameError, which offers the closest name; ConfigError for a generated task with a source or labels.
+    """
+    if name in _DATA:
+        return _DATA[name](source, labels)
+    one_of("task", name, (*TASKS, *DATA_TASKS))
+    if source is not None or labels is not None:
+        raise ConfigError(f"task {name!r} is generated: leave out source and labels, which only data tasks take")
+    return _GENERATED[name]()

@@ -1,0 +1,157 @@
+"""Tasks whose rows come from a data set rather than from a generator.
+
+A data task turns every row of a table into a prompt and its completion; `pairing` finds the contrast pairs among them.
+Rows that cannot be contrasted under the user's tokenizer are left out of the pairs, not of the training data, and a
+warning says how many.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import ConfigError, DataError, did_you_mean, one_of
+from ..base import SPLITS, Example, Split, Task, Words, split_of
+from .pairing import Row, pair
+from .source import Source
+
+_log = logging.getLogger(__name__)
+_POOL = 4096  # rows that are tokenized at first to find pairs; more only if these do not give enough
+
+
+class DataTask(Task):
+    """A task over a data set. A subclass names the data set and its columns, and makes a `Row` of a row.
+
+    Args:
+        source: where the rows lie, or just a path or hub name; without it the task's own `hub` data set.
+        labels: other words for the task's `labels`, by the same values.
+
+    Train and test rows come from the two tables that `Source.read` returns; a single table is divided by the hash of
+    the prompt. A prompt that is in both tables is a test prompt, and of equal prompts only the first row counts.
+    """
+
+    hub: ClassVar[Source]
+    columns: ClassVar[tuple[str, ...]]
+    labels: Mapping[str, str] = {}
+    """Value in the data -> the word that answers it, a single token. Empty where answers are names."""
+
+    def __init__(self, source: Source | str | None = None, labels: Mapping[str, str] | None = None):
+        self.source = Source(source) if isinstance(source, str) else source or self.hub
+        if labels is not None:
+            words = {str(value): str(word).strip() for value, word in labels.items()}
+            if words.keys() != self.labels.keys() or len(set(words.values())) < len(words):
+                wanted = ", ".join(self.labels) or "none: its answers are names"
+                raise ConfigError(
+                    f"task {self.name!r}: labels {dict(labels)} given, expected different words for {wanted}"
+                )
+            self.labels = words
+
+    @abstractmethod
+    def row(self, raw: Mapping[str, Any]) -> Row | None:
+        """The row made of the values of `columns`, of which no text is empty; None if it has no answer.
+
+        Raises DataError for values that cannot be used.
+        """
+
+    def text(self, raw: Mapping[str, Any], column: str) -> str:
+        """The text of a column, stripped. Raises DataError if it is none."""
+        if not isinstance(raw[column], str):
+            raise DataError(f"{column} is {raw[column]!r}, expected a text")
+        return raw[column].strip()
+
+    def word(self, value: object) -> str:
+        """The completion for a label of the data, with its space. Raises DataError for a label that is not known."""
+        if str(value) not in self.labels:
+            raise DataError(f"the label is {value!r}, expected one of {', '.join(self.labels)}")
+        return f" {self.labels[str(value)]}"
+
+    def draw(self, rng: random.Random, words: Words) -> Example:
+        """One of the examples that `stream` found."""
+        return rng.choice(words["examples"])
+
+    def stream(self, tokenizer: PreTrainedTokenizerBase, split: Split = "train", seed: int = 0) -> Iterator[Example]:
+        rows = self._shuffled(split, 1, seed)
+        examples = self._pair(tokenizer, rows)
+        self._need(1, len(examples), split, len(rows))
+        rng = random.Random(seed)
+        while True:
+            yield self.draw(rng, {"examples": examples})
+
+    def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
+        """`n` examples with distinct prompts that can be contrasted. Raises DataError if the split has fewer."""
+        rows, pool = self._shuffled(split, n, seed), _POOL
+        while len(found := self._pair(tokenizer, rows[:pool])) < n and pool < len(rows):
+            pool *= 4
+        seen = min(pool, len(rows))
+        self._need(n, len(found), split, seen)
+        if len(found) < seen:
+            lost = f"{seen - len(found)} of {seen} {split} rows"
+            _log.warning("task %s: %s have no corrupted prompt of equal length: not among the pairs", self.name, lost)
+        return found[:n]
+
+    def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
+        """`n` rows with columns prompt and completion, whether or not they can be contrasted."""
+        rows = self._shuffled(split, n, seed)[:n]
+        return Dataset.from_dict({"prompt": [r.prompt for r in rows], "completion": [r.completion for r in rows]})
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        train, test = self.source.read()
+        rows = self._parse(train, self.source.path)
+        if test is None:
+            return {split: [row for row in rows if split_of(row.prompt) == split] for split in SPLITS}
+        held_out = self._parse(test, self.source.test_path or self.source.path)
+        prompts = {row.prompt for row in held_out}
+        return {"train": [row for row in rows if row.prompt not in prompts], "test": held_out}
+
+    def _parse(self, table: Dataset, path: str) -> list[Row]:
+        for column in self.columns:
+            if column not in table.column_names:
+                raise DataError(
+                    f"task {self.name!r} needs the column {column!r}{did_you_mean(column, table.column_names)}; "
+                    f"{path} has {', '.join(table.column_names)}"
+                )
+        rows: dict[str, Row] = {}
+        for i, raw in enumerate(table.select_columns(list(self.columns))):
+            if any(isinstance(value, str) and not value.strip() for value in raw.values()):
+                continue
+            try:
+                row = self.row(raw)
+            except DataError as error:
+                raise DataError(f"task {self.name!r}, row {i} of {path}: {error}") from error
+            if row is not None:
+                rows.setdefault(row.prompt, row)
+        if len(rows) < len(table):
+            lost = f"{len(table) - len(rows)} of {len(table)} rows of {path}"
+            _log.warning("task %s: %s are left out: without text, without answer or repeated", self.name, lost)
+        return list(rows.values())
+
+    def _shuffled(self, split: str, n: int, seed: int) -> list[Row]:
+        """All rows of a split in the order of the seed; at least `n` of them."""
+        rows = self._rows[one_of("split", split, SPLITS)]
+        if n < 1:
+            raise ConfigError(f"task {self.name!r}: {n} examples asked for, expected at least 1")
+        if len(rows) < n:
+            raise DataError(
+                f"task {self.name!r}: {n} {split} examples asked for, but {self.source.path} has {len(rows)} different "
+                "ones; ask for at most that many"
+            )
+        return random.Random(f"{self.name}/{split}/{seed}").sample(rows, len(rows))
+
+    def _need(self, n: int, found: int, split: str, rows: int) -> None:
+        if found < n:
+            raise DataError(
+                f"task {self.name!r}: {n} {split} pairs asked for, but only {found} of {rows} rows of "
+                f"{self.source.path} have a corrupted prompt of equal token length and another answer; ask for fewer "
+                "pairs, or give more rows"
+            )
+
+    def _pair(self, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[Example]:
+        return pair(self.name, rows, tokenizer, one_token=bool(self.labels))

@@ -1,0 +1,20 @@
+"""The form of KILT's tables (Petroni et al., 2021), which two tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import DataError
+
+
+def first_answer(raw: Mapping[str, Any]) -> str | None:
+    """The first answer in the column output, a list of {"answer": text, ...}; None if there is none, as in test splits.
+
+    Raises DataError if the column has another form.
+    """
+    output = raw["output"]
+    if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
+        raise DataError(f"output is {output!r}, expected a list of {{'answer': ...}}")
+    answers = (item.get("answer") for item in output)
+    return next((answer.strip() for answer in answers if answer and answer.strip()), None)

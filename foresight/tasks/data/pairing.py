@@ -1,0 +1,106 @@
+"""Contrast pairs among the rows of a data set.
+
+The corrupted prompt of a row is found in one of two ways (both our own choice):
+
+- swap: the row itself with its label-bearing parts exchanged, such as the two options of a question; or
+- partner: another row of the same group and the same number of tokens, whose answer differs.
+
+The answer of a row is the first token of its completion.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import DataError
+from ..base import Example
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a data task.
+
+    Attributes:
+        prompt, completion: texts; the completion starts with its own space.
+        group: only rows of one group are contrasted.
+        swapped: a corrupted prompt made of the row itself, with the completion that is right after it.
+    """
+
+    prompt: str
+    completion: str
+    group: str = ""
+    swapped: tuple[str, str] | None = None
+
+
+def pair(task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one_token: bool) -> list[Example]:
+    """An example of every row that can be contrasted under `tokenizer`, in the order of `rows`.
+
+    A partner is the next row, cyclically, that will do. Left out are rows without a partner, rows whose swapped prompt
+    has another number of tokens, and rows whose answer cannot be told from the text (half a character, or unknown).
+
+    Raises DataError, in the name of `task`, if `one_token` and a completion is more than one known token.
+    """
+    read = _read(task, rows, tokenizer, one_token)
+    alike = defaultdict(list)
+    for i, (row, length, _) in enumerate(read):
+        if row.swapped is None:
+            alike[row.group, length].append(i)
+    answers = [answer for _, _, answer in read]
+    partners = {i: j for members in alike.values() for i, j in _partners(members, answers).items()}
+    swaps = [row.swapped or ("", "") for row, _, _ in read]
+    swapped_ids = _encode(tokenizer, [prompt for prompt, _ in swaps])
+    found = []
+    for i, (row, length, answer) in enumerate(read):
+        if i in partners:
+            corrupted, wrong = read[partners[i]][0].prompt, answers[partners[i]]
+        else:
+            corrupted, wrong = swaps[i]
+            if corrupted in ("", row.prompt) or len(swapped_ids[i]) != length:
+                continue
+        found.append(Example(row.prompt, row.completion, corrupted, answer, wrong))
+    return found
+
+
+def _read(
+    task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one_token: bool
+) -> list[tuple[Row, int, str]]:
+    """The rows whose answer is a token, each with the number of tokens of its prompt and the text of its answer."""
+    prompts = _encode(tokenizer, [row.prompt for row in rows])
+    wholes = _encode(tokenizer, [row.prompt + row.completion for row in rows])
+    added = [whole[len(p) :] if whole[: len(p)] == p else [] for p, whole in zip(prompts, wholes, strict=True)]
+    if one_token:
+        for row, ids in zip(rows, added, strict=True):
+            if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+                tokens = tokenizer.convert_ids_to_tokens(ids) or tokenizer.tokenize(row.completion)
+                raise DataError(
+                    f"task {task!r}: the answer {row.completion!r} is {tokens} under this tokenizer, expected one "
+                    "known token; give other words with label_map (labels in Python), or use another tokenizer"
+                )
+    # The text of a token may lack its space (as SentencePiece decodes it), so the space is put there and checked.
+    answers = [f" {tokenizer.decode(ids[:1]).strip()}" for ids in added]
+    answered = _encode(tokenizer, [row.prompt + answer for row, answer in zip(rows, answers, strict=True)])
+    return [
+        (row, len(prompt), answer)
+        for row, prompt, ids, answer, both in zip(rows, prompts, added, answers, answered, strict=True)
+        if answer.strip() and ids[0] != tokenizer.unk_token_id and both == [*prompt, ids[0]]
+    ]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def _partners(members: Sequence[int], answers: Sequence[str]) -> dict[int, int]:
+    """For every member the next one, cyclically, that has another answer; members without one are left out."""
+    found: dict[int, int] = {}
+    for here, there in reversed(list(pairwise([*members, *members]))):
+        if answers[here] != answers[there]:
+            found[here] = there
+        elif there in found:
+            found[here] = found[there]
+    return found

@@ -1,0 +1,24 @@
+"""SST-2: is a sentence of a film review positive or negative (Socher et al., 2013; from GLUE)?
+
+Hub: nyu-mll/glue, configuration sst2, splits train (67,349 rows) and validation (872); columns sentence, label (0
+negative, 1 positive). The corrupted prompt is another review of the same length and the other label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import DataTask
+from .pairing import Row
+from .source import Source
+
+
+class Sst2(DataTask):
+    name = "sst2"
+    hub = Source("nyu-mll/glue", "sst2")
+    columns = ("sentence", "label")
+    labels = {"0": "negative", "1": "positive"}
+
+    def row(self, raw: Mapping[str, Any]) -> Row:
+        return Row(f"Review: {self.text(raw, 'sentence')}\nSentiment:", self.word(raw["label"]))

@@ -1,0 +1,28 @@
+"""WinoGrande: which of two options fills the blank (Sakaguchi et al., 2020)? The answer is a letter.
+
+Hub: allenai/winogrande, configuration winogrande_xl, splits train (40,398 rows) and validation (1,267); columns
+sentence (with one _), option1, option2, answer (1 or 2). The corrupted prompt has the two options exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import DataTask
+from .choices import choose
+from .pairing import Row
+from .source import Source
+
+
+class Winogrande(DataTask):
+    name = "winogrande"
+    hub = Source("allenai/winogrande", "winogrande_xl")
+    columns = ("sentence", "option1", "option2", "answer")
+    labels = {"1": "A", "2": "B"}
+
+    def row(self, raw: Mapping[str, Any]) -> Row:
+        self.word(raw["answer"])  # refuses any other answer
+        options = [self.text(raw, "option1"), self.text(raw, "option2")]
+        question = f"{self.text(raw, 'sentence')}\nWhat is _?"
+        return choose(question, options, int(raw["answer"]) - 1, list(self.labels.values()))

@@ -1,0 +1,35 @@
+"""zsRE, zero-shot relation extraction (Levy et al., 2017): complete a fact. In KILT's edition.
+
+Hub: facebook/kilt_tasks, configuration structured_zeroshot, splits train (147,909 rows) and validation (3,724);
+columns input ("subject [SEP] relation") and output (a list of answers, of which the first is taken). The relations of
+the two splits are different ones, hence zero-shot.
+
+Answers are names of several tokens. A contrast pair looks at their first token only: the corrupted prompt asks for the
+same relation of another subject of the same length, and pairs whose answers begin with the same token are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import DataError
+from .base import DataTask
+from .kilt import first_answer
+from .pairing import Row
+from .source import Source
+
+
+class ZsRE(DataTask):
+    name = "zsre"
+    hub = Source("facebook/kilt_tasks", "structured_zeroshot")
+    columns = ("input", "output")
+
+    def row(self, raw: Mapping[str, Any]) -> Row | None:
+        text, answer = self.text(raw, "input"), first_answer(raw)
+        subject, separator, relation = (part.strip() for part in text.rpartition("[SEP]"))
+        if not separator:
+            raise DataError(f"input is {text!r}, expected 'subject [SEP] relation'")
+        if not (subject and relation and answer):
+            return None
+        return Row(f"Subject: {subject}\nRelation: {relation}\nObject:", f" {answer}", group=relation)
