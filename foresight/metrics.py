@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr, wasserstein_distance
+from scipy.stats import spearmanr
 
 from .errors import ConfigError, NonFiniteError
 
@@ -100,20 +100,54 @@ def circuit_distance(
         ConfigError: shapes that differ, k out of range.
         NonFiniteError: a score is NaN or infinite.
     """
-    a, b = (np.abs(scores) for scores in _checked(a, b))
+    a, b = _checked(a, b)
     if not len(a) == len(layer) == len(kind):
         raise ConfigError(f"{len(a)} scores, {len(layer)} layers, {len(kind)} kinds; expected one per component")
-    depth = np.asarray(layer) / (np.max(layer) + 1)
-    in_a, in_b = (np.isin(np.arange(len(a)), top_k(scores, k)) for scores in (a, b))
+    top_k(a, k)  # checks k
+    found = circuit_distances(a[None], b[None], k, layer, kind)[0]
+    return {name: CircuitDistance(*map(float, pair)) for name, pair in zip(distance_groups(kind), found, strict=True)}
 
-    def distance(group: np.ndarray) -> CircuitDistance:
-        union = (in_a | in_b)[group].sum()
-        moved = float((in_a ^ in_b)[group].sum() / union) if union else 0.0
-        weights = [scores[group] if scores[group].any() else np.ones(group.sum()) for scores in (a, b)]
-        return CircuitDistance(moved, float(wasserstein_distance(depth[group], depth[group], *weights)))
 
-    groups = {"all": np.ones(len(a), bool), **{str(name): np.asarray(kind) == name for name in np.unique(kind)}}
-    return {name: distance(group) for name, group in groups.items()}
+def circuit_distances(a: np.ndarray, b: np.ndarray, k: int, layer: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """`circuit_distance` of many pairs at once, unchecked, as floors and intervals need it.
+
+    Args:
+        a, b: [replicates, n_components].
+
+    Returns:
+        float64 [replicates, groups, 2]: Jaccard and Wasserstein distance of each of `distance_groups(kind)`.
+    """
+    a, b = np.abs(a), np.abs(b)
+    in_a, in_b = in_circuit(a, k), in_circuit(b, k)
+    layers = int(np.max(layer)) + 1
+    at_layer = np.asarray(layer)[:, None] == np.arange(layers)
+    columns = []
+    for name in distance_groups(kind):
+        group = np.asarray(kind) == name if name != "all" else np.ones(len(kind), bool)
+        union = (in_a | in_b)[:, group].sum(1)
+        moved = (in_a ^ in_b)[:, group].sum(1) / np.maximum(union, 1)
+        masses = [_shares(scores[:, group]) @ at_layer[group] for scores in (a, b)]
+        # In one dimension the Wasserstein-1 distance is the area between the distribution functions.
+        columns.append(np.stack([moved, np.abs(np.cumsum(masses[0] - masses[1], 1)).sum(1) / layers], 1))
+    return np.stack(columns, 1)
+
+
+def distance_groups(kind: np.ndarray) -> tuple[str, ...]:
+    """The name "all" and each kind, in the order in which distances are given."""
+    return ("all", *(str(name) for name in np.unique(kind)))
+
+
+def in_circuit(scores: np.ndarray, k: int) -> np.ndarray:
+    """Which components are among the k largest of each row, ties in table order: bool [replicates, n_components]."""
+    inside = np.zeros(scores.shape, bool)
+    np.put_along_axis(inside, np.argsort(-scores, axis=1, kind="stable")[:, :k], True, axis=1)
+    return inside
+
+
+def _shares(weights: np.ndarray) -> np.ndarray:
+    """Rows divided by their sums; rows of zeros count as uniform."""
+    weights = np.where(weights.any(1, keepdims=True), weights, 1.0)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _checked(*arrays: np.ndarray) -> list[np.ndarray]:

@@ -1,9 +1,20 @@
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, wasserstein_distance
 
 from foresight.errors import CheckpointError, ConfigError, NonFiniteError
-from foresight.metrics import circuit_distance, jaccard, newcomer_recall, overlap, skill, spearman, top_k
+from foresight.metrics import (
+    circuit_distance,
+    circuit_distances,
+    distance_groups,
+    in_circuit,
+    jaccard,
+    newcomer_recall,
+    overlap,
+    skill,
+    spearman,
+    top_k,
+)
 from foresight.skill_log import Forecast, SkillLog
 
 RNG = np.random.default_rng(0)
@@ -178,3 +189,31 @@ def test_a_forecast_must_be_about_the_future_and_of_one_shape():
         SkillLog(1).record(Forecast(5, 5, np.ones(2), np.ones(2)))
     with pytest.raises(ConfigError, match="shapes"):
         SkillLog(1).record(Forecast(5, 6, np.ones(2), np.ones(3)))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_many_pairs_at_once_are_as_one_after_the_other(empty):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 5, 8))
+    a[0] = np.round(a[0])  # ties
+    if empty:
+        a[1] = 0
+        b[2, KIND[0] == KIND] = 0
+    found = circuit_distances(a, b, 3, LAYER, KIND)
+    depth, groups = LAYER / (LAYER.max() + 1), distance_groups(KIND)
+    assert groups[0] == "all" and set(groups[1:]) == set(KIND)
+    for pair, one, other in zip(found, np.abs(a), np.abs(b), strict=True):
+        sets = [set(top_k(scores, 3).tolist()) for scores in (one, other)]
+        for name, (moved, distance) in zip(groups, pair, strict=True):
+            group = np.flatnonzero((name == KIND) | (name == "all"))
+            mine, others = (s & set(group.tolist()) for s in sets)
+            assert moved == (len(mine ^ others) / len(mine | others) if mine | others else 0)
+            weights = [s[group] if s[group].any() else np.ones(len(group)) for s in (one, other)]
+            assert distance == pytest.approx(wasserstein_distance(depth[group], depth[group], *weights), abs=1e-12)
+
+
+def test_membership_agrees_with_the_top_k():
+    scores = np.round(np.random.default_rng(0).normal(size=(4, 9)), 0)
+    assert all(
+        set(np.flatnonzero(row)) == set(top_k(s, 4)) for row, s in zip(in_circuit(scores, 4), scores, strict=True)
+    )
