@@ -88,6 +88,10 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     train = command("train", _train, "fine-tune a model with a predictive mask", True)
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
 
+    track = command("track", _track, "watch circuits evolve: a study of tasks, strategies and seeds", True)
+    track.add_argument("--out", metavar="DIR", help="folder of the study (default: the setting output_dir)")
+    track.add_argument("--resume", action="store_true", help="go on with the study in that folder")
+
     components = command("components", _components, "list what of a model can be masked, with parameter counts")
     components.add_argument("model", metavar="MODEL", nargs="?", help="folder or Hub name (default: the shipped model)")
     components.add_argument("--mlp-block", metavar="N", type=int, help="neurons in an MLP block")
@@ -114,6 +118,12 @@ def _train(args: argparse.Namespace, flags: list[str]) -> None:
     from .commands import train
 
     train.show_settings() if args.settings else train.run(args.config, flags, args.resume)
+
+
+def _track(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import track
+
+    track.show_settings() if args.settings else track.run(args.config, flags, args.out, args.resume)
 
 
 def _components(args: argparse.Namespace, rest: list[str]) -> None:

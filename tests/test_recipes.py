@@ -1,24 +1,35 @@
 """Every recipe in recipes/, at any depth, is one that its command accepts."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from foresight.cli import main
+from foresight.commands import track
+from foresight.commands.models import load_meta_model
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
 from foresight.comparison.demo import DemoConfig
 from foresight.embedded.pretrain import read_config
+from foresight.training.memory import memory, ways
+from foresight.training.plan import make_plan
+from tiny import published
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
 ZERO = sorted((ROOT / "recipes" / "deepspeed").glob("*.json"))
+PUBLISHED = {
+    "recipes/train/llama-3.1-8b.yaml": ("meta-llama/Llama-3.1-8B", 8_030_261_248),
+    "recipes/train/mistral-7b.yaml": ("mistralai/Mistral-7B-v0.3", 7_248_023_552),
+}
 
 
 def _parse(recipe):
     folder, name = recipe.split("/")[1], recipe.split("/")[-1]
-    if folder == "train":
-        return parse(ROOT / recipe, ["--use_cpu"], CLASSES)
+    if folder in ("train", "track"):
+        return parse(ROOT / recipe, ["--use_cpu"], CLASSES if folder == "train" else track.CLASSES)
     return {"demo.yaml": lambda path: parse(path, [], (DemoConfig,)), "pretrain.yaml": read_config}[name](ROOT / recipe)
 
 
@@ -45,6 +56,63 @@ def test_deepspeed_config_leaves_the_optimizer_alone(path):
     config = json.loads(path.read_text())
     assert config["zero_optimization"]["stage"] in (1, 2, 3)
     assert not {"optimizer", "scheduler"} & config.keys()
+
+
+@pytest.mark.parametrize("path", ZERO, ids=lambda path: path.stem)
+def test_deepspeed_config_has_the_buckets_that_plan_counts_on(path):
+    settings = json.loads(path.read_text())["zero_optimization"]
+    assert settings["reduce_bucket_size"] == "auto"
+    assert settings["stage"] < 3 or settings["stage3_prefetch_bucket_size"] == "auto"
+
+
+@pytest.fixture
+def published_folder(tmp_path):
+    """A folder with the config of a published model, and nothing else."""
+
+    def write(name):
+        published(name).save_pretrained(tmp_path)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_recipe_of_a_published_model_can_be_planned(recipe, published_folder, capsys):
+    name, parameters = PUBLISHED[recipe]
+    assert _parse(recipe)[1].model == name
+    words = ["plan", "--config", ROOT / recipe, "--model", published_folder(name), "--processes", 8, "--rows", 10_000]
+    assert main([str(word) for word in words]) == 0
+    out = capsys.readouterr().out
+    assert f"{parameters:,}" in out and f"{int(0.05 * parameters / 4096):,} vectors" in out
+    assert re.search(r"optimizer steps +│ 40 ", out)  # 8 processes x 4 examples x 8 passes a step
+
+
+def test_memory_table_in_the_docs_is_what_the_recipes_need(published_folder):
+    """Cells: GiB on the device, and `+` on the host without the record of changed vectors."""
+    text = (ROOT / "recipes" / "deepspeed" / "README.md").read_text()
+    section = text.split("\n## Memory\n")[1].split("\n## ")[0]
+    table = section.split("\n\n")[1]
+    shown = {row[0]: row[1:] for row in (re.split(r" *\| *", line.strip("| ")) for line in table.splitlines()[2:])}
+    expected: dict[str, list[str]] = {}
+    for recipe, (name, _) in PUBLISHED.items():
+        _, settings, args = parse(ROOT / recipe, ["--use_cpu", "--model", str(published_folder(name))], CLASSES)
+        sizes = make_plan(load_meta_model(settings), args, None).sizes
+        for processes in (1, 8):
+            for way, sharding in ways(processes, args.bf16).items():
+                found = memory(sizes, sharding)
+                host = f" + {found.host.peak / 2**30:.1f}" if found.host.peak else ""
+                expected.setdefault(way, []).append(f"{found.device.peak / 2**30:.1f}{host}")
+    assert shown == expected
+
+
+def test_measured_memory_in_the_docs_is_the_recorded_one():
+    text = (ROOT / "recipes" / "deepspeed" / "README.md").read_text()
+    section = text.split("\n## Memory\n")[1].split("\n## ")[0]
+    recorded = json.loads((ROOT / "eval" / "results" / "memory" / "results.json").read_text())
+    for name, found in recorded["bytes [measured, predicted]"].items():
+        pairs = [[size / 1e6 for size in found[key]] for key in ("total of states", "peak")]
+        cells = [f"{measured:.1f} / {predicted:.1f}" for measured, predicted in pairs]
+        assert f"| {name} | {cells[0]} | {cells[1]} |" in section
 
 
 def test_nothing_else_lies_among_the_recipes():

@@ -114,7 +114,7 @@ class Runner:
     def _submit(self, cell: Cell) -> Future:
         if self._pool is None:
             log = self.folder / "workers.log"
-            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, (log,))
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), start_worker, (log,))
         return self._pool.submit(_attempt, self.work, cell, self.path(cell))
 
     def _record_death(self, cell: Cell) -> None:
@@ -123,7 +123,7 @@ class Runner:
         write_json(path / RESULT, Record(path.name, cell, environment(), error=error).to_json())
 
 
-def _start_worker(log: Path) -> None:
+def start_worker(log: Path) -> None:
     """One thread for arithmetic, output into a log, deaf to Ctrl-C (the parent decides), gone when the parent is."""
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)

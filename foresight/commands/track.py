@@ -1,0 +1,103 @@
+"""`foresight track`: a recipe becomes a study of how circuits evolve."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from math import isnan
+
+import yaml
+from datasets import disable_progress_bars
+from rich.table import Table
+from transformers.utils import logging
+
+from ..errors import ConfigError
+from ..tasks.config import DataConfig
+from ..tracking.analysis import analyse
+from ..tracking.answers import Answers, sentences
+from ..tracking.cells import Setting
+from ..tracking.config import TrackConfig
+from ..tracking.study import Study, run_study
+from ..training.config import ForesightConfig
+from .console import console
+from .models import ModelConfig, load_model, load_tokenizer
+from .settings import changed, describe, parse, resolved
+
+CLASSES = (TrackConfig, DataConfig, ModelConfig, ForesightConfig)
+
+
+def show_settings() -> None:
+    """Print all settings of a recipe for `track`."""
+    print(describe(*CLASSES))
+
+
+def run(recipe: str | None, flags: Sequence[str], out: str | None, resume: bool) -> None:
+    """Run or continue the study in the folder `out` (by default output_dir), analyse it, print what it says."""
+    track, data, settings, args = parse(recipe, flags, CLASSES)
+    _refuse(args)
+    folder = out or args.output_dir
+    setting = Setting(track, data, args, partial(load, settings, args.seed))
+    if len(setting.cells()) > 1:  # the study has a bar of its own
+        disable_progress_bars()
+        logging.disable_progress_bar()
+    chosen = {k: v for part in (settings, data, track, args) for k, v in changed(part).items()}
+    print(yaml.safe_dump(chosen, sort_keys=False))
+    everything = resolved(model=settings, data=data, track=track, training=args)
+    try:
+        study = run_study(folder, setting, everything, resume, console())
+    except KeyboardInterrupt:
+        print(f"interrupted: go on with the same command, --out {folder} and --resume", file=sys.stderr)
+        raise
+    answers = analyse(study)
+    console().print(_summary(study, answers))
+    for sentence in sentences(answers):
+        console().print(f"- {sentence}", markup=False)
+
+
+def _refuse(args: ForesightConfig) -> None:
+    for name, remedy in {
+        "policy": "strategies says who chooses the masks",
+        "deepspeed": "tracking runs in one process without it",
+        "trust_remote_code": "foresight runs stock transformers models only",
+        "model_init_kwargs": "set model, model_revision and dtype",
+    }.items():
+        if getattr(args, name) != ForesightConfig.__dataclass_fields__[name].default:
+            raise ConfigError(f"{name} is {getattr(args, name)!r}, which track does not take: {remedy}")
+
+
+def load(settings: ModelConfig, seed: int):
+    """Model and tokenizer, also in a worker process."""
+    return load_model(settings, seed), load_tokenizer(settings)
+
+
+def _summary(study: Study, answers: Answers) -> Table:
+    """How far circuits had moved at each step, of the first scorer, by strategy."""
+    table = Table(title="Circuit distance from step 0 (Jaccard)", title_justify="left")
+    for column in (
+        "strategy",
+        "step",
+        "distance",
+        "floor: halves",
+        "floor: runs",
+        "movement alone",
+        "step-0 map holds",
+    ):
+        table.add_column(column, justify="left" if column == "strategy" else "right")
+    stale = {(row["strategy"], row["scorer"], row["step"]): row for row in answers.staleness}
+    for row in answers.moves:
+        if (row["scorer"], row["kind"], row["measure"]) != (answers.moves[0]["scorer"], "all", "jaccard"):
+            continue
+        held = stale[row["strategy"], row["scorer"], row["step"]]["held"]
+        low, high = row["interval_low"], row["interval_high"]
+        interval = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
+        numbers = f"{row['distance']:.2f}", f"{row['floor']:.2f}", _or_dash(row["between_runs"], ".2f")
+        table.add_row(
+            row["strategy"], str(row["step"]), *numbers, f"{row['mean']:+.2f}{interval}", _or_dash(held, ".0%")
+        )
+    table.caption = f"{len(study.results)} runs; tables and recordings in {study.folder}"
+    return table
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "-" if isnan(value) else format(value, form)
