@@ -1,7 +1,7 @@
 """The analysis of a study: its recordings as tables (Parquet) and answers (JSON) in OUT/analysis.
 
 distance, staleness, between, stability, scores, metrics, cost .parquet    see `tables`
-conflict.parquet                                                           see `conflict`, if it was measured
+signs, boolean, curves .parquet                                            see `conflict` and `curves`
 answers.json                                                               see `answers`, with its sentences
 """
 
@@ -20,12 +20,12 @@ from ..errors import TrajectoryError
 from ..files import write_json, write_whole
 from . import tables
 from .answers import Answers, Tables, answer, sentences
-from .cells import CONFLICT, Result, recording_of
+from .cells import MEASURED, Result, recording_of
 from .recording import Recording
 from .study import Study
 
 FOLDER, ANSWERS = "analysis", "answers.json"
-NAMES = ("distance", "staleness", "between", "stability", "metrics", "cost", "signs", "boolean")
+NAMES = ("distance", "staleness", "between", "stability", "metrics", "cost", "signs", "boolean", "curves")
 SCORES = "scores"
 """The one table that grows with components x snapshots x runs; it is written run by run and not held in memory."""
 
@@ -48,15 +48,15 @@ def tabulate(study: Study) -> Tables:
             found["distance"] += tables.distance_rows(track)
             found["staleness"] += tables.staleness_rows(track)
             found["stability"] += tables.stability_rows(track, recording)
-        _add_conflicts(found, study.path(result.cell), asdict(result.cell))
+        _add_measured(found, study.path(result.cell), asdict(result.cell))
     found["between"] = tables.between_rows(tracks)
-    _add_conflicts(found, study.folder, {"task": None, "strategy": None, "seed": None})
+    _add_measured(found, study.folder, {"task": None, "strategy": None, "seed": None})
     return found
 
 
-def _add_conflicts(found: Tables, folder: Path, labels: tables.Row) -> None:
-    """Rows of conflict.json, if there is one: of a run's last model, or of the base model (labels are null)."""
-    path = folder / CONFLICT
+def _add_measured(found: Tables, folder: Path, labels: tables.Row) -> None:
+    """Rows of measured.json, if there is one: of a run's last model, or of the base model (labels are null)."""
+    path = folder / MEASURED
     if not path.exists():
         return
     try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -26,13 +27,17 @@ from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from .config import STRATEGIES, TrackConfig
-from .conflict import Conflicts, conflicts
+from .conflict import conflicts
+from .curves import curve_rows
 from .recording import Recording
 from .tracker import Tracker, TrackerConfig, Watched, circuit_size
 
-RUN, RESULT, RECORDING, CONFLICT = "run", "result.json", "recording", "conflict.json"
+RUN, RESULT, RECORDING, MEASURED = "run", "result.json", "recording", "measured.json"
 OWN = "dataset"
 """What a user's own dataset is called where a task's name is asked for."""
+
+Rows = dict[str, list[dict[str, Any]]]
+"""Rows of tables, by the table's name."""
 
 Load = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Loads the base model and its tokenizer; importable by name, as fresh processes call it."""
@@ -196,10 +201,13 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     if resume is None:
         shutil.rmtree(output, ignore_errors=True)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    probes, scores = {one.name: one.probe for one in watched}, _scores(tracker.recording, -1)
+    found: Rows = {}
     if track.conflict and 2 <= len(watched) <= MOST_TASKS:
-        probes = {one.name: one.probe for one in watched}
-        found = conflicts(trainer.model, trainer.table, probes, _scores(tracker.recording, -1), config.circuit)
-        write_json(folder / CONFLICT, found.to_json())
+        found = conflicts(trainer.model, trainer.table, probes, scores, config.circuit).to_json()
+    if track.curves:
+        found["curves"] = curve_rows(trainer.model, trainer.table, probes, scores)
+    write_json(folder / MEASURED, found)
     if not track.keep_models:
         shutil.rmtree(output / "delta")
     last = tracker.recording.metrics(tracker.recording.steps[-1])
@@ -214,21 +222,30 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     )
 
 
-def base_conflicts(folders: dict[str, Path], setting: Setting) -> Conflicts:
-    """Conflicts of tasks on the base model, by the circuits that their runs had at step 0.
+def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
+    """Conflicts and faithfulness on the base model, by the circuits that the tasks' runs had at step 0: rows by table.
 
     Args:
         folders: task -> the folder of a finished cell that trained on it.
     """
     model, tokenizer = setting.load()
-    args, probes, scores, k = setting.training, {}, {}, 1
+    track, args, scores, k = setting.track, setting.training, {}, 1
+    probes: dict[str, Probe] = {}
     for name, folder in folders.items():
         recording = recording_of(folder)
         pairs = setting.tables(name, tokenizer)[2]
+        if pairs is None:
+            return {}  # without contrast pairs the probe is a run's own training text
         probes[name] = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
         scores[name], k = _scores(recording, 0)[name], recording.head.circuit
     table = component_table(model, args.mlp_block)
-    return conflicts(model, table, probes, scores, k, args.budget if setting.track.edges_every else 0.0)
+    found: Rows = {}
+    if track.conflict and len(probes) > 1:
+        edges = args.budget if track.edges_every else 0.0
+        found = conflicts(model, table, probes, scores, k, edges).to_json()
+    if track.curves:
+        found["curves"] = curve_rows(model, table, probes, scores)
+    return found
 
 
 def _scores(recording: Recording, at: int) -> dict[str, np.ndarray]:

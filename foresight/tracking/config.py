@@ -69,6 +69,10 @@ class TrackConfig:
     conflict: bool = field(
         default=True, metadata={"help": "Measure how the tasks' circuits conflict on the base model (several tasks)."}
     )
+    curves: bool = field(
+        default=True,
+        metadata={"help": "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each last model."},
+    )
     workers: int = field(
         default=1, metadata={"help": "Runs at a time. With 1 they run in this process; more compute on a thread each."}
     )

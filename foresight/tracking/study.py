@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..comparison.runner import start_worker as start_worker
 from ..errors import ConfigError, ForesightError
 from ..files import write_json
-from .cells import CONFLICT, RECORDING, RUN, Cell, Result, Setting, base_conflicts, read_result, run_cell
+from .cells import MEASURED, RECORDING, RUN, Cell, Result, Setting, measure_base, read_result, run_cell
 from .recording import HEAD
 
 STUDY, RUNS = "study.json", "runs"
@@ -70,8 +70,8 @@ def run_study(
             advance(cell)
     results = [read_result(out / RUNS / cell.name) for cell in cells]
     done = {r.cell.task: out / RUNS / r.cell.name for r in results if r is not None and r.error is None}
-    if setting.track.conflict and len(done) > 1 and (waiting or not (out / CONFLICT).exists()):
-        write_json(out / CONFLICT, base_conflicts(done, setting).to_json())
+    if done and (waiting or not (out / MEASURED).exists()):
+        write_json(out / MEASURED, measure_base(done, setting))
     return Study(out, tuple(result for result in results if result is not None))
 
 

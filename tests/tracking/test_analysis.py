@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from planted_tracks import TABLE, K, profile, track
 
-from foresight.circuits.distance import distance_statistic
+from foresight.circuits.distance import PARTS, distance_statistic
 from foresight.circuits.floors import half_weights
-from foresight.metrics import circuit_distance
+from foresight.metrics import circuit_distance, distance_groups
 from foresight.tracking.answers import answer, sentences
 from foresight.tracking.distances import across_and_within, halves
 from foresight.tracking.tables import between_rows, condensed, distance_rows, score_table, staleness_rows

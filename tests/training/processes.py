@@ -1,12 +1,17 @@
 """Groups of processes on this machine, as a launcher would start them but without a launcher's seconds of imports."""
 
+import functools
 import gc
 import multiprocessing
 import os
 import socket
 import time
 
+import cpuinfo
 import torch
+
+# DeepSpeedCPUAdam asks at every construction, which takes more than a second.
+cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
 
 PRELOAD = [
     "deepspeed", "deepspeed.runtime.zero.stage3", "deepspeed.runtime.zero.stage_1_and_2", "torch._inductor.compile_fx",
@@ -28,10 +33,10 @@ def join_group(rank, world, port):
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu",
     )  # fmt: skip
     torch.set_num_threads(1)
+    gc.freeze()  # DeepSpeed often collects garbage, and would go through everything that was imported
 
 
 def _member(rank, world, port, target, args):
-    gc.freeze()  # a full collection would go through everything that was imported
     join_group(rank, world, port)
     target(*args)
 

@@ -1,0 +1,58 @@
+"""Faithfulness curves of the circuits of a study, with their areas CPR and CMD (`foresight.circuits.faithfulness`).
+
+Components are added to the circuit by |calibrated score|, strongest first. The benchmark that defines the areas can
+also rank by signed score; what helps and what hurts are not told apart here, as the study's circuits do not either.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from ..circuits.faithfulness import NoBehaviourError, faithfulness_curve
+from ..circuits.floors import Measured
+from ..metrics import top_k
+from ..scoring.probes import Probe
+from ..scoring.taps import scoring_mode
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+Row = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+def curve_rows(
+    model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe], scores: Mapping[str, np.ndarray]
+) -> list[Row]:
+    """Rows: circuit_of, measure (faithfulness, cpr, cmd, gap), size and fraction (of faithfulness), value, low, high.
+
+    A task whose behaviour the model does not show has no rows, and a warning.
+
+    Args:
+        probes, scores: by task; scores [n_components] >= 0 of this model.
+    """
+    rows: list[Row] = []
+    for task, probe in probes.items():
+        ablation, metric = ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
+        try:
+            with scoring_mode(model):
+                curve = faithfulness_curve(model, table, probe, top_k(scores[task], len(table)), ablation, metric)
+        except NoBehaviourError as error:
+            _log.warning("no faithfulness curve of %s: %s", task, error)
+            continue
+        for size, fraction, found in zip(curve.sizes, curve.fractions, curve.faithfulness, strict=True):
+            rows.append(_row(task, "faithfulness", found, int(size), float(fraction)))
+        rows += [_row(task, name, getattr(curve, name)) for name in ("cpr", "cmd", "gap")]
+    return rows
+
+
+def _row(task: str, measure: str, found: Measured, size: int | None = None, fraction: float | None = None) -> Row:
+    values = {name: value for name, value in asdict(found).items() if name in ("value", "low", "high")}
+    finite = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
+    return {"circuit_of": task, "measure": measure, "size": size, "fraction": fraction} | finite
