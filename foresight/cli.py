@@ -19,11 +19,11 @@ _SETTINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    """Run one command. Returns 0, 1 for a check that failed, 2 after an error that the user can mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("FORESIGHT_DEBUG")) or words[:1] == ["--debug"]
     try:
-        _run(words)
+        return _run(words)
     except ForesightError as error:
         if debug:
             traceback.print_exc()
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> int:
     parser, commands = _parsers()
     name = next((word for word in words if not word.startswith("-")), None)
     if name is not None and name not in commands:
@@ -47,8 +47,8 @@ def _run(words: list[str]) -> None:
         if rest:
             raise ConfigError(f"unexpected argument {rest[0]!r}; see foresight --help")
         parser.print_help()
-    else:
-        args.run(args, rest)
+        return 0
+    return args.run(args, rest) or 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,8 +101,16 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     plan.add_argument("--processes", metavar="N", type=int, default=1, help="processes that ZeRO would shard over")
     plan.add_argument("--rows", metavar="N", type=int, help="training examples, where max_steps is not set")
 
+    forecasters = command("forecasters", _forecasters, "list forecasters, and check that one keeps the contract")
+    verbs = forecasters.add_subparsers(metavar="ACTION", dest="action", required=True)
+    listing = "built-in ones, those of installed packages, and what each can do"
+    verbs.add_parser("list", help=listing, description=listing, allow_abbrev=False)
+    checking = "try every rule of the contract; exit code 1 if one is broken"
+    check = verbs.add_parser("check", help=checking, description=checking, allow_abbrev=False)
+    check.add_argument("name", metavar="NAME", help="a name from the list, or module:Class")
+
     export = command("export", _export, "write what a run has learned as a model folder or as a delta")
-    export.add_argument("folder", metavar="RUN", help="output_dir of a finished run")
+    export.add_argument("folder", metavar="RUN", help="output_dir of a finished run, or a checkpoint in it")
     export.add_argument("--to", metavar="FORM", required=True, help="merged (a whole model) or delta (what changed)")
     export.add_argument("--out", metavar="DIR", required=True, help="a new folder")
     return parser, sub.choices
@@ -137,6 +145,13 @@ def _plan(args: argparse.Namespace, flags: list[str]) -> None:
     from .commands import plan, train
 
     train.show_settings() if args.settings else plan.show(args.config, flags, args.processes, args.rows)
+
+
+def _forecasters(args: argparse.Namespace, rest: list[str]) -> int:
+    args.parser.refuse(rest)
+    from .commands import forecasters
+
+    return forecasters.show() if args.action == "list" else forecasters.check(args.name)
 
 
 def _export(args: argparse.Namespace, rest: list[str]) -> None:

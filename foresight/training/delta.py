@@ -46,6 +46,15 @@ def read_info(folder: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} holds no readable delta ({error})") from error
 
 
+def require_base(folder: str | Path, info: dict[str, Any], found: str) -> None:
+    """Raise CheckpointError unless `found` is the hash of the weights that `info` belongs to."""
+    if found != info["base_hash"]:
+        raise CheckpointError(
+            f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}; "
+            "load that model, in the dtype it was trained in"
+        )
+
+
 @torch.no_grad()
 def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
     """Write a delta into a plain Hugging Face model, in place, and return it.
@@ -56,12 +65,7 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
     info = read_info(folder)
     table = component_table(model)
     here = Placement()
-    found = digest(fingerprint(model, here), here)
-    if found != info["base_hash"]:
-        raise CheckpointError(
-            f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}; "
-            "load that model, in the dtype it was trained in"
-        )
+    require_base(folder, info, digest(fingerprint(model, here), here))
     try:
         tensors = load_file(Path(folder) / WEIGHTS)
     except (OSError, SafetensorError) as error:

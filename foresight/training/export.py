@@ -1,13 +1,19 @@
-"""Export of a run: a merged model folder for plain transformers, or the delta alone."""
+"""Export of a run or of one of its checkpoints: a merged model folder for plain transformers, or the delta alone."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from ..base_weights import BaseWeights
+from ..components import component_table
 from ..errors import CheckpointError, ConfigError, one_of
-from .delta import INFO, WEIGHTS, apply_delta, read_info
+from ..ledger import Ledger
+from ..placement import Placement
+from . import checkpoint
+from .delta import INFO, WEIGHTS, apply_delta, read_info, require_base, write_delta
 
 FORMS = ("merged", "delta")
 
@@ -16,36 +22,64 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
     """Write what a finished run has learned to `out` and return it.
 
     Args:
-        run: the run's output folder (or its delta folder).
+        run: the output folder of a finished run (or its delta folder), or a checkpoint of any run, however many
+            processes wrote it.
         to: "merged", a model folder that `AutoModelForCausalLM.from_pretrained` loads; or "delta", the changed vectors.
         out: a new or empty folder.
 
     Raises:
         ConfigError: unknown form, or `out` holds files.
-        CheckpointError: no finished run there, or its base model has changed or cannot be loaded.
+        CheckpointError: no finished run or complete checkpoint there, or a base model that cannot be had or has changed.
     """
     run, out = Path(run), Path(out)
     one_of("export form", to, FORMS)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder")
+    if not (run / checkpoint.STATE).exists():
+        return _export(_delta_of(run), run / "tokenizer", to, out)
+    with TemporaryDirectory() as scratch:
+        _write_delta_of_checkpoint(run, scratch)
+        return _export(Path(scratch), run.parent / "tokenizer", to, out)
+
+
+def _delta_of(run: Path) -> Path:
     delta = run if (run / INFO).exists() else run / "delta"
     if not (delta / INFO).exists():
+        last = checkpoint.last_complete(run)
+        others = f", export {last}," if last else ""
         raise CheckpointError(
-            f"{run} holds no finished run (no {delta / INFO}); finish it with `foresight train --resume`, or name "
-            "the output_dir of one that is"
+            f"{run} holds no finished run (no {delta / INFO}); finish it with `foresight train --resume`{others} or "
+            "name the output_dir of one that is"
         )
+    return delta
+
+
+def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
     info = read_info(delta)
     if to == "delta":
         out.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, INFO):
             shutil.copyfile(delta / name, out / name)
         return out
-    model = _base_model(info)
-    apply_delta(model, delta).save_pretrained(out)
-    tokenizer = run / "tokenizer"
+    apply_delta(_base_model(info), delta).save_pretrained(out)
     if tokenizer.is_dir():
         shutil.copytree(tokenizer, out, dirs_exist_ok=True)
     return out
+
+
+def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
+    """What had changed when a checkpoint was made: the ledger, and the base with the bank's rows added."""
+    tensors, data = checkpoint.read_state(folder)
+    info = {name: data.get(name) for name in ("model", "base_hash", "dtype", "step")}
+    model = _base_model(info)
+    table = component_table(model)
+    base, changed = BaseWeights(model, table, Placement()), Ledger(table.d_model)
+    require_base(folder, info, base.hash)
+    changed.record(tensors["ledger.ids"], tensors["ledger.values"])
+    base.write(changed.ids, changed.values)
+    ids = tensors["bank.ids"]
+    changed.record(ids, base.plus(ids, tensors["bank.vectors"]))
+    write_delta(out, table, changed.ids, changed.values, info)
 
 
 def _base_model(info: dict):

@@ -84,7 +84,7 @@ def _tensors(trainer: ForesightTrainer) -> dict[str, torch.Tensor]:
 
 def _data(trainer: ForesightTrainer) -> dict[str, Any]:
     return {
-        "base_hash": trainer.bank.base.hash,
+        **trainer.base_info(),
         "table": trainer.table.hash,
         "schedule": trainer.schedule.to_json(trainer.table),
         "snapshots": len(trainer.trajectory) if trainer.trajectory is not None else 0,

@@ -155,6 +155,8 @@ class ForesightTrainer(SFTTrainer):
                 f"{self.output} already holds a run; continue it with --resume (resume_from_checkpoint=True), or name "
                 "another output_dir"
             )
+        if self.args.should_save:
+            self.processing_class.save_pretrained(self.output / "tokenizer")
         if self.watcher is not None:
             info = {"model": self._model_name, "policy": self.args.policy, "seed": self.args.seed}
             self.watcher.trajectory = Trajectory.create(
@@ -201,6 +203,12 @@ class ForesightTrainer(SFTTrainer):
     def _model_name(self) -> str:
         return self.model.config._name_or_path
 
+    def base_info(self) -> dict[str, Any]:
+        """What a delta has to say of the model that it changes, and the step it was made at."""
+        dtype = str(self.bank.base.dtype).removeprefix("torch.")
+        base_hash = self.bank.base.hash
+        return {"model": self._model_name, "base_hash": base_hash, "dtype": dtype, "step": self.state.global_step}
+
     def save_schedule(self) -> None:
         """Write the masks so far to `output_dir/schedule.json`, which policy `replay` reads."""
         if not self.args.should_save:
@@ -212,15 +220,7 @@ class ForesightTrainer(SFTTrainer):
         ids, values = self.bank.changed()
         if not self.args.should_save:
             return
-        dtype = str(self.model.get_submodule(self.table.targets[0].module).weight.dtype).removeprefix("torch.")
-        info = {
-            "model": self._model_name,
-            "base_hash": self.bank.base.hash,
-            "dtype": dtype,
-            "step": self.state.global_step,
-        }
-        write_delta(folder, self.table, ids, values, info)
-        self.processing_class.save_pretrained(self.output / "tokenizer")
+        write_delta(folder, self.table, ids, values, self.base_info())
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""

@@ -3,6 +3,7 @@
 import json
 import math
 import resource
+import shutil
 import signal
 
 import numpy as np
@@ -314,6 +315,26 @@ def test_export_loads_in_plain_transformers(tmp_path, dtype):
     done.save_model(str(tmp_path / "saved"))
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     assert same(dict(saved.state_dict()), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_checkpoint_can_be_exported(tmp_path, dtype):
+    """With folded and active vectors; the last checkpoint is the run's end."""
+    tiny(dtype=dtype).save_pretrained(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=dtype)
+    done = run(tmp_path / "run", model=model, policy="reactive", save_strategy="steps", save_steps=3)
+    assert len(done.bank.ledger)
+    last = checkpoint.last_complete(tmp_path / "run")
+    assert last.name == f"checkpoint-{done.state.global_step}"
+    merged = AutoModelForCausalLM.from_pretrained(export(last, "merged", tmp_path / "merged"), dtype=dtype)
+    assert same(dict(merged.state_dict()), done.bank.merged_state_dict())
+    assert (tmp_path / "merged" / "tokenizer.json").exists()
+    ours, theirs = (load_file(export(folder, "delta", tmp_path / name) / "delta.safetensors")
+                    for folder, name in ((last, "a"), (tmp_path / "run", "b")))  # fmt: skip
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    shutil.rmtree(tmp_path / "run" / "delta")
+    with pytest.raises(CheckpointError, match=f"export .*{last.name}"):
+        export(tmp_path / "run", "delta", tmp_path / "c")
 
 
 def test_export_refuses_what_it_cannot_do(tmp_path):

@@ -11,6 +11,7 @@ from processes import run_group
 from safetensors.torch import load_file
 
 from foresight.training import checkpoint
+from foresight.training.export import export
 from tiny import tiny
 
 pytest.importorskip("deepspeed")
@@ -34,7 +35,11 @@ def go(world, folder, base, stage, *more):
 def same_run(one, other, tolerance=0.0):
     masks = [json.loads((folder / "schedule.json").read_text())["entries"] for folder in (one, other)]
     assert masks[0] == masks[1] and len(masks[0]) > 2
-    a, b = (load_file(folder / "delta" / "delta.safetensors") for folder in (one, other))
+    same_delta(one / "delta", other / "delta", tolerance)
+
+
+def same_delta(one, other, tolerance):
+    a, b = (load_file(folder / "delta.safetensors") for folder in (one, other))
     assert a.keys() == b.keys() and max((a[k] - b[k]).abs().max() for k in a) <= tolerance
 
 
@@ -78,6 +83,9 @@ def test_resume_at_the_same_or_another_world_size(tmp_path, base, alone, before,
     folder = tmp_path / "run"
     assert any(go(before[0], folder, base, before[1], "--stop", 8))
     assert checkpoint.last_complete(folder).name == "checkpoint-8"
+    exported = [export(run / "checkpoint-8", "delta", run.parent / "exported") for run in (alone, folder)]
+    same_delta(*exported, 1e-5)
+    shutil.rmtree(exported[0])
     assert not any(go(after[0], folder, base, after[1], "--resume"))
     same_run(alone, folder, 1e-5)
 
