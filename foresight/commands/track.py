@@ -13,6 +13,7 @@ from rich.table import Table
 from transformers.utils import logging
 
 from ..errors import ConfigError
+from ..report.tracking import write_report
 from ..tasks.config import DataConfig
 from ..tracking.analysis import analyse
 from ..tracking.answers import Answers, sentences
@@ -33,7 +34,7 @@ def show_settings() -> None:
 
 
 def run(recipe: str | None, flags: Sequence[str], out: str | None, resume: bool) -> None:
-    """Run or continue the study in the folder `out` (by default output_dir), analyse it, print what it says."""
+    """Run or continue the study in the folder `out` (by default output_dir), write its report, print what it says."""
     track, data, settings, args = parse(recipe, flags, CLASSES)
     _refuse(args)
     folder = out or args.output_dir
@@ -50,9 +51,11 @@ def run(recipe: str | None, flags: Sequence[str], out: str | None, resume: bool)
         print(f"interrupted: go on with the same command, --out {folder} and --resume", file=sys.stderr)
         raise
     answers = analyse(study)
+    page = write_report(folder)
     console().print(_summary(study, answers))
     for sentence in sentences(answers):
         console().print(f"- {sentence}", markup=False)
+    print(f"report: {page.resolve()}")
 
 
 def _refuse(args: ForesightConfig) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..comparison.results import LastForecast
 from ..series import Series
-from .style import figure, panels, styled
+from .style import borders, figure, label_layers, panels, styled
 
 MASK, CIRCUIT = "#ff4f00", "#0b7a5b"
 KINDS = {"head": "Attention heads", "kv": "KV groups", "mlp": "MLP blocks"}
@@ -45,13 +45,13 @@ def heatmap(picture: Picture) -> Figure:
     fig = figure(10, 6.2)
     with styled():
         axes = fig.subplots(1, len(kinds), squeeze=False)[0]
-        edges = _edges(series.steps)
+        edges = borders(series.steps)
         for axis, kind in zip(axes, kinds, strict=True):
             rows = np.flatnonzero(series.kind == kind)
             rows = rows[np.lexsort((series.index[rows], series.layer[rows]))]
             image = axis.pcolormesh(edges, np.arange(len(rows) + 1), relative[rows], cmap="Blues", vmin=0, vmax=1,
                                     rasterized=True)  # fmt: skip
-            _label_layers(axis, series.layer[rows])
+            label_layers(axis, series.layer[rows])
             position = {series.name[row]: at for at, row in enumerate(rows)}
             for start, stop, names in _spans(picture.schedule, edges[-1]):
                 for name in names:
@@ -74,23 +74,6 @@ def heatmap(picture: Picture) -> Figure:
         ]
         fig.legend(handles=handles, loc="outside upper center", ncols=2)
     return fig
-
-
-def _edges(steps: np.ndarray) -> np.ndarray:
-    """Cell borders halfway between snapshots, the first and last snapshot at the outer border."""
-    steps = steps.astype(float)
-    if len(steps) == 1:
-        return np.array([steps[0], steps[0] + 1])
-    return np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])
-
-
-def _label_layers(axis, layers: np.ndarray) -> None:
-    starts = np.flatnonzero(np.diff(layers, prepend=-1))
-    for start in starts[1:]:
-        axis.axhline(start, color="#777777", linewidth=0.8)
-    middles = [(start + stop) / 2 for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True)]
-    axis.set_yticks(middles, [f"layer {layers[start]}" for start in starts])
-    axis.tick_params(axis="y", length=0)
 
 
 def _spans(schedule, end: float):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,7 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     config, summary, records, environment = read_demo(folder)
     html = render(config, summary, records, environment, pictures(records, folder / RUNS))
-    path = folder / REPORT
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(html, encoding="utf-8")
-
-    write_whole(path, write)
-    return path
+    return write_page(folder / REPORT, html)
 
 
 def pictures(records: Sequence[Record], runs: Path) -> list[Picture]:
@@ -87,20 +81,15 @@ def render(
     forecast = [picture for picture in circuits if picture.forecast]
     if forecast:
         figures["forecasts"] = data_uri(predicted_against_realised(forecast))
-    templates = Environment(
-        loader=PackageLoader("foresight.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "percent": _percent,
         "interval": _interval,
         "difference": _difference,
         "mebibytes": _mebibytes,
     }
-    return templates.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
+        filters,
         config=config,
         summary=summary,
         arms=ARMS,
@@ -115,6 +104,29 @@ def render(
         skills=_skills(records),
         before={key: _before(summary, tasks) for key, tasks in _groups(config, summary).items()},
     )
+
+
+def fill(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
+    """A template inside the frame that all pages share, as text; whatever is not a figure is escaped."""
+    templates = Environment(
+        loader=PackageLoader("foresight.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= filters
+    return templates.get_template(template).render(accent=COLOURS["foresight"], **values)
+
+
+def write_page(path: Path, html: str) -> Path:
+    """Put a page in its place, whole or not at all; return its path."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(html, encoding="utf-8")
+
+    write_whole(path, write)
+    return path
 
 
 def _groups(config: DemoConfig, summary: Summary) -> dict[str, Sequence[str]]:

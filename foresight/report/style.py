@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -64,6 +65,25 @@ def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
 def styled():
     """Context in which axes are made and drawn in the report's style."""
     return matplotlib.rc_context(_RC)
+
+
+def borders(steps: np.ndarray) -> np.ndarray:
+    """Cell borders halfway between snapshots, the first and last snapshot at the outer border."""
+    steps = steps.astype(float)
+    if len(steps) == 1:
+        return np.array([steps[0], steps[0] + 1])
+    return np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])
+
+
+def label_layers(axis: Axes, layers: np.ndarray) -> None:
+    """Name the layers on the y axis where rows 0, 1, ... belong to `layers` [rows], ascending, with lines between."""
+    starts = np.flatnonzero(np.diff(layers, prepend=-1))
+    for start in starts[1:]:
+        axis.axhline(start, color="#777777", linewidth=0.8)
+    middles = [(start + stop) / 2 for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True)]
+    every = -(-len(starts) // 32)
+    axis.set_yticks(middles[::every], [f"layer {layers[start]}" for start in starts[::every]])
+    axis.tick_params(axis="y", length=0)
 
 
 def data_uri(fig: Figure) -> str:

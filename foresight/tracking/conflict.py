@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,10 +88,12 @@ def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe
             circuits[task] = gate_circuit(needed, enough)
         except DataError as error:
             _log.warning("no Boolean circuit of %s: %s", task, error)
-    rows = []
+    rows: list[Row] = []
     for pair in combinations(circuits, 2):
         found = task_conflicts({task: circuits[task] for task in pair})
-        for i, j in ((0, 1), (1, 0)):
+        for i, j in product((0, 1), repeat=2):
+            if i == j and any(row["dropped"] == row["kept"] == pair[i] for row in rows):
+                continue  # a task against itself, the yardstick of the others, once
             one = found.pairs[i][j]
             rows.append({"dropped": pair[i], "kept": pair[j], "distance": one.distance, "normalised": one.normalised,
                          "common": one.n_common, "proven": one.proven, "nodes": list(one.nodes)})  # fmt: skip

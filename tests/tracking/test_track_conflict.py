@@ -51,10 +51,16 @@ def test_more_tasks_than_fit_together_are_compared_in_pairs(model, measured):
 
 def test_boolean_conflict_has_two_directions(model, measured):
     rows = conflicts(model, *part(measured, ["t0", "t1"]), K, edges=0.5).boolean
-    assert [(r["dropped"], r["kept"]) for r in rows] == [("t0", "t1"), ("t1", "t0")]
+    assert [(r["dropped"], r["kept"]) for r in rows] == [("t0", "t0"), ("t0", "t1"), ("t1", "t0"), ("t1", "t1")]
     for row in rows:
         assert 0 <= row["distance"] == len(row["nodes"]) <= row["common"] and row["proven"]
     json.dumps(conflicts(model, *part(measured, ["t0", "t1"]), 1, edges=1e-9).to_json(), allow_nan=False)
+
+
+def test_each_task_meets_itself_once(model, measured):
+    rows = conflicts(model, *part(measured, ["t0", "t1", "t2"]), K, edges=0.5).boolean
+    met = [(r["dropped"], r["kept"]) for r in rows]
+    assert len(set(met)) == len(met) == 9
 
 
 def test_exchanged_probes_ask_the_other_question(measured):
