@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import DataError
 from .base import Example, Task, Words
-from .words import listed
+from .words import after_space, listed
 
 NOUNS = listed("war trip project reign siege voyage journey drought plague truce")
 CENTURIES = tuple(range(11, 20))
@@ -28,8 +28,8 @@ class GreaterThan(Task):
         """Besides the nouns, `years`: a list of (century, its years), years that are spelled century + two digits."""
         spelled = []
         for century in CENTURIES:
-            texts = [f" {century}", *(f" {century}{year:02d}" for year in range(1, 100))]
-            head, *whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            texts = [f"{century}", *(f"{century}{year:02d}" for year in range(1, 100))]
+            head, *whole = after_space(tokenizer, texts)
             years = [year for year, ids in enumerate(whole, 1) if _split_year(ids, head, tokenizer.unk_token_id)]
             if len(years) >= 20:
                 spelled.append((century, years))

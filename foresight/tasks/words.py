@@ -15,6 +15,8 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+ANCHOR = "a"
+
 WOMEN = listed("Mary Anna Lucy Jane Sarah Kate Emma Rose Lily Laura Alice Helen Julia Susan Karen Linda Maria Nancy")
 MEN = listed(
     "John Paul Mark Luke Adam Jack James Peter David Simon Kevin Brian Frank George Henry Robert Thomas Steven"
@@ -37,5 +39,14 @@ WOMEN_AND_MEN = WOMEN + MEN
 def known(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[str]:
     """The words that are one token, and not the unknown one, when they follow a space."""
     words = list(words)
-    encoded = tokenizer([f" {w}" for w in words], add_special_tokens=False)["input_ids"]
+    encoded = after_space(tokenizer, words)
     return [w for w, t in zip(words, encoded, strict=True) if len(t) == 1 and t[0] != tokenizer.unk_token_id]
+
+
+def after_space(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text as it is spelled inside a sentence, after a space.
+
+    Encoded behind another word, since some tokenizers put a space of their own before whatever comes first.
+    """
+    first, *whole = tokenizer([ANCHOR, *(f"{ANCHOR} {text}" for text in texts)], add_special_tokens=False)["input_ids"]
+    return [list(ids[len(first) :]) for ids in whole]

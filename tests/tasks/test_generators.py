@@ -8,11 +8,14 @@ import sys
 from itertools import islice
 
 import pytest
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from foresight.embedded.tokenizer import make_tokenizer
 from foresight.errors import ConfigError, DataError, UnknownNameError
 from foresight.tasks import PAIR_COLUMNS, TASKS, split_of, task
 from foresight.tasks.boolean import Boolean
+from foresight.tasks.words import WOMEN, known
 
 every_task = pytest.mark.parametrize("name", TASKS)
 
@@ -164,3 +167,14 @@ def test_bad_requests(word_tokenizer):
 def test_a_tokenizer_without_the_words_is_refused(name):
     with pytest.raises(DataError, match=f"task '{name}'.*use another tokenizer"):
         task(name).dataset(make_tokenizer(["nothing"]), "train", 5)
+
+
+def test_a_tokenizer_that_begins_with_a_space_of_its_own_knows_the_same_words():
+    """Llama 2 spells " Mary" at the start of a text as two tokens, and as one inside it."""
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "▁", "▁a", *(f"▁{w}" for w in WOMEN)])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("▁[^▁]*"), "isolated")
+    spaced = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    assert len(spaced(" Mary")["input_ids"]) == 2
+    assert known(spaced, [*WOMEN, "Zoe"]) == list(WOMEN)
