@@ -68,7 +68,9 @@ class DemoConfig:
     )
     probe_every: int = field(default=10, metadata={"help": "Steps between snapshots of the scores."})
     probe_examples: int = field(default=32, metadata={"help": "Contrast pairs in a snapshot."})
-    forecaster: str = field(default="ridge", metadata={"help": "Forecaster of the foresight arm."})
+    forecaster: str = field(
+        default="ridge", metadata={"help": "Forecaster of the foresight arm: a registered name, or module:Class."}
+    )
     evaluations: int = field(default=5, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
     eval_examples: int = field(default=100, metadata={"help": "Held-out examples per task."})
     workers: int = field(default=2, metadata={"help": "Processes; each computes on one thread."})

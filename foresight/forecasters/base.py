@@ -1,8 +1,9 @@
 """The protocol of a forecaster: scikit-learn's conventions, sktime's verbs.
 
 `pretrain` (series of past runs, optional) -> `fit` (this run so far) -> `predict` (horizon); `update` adds a snapshot.
-The public methods check what comes in and goes out; a subclass writes `_fit` and `_predict`, and where it learns
-from past runs `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its `__init__` only stores parameters.
+The public methods check what comes in and goes out; a subclass writes `_fit` and `_predict`, with quantiles also
+`_predict_quantiles`, and where it learns from past runs `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its
+`__init__` only stores parameters. The folder `templates` has three to start from; `checks.py` tells what they break.
 """
 
 from __future__ import annotations
@@ -10,28 +11,53 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
-from ..errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError
+from ..errors import CheckpointError, ConfigError, NonFiniteError
+from ..files import write_whole
 from ..series import Series
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+LARGEST_STATE = 2**31
+"""Bytes of a state file; 100,000 components x 1,000 snapshots are 400 MB."""
 
 
 class Forecaster(BaseEstimator, ABC):
     """Base of all forecasters.
 
     Attributes:
-        name: what the forecaster is registered as.
+        name: what the forecaster is registered as; "module:Class" until it is.
+        needs_pretraining: `fit` is refused before `pretrain`.
+        expected_failures: rules of checks.py that it cannot keep, each with the reason.
         series_: the `Series` seen so far (after `fit`).
         fallback_: why `predict` is persistence for now, or None when the forecaster does its own work (after `fit`).
     """
 
-    name: ClassVar[str] = "unregistered"
+    name: ClassVar[str]
+    needs_pretraining: ClassVar[bool] = False
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}:{cls.__qualname__}"
+
+    @classmethod
+    def has_quantiles(cls) -> bool:
+        """Whether `predict_quantiles` works."""
+        return cls._predict_quantiles is not Forecaster._predict_quantiles
+
+    @classmethod
+    def learns_from_past(cls) -> bool:
+        """Whether `pretrain` does anything."""
+        return cls._pretrain is not Forecaster._pretrain
 
     def pretrain(self, histories: Sequence[Series]) -> Self:
         """Learn from series of past runs; they may be of other models. A forecaster that cannot ignores them.
@@ -52,17 +78,19 @@ class Forecaster(BaseEstimator, ABC):
         """Take note of this run so far; what was pretrained stays.
 
         Raises:
-            ConfigError: a parameter out of range, or `series` is not a `Series`.
+            ConfigError: a parameter out of range, `series` is not a `Series`, or pretraining is needed and missing.
         """
         self._check_params()
         _require_series(series)
+        if self.needs_pretraining and not self._pretrained_arrays():
+            raise ConfigError(f"forecaster {self.name!r} needs past runs; call pretrain(histories) before fit")
         self.fallback_: str | None = None
         self._fit(series)
         self.series_ = series
         return self
 
     def update(self, step: int, values: np.ndarray) -> Self:
-        """Add one snapshot; the same as `fit` on the longer series.
+        """Add one snapshot; the same as `fit` on the longer series, which is also what it does unless overridden.
 
         Args:
             values: float32 [n_components], >= 0.
@@ -83,55 +111,106 @@ class Forecaster(BaseEstimator, ABC):
             NonFiniteError: the forecaster predicted NaN or infinity.
         """
         self._check_fitted("predict")
-        if not isinstance(horizon, int | np.integer) or isinstance(horizon, bool) or horizon < 1:
-            raise ConfigError(f"horizon is {horizon!r}; expected a whole number of optimizer steps, at least 1")
-        values = np.asarray(self._predict(int(horizon)))
-        if values.shape != (len(self.series_),):
-            raise ConfigError(f"{self.name!r} predicted shape {values.shape}; expected ({len(self.series_)},)")
-        if not np.isfinite(values).all():
-            raise NonFiniteError(f"forecaster {self.name!r} predicted NaN or infinite scores at horizon {horizon}")
-        return np.maximum(values, 0).astype(np.float32)
+        return self._scores(self._predict(_whole(horizon)), (len(self.series_),), horizon)
+
+    def predict_quantiles(self, horizon: int, levels: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Quantiles of the scores `horizon` steps ahead: float32 [n_components, n_levels], >= 0, rising with the level.
+
+        Quantiles that cross are put in order (the rearrangement of Chernozhukov et al. 2010).
+
+        Args:
+            levels: strictly rising, each in (0, 1); 0.1 is exceeded nine times of ten.
+
+        Raises:
+            NotFittedError, NonFiniteError: as `predict`.
+            ConfigError: levels or horizon out of range, or the forecaster has no quantiles (see `has_quantiles`).
+        """
+        self._check_fitted("predict_quantiles")
+        if not self.has_quantiles():
+            raise ConfigError(
+                f"forecaster {self.name!r} has no quantiles; `foresight forecasters list` shows which have"
+            )
+        wanted = np.asarray(levels)
+        if wanted.ndim != 1 or not len(wanted) or wanted.dtype.kind != "f" or not _rising(wanted):
+            raise ConfigError(f"quantile levels are {levels!r}; expected strictly rising numbers in (0, 1)")
+        values = self._predict_quantiles(_whole(horizon), wanted.astype(np.float64))
+        return np.sort(self._scores(values, (len(self.series_), len(wanted)), horizon), axis=1)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(arrays, JSON): what was pretrained and the series seen; `load_state` repeats the (deterministic) fit."""
         fitted = hasattr(self, "series_")
         arrays = {f"pretrained.{key}": array for key, array in self._pretrained_arrays().items()}
+        pretrained = bool(arrays)
         if fitted:
             arrays.update({f"series.{key}": array for key, array in self.series_.arrays().items()})
-        return arrays, {**self._identity(), "fitted": fitted}
+        return arrays, {**self._identity(), "pretrained": pretrained, "fitted": fitted}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> Self:
         """Take over a state of the same forecaster with the same parameters; on an error nothing has changed.
 
+        The state names a forecaster only to be compared with this one: nothing is imported or built from it.
+
         Raises:
             CheckpointError: another forecaster or other parameters, or arrays that are missing, unknown or damaged.
         """
-        expected = self._identity()
-        if dict(data) != {**expected, "fitted": data.get("fitted")} or not isinstance(data.get("fitted"), bool):
+        expected, found = self._identity(), dict(data) if isinstance(data, Mapping) else {}
+        says = {part: found.get(part) for part in ("pretrained", "fitted")}
+        if found != {**expected, **says} or not all(isinstance(value, bool) for value in says.values()):
             raise CheckpointError(
-                f"forecaster state is of {dict(data)}; expected {expected} and 'fitted': build the forecaster with the "
-                "same name and parameters as the one that was saved"
+                f"forecaster state is of {found!s:.500}; expected {expected}, 'pretrained' and 'fitted': build the "
+                "forecaster with the same name and parameters as the one that was saved"
             )
         parts: dict[str, dict[str, np.ndarray]] = {"pretrained": {}, "series": {}}
         for key, array in arrays.items():
-            part, _, rest = key.partition(".")
+            part, _, rest = str(key).partition(".")
             if part not in parts or not isinstance(array, np.ndarray) or array.dtype.hasobject:
-                raise CheckpointError(f"forecaster state has an unknown entry {key!r} or one that is not a plain array")
+                raise CheckpointError(
+                    f"forecaster state has an unknown entry {key!r:.200} or one that is not a plain array"
+                )
             parts[part][rest] = array
-        if bool(parts["series"]) != data["fitted"]:
-            raise CheckpointError("forecaster state says fitted, or holds a series, but not both")
+        if says != {"pretrained": bool(parts["pretrained"]), "fitted": bool(parts["series"])}:
+            raise CheckpointError(f"forecaster state says {says}, but its arrays are {sorted(arrays)!s:.500}")
         fresh = clone(self)
         try:
             left = dict(parts["pretrained"])
             fresh._load_pretrained(left)
             if left:
-                raise CheckpointError(f"forecaster state has unknown arrays {sorted(left)}")
-            if data["fitted"]:
+                raise CheckpointError(f"forecaster state has unknown arrays {sorted(left)!s:.500}")
+            if parts["series"]:
                 fresh.fit(Series.from_arrays(parts["series"]))
-        except (TrajectoryError, NonFiniteError, ValueError) as error:
-            raise CheckpointError(f"forecaster state is damaged: {error}") from error
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a damaged array does to a regressor, it is the state that is at fault
+            raise CheckpointError(f"forecaster state is damaged: {error!s:.500}") from error
         self.__dict__ = fresh.__dict__
         return self
+
+    def save(self, path: str | Path) -> None:
+        """Write `state` as one safetensors file, its JSON part in the header; whole or not at all."""
+        arrays, data = self.state()
+        plain = {key: array.copy(order="C") for key, array in arrays.items()}
+        header = {"state": json.dumps(data, allow_nan=False)}
+        write_whole(path, lambda temporary: save_file(plain, temporary, header))
+
+    def load(self, path: str | Path) -> Self:
+        """Take over what `save` wrote; the same promises as `load_state`.
+
+        Raises:
+            CheckpointError: no such file, not safetensors, above LARGEST_STATE, or refused by `load_state`.
+        """
+        path = Path(path)
+        try:
+            size = path.stat().st_size
+            if size > LARGEST_STATE:
+                raise CheckpointError(f"{path} has {size:,} bytes; a forecaster state has at most {LARGEST_STATE:,}")
+            with safe_open(path, "numpy") as file:
+                data = json.loads((file.metadata() or {})["state"])
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no mapping)
+        except CheckpointError:
+            raise
+        except Exception as error:  # safetensors, JSON and the file system each have their own
+            raise CheckpointError(f"{path} is not a forecaster state: {error!r:.300}") from error
+        return self.load_state(arrays, data)
 
     def _check_params(self) -> None:
         """Raise ConfigError for parameters out of range."""
@@ -147,6 +226,10 @@ class Forecaster(BaseEstimator, ABC):
     def _predict(self, horizon: int) -> np.ndarray:
         """Scores [n_components] `horizon` >= 1 steps after the last of `series_`; negatives are cut at 0 later."""
 
+    def _predict_quantiles(self, horizon: int, levels: np.ndarray) -> np.ndarray:
+        """Quantiles [n_components, n_levels] as `_predict` has scores; `levels` float64 [n_levels], rising."""
+        raise NotImplementedError
+
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         """What `_pretrain` learned; empty if there was no pretraining."""
         return {}
@@ -158,8 +241,17 @@ class Forecaster(BaseEstimator, ABC):
         if not hasattr(self, "series_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(series) before {method}")
 
+    def _scores(self, values: Any, shape: tuple[int, ...], horizon: int) -> np.ndarray:
+        """What a subclass predicted, as float32 >= 0 of its own memory, once it is known to be sound."""
+        values = np.asarray(values)
+        if values.shape != shape:
+            raise ConfigError(f"forecaster {self.name!r} predicted shape {values.shape}; expected {shape}")
+        if not np.isfinite(values).all():
+            raise NonFiniteError(f"forecaster {self.name!r} predicted NaN or infinite scores at horizon {horizon}")
+        return np.clip(values, 0, np.finfo(np.float32).max).astype(np.float32)
+
     def _identity(self) -> dict[str, Any]:
-        params = json.loads(json.dumps(self.get_params(), default=repr))
+        params = json.loads(json.dumps(self.get_params(deep=False), default=_plain))
         return {"version": STATE_VERSION, "forecaster": self.name, "params": params}
 
 
@@ -175,6 +267,30 @@ def check_range(forecaster: Forecaster, param: str, low: float, high: float, who
     if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"forecaster {forecaster.name!r}: {param} is {value!r}; expected {kind} in [{low}, {high}]")
+
+
+def _whole(horizon: Any) -> int:
+    if not isinstance(horizon, int | np.integer) or isinstance(horizon, bool) or horizon < 1:
+        raise ConfigError(f"horizon is {horizon!r}; expected a whole number of optimizer steps, at least 1")
+    return int(horizon)
+
+
+def _rising(levels: np.ndarray) -> bool:
+    return bool((levels > 0).all() and (levels < 1).all() and (np.diff(levels) > 0).all())
+
+
+def _plain(value: Any) -> Any:
+    """A parameter that JSON does not know: estimators by class and parameters, functions and classes by their path."""
+    if isinstance(value, BaseEstimator):
+        return {"class": _plain(type(value)), "params": value.get_params(deep=False)}
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    text = repr(value)
+    if " at 0x" in text:
+        raise ConfigError(f"parameter {text} has no name that a saved state could give it; use a function or a class")
+    return text
 
 
 def _require_series(series: Any) -> None:

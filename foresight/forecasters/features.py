@@ -11,6 +11,8 @@ Nothing at an origin i depends on snapshots after i, apart from the cadence.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -133,3 +135,41 @@ def windows(frame: Frame, max_rows: int) -> tuple[np.ndarray, np.ndarray, np.nda
 def canonical_order(series: Series) -> np.ndarray:
     """Positions sorted by layer, kind, index (then name): what is computed in it cannot depend on the given order."""
     return np.lexsort((series.name, series.index, series.kind, series.layer))
+
+
+def some(n: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of n components, sorted, drawn with a fixed seed."""
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(0).permutation(n)[:most])
+
+
+@dataclass(frozen=True)
+class LogScores:
+    """Relative log scores step by step, for what runs along the snapshots.
+
+    Attributes:
+        values: float32 [t, n], components in canonical order; steps that are all zero, which say nothing, left out.
+        time: float64 [t] in cadences.
+        cadence: optimizer steps.
+        level: of the last snapshot.
+        order: int [n], canonical order.
+    """
+
+    values: np.ndarray
+    time: np.ndarray
+    cadence: float
+    level: float
+    order: np.ndarray
+
+    def restore(self, ordered: np.ndarray) -> np.ndarray:
+        """An array [n] in canonical order, back in the order of the series."""
+        given = np.empty_like(ordered)
+        given[self.order] = ordered
+        return given
+
+
+def log_scores(series: Series) -> LogScores:
+    """The relative log scores of a series, step by step."""
+    order, unit = canonical_order(series), cadence(series.steps)
+    logs, level = to_relative(series.values[order])
+    seen = np.flatnonzero(level > 0)
+    return LogScores(np.ascontiguousarray(logs.T[seen]), series.steps[seen] / unit, unit, float(level[-1]), order)

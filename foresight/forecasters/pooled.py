@@ -79,10 +79,13 @@ class PooledForecaster(Forecaster):
         rows = np.arange(len(self.series_))
         features = frame.at(len(frame.time) - 1, rows)
         ahead = np.full(len(rows), min(horizon / frame.cadence, self.max_horizon_), np.float32)
-        change = self.regressor_.predict(self._design(features, ahead))
         prediction = np.empty(len(rows))
-        prediction[self._order] = frame.scores(change)
+        prediction[self._order] = self._to_scores(self.regressor_.predict(self._design(features, ahead)))
         return prediction
+
+    def _to_scores(self, output: np.ndarray) -> np.ndarray:
+        """Scores [n] from what the regressor says of each component [n], here the change of z; canonical order."""
+        return self._frame.scores(output)
 
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "pretrained_"):

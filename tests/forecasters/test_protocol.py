@@ -1,18 +1,20 @@
-"""What every forecaster has to do, whatever it believes."""
+"""What the simple forecasters have in common beyond the conformance suite, and how forecasters are found."""
 
 import json
+import pickle
+import struct
+import sys
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from safetensors.numpy import save_file
 
 from foresight.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
 from foresight.forecasters import Forecaster, forecaster_names, make_forecaster, register, registry
 from foresight.series import Series
 from planted import make_series, random_walk
 
-NAMES = registry.BUILT_IN
+NAMES = ("boosting", "drift", "mean", "persistence", "ridge", "smoothing")
 POOLED = ("ridge", "boosting")
 IRREGULAR = np.cumsum([0, 10, 10, 25, 5, 10, 40, 10, 10, 10, 3, 17])
 
@@ -35,15 +37,6 @@ def made(request):
     name, past = request.param
     forecaster = make_forecaster(name, **({"max_iter": 10} if name == "boosting" else {}))
     return forecaster.pretrain([walk(9, 7, 45), walk(11, 8, 30)]) if past else forecaster
-
-
-def test_predictions_are_scores(made):
-    for series in (walk(), walk(12, steps=IRREGULAR), walk(1), walk(2), walk(3)):
-        made.fit(series)
-        for horizon in (1, 7, 100, 10_000):
-            prediction = made.predict(horizon)
-            assert prediction.shape == (60,) and prediction.dtype == np.float32
-            assert np.isfinite(prediction).all() and (prediction >= 0).all()
 
 
 def test_a_constant_series_stays_as_it_is(made):
@@ -81,71 +74,6 @@ def test_only_the_cadence_of_steps_matters(made):
     np.testing.assert_allclose(tenth, one, rtol=1e-4)
 
 
-def test_the_future_is_not_seen(made):
-    past = random_walk(60, 12)
-    poisoned = np.concatenate([past, np.full((60, 4), 1e12)], 1)
-    cut = int(made.fit(make_series(past)).series_.steps[-1])
-    clean = made.predict(30)
-    np.testing.assert_array_equal(made.fit(make_series(poisoned).until(cut)).predict(30), clean)
-
-
-def test_the_order_of_components_does_not_matter(made):
-    series = walk(steps=IRREGULAR)
-    order = np.random.default_rng(3).permutation(60)
-    straight = made.fit(series).predict(30)
-    permuted = made.fit(series.take(order)).predict(30)
-    np.testing.assert_allclose(permuted, straight[order], rtol=2e-6)
-
-
-def test_inputs_and_parameters_are_untouched(made):
-    series = walk()
-    before = {field: getattr(series, field).copy() for field in vars(series)}
-    params = made.get_params()
-    made.fit(series)
-    made.predict(10)[:] = 0
-    made.update(500, np.ones(60))
-    assert made.get_params() == params
-    for field, array in before.items():
-        np.testing.assert_array_equal(getattr(series, field), array)
-
-
-def test_the_same_input_gives_the_same_output(made):
-    first = made.fit(walk()).predict(30)
-    np.testing.assert_array_equal(made.predict(30), first)
-    np.testing.assert_array_equal(made.fit(walk(9, 5)).fit(walk()).predict(30), first)
-
-
-def test_update_is_fit_on_the_longer_series(made):
-    whole = walk(12, steps=IRREGULAR)
-    straight = made.fit(whole).predict(20)
-    made.fit(whole.until(int(IRREGULAR[-3])))
-    for i in (-2, -1):
-        made.update(int(IRREGULAR[i]), whole.values[:, i])
-    np.testing.assert_array_equal(made.predict(20), straight)
-    np.testing.assert_array_equal(made.series_.values, whole.values)
-
-
-def test_state_survives_safetensors_and_json(made, tmp_path):
-    from safetensors.numpy import load_file, save_file
-
-    made.fit(walk(steps=IRREGULAR))
-    arrays, data = made.state()
-    save_file(arrays, tmp_path / "state.safetensors")
-    again = clone(made).load_state(load_file(tmp_path / "state.safetensors"), json.loads(json.dumps(data)))
-    for forecaster in (made, again):
-        forecaster.update(1000, np.ones(60))
-    np.testing.assert_array_equal(again.predict(30), made.predict(30))
-    assert again.fallback_ == made.fallback_
-
-
-def test_state_before_fit(made):
-    arrays, data = made.state()
-    again = clone(made).load_state(arrays, data)
-    with pytest.raises(NotFittedError):
-        again.predict(1)
-    np.testing.assert_array_equal(again.fit(walk()).predict(30), made.fit(walk()).predict(30))
-
-
 def test_hostile_states_change_nothing(made):
     arrays, data = made.fit(walk()).state()
     expected = made.predict(30)
@@ -169,6 +97,8 @@ def test_hostile_states_change_nothing(made):
         (arrays, {**data, "params": {"__class__": "os.system"}}),
         (arrays, {**data, "fitted": False}),
         (arrays, {**data, "fitted": "yes"}),
+        (arrays, {**data, "pretrained": not data["pretrained"]}),
+        (arrays, None),
     ]
     for case in cases:
         with pytest.raises(CheckpointError):
@@ -180,20 +110,6 @@ def test_state_of_other_parameters_is_refused():
     arrays, data = make_forecaster("smoothing", alpha=0.3).fit(walk()).state()
     with pytest.raises(CheckpointError, match="0.3"):
         make_forecaster("smoothing", alpha=0.4).load_state(arrays, data)
-
-
-def test_not_fitted(name):
-    forecaster = make_forecaster(name)
-    with pytest.raises(NotFittedError, match="fit"):
-        forecaster.predict(1)
-    with pytest.raises(NotFittedError, match="fit"):
-        forecaster.update(1, np.ones(3))
-
-
-@pytest.mark.parametrize("horizon", [0, -3, 1.5, True, None, "10"])
-def test_bad_horizons(name, horizon):
-    with pytest.raises(ConfigError, match="horizon is"):
-        make_forecaster(name).fit(walk(2)).predict(horizon)
 
 
 def test_bad_input(name):
@@ -243,16 +159,13 @@ def test_parameters_are_checked(name, params):
         forecaster.fit(walk(2))
 
 
-def test_clone_keeps_parameters_and_drops_what_was_learned(made):
-    copy = clone(made.fit(walk()))
-    assert copy.get_params() == made.get_params() and not [key for key in vars(copy) if key.endswith("_")]
-
-
 # Registry
 
 
+@pytest.mark.parametrize("name", registry.BUILT_IN)
 def test_names_and_classes_agree(name):
     assert make_forecaster(name).name == name and name in forecaster_names()
+    assert registry.origin(name) == "built-in"
 
 
 def test_unknown_names_and_parameters_suggest_the_closest():
@@ -298,16 +211,186 @@ def test_entry_points_are_loaded_only_when_named(clean_registry, monkeypatch):
 
     class Point:
         name = "plugin"
+        dist = None
+        value = "plugin_module:Half"
 
         def load(self):
             loaded.append(self.name)
             return Half
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group == "foresight.forecasters" else [])
+    points = [Point()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "foresight.forecasters" else [])
     assert "plugin" in forecaster_names()
     make_forecaster("persistence")
     assert loaded == []
+    assert registry.origin("plugin") == "plugin_module:Half" and loaded == []
     assert isinstance(make_forecaster("plugin"), Half) and loaded == ["plugin"]
+
+
+@pytest.mark.parametrize("broken", [lambda: 1 / 0, lambda: print])
+def test_packages_that_offer_no_forecaster_are_named(clean_registry, monkeypatch, broken):
+    class Point:
+        name, dist, value = "plugin", None, "plugin_module:Half"
+        load = staticmethod(broken)
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    with pytest.raises(ConfigError, match="'plugin'.*(plugin_module:Half cannot be imported|expected a subclass)"):
+        make_forecaster("plugin")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point(), Point()])
+    with pytest.raises(ConfigError, match="offered by plugin_module:Half and plugin_module:Half; uninstall one"):
+        make_forecaster("plugin")
+
+
+MINE = """
+import sys
+from foresight.forecasters import Forecaster, from_function
+sys.imported_mine = True
+class Mine(Forecaster):
+    def __init__(self, share=0.5):
+        self.share = share
+    def _fit(self, series):
+        pass
+    def _predict(self, horizon):
+        return self.share * self.series_.values[:, -1]
+class Outer:
+    Inner = Mine
+def last(series, horizon):
+    return series.values[:, -1]
+mine = from_function(last)
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The name of a module that lies in the working folder; whether it is imported is `sys.imported_mine`."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "imported_mine", False, raising=False)
+    monkeypatch.chdir(tmp_path)
+    name = f"mine_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(MINE)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_a_class_is_found_by_its_module(module):
+    made = make_forecaster(f"{module}:Mine", share=0.25).fit(walk())
+    np.testing.assert_allclose(made.predict(1), walk().values[:, -1] / 4)
+    assert made.name == f"{module}:Mine" and registry.origin(made.name) == module
+    assert type(make_forecaster(f"{module}:Outer.Inner")) is type(made)
+    np.testing.assert_array_equal(make_forecaster(f"{module}:mine").fit(walk()).predict(1), walk().values[:, -1])
+    with pytest.raises(ConfigError, match="no parameter 'shaer' .did you mean 'share'"):
+        make_forecaster(f"{module}:Mine", shaer=1)
+
+
+def test_modules_without_it_are_explained(module, tmp_path):
+    (tmp_path / f"{module}_broken.py").write_text("1 / 0")
+    for path, problem in {
+        f"{module}:Mien": r"no 'Mien' .did you mean 'Mine'",
+        f"{module}:number": "is 3; expected a subclass",
+        f"{module}:last": "from_function",
+        "absent_module:Mine": "importing 'absent_module' failed",
+        f"{module}_broken:Mine": "ZeroDivisionError",
+        f"{module}:": "expected module:Class",
+        f"../{module}:Mine": "expected module:Class",
+        f"{module}:Mine()": "expected module:Class",
+    }.items():
+        with pytest.raises(ConfigError, match=problem):
+            make_forecaster(path)
+
+
+def test_nothing_installed_is_shadowed_by_the_working_folder(module, tmp_path):
+    (tmp_path / "colorsys.py").write_text("raise SystemExit")
+    make_forecaster(f"{module}:Mine")
+    with pytest.raises(ConfigError, match="has no 'Mine'"):
+        make_forecaster("colorsys:Mine")
+
+
+def test_a_state_names_a_module_only_to_be_compared(module):
+    arrays, data = make_forecaster("persistence").fit(walk()).state()
+    foreign = {**data, "forecaster": f"{module}:Mine", "params": {"share": 0.5}}
+    with pytest.raises(CheckpointError, match=f"{module}:Mine"):
+        make_forecaster("persistence").load_state(arrays, foreign)
+    assert not sys.imported_mine
+    own = make_forecaster(f"{module}:Mine")  # the user names it, so it is imported, and the state fits
+    assert sys.imported_mine
+    np.testing.assert_allclose(own.load_state(arrays, foreign).predict(1), walk().values[:, -1] / 2)
+
+
+# State files
+
+
+@pytest.fixture
+def state_file(tmp_path):
+    made = make_forecaster("ridge").pretrain([walk(9, 7, 45)]).fit(walk())
+    made.save(tmp_path / "state.safetensors")
+    return made, tmp_path / "state.safetensors"
+
+
+def test_state_files_round_trip(state_file):
+    made, path = state_file
+    np.testing.assert_array_equal(make_forecaster("ridge").load(path).predict(30), made.predict(30))
+    with pytest.raises(CheckpointError, match="'alpha': 0.5"):
+        make_forecaster("ridge", alpha=0.5).load(path)
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("pickle was executed",)
+
+
+def header(text, rest=b""):
+    return struct.pack("<Q", len(text)) + text + rest
+
+
+BAD_FILES = {
+    "pickle": pickle.dumps(Bomb()),
+    "empty": b"",
+    "text": b"hello",
+    "npz": b"PK\x03\x04" + bytes(100),
+    "header beyond the file": struct.pack("<Q", 2**60),
+    "no metadata": header(b"{}"),
+    "tensor beyond the file": header(
+        b'{"series.values":{"dtype":"F32","shape":[1000000000,1000000],"data_offsets":[0,4000000000000000]}}'
+    ),
+    "shape that overflows": header(
+        b'{"series.values":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}'
+    ),
+    "JSON part that is no JSON": header(b'{"__metadata__":{"state":"{"}}'),
+    "JSON part too deep": header(b'{"__metadata__":{"state":"' + b"[" * 100_000 + b'"}}'),
+}
+
+
+@pytest.mark.parametrize("text", BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_state_files_are_refused(state_file, tmp_path, capsys, text):
+    made, _ = state_file
+    expected = made.predict(30)
+    (tmp_path / "bad").write_bytes(text)
+    with pytest.raises(CheckpointError, match="bad is not a forecaster state"):
+        made.load(tmp_path / "bad")
+    np.testing.assert_array_equal(made.predict(30), expected)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_state_files_too_large_or_absent_are_refused_unread(state_file, tmp_path):
+    made, path = state_file
+    with path.open("r+b") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(CheckpointError, match="has 1,099,511,627,776 bytes"):
+        made.load(path)
+    for absent in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(CheckpointError, match="is not a forecaster state"):
+            made.load(absent)
+
+
+def test_names_in_a_state_file_are_no_paths(state_file, tmp_path):
+    made, path = state_file
+    arrays, data = made.state()
+    inside = set(tmp_path.rglob("*"))
+    save_file({**arrays, "../../outside": np.zeros(3)}, path, {"state": json.dumps(data)})
+    with pytest.raises(CheckpointError, match="unknown entry '../../outside'"):
+        made.load(path)
+    assert set(tmp_path.rglob("*")) == inside
 
 
 @pytest.mark.parametrize("output, error", [(np.ones(3), ConfigError), (np.full(60, np.nan), NonFiniteError)])

@@ -1,0 +1,90 @@
+"""Damped trend: a trend that is followed for a while and then levels out."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from ..series import Series
+from .base import Forecaster, check_range
+from .features import log_scores, some
+from .registry import register
+from .relative import from_relative
+
+LEVEL_WEIGHTS = (0.3, 0.6, 1.0)
+TREND_WEIGHTS = (0.0, 0.1, 0.3, 0.6)
+DAMPINGS = (0.6, 0.8, 0.9, 0.97)
+STARTS = (0.0, 1.0)
+"""What the constants are chosen from. Start and trend weight 0 are smoothing, with level weight 1 persistence."""
+MAX_ROWS = 2_000
+"""Components that the constants are chosen on."""
+
+
+@register("damped_drift")
+class DampedDrift(Forecaster):
+    """Exponential smoothing with a damped trend (Gardner and McKenzie 1985), on relative log scores.
+
+    Over h cadences the level moves by (phi + phi^2 + ... + phi^h) times the trend, and the trend shrinks to phi^h of
+    itself; here also for fractions of a cadence, so that snapshots need not be even. The constants (weights of a new
+    snapshot in the level and in the trend, phi, how much of the first change is trend) are one set for all components:
+    the one with the least squared error one snapshot ahead inside the series, from a grid. `drift` with damping < 1
+    believes what it is told; this one learns from the run whether trends last.
+
+    Args:
+        min_snapshots: with fewer it predicts persistence, at least 3.
+
+    Attributes:
+        constants_: (level weight, trend weight, damping, start).
+    """
+
+    def __init__(self, min_snapshots: int = 4):
+        self.min_snapshots = min_snapshots
+
+    def _check_params(self) -> None:
+        check_range(self, "min_snapshots", 3, 1_000_000, whole=True)
+
+    def _fit(self, series: Series) -> None:
+        self._logs = log_scores(series)
+        logs, gaps = self._logs.values, np.diff(self._logs.time)
+        if len(logs) < self.min_snapshots:
+            self.fallback_ = f"persistence: {len(logs)} snapshots with scores, {self.min_snapshots} are needed"
+            return
+        few = logs[:, some(logs.shape[1], MAX_ROWS)]
+        grid = product(LEVEL_WEIGHTS, TREND_WEIGHTS, DAMPINGS, STARTS)
+        self.constants_ = min(grid, key=lambda constants: _follow(few, gaps, *constants)[2])
+        self.level_, self.trend_, _ = _follow(logs, gaps, *self.constants_)
+
+    def _predict(self, horizon: int) -> np.ndarray:
+        if self.fallback_:
+            return self.series_.values[:, -1]
+        ahead = _powers(self.constants_[2], horizon / self._logs.cadence)
+        return self._logs.restore(from_relative(self.level_ + ahead * self.trend_, self._logs.level))
+
+
+def _follow(
+    logs: np.ndarray, gaps: np.ndarray, level_weight: float, trend_weight: float, damping: float, start: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Level [n] and trend [n] after the last of `logs` [t, n], and the sum of squared errors one snapshot ahead.
+
+    Starts from the second snapshot, with a share of the change since the first as trend. After a long gap the weights
+    are those of as many snapshots as it stands for, and an error counts in the trend as the trend at the end of a gap
+    that would have made it.
+    """
+    level, squares = logs[1].astype(np.float64), 0.0
+    trend = (level - logs[0]) * (start * damping ** gaps[0] / _powers(damping, gaps[0]))
+    for now, gap in zip(logs[2:], gaps[1:], strict=True):
+        ahead, left = _powers(damping, gap), damping**gap
+        level += ahead * trend
+        error = now - level
+        squares += float(error @ error)
+        error *= 1 - (1 - level_weight) ** gap
+        level += error
+        trend *= left
+        trend += (1 - (1 - trend_weight) ** gap) * left / ahead * error
+    return level, trend, squares
+
+
+def _powers(damping: float, periods: float) -> float:
+    """damping + damping^2 + ... + damping^periods, also between whole numbers."""
+    return damping * (1 - damping**periods) / (1 - damping)

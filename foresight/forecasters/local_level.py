@@ -1,0 +1,82 @@
+"""Local level: a score is a level that wanders, seen through noise; how much of each is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..series import Series
+from .base import Forecaster
+from .features import log_scores, some
+from .registry import register
+from .relative import from_relative
+
+SHARES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Candidates for the share of the level's variance per cadence in the whole variance; 0 is the mean, 1 persistence."""
+MAX_ROWS = 5_000
+"""Components that the frequencies of the shares are estimated on."""
+EM_ROUNDS = 50
+LEAST_VARIANCE = 1e-10
+"""Of relative log scores: smaller ones are rounding."""
+
+
+@register("local_level")
+class LocalLevel(Forecaster):
+    """The local-level state-space model by the Kalman filter (Durbin and Koopman 2012, chapter 2), for all components
+    at once, on relative log scores: y_t = level_t + noise, level_t = level_(t-1) + step.
+
+    The filter's gains depend on the share of the step's variance and on the gaps alone, not on the scores, so that a
+    share on the grid is one pass over the snapshots for all components; libraries filter one series after the other.
+    The overall variance is concentrated out of each component's likelihood. How frequent the shares are among the
+    components is the maximum-likelihood mixture (Kiefer and Wolfowitz 1956; expectation maximisation), and a component
+    is forecast by the levels under each share, weighted by their posterior probabilities: a short series of its own
+    could not tell. The horizon does not matter.
+
+    Attributes:
+        frequency_: float64 [len(SHARES)], sums to 1.
+    """
+
+    def _fit(self, series: Series) -> None:
+        logs = log_scores(series)
+        if len(logs.values) < 3:
+            self.fallback_ = f"persistence: {len(logs.values)} snapshots with scores, 3 are needed"
+            return
+        gaps = np.diff(logs.time)
+        filtered = [_filter(logs.values, gaps, share) for share in SHARES]
+        likelihood = np.stack([found[1] for found in filtered])
+        likelihood = np.exp(likelihood - likelihood.max(0))
+        few = likelihood[:, some(likelihood.shape[1], MAX_ROWS)]
+        self.frequency_ = np.full(len(SHARES), 1 / len(SHARES))
+        for _ in range(EM_ROUNDS):
+            self.frequency_ = _posterior(few, self.frequency_).mean(1)
+        weights = _posterior(likelihood, self.frequency_)
+        level = sum(weight * found[0] for weight, found in zip(weights, filtered, strict=True))
+        self.smoothed_ = logs.restore(from_relative(np.asarray(level), logs.level))
+
+    def _predict(self, horizon: int) -> np.ndarray:
+        return self.series_.values[:, -1] if self.fallback_ else self.smoothed_
+
+
+def _filter(logs: np.ndarray, gaps: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Filtered level [n] after the last of `logs` [t, n] and the log likelihood [n], up to a constant."""
+    noise = 1 - share
+    level, variance = logs[0].copy(), noise  # as a diffuse start leaves it after the first snapshot
+    squares, log_scale = np.zeros(len(level), np.float32), 0.0
+    for now, gap in zip(logs[1:], gaps, strict=True):
+        variance += share * gap
+        scale = variance + noise
+        error = now - level
+        gain = variance / scale
+        level += np.float32(gain) * error
+        error *= error
+        error *= np.float32(1 / scale)
+        squares += error
+        log_scale += np.log(scale)
+        variance *= 1 - gain
+    seen = len(gaps)
+    return level, -(seen * np.log(np.maximum(squares / seen, LEAST_VARIANCE)) + log_scale) / 2
+
+
+def _posterior(likelihood: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """Probabilities [shares, n] of the shares, given their frequencies [shares]."""
+    joint = likelihood * frequency[:, None]
+    return joint / joint.sum(0)

@@ -1,0 +1,123 @@
+"""Stacking (Wolpert 1992): several forecasters, each as heavy as it has been right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import CheckpointError, ConfigError
+from ..metrics import skill
+from ..series import Series
+from .backtest import backtest, build, load_members, prefixed, thin
+from .base import Forecaster
+from .registry import register
+
+CUTOFFS = 4
+"""Cutoffs in a run at which the members are judged."""
+FOLDS = 3
+MAX_ROWS = 2_000
+"""Components they are judged on."""
+
+
+@register("stacking")
+class Stacking(Forecaster):
+    """The mean of its members' forecasts, weighted by their past skill (own definition of the weights).
+
+    Skill is 1 - error / error of persistence (metrics.py), no less than -1, one snapshot ahead and at the last
+    snapshot, from cutoffs in the second half of this run and of past runs; on past runs a member has learned from the
+    other past runs only. A member's weight goes with its mean skill less one standard error over this and past runs,
+    at least 0, and is 0 while the member itself falls back to persistence; the weights sum to 1. When no member is
+    left, it is persistence.
+
+    Args:
+        members: names of forecasters, or forecasters.
+
+    Attributes:
+        members_: the fitted members.
+        weights_: float64 [n_members], >= 0; sums to 1, or all 0 when it abstains.
+    """
+
+    def __init__(self, members: Sequence[str | Forecaster] = ("smoothing", "local_level", "damped_drift", "ridge")):
+        self.members = members
+
+    def _check_params(self) -> None:
+        if isinstance(self.members, str) or not len(self.members):
+            raise ConfigError(f"forecaster {self.name!r}: members is {self.members!r}; expected names of forecasters")
+        for member in self.members:
+            build(member)._check_params()
+
+    def _pretrain(self, histories: list[Series]) -> None:
+        folds = [histories[i::FOLDS] for i in range(min(FOLDS, len(histories)))]
+        rows = []
+        for i, fold in enumerate(folds):
+            others = [series for j, other in enumerate(folds) if j != i for series in other]
+            members = self._build(others)
+            rows += [_skills(members, thin(series, MAX_ROWS)) for series in fold]
+        # Past runs too short to judge anyone have shown no skill.
+        self.past_skills_ = np.concatenate(rows) if sum(map(len, rows)) else np.zeros((1, len(self.members)))
+        self._pretrained_members = self._build(histories)
+
+    def _fit(self, series: Series) -> None:
+        members = getattr(self, "_pretrained_members", None) or self._build([])
+        skills = _skills(members, thin(series, MAX_ROWS))
+        if hasattr(self, "past_skills_"):
+            skills = np.concatenate([self.past_skills_, skills])
+        self.weights_ = _worth(skills)
+        self.members_ = members
+        for i in np.flatnonzero(self.weights_):
+            if members[i].fit(series).fallback_:
+                self.weights_[i] = 0
+        if self.weights_.any():
+            self.weights_ /= self.weights_.sum()
+        else:
+            self.fallback_ = f"persistence: no member that can work yet has shown skill in {len(skills)} past forecasts"
+
+    def _predict(self, horizon: int) -> np.ndarray:
+        if self.fallback_:
+            return self.series_.values[:, -1]
+        pairs = zip(self.members_, self.weights_, strict=True)
+        return np.sum([weight * member.predict(horizon) for member, weight in pairs if weight], 0)
+
+    def _build(self, histories: list[Series]) -> list[Forecaster]:
+        members = [build(member) for member in self.members]
+        return [member.pretrain(histories) if histories else member for member in members]
+
+    def _pretrained_arrays(self) -> dict[str, np.ndarray]:
+        if not hasattr(self, "past_skills_"):
+            return {}
+        parts = {str(i): member._pretrained_arrays() for i, member in enumerate(self._pretrained_members)}
+        return {"skills": self.past_skills_, **prefixed(parts)}
+
+    def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
+        if not arrays:
+            return
+        skills = arrays.pop("skills", np.zeros(0))
+        fits = skills.shape == (max(1, len(skills)), len(self.members)) and skills.dtype == np.float64
+        if not fits or not (np.abs(skills) <= 1).all():
+            raise CheckpointError(
+                f"forecaster state: 'skills' is {skills.dtype} {skills.shape}; expected float64 "
+                f"(forecasts, {len(self.members)}) in [-1, 1]"
+            )
+        members = self._build([])
+        load_members({str(i): member for i, member in enumerate(members)}, arrays)
+        self.past_skills_, self._pretrained_members = skills, members
+
+
+def _skills(members: list[Forecaster], series: Series) -> np.ndarray:
+    """Skill of each member in each past forecast, float64 [forecasts, n_members], in [-1, 1]."""
+    last = len(series.steps) - 1
+    cutoffs = {round(cutoff) for cutoff in np.linspace(max(1, last // 2), last - 1, CUTOFFS)} if last > 1 else set()
+    pairs = [(cutoff, target) for cutoff in sorted(cutoffs) for target in sorted({cutoff + 1, last})]
+    table = np.zeros((len(pairs), len(members)))
+    for j, member in enumerate(members):
+        for i, (prediction, today) in enumerate(backtest(member, series, pairs)):
+            table[i, j] = max(-1.0, skill(prediction, series.values[:, pairs[i][1]], today))
+    return table
+
+
+def _worth(skills: np.ndarray) -> np.ndarray:
+    """Weights [n_members], not yet summing to 1, from skills [forecasts, n_members]; a single one proves nothing."""
+    if len(skills) < 2:
+        return np.zeros(skills.shape[1])
+    return np.maximum(0, skills.mean(0) - skills.std(0, ddof=1) / np.sqrt(len(skills)))

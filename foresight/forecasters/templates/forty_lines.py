@@ -1,0 +1,37 @@
+"""Template: a forecaster with a parameter. It halves the distance to the mean of the layer again and again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foresight.errors import ConfigError
+from foresight.forecasters import Forecaster
+from foresight.forecasters.base import cadence
+from foresight.series import Series
+
+
+class TowardsTheLayer(Forecaster):
+    """Every score moves towards the mean of its layer.
+
+    Args:
+        half_life: snapshots until half of the way is gone, > 0.
+    """
+
+    def __init__(self, half_life: float = 20.0):
+        self.half_life = half_life  # only store here: parameters are checked in _check_params
+
+    def _check_params(self) -> None:
+        if not self.half_life > 0:
+            raise ConfigError(f"half_life is {self.half_life!r}; expected a number > 0")
+
+    def _fit(self, series: Series) -> None:
+        # series.values: float32 [n_components, n_steps], >= 0, all at or before the cutoff; read-only
+        last = series.values[:, -1].astype(np.float64)
+        members = np.bincount(series.layer)
+        mean = np.bincount(series.layer, last) / np.maximum(members, 1)
+        self.last_, self.goal_ = last, mean[series.layer]  # what is learned ends in an underscore
+
+    def _predict(self, horizon: int) -> np.ndarray:
+        # horizon: optimizer steps after the last snapshot; scores [n_components], negative ones become 0
+        left = 0.5 ** (horizon / cadence(self.series_.steps) / self.half_life)
+        return self.goal_ + left * (self.last_ - self.goal_)
