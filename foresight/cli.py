@@ -19,7 +19,7 @@ _SETTINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 1 for a check that failed, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    """Run one command. Returns 0, 1 if a check failed, 2 after an error that the user can mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("FORESIGHT_DEBUG")) or words[:1] == ["--debug"]
     try:

@@ -72,6 +72,8 @@ def check(folder: str | Path) -> None:
         raise CheckpointError(f"{folder} is not a complete checkpoint (no readable {SEAL}); {remedy}") from error
     for name, expected in sealed.items():
         path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{folder}: {SEAL} names {name!r}, which lies outside the checkpoint; {remedy}")
         if not path.is_file():
             raise CheckpointError(f"{folder}: {name} is missing; {remedy}")
         if _sha256(path) != expected:

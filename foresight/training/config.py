@@ -40,7 +40,7 @@ class ForesightConfig(SFTConfig):
         },
     )
     forecaster: str = field(
-        default="ridge", metadata={"help": "Forecaster of policy 'foresight', by its registered name."}
+        default="ridge", metadata={"help": "Forecaster of policy 'foresight': a registered name, or module:Class."}
     )
     forecaster_params: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Parameters of the forecaster, as a mapping (JSON on the command line)."}

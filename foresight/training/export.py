@@ -29,7 +29,7 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
 
     Raises:
         ConfigError: unknown form, or `out` holds files.
-        CheckpointError: no finished run or complete checkpoint there, or a base model that cannot be had or has changed.
+        CheckpointError: no finished run or complete checkpoint there, or a base model that is missing or has changed.
     """
     run, out = Path(run), Path(out)
     one_of("export form", to, FORMS)

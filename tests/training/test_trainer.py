@@ -409,3 +409,14 @@ def test_pairs_of_unequal_length_show_the_row(tmp_path):
 
 def test_table_of_the_model_is_the_table_of_the_run(tmp_path):
     assert trainer(tmp_path, mlp_block=8).table.hash == component_table(tiny(), 8).hash
+
+
+def test_a_seal_that_points_elsewhere_is_refused(tmp_path):
+    (tmp_path / "outside.txt").write_text("not a part of it")
+    folder = tmp_path / "checkpoint-1"
+    checkpoint.write_state(folder, {"x": torch.zeros(1)}, {})
+    checkpoint.seal(folder)
+    seal = json.loads((folder / checkpoint.SEAL).read_text())
+    (folder / checkpoint.SEAL).write_text(json.dumps({**seal, "../outside.txt": "0" * 64}))
+    with pytest.raises(CheckpointError, match="'../outside.txt', which lies outside the checkpoint"):
+        checkpoint.check(folder)
