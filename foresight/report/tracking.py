@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..comparison.statistics import Interval, mean_interval
 from ..errors import TrajectoryError
 from ..tracking.analysis import FOLDER, NAMES, SCORES, read_table
-from ..tracking.answers import Answers, Tables, answer
+from ..tracking.answers import Answers, Tables, answer, between_seeds
 from ..tracking.cells import RESULT
 from ..tracking.config import STRATEGIES
 from ..tracking.study import RUNS, STUDY
@@ -226,7 +226,8 @@ def _tuned(rows: Sequence[Row]) -> list[Row]:
             if here:
                 mean = {name: sum(r[name] for r in here) / len(here) for name in ("value", "floor", "floor_high")}
                 beyond = sum(r["value"] > r["floor_high"] for r in here)
-                found.append({"strategy": strategy, "pair": f"{a}, {b}", "beyond": beyond, "runs": len(here)} | mean)
+                found.append({"strategy": strategy, "pair": f"{a}, {b}", "beyond": beyond, "runs": len(here),
+                              "between_runs": between_seeds(here, "value")} | mean)  # fmt: skip
     return found
 
 

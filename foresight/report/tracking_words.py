@@ -103,8 +103,9 @@ def _explains(answers: Answers, strategy: str) -> Line:
     verdict = decided(row, f"better than {own}", f"worse than {own}", f"within the noise as good as {own}")
     return Line(strategy, verdict,
         f"On the model of step {row['step']} the step-0 circuit is {number(row['ratio'])} times as faithful (halves of "
-        f"the probe put that {number(row['floor'])} apart); minus 1: {spread(row)}; defined in {row['defined']} of "
-        f"{row['runs']} runs.")  # fmt: skip
+        f"the probe put that {number(row['floor'])} apart, runs that differ in their seed alone "
+        f"{number(row['between_runs'])}); minus 1: {spread(row)}; defined in {row['defined']} of {row['runs']} "
+        "runs.")  # fmt: skip
 
 
 def _best(answers: Answers) -> list[Line]:

@@ -106,7 +106,8 @@ def _stability(rows: Sequence[Row]) -> list[Row]:
     found = []
     for group, members in _grouped(of_start, "strategy", "scorer", "step"):
         units = _units(members, "excess")
-        columns = {"ratio": _mean(members, "value"), "floor": _mean(members, "floor"), "defined": len(units)}
+        columns = {"ratio": _mean(members, "value"), "floor": _mean(members, "floor"), "defined": len(units),
+                   "between_runs": between_seeds(members, "value")}  # fmt: skip
         found.append(group | columns | {"runs": len(members)} | _spread(mean_interval(units)))
     return found
 
@@ -155,6 +156,15 @@ def _grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
 def _units(rows: Iterable[Row], column: str) -> dict[tuple[str, int], float]:
     """Sorted, so that the resampling does not depend on the order in which runs finished."""
     return dict(sorted(((r["task"], r["seed"]), r[column]) for r in rows if np.isfinite(r[column])))
+
+
+def between_seeds(rows: Iterable[Row], column: str) -> float:
+    """The floor between runs that differ in their seed alone: mean |difference| of a column over the pairs of seeds of
+    each task; NaN without such pairs.
+    """
+    groups = _grouped((row for row in rows if np.isfinite(row[column])), "task")
+    apart = [abs(a[column] - b[column]) for _, members in groups for a, b in combinations(members, 2)]
+    return float(np.mean(apart)) if apart else float("nan")
 
 
 def _mean(rows: Sequence[Row], column: str) -> float:
@@ -212,8 +222,9 @@ def sentences(answers: Answers) -> list[str]:
         )
         lines += [
             f"{strategy}: on the model of step {row['step']} the step-0 circuit is {row['ratio']:.2f} times as "
-            f"faithful as that step's own (two halves of the probe put it {row['floor']:.2f} apart; minus 1: "
-            f"{_said(row)}; defined in {row['defined']} of {row['runs']} runs)."
+            f"faithful as that step's own (two halves of the probe put it {row['floor']:.2f} apart"
+            + (f", two runs {row['between_runs']:.2f}" if np.isfinite(row["between_runs"]) else "")
+            + f"; minus 1: {_said(row)}; defined in {row['defined']} of {row['runs']} runs)."
             for row in _at_last_step(answers.stability, strategy, scorer) if row["defined"]
         ]  # fmt: skip
     if answers.conflict:

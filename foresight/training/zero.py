@@ -91,6 +91,7 @@ class ZeroPlacement(Placement):
         return found
 
     def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
+        tensor = tensor.contiguous()  # NCCL takes no other
         dist.reduce(tensor, owner)
         return tensor
 
@@ -103,11 +104,8 @@ class ZeroPlacement(Placement):
         return bit_sum(parameter.ds_tensor) if hasattr(parameter, "ds_id") else bit_sum(parameter.data)
 
     def total(self, sums: Tensor) -> Tensor:
-        if not self.sharded:
-            return sums
-        sums = sums.clone()
-        dist.all_reduce(sums)
-        return sums
+        # Gathered as an object, since NCCL does not reduce what is on the CPU.
+        return torch.stack(self.gather(sums)).sum(0) if self.sharded else sums
 
 
 def _in_engine(parameter: nn.Parameter) -> bool:

@@ -10,7 +10,7 @@ from planted_tracks import TABLE, K, profile, track
 from foresight.circuits.distance import PARTS, distance_statistic
 from foresight.circuits.floors import half_weights
 from foresight.metrics import circuit_distance, distance_groups
-from foresight.tracking.answers import answer, sentences
+from foresight.tracking.answers import answer, between_seeds, sentences
 from foresight.tracking.distances import across_and_within, halves
 from foresight.tracking.tables import between_rows, condensed, distance_rows, score_table, staleness_rows
 
@@ -194,3 +194,13 @@ def test_one_run_gives_no_interval_and_no_verdict():
 
 def test_one_snapshot_says_nothing():
     assert "nothing can be said of movement" in sentences(answer(tables_of([track([profile(0)])])))[0]
+
+
+def test_the_floor_between_seeds_compares_runs_of_one_task():
+    rows = [{"task": task, "seed": seed, "value": value}
+            for task, values in {"a": (1.0, 1.5, 2.0), "b": (5.0, 5.0), "c": (9.0,)}.items()
+            for seed, value in enumerate(values)]  # fmt: skip
+    assert between_seeds(rows, "value") == pytest.approx((0.5 + 0.5 + 1.0 + 0.0) / 4)
+    rows[0]["value"] = float("nan")  # undefined: that run has nothing to be compared with
+    assert between_seeds(rows, "value") == pytest.approx((0.5 + 0.0) / 2)
+    assert np.isnan(between_seeds([r for r in rows if r["task"] == "c"], "value"))
