@@ -158,6 +158,13 @@ def _units(rows: Iterable[Row], column: str) -> dict[tuple[str, int], float]:
     return dict(sorted(((r["task"], r["seed"]), r[column]) for r in rows if np.isfinite(r[column])))
 
 
+def _floors(row: Row) -> str:
+    """What two halves of the probe and two runs put a number apart, as far as known."""
+    known = {"two halves of the probe": row["floor"], "two runs": row["between_runs"]}
+    found = [f"{name} put it {value:.2f} apart" for name, value in known.items() if np.isfinite(value)]
+    return "".join(f"{part}; " for part in found) or "floor unknown; "
+
+
 def between_seeds(rows: Iterable[Row], column: str) -> float:
     """The floor between runs that differ in their seed alone: mean |difference| of a column over the pairs of seeds of
     each task; NaN without such pairs.
@@ -222,9 +229,8 @@ def sentences(answers: Answers) -> list[str]:
         )
         lines += [
             f"{strategy}: on the model of step {row['step']} the step-0 circuit is {row['ratio']:.2f} times as "
-            f"faithful as that step's own (two halves of the probe put it {row['floor']:.2f} apart"
-            + (f", two runs {row['between_runs']:.2f}" if np.isfinite(row["between_runs"]) else "")
-            + f"; minus 1: {_said(row)}; defined in {row['defined']} of {row['runs']} runs)."
+            f"faithful as that step's own ({_floors(row)}minus 1: {_said(row)}; defined in {row['defined']} of "
+            f"{row['runs']} runs)."
             for row in _at_last_step(answers.stability, strategy, scorer) if row["defined"]
         ]  # fmt: skip
     if answers.conflict:

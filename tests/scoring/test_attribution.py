@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from scoring_cases import pair_probe, text_probe
 
 from foresight.components import component_table
 from foresight.errors import ConfigError, DataError, UnknownNameError
@@ -9,6 +8,7 @@ from foresight.scoring import make_scorer
 from foresight.scoring.ablation import substitutes
 from foresight.scoring.metrics import goodness
 from foresight.scoring.taps import logits_of, record, sites, tapped
+from scoring_cases import pair_probe, text_probe
 from tiny import FAMILIES, tiny
 
 

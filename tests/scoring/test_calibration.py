@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from scoring_cases import pair_probe
 
 from foresight.components import component_table
 from foresight.scoring import Scores, calibrate, make_scorer
 from foresight.scoring.calibration import slope
 from foresight.scoring.exact import ablation_effects
+from scoring_cases import pair_probe
 from tiny import tiny
 
 

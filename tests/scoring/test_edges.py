@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scoring_cases import pair_batch, pair_probe, text_probe
 
 from foresight.architectures import ARCHITECTURES
 from foresight.bank import Bank
@@ -20,6 +19,7 @@ from foresight.scoring import ContrastProbe, make_scorer
 from foresight.scoring.edge_graph import NORMS, ROLES, edge_graph
 from foresight.scoring.edges import edge_scores
 from foresight.scoring.probes import Batch
+from scoring_cases import pair_batch, pair_probe, text_probe
 from tiny import FAMILIES, tiny
 
 ALL = 10**6

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from scoring_cases import pair_probe
 from torch import nn
 
 from foresight.components import component_table
@@ -9,6 +8,7 @@ from foresight.errors import ConfigError
 from foresight.scoring import ContrastProbe, make_scorer
 from foresight.scoring.metrics import goodness
 from foresight.scoring.taps import logits_of, record, sites
+from scoring_cases import pair_probe
 from tiny import tiny
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from scoring_cases import pair_batch, text_probe
 
 from foresight.scoring.metrics import batch_loss, goodness
+from scoring_cases import pair_batch, text_probe
 
 
 def logits_for(batch, seed=0):
