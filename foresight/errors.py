@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class ForesightError(Exception):
@@ -62,3 +64,19 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     if value not in known:
         raise UnknownNameError(what, value, known)
     return value
+
+
+def mapping(name: str, value: Any, example: str) -> dict[str, Any] | None:
+    """A setting's mapping, parsed if it came as JSON text from the command line; None stays None.
+
+    Raises ConfigError for what is neither; `example` shows what is.
+    """
+    parsed = value
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{name} {value!r} is not JSON ({error})") from error
+    if parsed is not None and not isinstance(parsed, dict):
+        raise ConfigError(f"{name} is {value!r}; expected a mapping such as {example}")
+    return parsed

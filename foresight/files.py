@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ def write_json(path: str | Path, data: Any) -> None:
     """Write JSON whole or not at all; NaN is refused (ValueError), keys keep their order."""
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def json_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Flat rows with None for every float that JSON has no number for."""
+
+    def plain(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{key: plain(value) for key, value in row.items()} for row in rows]
 
 
 def sync(path: Path) -> None:

@@ -84,4 +84,4 @@ class Placement:
 def bit_sum(weight: Tensor) -> int:
     """Sum of bit patterns; in stretches, since a sum to 64 bits may begin with a copy in 64 bits."""
     bits = weight.contiguous().view(_BITS.get(weight.dtype, torch.uint8)).flatten()
-    return sum(int(part.sum(dtype=torch.int64)) for part in bits.split(_STRETCH))
+    return int(torch.stack([part.sum(dtype=torch.int64) for part in bits.split(_STRETCH)]).sum())

@@ -18,3 +18,32 @@ _REPOSITORY = Path(__file__).parents[1]
 def data_folder() -> Path:
     """Real data that is not part of the project; tests that need it are skipped without."""
     return Path(os.environ.get("FORESIGHT_TEST_DATA", _REPOSITORY / ".." / "shared" / "data")).resolve()
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Run the command; returns (exit code, stdout, stderr)."""
+    from foresight.cli import main
+
+    monkeypatch.delenv("FORESIGHT_DEBUG", raising=False)
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(cli):
+    """Run a command that has to fail, and return its one line of error."""
+
+    def run(*words):
+        code, _, err = cli(*words)
+        lines = [line for line in err.splitlines() if line.startswith("foresight: error: ")]
+        assert code == 2 and len(lines) == 1 and "Traceback" not in err, err
+        assert err.rstrip().endswith(lines[0])
+        return lines[0]
+
+    return run

@@ -38,55 +38,47 @@ def test_without_gradient_nothing_happens():
     assert torch.equal(p, torch.ones(2, 3))
 
 
+def by_whole_and_by_pieces(kind, world, start, ages, steps, **settings):
+    """The bank after steps of BankAdamW, whole, and after as many of `kind` by rank, each on a flat piece, the last one
+    padded, as DeepSpeed does it; and the optimizers.
+    """
+    whole = nn.Parameter(start.clone())
+    reference = BankAdamW(whole, **settings)
+    size = -(-start.numel() // world)
+
+    def flat(tensor):
+        return torch.cat([tensor.flatten(), torch.zeros(size * world - start.numel())]).split(size)
+
+    pieces = [nn.Parameter(piece.clone()) for piece in flat(start)]
+    optimizers = [kind(nn.Parameter(start.clone()), **settings) for _ in pieces]
+    for rank, (piece, optimizer) in enumerate(zip(pieces, optimizers, strict=True)):
+        optimizer.param_groups[0]["params"], optimizer.rank = [piece], rank
+    generator = torch.Generator().manual_seed(0)
+    for optimizer in (reference, *optimizers):
+        optimizer.ages = ages.clone()
+    for _ in range(steps):
+        whole.grad = torch.randn(start.shape, generator=generator)
+        for piece, grad in zip(pieces, flat(whole.grad), strict=True):
+            piece.grad = grad.clone()
+        for optimizer in (reference, *optimizers):
+            optimizer.step()
+    found = torch.cat([p.detach() for p in pieces])[: start.numel()].view(start.shape)
+    return whole, found, reference, optimizers
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_flat_pieces_equal_the_whole(world):
-    """What DeepSpeed does: each rank updates a flat piece of the bank, the last one padded."""
-    generator = torch.Generator().manual_seed(0)
-    start, ages = torch.randn(5, 4, generator=generator), torch.tensor([0.0, 7, 3, 0, 90])
-    whole = nn.Parameter(start.clone())
-    size = -(-start.numel() // world)
-    flat = torch.cat([start.flatten(), torch.zeros(size * world - start.numel())])
-    pieces = [nn.Parameter(piece.clone()) for piece in flat.split(size)]
-    optimizers = [BankAdamW(nn.Parameter(start.clone()), lr=0.1, weight_decay=0.1) for _ in range(world + 1)]
-    optimizers[-1].param_groups[0]["params"] = [whole]
-    for rank, piece in enumerate(pieces):
-        optimizers[rank].param_groups[0]["params"] = [piece]
-        optimizers[rank].rank = rank
-    for optimizer in optimizers:
-        optimizer.ages = ages.clone()
-    for _ in range(4):
-        whole.grad = torch.randn(5, 4, generator=generator)
-        grads = torch.cat([whole.grad.flatten(), torch.zeros(size * world - start.numel())]).split(size)
-        for piece, grad in zip(pieces, grads, strict=True):
-            piece.grad = grad.clone()
-        for optimizer in optimizers:
-            optimizer.step()
-    assert torch.equal(torch.cat([p.detach() for p in pieces])[: start.numel()].view(5, 4), whole)
+    start, ages = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([0.0, 7, 3, 0, 90])
+    whole, found, *_ = by_whole_and_by_pieces(BankAdamW, world, start, ages, 4, lr=0.1, weight_decay=0.1)
+    assert torch.equal(found, whole)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_the_cpu_kernel_equals_torch_whatever_the_ages(world):
     from foresight.training.cpu_adam import BankCPUAdam
 
-    generator = torch.Generator().manual_seed(0)
-    start, ages = torch.randn(9, 7, generator=generator), torch.tensor([0.0, 0, 5, 5, 1, 0, 0, 0, 9])
-    whole = nn.Parameter(start.clone())
+    start = torch.randn(9, 7, generator=torch.Generator().manual_seed(1))
+    ages = torch.tensor([0.0, 0, 5, 5, 1, 0, 0, 0, 9])
     settings = dict(lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1)
-    reference = BankAdamW(whole, **settings)
-    size = -(-start.numel() // world)
-    flat = torch.cat([start.flatten(), torch.zeros(size * world - start.numel())])
-    pieces = [nn.Parameter(piece.clone()) for piece in flat.split(size)]
-    kernels = [BankCPUAdam(nn.Parameter(start.clone()), **settings) for _ in pieces]
-    for rank, (piece, kernel) in enumerate(zip(pieces, kernels, strict=True)):
-        kernel.param_groups[0]["params"], kernel.rank = [piece], rank
-    for optimizer in (reference, *kernels):
-        optimizer.ages = ages.clone()
-    for _ in range(20):
-        whole.grad = torch.randn(9, 7, generator=generator)
-        grads = torch.cat([whole.grad.flatten(), torch.zeros(size * world - start.numel())]).split(size)
-        for piece, grad in zip(pieces, grads, strict=True):
-            piece.grad = grad.clone()
-        for optimizer in (reference, *kernels):
-            optimizer.step()
-    found = torch.cat([p.detach() for p in pieces])[: start.numel()].view(9, 7)
+    whole, found, reference, kernels = by_whole_and_by_pieces(BankCPUAdam, world, start, ages, 20, **settings)
     assert torch.allclose(found, whole, atol=5e-6) and torch.equal(kernels[0].ages, reference.ages)

@@ -125,6 +125,11 @@ def areas(fractions: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.trapezoid(curve, fractions, axis=-1), np.trapezoid(np.abs(1 - curve), fractions, axis=-1)
 
 
+def ablation_of(probe: Probe) -> tuple[str, str]:
+    """(ablation, metric) that a probe calls for: of contrast pairs the corrupted prompts, of plain text the mean."""
+    return ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
+
+
 def circuit_drops(
     model: nn.Module,
     table: ComponentTable,

@@ -125,7 +125,7 @@ def _tried(forecaster: Forecaster, name: str) -> CheckResult:
     doc = (rule.__doc__ or "").strip()
     try:
         rule(forecaster)
-    except Exception as error:
+    except Exception as error:  # of somebody else's code; every rule gets its turn
         message = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
         return CheckResult(name, doc, "expected failure" if expected else "fail", expected or message)
     if expected:

@@ -76,7 +76,7 @@ def require_refused(
         call(*arguments)
     except errors:
         return
-    except Exception as error:
+    except Exception as error:  # any other than the promised one breaks the rule
         raise AssertionError(f"{message}: expected {names}, got {type(error).__name__}: {error}") from error
     raise AssertionError(f"{message}: expected {names}, got no error")
 

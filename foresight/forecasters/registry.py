@@ -130,7 +130,7 @@ def _from_package(name: str) -> type[Forecaster] | Forecaster:
         raise ConfigError(f"forecaster {name!r} is offered by {origin(name)}; uninstall one of them")
     try:
         found = points[0].load()
-    except Exception as error:
+    except Exception as error:  # somebody else's package may fail in any way
         raise ConfigError(f"forecaster {name!r} of {origin(name)} cannot be imported: {error!r}") from error
     found = _require_forecaster(name, found)
     return register(name)(found) if isinstance(found, type) else found

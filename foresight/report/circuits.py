@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..comparison.results import LastForecast
 from ..series import Series
-from .style import borders, figure, label_layers, panels, styled
+from .style import borders, figure, label_layers, panels, shared_legend, styled
 
 MASK, CIRCUIT = "#ff4f00", "#0b7a5b"
 KINDS = {"head": "Attention heads", "kv": "KV groups", "mlp": "MLP blocks"}
@@ -92,7 +92,7 @@ def predicted_against_realised(pictures: Sequence[Picture]) -> Figure:
         for axis, (picture, forecast) in zip(axes, shown, strict=True):
             _scatter(axis, picture, forecast)
         axes[0].set_ylabel("score at the end of the full run / largest")
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(GROUPS))
+        shared_legend(fig, axes[:1], len(GROUPS))
     return fig
 
 

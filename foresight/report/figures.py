@@ -11,7 +11,7 @@ from ..comparison.arms import ARMS
 from ..comparison.results import Record
 from ..comparison.statistics import Interval
 from ..comparison.summary import Summary
-from .style import COLOURS, MARKERS, figure, panels, styled
+from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled
 
 
 def outcomes(summary: Summary, records: Sequence[Record]) -> Figure:
@@ -92,10 +92,7 @@ def learning_curves(records: Sequence[Record]) -> Figure:
             axis.set_title(task)
             axis.set_xlabel("optimizer step")
         axes[0].set_ylabel("held-out loss (nats per answer token)")
-        handles = {
-            label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
-        fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(ARMS))
+        shared_legend(fig, axes, len(ARMS))
     return fig
 
 

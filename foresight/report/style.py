@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib
@@ -84,6 +85,12 @@ def label_layers(axis: Axes, layers: np.ndarray) -> None:
     every = -(-len(starts) // 32)
     axis.set_yticks(middles[::every], [f"layer {layers[start]}" for start in starts[::every]])
     axis.tick_params(axis="y", length=0)
+
+
+def shared_legend(fig: Figure, axes: Iterable[Axes], columns: int) -> None:
+    """One legend above all panels, with each label once, whichever panels have it."""
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
 
 
 def data_uri(fig: Figure) -> str:

@@ -14,7 +14,7 @@ from ..tracking.answers import Answers
 from ..tracking.config import STRATEGIES
 from ..tracking.tables import Row
 from .circuits import KINDS
-from .style import COLOURS, MARKERS, figure, panels, styled
+from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled
 
 KIND_STYLE = {"all": ("#1a1a1a", "s"), "head": ("#0072b2", "o"), "kv": ("#009e73", "^"), "mlp": ("#d55e00", "D")}
 """Colour and marker of a kind of component, the same in every figure: the palette of Okabe and Ito."""
@@ -114,7 +114,7 @@ def movement(answers: Answers, scorer: str) -> Figure:
             axis.set_title(strategy)
         for axis in axes[1]:
             step_axis(axis, steps)
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(kinds))
+        shared_legend(fig, axes[0, :1], len(kinds))
     return fig
 
 
@@ -139,8 +139,7 @@ def staleness(answers: Answers, scorer: str) -> Figure:
             axis.set_title(strategy)
             step_axis(axis, steps)
         axes[0].set_ylabel("overlap with the circuit")
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=3)
+        shared_legend(fig, axes[:1], 3)
     return fig
 
 
@@ -172,10 +171,7 @@ def curves(rows: Sequence[Row]) -> Figure:
             axis.set_title(task)
             axis.set_xlabel("share of components in the circuit")
         axes[0].set_ylabel("faithfulness")
-        handles = {
-            label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
-        fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(models))
+        shared_legend(fig, axes, len(models))
     return fig
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigError
+from ..errors import ConfigError, mapping
 from .data import DataTask, Source
 from .files import read_table, to_training
 from .pairs import check_pairs
@@ -76,15 +75,7 @@ class DataConfig:
 
     def labels(self) -> dict[str, str] | None:
         """`label_map` as a dictionary, parsed if it came as JSON text. Raises ConfigError if it is neither."""
-        parsed = self.label_map
-        if isinstance(parsed, str):
-            try:
-                parsed = json.loads(parsed)
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"label_map {self.label_map!r} is not JSON ({error})") from error
-        if parsed is not None and not isinstance(parsed, dict):
-            raise ConfigError(f'label_map {self.label_map!r}: expected a mapping such as {{"0": "negative"}}')
-        return parsed
+        return mapping("label_map", self.label_map, '{"0": "negative"}')
 
 
 def load_data(

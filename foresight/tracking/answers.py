@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..comparison.statistics import Interval, mean_interval, paired_difference
+from ..files import json_rows
 from .tables import Row
 
 Tables = dict[str, list[Row]]
@@ -48,7 +49,7 @@ class Answers:
 
     def to_json(self) -> dict[str, Any]:
         """Undefined numbers become null."""
-        return {name: [{k: _finite(v) for k, v in row.items()} for row in rows] for name, rows in asdict(self).items()}
+        return {name: json_rows(rows) for name, rows in asdict(self).items()}
 
 
 def answer(tables: Tables) -> Answers:
@@ -182,10 +183,6 @@ def _mean(rows: Sequence[Row], column: str) -> float:
 def _spread(interval: Interval) -> Row:
     return {"mean": interval.mean, "interval_low": interval.low, "interval_high": interval.high, "n": interval.n,
             "units": interval.units, "decided": interval.decided}  # fmt: skip
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------

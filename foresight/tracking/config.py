@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..errors import ConfigError, one_of
+from ..errors import ConfigError, mapping, one_of
 from ..policies import POLICIES
 from ..scoring import SCORERS
 from ..tasks import DATA_TASKS, TASKS
@@ -105,19 +103,8 @@ class TrackConfig:
 
     def rates(self) -> dict[str, float]:
         """`strategy_learning_rates` as a dictionary. Raises ConfigError if it is none."""
-        return _mapping("strategy_learning_rates", self.strategy_learning_rates, '{"mech": 0.001}')
+        return mapping("strategy_learning_rates", self.strategy_learning_rates, '{"mech": 0.001}') or {}
 
     def places(self) -> dict[str, str]:
         """`sources` as a dictionary. Raises ConfigError if it is none."""
-        return _mapping("sources", self.sources, '{"sst2": "data/sst2"}')
-
-
-def _mapping(name: str, value: Any, example: str) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{name} {value!r} is not JSON ({error})") from error
-    if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"{name} is {value!r}; expected a mapping such as {example}")
-    return value or {}
+        return mapping("sources", self.sources, '{"sst2": "data/sst2"}') or {}

@@ -22,6 +22,7 @@ from ..circuits.conflict import MOST_TASKS, circuit_conflict
 from ..circuits.floors import Measured
 from ..circuits.gates import GateCircuit, gate_circuit, top_edges
 from ..errors import DataError
+from ..files import json_rows
 from ..scoring.edges import edge_scores
 from ..scoring.probes import ContrastProbe, Probe
 
@@ -47,10 +48,7 @@ class Conflicts:
 
     def to_json(self) -> dict[str, list[Row]]:
         """Undefined numbers become null."""
-        return {
-            name: [{k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows]
-            for name, rows in asdict(self).items()
-        }
+        return {name: json_rows(rows) for name, rows in asdict(self).items()}
 
 
 def conflicts(

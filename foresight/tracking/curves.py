@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from ..circuits.faithfulness import NoBehaviourError, faithfulness_curve
+from ..circuits.faithfulness import NoBehaviourError, ablation_of, faithfulness_curve
 from ..circuits.floors import Measured
+from ..files import json_rows
 from ..metrics import top_k
 from ..scoring.probes import Probe
 from ..scoring.taps import scoring_mode
@@ -39,20 +40,18 @@ def curve_rows(
     """
     rows: list[Row] = []
     for task, probe in probes.items():
-        ablation, metric = ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
         try:
             with scoring_mode(model):
-                curve = faithfulness_curve(model, table, probe, top_k(scores[task], len(table)), ablation, metric)
+                curve = faithfulness_curve(model, table, probe, top_k(scores[task], len(table)), *ablation_of(probe))
         except NoBehaviourError as error:
             _log.warning("no faithfulness curve of %s: %s", task, error)
             continue
         for size, fraction, found in zip(curve.sizes, curve.fractions, curve.faithfulness, strict=True):
             rows.append(_row(task, "faithfulness", found, int(size), float(fraction)))
         rows += [_row(task, name, getattr(curve, name)) for name in ("cpr", "cmd", "gap")]
-    return rows
+    return json_rows(rows)
 
 
 def _row(task: str, measure: str, found: Measured, size: int | None = None, fraction: float | None = None) -> Row:
-    values = {name: value for name, value in asdict(found).items() if name in ("value", "low", "high")}
-    finite = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
-    return {"circuit_of": task, "measure": measure, "size": size, "fraction": fraction} | finite
+    values = {name: float(value) for name, value in asdict(found).items() if name in ("value", "low", "high")}
+    return {"circuit_of": task, "measure": measure, "size": size, "fraction": fraction} | values

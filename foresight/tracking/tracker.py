@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from ..circuits.faithfulness import circuit_drops
+from ..circuits.faithfulness import ablation_of, circuit_drops
 from ..components import ComponentTable
 from ..errors import ConfigError, TrajectoryError
 from ..masks import budget_vectors
@@ -227,7 +227,6 @@ class Tracker(TrainerCallback):
             write_delta(self.recording.weights(step), bank.table, *bank.changed(), info)
         elif config.faithfulness:
             stability = self.column(bank.model)
-        bank.placement.settle()
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         self.tracking_seconds += now - began
@@ -258,8 +257,7 @@ class Tracker(TrainerCallback):
         steps, table, drops = list(self.circuits[self.tasks[0].name]), self.trainer.table, {}
         for task in self.tasks:
             circuits = list(self.circuits[task.name].values())
-            ablation, metric = ("corrupted", "logit_difference") if task.probe.has_pairs else ("mean", "loss")
-            drops[task.name] = circuit_drops(model, table, task.probe, circuits, ablation, metric)
+            drops[task.name] = circuit_drops(model, table, task.probe, circuits, *ablation_of(task.probe))
         return steps, drops
 
     def _evaluate(self, task: Watched) -> dict[str, float]:

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from foresight.cli import main
 from foresight.forecasters import registry
 from foresight.forecasters.checks import RULES
 
@@ -26,19 +25,6 @@ class Excused(Jittery):
 class Modest(Sound):
     expected_failures = {"ties_stable": "one never knows"}
 """
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Run the command; returns (exit code, stdout, stderr)."""
-    monkeypatch.delenv("FORESIGHT_DEBUG", raising=False)
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -46,17 +47,8 @@ def recipe(tmp_path, model):
 
 
 @pytest.fixture
-def refused(capsys, monkeypatch):
-    monkeypatch.delenv("FORESIGHT_DEBUG", raising=False)
-
-    def run(*words):
-        assert main(["track", *map(str, words)]) == 2
-        lines = capsys.readouterr().err.splitlines()
-        found = [line for line in lines if line.startswith("foresight: error: ")]
-        assert len(found) == 1 and not any("Traceback" in line for line in lines)
-        return found[0]
-
-    return run
+def refused(refused):
+    return partial(refused, "track")
 
 
 def test_a_small_study_from_recipe_to_answers(tmp_path, recipe, refused, capsys):
