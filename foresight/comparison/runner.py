@@ -150,7 +150,7 @@ def _attempt(work: Work, cell: Cell, path: Path) -> None:
     try:
         measures = work(cell, path)
         json.dumps(asdict(measures), allow_nan=False)  # a measure that is not finite is a failure, not a result
-    except Exception as problem:
+    except Exception as problem:  # whatever it is, it is this run's result, and the others go on
         measures, error = None, f"{type(problem).__name__}: {problem}"
         (path / "error.txt").write_text(traceback.format_exc())
     write_json(path / RESULT, Record(path.name, cell, environment(), measures, error).to_json())
