@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .architectures import Architecture, architecture_of
 from .errors import ArchitectureError, ConfigError
+from .numbering import Numbering, Target
 
 KINDS = ("head", "kv", "mlp")
 
@@ -68,32 +69,17 @@ class Component:
         return sum(len(s) for s in self.slices)
 
 
-@dataclass(frozen=True)
-class Target:
-    """A Linear that masks can touch: `n` vectors of length d_model along `axis`, first at `offset` in the table."""
-
-    module: str
-    axis: Literal["row", "column"]
-    n: int
-    offset: int
-
-
-class ComponentTable:
+class ComponentTable(Numbering):
     """All components of one model, in model order, with their metadata as arrays.
 
     Attributes:
-        components: tuple of `Component`, length n.
-        targets: tuple of `Target`, in forward order; together they number every vector of the model 0..n_vectors-1.
-        d_model: length of a vector.
-        model_parameters: ALL parameters of the model, embeddings and head included (tied weights once).
+        components: tuple of `Component`, length n; together they have every vector of the targets.
         layer, index, vectors: int32 arrays [n]; kind, name: string arrays [n].
     """
 
-    def __init__(self, components: list[Component], targets: list[Target], d_model: int, model_parameters: int):
+    def __init__(self, components: list[Component], targets: Sequence[Target], d_model: int, model_parameters: int):
+        super().__init__(targets, d_model, model_parameters)
         self.components = tuple(components)
-        self.targets = tuple(targets)
-        self.d_model = d_model
-        self.model_parameters = model_parameters
         self.layer = np.array([c.layer for c in components], np.int32)
         self.index = np.array([c.index for c in components], np.int32)
         self.vectors = np.array([c.n_vectors for c in components], np.int32)
@@ -106,15 +92,6 @@ class ComponentTable:
     def __iter__(self) -> Iterator[Component]:
         return iter(self.components)
 
-    @property
-    def n_vectors(self) -> int:
-        """Vectors of all components together."""
-        return int(self.vectors.sum())
-
-    @cached_property
-    def target_of(self) -> dict[str, Target]:
-        return {t.module: t for t in self.targets}
-
     @cached_property
     def id_of(self) -> dict[str, int]:
         """Component name -> position in the table."""
@@ -122,19 +99,16 @@ class ComponentTable:
 
     @cached_property
     def hash(self) -> str:
-        """Hex digest (16 characters) of names, slices and d_model: equal tables, equal hash."""
+        """Hex digest (16 characters) of names, slices and d_model."""
         text = json.dumps([self.d_model, [[c.name, [list(vars(s).values()) for s in c.slices]] for c in self]])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def by_target(self, ids) -> Iterator[tuple[Target, slice]]:
-        """Yield, for every target with vectors among the sorted `ids` [k], the target and which of the ids are its."""
-        cuts = np.searchsorted(np.asarray(ids), [*(t.offset for t in self.targets), self.n_vectors])
-        for target, start, stop in zip(self.targets, cuts[:-1], cuts[1:], strict=True):
-            if stop > start:
-                yield target, slice(int(start), int(stop))
+    @property
+    def smallest(self) -> int:
+        return int(self.vectors.min())
 
     def vector_ids(self, components) -> np.ndarray:
-        """Sorted int64 ids (0..n_vectors-1, target-major) of every vector of the given component positions."""
+        """Sorted int64 ids of every vector of the given component positions."""
         parts = [
             np.arange(s.start, s.stop, dtype=np.int64) + self.target_of[s.module].offset
             for i in components

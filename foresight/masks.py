@@ -1,7 +1,7 @@
 """Budgets, masks and mask schedules.
 
-A mask is a set of whole components. A budget is a share of ALL parameters of the model, and becomes a number of
-vectors; components are taken in order of score until nothing more fits.
+A mask is a set of whole components, or of single weights. A budget is a share of ALL parameters of the model, and
+becomes a number of vectors; components are taken in order of score until nothing more fits.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .components import ComponentTable
 from .errors import BudgetError, ConfigError, NonFiniteError, did_you_mean
+from .files import write_json
+from .numbering import Numbering
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,39 @@ class Mask:
         return cls.of(table.id_of[name] for name in names)
 
 
+@dataclass(frozen=True, eq=False)
+class WeightMask:
+    """The single weights that are trained now: their ids in a `WeightTable`, int64 [n], sorted and unique.
+
+    Under the name that a `Mask` has for its members, so that a bank can be given either.
+    """
+
+    components: np.ndarray
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex digest (12 characters) of the set."""
+        return hashlib.sha256(np.ascontiguousarray(self.components).data).hexdigest()[:12]
+
+    def __len__(self) -> int:
+        return len(self.components)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WeightMask) and np.array_equal(self.components, other.components)
+
+
 def everything(table: ComponentTable) -> Mask:
     """The mask of all components."""
     return Mask(tuple(range(len(table))))
 
 
-def churn(old: Mask, new: Mask) -> float:
-    """Share of the new mask's components that were not in the old one, in [0, 1]."""
-    return len(set(new.components) - set(old.components)) / max(1, len(new))
+def churn(old: Mask | WeightMask, new: Mask | WeightMask) -> float:
+    """Share of the new mask's components (weights) that were not in the old one, in [0, 1]."""
+    return len(np.setdiff1d(new.components, old.components, assume_unique=True)) / max(1, len(new))
 
 
-def budget_vectors(table: ComponentTable, budget: float) -> int:
-    """Vectors that a budget buys: floor(budget x all parameters of the model / d_model).
+def budget_vectors(table: Numbering, budget: float) -> int:
+    """Vectors (or weights) that a budget buys: floor(budget x all parameters of the model / length of a vector).
 
     Raises:
         BudgetError: budget outside (0, 1], or too small for the smallest component.
@@ -72,14 +100,19 @@ def budget_vectors(table: ComponentTable, budget: float) -> int:
     if not 0 < budget <= 1:
         raise BudgetError(f"budget is {budget}; expected a share of all model parameters in (0, 1], for example 0.05")
     n = math.floor(budget * table.model_parameters / table.d_model + 1e-9)  # .29 x 100 is 28.999... in floats
-    smallest = int(table.vectors.min())
+    smallest = table.smallest
     if n < smallest:
         need = smallest * table.d_model / table.model_parameters
         raise BudgetError(
-            f"budget {budget} buys {n} vectors of {table.d_model} weights, but the smallest component has {smallest}; "
-            f"raise the budget to at least {need:.4g} or lower mlp_block"
+            f"budget {budget} buys {n} {table.unit} of length {table.d_model}, but the smallest component has "
+            f"{smallest}; raise the budget to at least {need:.4g} or lower mlp_block"
         )
     return min(n, table.n_vectors)
+
+
+def circuit_size(table: ComponentTable, n_vectors: int) -> int:
+    """Components of typical size that so many vectors are worth: the k of a circuit."""
+    return max(1, min(len(table), round(n_vectors / float(table.vectors.mean()))))
 
 
 def select(scores: np.ndarray, table: ComponentTable, n_vectors: int) -> Mask:
@@ -151,6 +184,14 @@ class MaskSchedule:
         if not past:
             raise ConfigError(f"mask schedule has no entry at or before step {step}; its first step must be 0")
         return past[-1]
+
+    def newest(self, ids: Tensor) -> Mask:
+        """The last mask; `ids` are those of a bank that has it in force."""
+        return self.entries[-1][1]
+
+    def write(self, path: Path, table: ComponentTable, mask: Mask) -> None:
+        """Write the schedule as JSON; `mask` is the one in force."""
+        write_json(path, self.to_json(table))
 
     def to_json(self, table: ComponentTable) -> dict:
         return {

@@ -198,6 +198,11 @@ class Trajectory:
         self.calibration[scorer] = {kind: float(f) for kind, f in factors.items()}
         self._write_head()
 
+    def annotate(self, **facts: Any) -> None:
+        """Add facts, JSON each, to `info`; on disk too."""
+        self.info.update(facts)
+        self._write_head()
+
     def values(self, scorer: str) -> np.ndarray:
         """Scores as the scorer gave them, signed and not calibrated: float32 [n_components, n_snapshots]."""
         return self._stack(scorer, "values", len(self))

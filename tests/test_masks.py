@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foresight.errors import BudgetError, ConfigError, NonFiniteError
-from foresight.masks import Mask, MaskSchedule, budget_vectors, churn, everything, select
+from foresight.masks import Mask, MaskSchedule, budget_vectors, churn, circuit_size, everything, select
 from planted import make_table
 
 TABLE = make_table(layers=3, heads=4, blocks=5)  # heads of 4 vectors, MLP blocks of 3; 81 vectors of length 8
@@ -144,3 +144,9 @@ def test_schedules_of_other_models_and_other_things_are_refused(tmp_path):
     for name in ("torn.json", "absent.json"):
         with pytest.raises(ConfigError, match=name):
             MaskSchedule.read(tmp_path / name, TABLE)
+
+
+def test_a_circuit_is_as_many_components_as_the_budget_buys():
+    assert circuit_size(TABLE, TABLE.n_vectors) == len(TABLE)
+    assert circuit_size(TABLE, TABLE.n_vectors // 2) == pytest.approx(len(TABLE) / 2, abs=1)
+    assert circuit_size(TABLE, 0) == 1

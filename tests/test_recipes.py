@@ -28,7 +28,7 @@ PUBLISHED = {
 
 def _parse(recipe):
     folder, name = recipe.split("/")[1], recipe.split("/")[-1]
-    if folder in ("train", "track"):
+    if folder in ("train", "track", "forecasters"):
         return parse(ROOT / recipe, ["--use_cpu"], CLASSES if folder == "train" else track.CLASSES)
     return {"demo.yaml": lambda path: parse(path, [], (DemoConfig,)), "pretrain.yaml": read_config}[name](ROOT / recipe)
 

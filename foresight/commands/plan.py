@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ..policies import policy_class
+from ..budget_schedule import BudgetSchedule
 from ..training.calendar import Calendar, total_steps
 from ..training.config import ForesightConfig
+from ..training.granularity import policy_type
 from ..training.memory import memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
 from .console import console, size
@@ -29,7 +30,7 @@ def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | N
     rows = rows or (data.task_examples if data.task else None)
     batch = args.per_device_train_batch_size * processes
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
-    policy = policy_class(args.policy)
+    policy = policy_type(args)
     calendar = None if steps is None else Calendar.of(args, policy, steps)
     plan = make_plan(load_meta_model(settings), args, calendar)
     console().print(_budget(plan, settings.source, args))
@@ -41,17 +42,29 @@ def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | N
 def _budget(plan: Plan, source: str, args: ForesightConfig) -> Table:
     table = _table(f"Plan for {source}")
     table.add_row("model parameters", f"{plan.model_parameters:,}")
-    table.add_row("components", f"{plan.components:,}, together {plan.vectors:,} vectors of {plan.d_model:,}")
+    table.add_row("components", f"{plan.components:,}, together {plan.vectors:,} {_unit(plan)}")
     share = "everything (policy full)" if args.policy == "full" else f"{args.budget:.4g} of all parameters"
-    table.add_row("budget", f"{share} = {plan.bank_vectors:,} vectors")
+    table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {plan.unit}")
+    if not BudgetSchedule.of(args.budget_schedule).constant:
+        table.add_row(
+            "over the run", f"{plan.mean_vectors:,.0f} {plan.unit} on average, {plan.bank_vectors:,} at the peak"
+        )
     table.add_row("trainable parameters", f"{plan.trainable_parameters:,}")
     table.add_row("optimizer state", size(plan.optimizer_bytes))
     table.add_row("weights", size(plan.sizes.weights * plan.sizes.element))
     if plan.watch_vectors > plan.bank_vectors:
-        table.add_row("while watching", f"{plan.watch_vectors:,} vectors are trained (watch: {args.watch})")
+        table.add_row("while watching", f"{plan.watch_vectors:,} {plan.unit} are trained (watch: {args.watch})")
     if plan.ledger_bytes is not None:
-        table.add_row("changed vectors", f"at most {size(plan.ledger_bytes)} in fp32, in host memory and checkpoints")
+        table.add_row(
+            f"changed {plan.unit}", f"at most {size(plan.ledger_bytes)} in fp32, in host memory and checkpoints"
+        )
+    if args.entry_moments == "kept" and plan.kept_moment_bytes is not None:
+        table.add_row("kept moments", f"at most {size(plan.kept_moment_bytes)} in host memory, beyond the budget")
     return table
+
+
+def _unit(plan: Plan) -> str:
+    return plan.unit if plan.unit == "weights" else f"vectors of {plan.d_model:,}"
 
 
 def _steps(plan: Plan, args: ForesightConfig) -> Table:
@@ -76,6 +89,8 @@ def _memory(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     table.add_column("host", justify="right")
     table.columns[1].justify = "right"
     for name, way in ways(processes, bool(args.bf16)).items():
+        if way.stage == 3 and args.granularity == "weights":
+            continue  # refused
         predicted = memory(plan.sizes, way)
         table.add_row(name, size(predicted.device.peak), size(predicted.host.peak))
     table.caption = (
@@ -92,9 +107,11 @@ def _remask(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     bank, weights = remask_bytes(plan.sizes, zero3)
     on_device = memory(plan.sizes, zero3).device.phases["re-mask"]
     table.add_row("each process receives", f"{size(bank)} (the bank and its two moments, one after the other)")
-    table.add_row("under ZeRO 3 also", f"the touched weights, at most {size(weights)} for each pass over them")
+    if args.granularity != "weights":
+        table.add_row("under ZeRO 3 also", f"the touched weights, at most {size(weights)} for each pass over them")
     table.add_row("on the device meanwhile", f"{size(on_device['gathered bank'])}, one at a time")
-    table.add_row("under ZeRO 3 also", f"{size(on_device['gathered weights'])}, the largest weight")
+    if args.granularity != "weights":
+        table.add_row("under ZeRO 3 also", f"{size(on_device['gathered weights'])}, the largest weight")
     return table
 
 

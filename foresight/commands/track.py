@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from math import isnan
+from pathlib import Path
+from typing import Any
 
 import yaml
 from datasets import disable_progress_bars
@@ -19,11 +22,11 @@ from ..tracking.analysis import analyse
 from ..tracking.answers import Answers, sentences
 from ..tracking.cells import Setting
 from ..tracking.config import TrackConfig
-from ..tracking.study import Study, run_study
+from ..tracking.study import STUDY, Study, run_study
 from ..training.config import ForesightConfig
 from .console import console
 from .models import ModelConfig, load_model, load_tokenizer
-from .settings import changed, describe, parse, resolved
+from .settings import changed, describe, parse, resolved, settings_of
 
 CLASSES = (TrackConfig, DataConfig, ModelConfig, ForesightConfig)
 
@@ -72,6 +75,25 @@ def _refuse(args: ForesightConfig) -> None:
 def load(settings: ModelConfig, seed: int):
     """Model and tokenizer, also in a worker process."""
     return load_model(settings, seed), load_tokenizer(settings)
+
+
+def reopen(folder: str | Path) -> Setting:
+    """The setting of the study in a folder, as it was run.
+
+    Raises:
+        ConfigError: no study there, or one with settings that this foresight does not have.
+    """
+    try:
+        stored = json.loads((Path(folder) / STUDY).read_text())
+
+        def made(cls: type, part: str) -> Any:
+            return cls(**{name: value for name, value in stored[part].items() if name in settings_of(cls)})
+
+        args = made(ForesightConfig, "training")
+        loading = partial(load, made(ModelConfig, "model"), args.seed)
+        return Setting(made(TrackConfig, "track"), made(DataConfig, "data"), args, loading)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder} holds no study that can be opened again ({error!r})") from error
 
 
 def _summary(study: Study, answers: Answers) -> Table:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from ..errors import ConfigError
 from ..files import write_json
 from ..tasks import evaluate, task
-from ..tasks.config import DataConfig, load_data
+from ..tasks.config import DataConfig, load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
@@ -53,6 +53,7 @@ def run(recipe: str | None, flags: Sequence[str], resume: bool) -> None:
         train_dataset=train,
         eval_dataset=evaluation,
         contrast_dataset=pairs,
+        retained_dataset=load_retained(data, tokenizer, args.seed),
         processing_class=tokenizer,
     )
     trainer.add_callback(_Record(trainer, resolved(model=settings, data=data, training=args), settings.from_config))
@@ -115,10 +116,16 @@ def _summary(trainer: ForesightTrainer, accuracy: dict[str, float]) -> Table:
     share = trainer.bank.vectors.numel() / trainer.table.model_parameters
     table.add_row("budget used", f"{share:.4%} of all parameters, {trainer.bank.vectors.numel():,} weights")
     if churn := values("foresight/churn")[1:]:
-        table.add_row("mask churn", f"{sum(churn) / len(churn):.1%} of the components at each of {len(churn)} re-masks")
+        table.add_row("mask churn", f"{sum(churn) / len(churn):.1%} of the mask at each of {len(churn)} re-masks")
     if skill := values("foresight/skill"):
         table.add_row("forecast skill", f"{skill[-1]:+.3f} (0: no better than 'it stays as it is', 1: perfect)")
+    if trainer.policy.verdict is not None:
+        table.add_row("last decision", trainer.policy.verdict.words)
     table.add_row("scoring", f"{trainer.remasking.scoring_share():.1%} of the time")
+    if seconds := values("foresight/damage_seconds"):
+        table.add_row("measuring damage", f"{seconds[-1]:.1f} s")
+    if any(seconds := values("foresight/retained_seconds")):
+        table.add_row("writing retained text", f"{seconds[-1]:.1f} s")
     table.add_row("written to", str(trainer.output))
     table.add_row("next", f"foresight export {trainer.output} --to merged --out DIR")
     return table

@@ -22,9 +22,9 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..files import write_json
+from ..progress import progress_bar
 from .results import Cell, Measures, Record, environment, read_record
 
 RESULT = "result.json"
@@ -47,15 +47,7 @@ class Runner:
         self, folder: Path, work: Work, workers: int = 2, total: int | None = None, console: Console | None = None
     ):
         self.folder, self.work, self.workers = Path(folder), work, workers
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = progress_bar(console)
         self._bar = self.progress.add_task("runs", total=total)
         self._total = total
         self._pool: ProcessPoolExecutor | None = None

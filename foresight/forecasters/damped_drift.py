@@ -17,7 +17,7 @@ TREND_WEIGHTS = (0.0, 0.1, 0.3, 0.6)
 DAMPINGS = (0.6, 0.8, 0.9, 0.97)
 STARTS = (0.0, 1.0)
 """What the constants are chosen from. Start and trend weight 0 are smoothing, with level weight 1 persistence."""
-MAX_ROWS = 2_000
+MAX_ROWS = 1_000
 """Components that the constants are chosen on."""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import CheckpointError
 from ..series import Series
 from .base import Forecaster
-from .features import log_scores, some
+from .features import LogScores, log_scores, some
 from .registry import register
 from .relative import from_relative
 
@@ -29,31 +30,68 @@ class LocalLevel(Forecaster):
     The overall variance is concentrated out of each component's likelihood. How frequent the shares are among the
     components is the maximum-likelihood mixture (Kiefer and Wolfowitz 1956; expectation maximisation), and a component
     is forecast by the levels under each share, weighted by their posterior probabilities: a short series of its own
-    could not tell. The horizon does not matter.
+    could not tell. The frequencies of past runs (the mean over runs) count as much as this run's own components, so
+    that a forecast is more than a guess after a few snapshots (own definition). The horizon does not matter.
 
     Attributes:
         frequency_: float64 [len(SHARES)], sums to 1.
+        past_frequency_: the same of past runs; after `pretrain`.
     """
+
+    def _pretrain(self, histories: list[Series]) -> None:
+        found = [log_scores(series) for series in histories]
+        learned = [_frequency(_filtered(logs)[1], None) for logs in found if len(logs.values) >= 3]
+        # Past runs too short to learn from leave every share as likely as any other.
+        self.past_frequency_ = np.mean(learned, 0) if learned else np.full(len(SHARES), 1 / len(SHARES))
 
     def _fit(self, series: Series) -> None:
         logs = log_scores(series)
-        if len(logs.values) < 3:
-            self.fallback_ = f"persistence: {len(logs.values)} snapshots with scores, 3 are needed"
+        past = getattr(self, "past_frequency_", None)
+        least = 3 if past is None else 2
+        if len(logs.values) < least:
+            self.fallback_ = f"persistence: {len(logs.values)} snapshots with scores, {least} are needed"
             return
-        gaps = np.diff(logs.time)
-        filtered = [_filter(logs.values, gaps, share) for share in SHARES]
-        likelihood = np.stack([found[1] for found in filtered])
-        likelihood = np.exp(likelihood - likelihood.max(0))
-        few = likelihood[:, some(likelihood.shape[1], MAX_ROWS)]
-        self.frequency_ = np.full(len(SHARES), 1 / len(SHARES))
-        for _ in range(EM_ROUNDS):
-            self.frequency_ = _posterior(few, self.frequency_).mean(1)
+        levels, likelihood = _filtered(logs)
+        self.frequency_ = _frequency(likelihood, past)
         weights = _posterior(likelihood, self.frequency_)
-        level = sum(weight * found[0] for weight, found in zip(weights, filtered, strict=True))
+        level = sum(weight * found for weight, found in zip(weights, levels, strict=True))
         self.smoothed_ = logs.restore(from_relative(np.asarray(level), logs.level))
 
     def _predict(self, horizon: int) -> np.ndarray:
         return self.series_.values[:, -1] if self.fallback_ else self.smoothed_
+
+    def _pretrained_arrays(self) -> dict[str, np.ndarray]:
+        return {"frequency": self.past_frequency_} if hasattr(self, "past_frequency_") else {}
+
+    def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
+        if not arrays:
+            return
+        found = arrays.pop("frequency", np.zeros(0))
+        fits = found.shape == (len(SHARES),) and found.dtype == np.float64
+        if not fits or not (found >= 0).all() or not abs(found.sum() - 1) < 1e-6:
+            raise CheckpointError(
+                f"forecaster state: 'frequency' is {found.dtype} {found.shape}; expected float64 ({len(SHARES)},), "
+                ">= 0 with sum 1"
+            )
+        self.past_frequency_ = found
+
+
+def _filtered(logs: LogScores) -> tuple[list[np.ndarray], np.ndarray]:
+    """Of every share, the level [n] after the last snapshot, and the likelihood [shares, n] up to a factor."""
+    gaps = np.diff(logs.time)
+    found = [_filter(logs.values, gaps, share) for share in SHARES]
+    likelihood = np.stack([one[1] for one in found])
+    return [one[0] for one in found], np.exp(likelihood - likelihood.max(0))
+
+
+def _frequency(likelihood: np.ndarray, past: np.ndarray | None) -> np.ndarray:
+    """Frequencies [shares] of the shares among components, with those of past runs as half of the evidence."""
+    few = likelihood[:, some(likelihood.shape[1], MAX_ROWS)]
+    frequency = np.full(len(SHARES), 1 / len(SHARES))
+    for _ in range(EM_ROUNDS):
+        mine = _posterior(few, frequency).mean(1)
+        frequency = mine if past is None else (mine + past) / 2
+    return frequency
 
 
 def _filter(logs: np.ndarray, gaps: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

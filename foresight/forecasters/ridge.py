@@ -14,7 +14,7 @@ from .registry import register
 
 @register("ridge")
 class PooledRidge(PooledForecaster):
-    """Linear in the features, and in the features times log(1 + horizon); the default forecaster.
+    """Linear in the features, and in the features times log(1 + horizon).
 
     Args:
         alpha: L2 penalty per training example, >= 0; larger is closer to the mean change, which is near persistence.

@@ -13,10 +13,10 @@ from .backtest import backtest, build, load_members, prefixed, thin
 from .base import Forecaster
 from .registry import register
 
-CUTOFFS = 4
+CUTOFFS = 3
 """Cutoffs in a run at which the members are judged."""
 FOLDS = 3
-MAX_ROWS = 2_000
+MAX_ROWS = 500
 """Components they are judged on."""
 
 
@@ -25,10 +25,11 @@ class Stacking(Forecaster):
     """The mean of its members' forecasts, weighted by their past skill (own definition of the weights).
 
     Skill is 1 - error / error of persistence (metrics.py), no less than -1, one snapshot ahead and at the last
-    snapshot, from cutoffs in the second half of this run and of past runs; on past runs a member has learned from the
-    other past runs only. A member's weight goes with its mean skill less one standard error over this and past runs,
-    at least 0, and is 0 while the member itself falls back to persistence; the weights sum to 1. When no member is
-    left, it is persistence.
+    snapshot, from cutoffs in the second half of this run and of past runs. Past runs with the same first snapshot began
+    as one model on one task: their skills are averaged, and a member is judged on them after learning from the others
+    only. A member's weight goes with its mean skill less one standard error over past groups and forecasts in this
+    run, at least 0, and is 0 while the member itself falls back to persistence; the weights sum to 1. When no member
+    is left, it is persistence.
 
     Args:
         members: names of forecasters, or forecasters.
@@ -38,7 +39,7 @@ class Stacking(Forecaster):
         weights_: float64 [n_members], >= 0; sums to 1, or all 0 when it abstains.
     """
 
-    def __init__(self, members: Sequence[str | Forecaster] = ("smoothing", "local_level", "damped_drift", "ridge")):
+    def __init__(self, members: Sequence[str | Forecaster] = ("smoothing", "local_level", "damped_drift")):
         self.members = members
 
     def _check_params(self) -> None:
@@ -48,14 +49,21 @@ class Stacking(Forecaster):
             build(member)._check_params()
 
     def _pretrain(self, histories: list[Series]) -> None:
-        folds = [histories[i::FOLDS] for i in range(min(FOLDS, len(histories)))]
+        # Runs with one first snapshot began as one model on one probe: who has seen one has as good as seen the others,
+        # and all of them together are one piece of evidence.
+        twins: dict[bytes, list[Series]] = {}
+        for series in histories:
+            twins.setdefault(series.values[:, 0].tobytes(), []).append(series)
+        groups = list(twins.values())
         rows = []
-        for i, fold in enumerate(folds):
-            others = [series for j, other in enumerate(folds) if j != i for series in other]
+        for i in range(min(FOLDS, len(groups))):
+            others = [series for j, group in enumerate(groups) if j % FOLDS != i for series in group]
             members = self._build(others)
-            rows += [_skills(members, thin(series, MAX_ROWS)) for series in fold]
+            for group in groups[i::FOLDS]:
+                found = np.concatenate([_skills(members, thin(series, MAX_ROWS)) for series in group])
+                rows += [found.mean(0)] if len(found) else []
         # Past runs too short to judge anyone have shown no skill.
-        self.past_skills_ = np.concatenate(rows) if sum(map(len, rows)) else np.zeros((1, len(self.members)))
+        self.past_skills_ = np.array(rows) if rows else np.zeros((1, len(self.members)))
         self._pretrained_members = self._build(histories)
 
     def _fit(self, series: Series) -> None:
@@ -71,7 +79,9 @@ class Stacking(Forecaster):
         if self.weights_.any():
             self.weights_ /= self.weights_.sum()
         else:
-            self.fallback_ = f"persistence: no member that can work yet has shown skill in {len(skills)} past forecasts"
+            self.fallback_ = (
+                f"persistence: no member that can work yet has shown skill in {len(skills)} pieces of evidence"
+            )
 
     def _predict(self, horizon: int) -> np.ndarray:
         if self.fallback_:

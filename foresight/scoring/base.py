@@ -62,6 +62,12 @@ class Scorer(ABC):
         """
         return self.combine(self.samples(model, table, probe, placement), table)
 
+    def measure(
+        self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
+    ) -> dict[str, Scores]:
+        """What a snapshot records, by name, the scorer's own first: its `score`, unless it measures more in one go."""
+        return {self.name: self.score(model, table, probe, placement)}
+
     def samples(
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
     ) -> np.ndarray:

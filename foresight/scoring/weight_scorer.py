@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,26 +24,11 @@ class WeightScorer(Scorer):
     """Base of scorers of the gradient over the whole probe: of the mean loss of all its labelled positions.
 
     A norm of a sum is not a sum of norms, so gradients are summed over batches and processes before they are reduced
-    to numbers. That happens one matrix at a time, each at a process of its own: for every batch that a process takes it
-    sends 4 bytes for each weight of the table, and the sums take 4 bytes a weight of host memory, divided among the
-    processes. There is one row of samples, so no standard error.
+    to numbers (`gradient_sums`). There is one row of samples, so no standard error.
     """
 
     def _shared(self, model: nn.Module, table: ComponentTable, probe: Probe, place: Placement) -> np.ndarray:
-        sums: dict[str, Tensor] = {}
-        owner = {target.module: i % place.world for i, target in enumerate(table.targets)}
-        positions = sum(_labelled(batch) for batch in probe.batches)
-
-        def add(share: float, target: Target, gradient: Tensor) -> None:
-            at = owner[target.module]
-            total = place.sum_at(gradient.mul_(share), at)
-            if place.rank == at:
-                so_far = sums.get(target.module)
-                sums[target.module] = total.cpu() if so_far is None else so_far.add_(total.cpu())
-
-        for batch, counts in turns(probe, place):
-            share = _labelled(batch) / positions if counts else 0.0
-            weight_gradients(model, table, batch.to(model.device), partial(add, share))
+        sums = gradient_sums(model, table, probe, place)
         read = self._open(model)
         by_vector = np.zeros(table.n_vectors)
         for target in table.targets:
@@ -94,6 +80,43 @@ class MinibatchScorer(Scorer):
 
     def _finish(self, by_component: np.ndarray) -> np.ndarray:
         return by_component
+
+
+def owned_gradients(
+    model: nn.Module, table: ComponentTable, probe: Probe, place: Placement, consume: Callable[[Target, Tensor], None]
+) -> None:
+    """Call `consume(target, gradient)` for every target of every batch, on the one process that the target belongs to.
+
+    The gradients of a target add up to that of the mean loss of all labelled positions of the probe: float32
+    [n, d_model], the target's vectors as rows, on the model's device, one matrix at a time. For every batch that a
+    process takes it sends 4 bytes for each weight of the table.
+    """
+    owner = {target.module: i % place.world for i, target in enumerate(table.targets)}
+    positions = sum(_labelled(batch) for batch in probe.batches)
+
+    def add(share: float, target: Target, gradient: Tensor) -> None:
+        at = owner[target.module]
+        total = place.sum_at(gradient.mul_(share), at)
+        if place.rank == at:
+            consume(target, total)
+
+    for batch, counts in turns(probe, place):
+        share = _labelled(batch) / positions if counts else 0.0
+        weight_gradients(model, table, batch.to(model.device), partial(add, share))
+
+
+def gradient_sums(model: nn.Module, table: ComponentTable, probe: Probe, place: Placement) -> dict[str, Tensor]:
+    """Gradient of the mean loss over the probe by target module: float32 [n, d_model] on the CPU, the targets that
+    belong to this process only; 4 bytes a weight of host memory, divided among the processes.
+    """
+    sums: dict[str, Tensor] = {}
+
+    def add(target: Target, gradient: Tensor) -> None:
+        so_far = sums.get(target.module)
+        sums[target.module] = gradient.cpu() if so_far is None else so_far.add_(gradient.cpu())
+
+    owned_gradients(model, table, probe, place, add)
+    return sums
 
 
 def _labelled(batch: Batch) -> int:

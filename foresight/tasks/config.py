@@ -11,7 +11,7 @@ from ..errors import ConfigError, mapping
 from .data import DataTask, Source
 from .files import read_table, to_training
 from .pairs import check_pairs
-from .registry import DATA_TASKS
+from .registry import DATA_TASKS, TASKS
 from .registry import task as task_by_name
 
 
@@ -69,6 +69,14 @@ class DataConfig:
         default=None,
         metadata={"help": "File or folder of contrast pairs: columns clean, corrupted, answer, wrong_answer."},
     )
+    retained: str | None = field(
+        default=None,
+        metadata={
+            "help": "What must not be forgotten, for policy 'damage' and replay: a task's name, or a file, folder or "
+            "hub dataset with columns text, messages, or prompt and completion."
+        },
+    )
+    retained_split: str = field(default="train", metadata={"help": "Split of a retained dataset; slices work."})
 
     def __post_init__(self) -> None:
         self.labels()  # a bad label_map is refused before anything is loaded
@@ -96,6 +104,22 @@ def load_data(
         pairs = read_table(config.contrast)
         check_pairs(pairs, tokenizer)
     return train, evaluation, pairs
+
+
+def load_retained(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> Dataset | None:
+    """The retained table, None if there is none; of a task, `task_examples` training examples. Rows that another run's
+    base model wrote (input_ids and labels, of the same tokenizer) stay as they are.
+
+    Raises DataError for unusable data.
+    """
+    if config.retained is None:
+        return None
+    if config.retained in (*TASKS, *DATA_TASKS):
+        return task_by_name(config.retained).dataset(tokenizer, "train", config.task_examples, seed)
+    table = read_table(config.retained, config.retained_split)
+    if {"input_ids", "labels"} <= set(table.column_names):
+        return table.select_columns(["input_ids", "labels"])
+    return to_training(table, source=config.retained)
 
 
 def _of_task(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:

@@ -21,6 +21,7 @@ from ..comparison.results import environment
 from ..components import component_table
 from ..errors import ConfigError, NonFiniteError, TrajectoryError
 from ..files import write_json
+from ..masks import budget_vectors, circuit_size
 from ..scoring import ContrastProbe, Probe, TextProbe
 from ..tasks import DataConfig, load_data, task
 from ..training import checkpoint
@@ -30,7 +31,7 @@ from .config import STRATEGIES, TrackConfig
 from .conflict import conflicts
 from .curves import curve_rows
 from .recording import Recording
-from .tracker import Tracker, TrackerConfig, Watched, circuit_size
+from .tracker import Tracker, TrackerConfig, Watched
 
 RUN, RESULT, RECORDING, MEASURED = "run", "result.json", "recording", "measured.json"
 OWN = "dataset"
@@ -185,14 +186,15 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     config = TrackerConfig(
         scorers=tuple(track.scorers or ["attribution" if paired else "gradient_activation"]),
         every=args.probe_every,
-        circuit=circuit_size(trainer.table, args.budget),
+        circuit=circuit_size(trainer.table, budget_vectors(trainer.table, args.budget)),
         calibrate=args.calibrate,
         edges_every=track.edges_every,
         top_edges=track.top_edges,
         faithfulness=track.faithfulness,
         keep_weights=track.keep_weights,
     )
-    tracker = Tracker(trainer, watched, config, info={**asdict(cell), "budget": args.budget, "policy": args.policy})
+    info = {**asdict(cell), "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
+    tracker = Tracker(trainer, watched, config, {**info, "budget": args.budget, "policy": args.policy})
     trainer.add_callback(tracker)
     if len(setting.cells()) > 1:
         trainer.remove_callback(PrinterCallback)  # the study has a progress bar of its own

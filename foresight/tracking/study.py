@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..comparison.runner import start_worker as start_worker
 from ..errors import ConfigError, ForesightError
 from ..files import write_json
+from ..progress import progress_bar
 from .cells import MEASURED, RECORDING, RUN, Cell, Result, Setting, measure_base, read_result, run_cell
 from .recording import HEAD
 
@@ -156,7 +156,6 @@ def _progress(total: int, done: int, console: Console | None):
     if total == 1:  # the training loop has a bar of its own
         yield lambda cell: None
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("runs", total=total - done)
         yield lambda cell: progress.update(bar, advance=1, description=cell.name)

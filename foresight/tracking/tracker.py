@@ -15,9 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ..circuits.faithfulness import ablation_of, circuit_drops
-from ..components import ComponentTable
 from ..errors import ConfigError, TrajectoryError
-from ..masks import budget_vectors
 from ..metrics import top_k
 from ..scoring import Probe, calibrate
 from ..scoring.edges import edge_scores
@@ -79,11 +77,6 @@ class TrackerConfig:
     top_edges: int = 20_000
     faithfulness: bool = True
     keep_weights: bool = False
-
-
-def circuit_size(table: ComponentTable, budget: float) -> int:
-    """Components of typical size that a budget buys: the k of a circuit, as `ForesightTrainer` counts it."""
-    return max(1, min(len(table), round(budget_vectors(table, budget) / float(table.vectors.mean()))))
 
 
 class Tracker(TrainerCallback):

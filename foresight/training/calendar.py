@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..budget_schedule import BudgetSchedule
+
 if TYPE_CHECKING:
     from ..policies import Policy
     from .config import ForesightConfig
@@ -25,6 +27,8 @@ class Calendar:
         remasks: whether it looks at new scores at every decision.
         rotates: whether masks take turns during the watch.
         own_steps: further steps at which the policy decides (those of a replayed schedule).
+        resizes: steps after which the bank has another size (a budget schedule's); the mask is then chosen anew.
+        restart_every: steps between restarts of the mask's Adam moments; 0 for none.
     """
 
     total_steps: int
@@ -36,6 +40,8 @@ class Calendar:
     remasks: bool
     rotates: bool
     own_steps: frozenset[int] = frozenset()
+    resizes: frozenset[int] = frozenset()
+    restart_every: int = 0
 
     @classmethod
     def of(cls, args: ForesightConfig, policy: Policy | type[Policy], total_steps: int) -> Calendar:
@@ -51,17 +57,23 @@ class Calendar:
             remasks=policy.remasks,
             rotates=args.watch == "rotate",
             own_steps=policy.own_steps,
+            resizes=BudgetSchedule.of(args.budget_schedule).boundaries(total_steps),
+            restart_every=args.restart_every,
         )
 
     def decides(self, step: int) -> bool:
         """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""
         since = step - self.first_decision
-        again = since > 0 and self.remask_every > 0 and since % self.remask_every == 0
+        again = since > 0 and (step in self.resizes or (self.remask_every > 0 and since % self.remask_every == 0))
         return step < self.total_steps and (since == 0 or again or step in self.own_steps)
 
     def turns(self, step: int) -> bool:
         """Whether the next of the rotating masks has its turn."""
         return self.rotates and step < min(self.first_decision, self.total_steps) and step % self.probe_every == 0
+
+    def restarts(self, step: int) -> bool:
+        """Whether the Adam moments of the whole mask start afresh after `step` steps; never at the ends of the run."""
+        return self.restart_every > 0 and 0 < step < self.total_steps and step % self.restart_every == 0
 
     def snapshot(self, step: int) -> bool:
         """Whether the components are scored after `step` steps."""

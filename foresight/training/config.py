@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from trl import SFTConfig
 
+from ..budget_schedule import BudgetSchedule
+from ..damage import PROXIES
 from ..errors import BudgetError, ConfigError, one_of
+from ..forecasters.pretrained import DEFAULT
+from ..granularity import GRANULARITIES
+from ..policies import POLICIES
+from ..policies.weights import WEIGHT_POLICIES, weight_policy_class
 
 WATCH_MODES = ("hold", "rotate", "full-keep", "full-rollback")
 MOMENTS = ("keep", "restart")
+ENTRY_MOMENTS = ("fresh", "kept")
+RETAINED_SOURCES = ("data", "base", *PROXIES)
 
 
 @dataclass
@@ -29,9 +38,16 @@ class ForesightConfig(SFTConfig):
         default=0.05,
         metadata={"help": "Trainable parameters as a share of ALL model parameters, embeddings and head included."},
     )
+    granularity: str = field(
+        default="components",
+        metadata={
+            "help": "What a mask is made of. components: whole heads and MLP blocks; vectors: single rows and columns; "
+            f"weights: single weights, with policies {', '.join(WEIGHT_POLICIES)}."
+        },
+    )
     policy: str = field(
         default="foresight",
-        metadata={"help": "Who chooses the mask: full, static, random, prior, reactive, foresight, oracle, replay."},
+        metadata={"help": f"Who chooses the mask: {', '.join(POLICIES)}."},
     )
     scorer: str = field(
         default="auto",
@@ -40,7 +56,14 @@ class ForesightConfig(SFTConfig):
         },
     )
     forecaster: str = field(
-        default="ridge", metadata={"help": "Forecaster of policy 'foresight': a registered name, or module:Class."}
+        default=DEFAULT, metadata={"help": "Forecaster of policy 'foresight': a registered name, or module:Class."}
+    )
+    gate: bool = field(
+        default=True,
+        metadata={
+            "help": "Policy 'foresight': forecast only where earlier forecasts, in this run and in past ones, had more "
+            "of the circuit than the best simple mask; otherwise hold that. false believes every forecast."
+        },
     )
     forecaster_params: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Parameters of the forecaster, as a mapping (JSON on the command line)."}
@@ -83,6 +106,55 @@ class ForesightConfig(SFTConfig):
             "bank starts afresh, which makes re-masking and static masks comparable."
         },
     )
+    restart_every: int = field(
+        default=0,
+        metadata={
+            "help": "Restart the Adam moments of the whole mask every so many steps, whatever the policy; 0 for never."
+        },
+    )
+    entry_moments: str = field(
+        default="fresh",
+        metadata={
+            "help": "Adam moments of vectors that enter the mask. fresh: none; kept: those they had when they last "
+            "left it, which takes optimizer memory beyond the budget (in host memory and checkpoints; logged)."
+        },
+    )
+    budget_schedule: list[Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "The budget over time. constant (default); front-loaded: thirds of the run with 2.1, 0.75 and 0.15 "
+            "times the budget; grown: the same backwards; or stages [share of the run, relative size] such as "
+            "[[0, 14], [0.5, 1]]. Its mean over the run is the budget."
+        },
+    )
+    damage_weight: float = field(
+        default=1.0,
+        metadata={"help": "Policy 'damage': how much harm to retained skills weighs against benefit for the target."},
+    )
+    damage_forecaster: str | None = field(
+        default=None,
+        metadata={
+            "help": "Policy 'damage': forecast benefit and damage over the rest of the run with this forecaster; by "
+            "default they are taken as last measured."
+        },
+    )
+    retained_source: str = field(
+        default="data",
+        metadata={
+            "help": "What is to be kept, for policy 'damage' and replay. data: the retained dataset; base: text that "
+            "the model writes before training, continuing prompts of the retained dataset if there is one. Damage is "
+            "measured on the first probe_examples rows. For policy 'damage' without either, weaker stand-ins: "
+            "activation, fisher, movement."
+        },
+    )
+    retained_examples: int = field(
+        default=256, metadata={"help": "Rows that the base model writes (retained_source: base)."}
+    )
+    retained_tokens: int = field(default=64, metadata={"help": "New tokens in such a row, at most."})
+    replay_share: float = field(
+        default=0.0,
+        metadata={"help": "Share of the rows of every batch that are retained ones instead, with any policy."},
+    )
     calibrate: bool = field(
         default=True,
         metadata={"help": "Calibrate heads against MLP blocks by exact patching once (contrast pairs only)."},
@@ -96,7 +168,24 @@ class ForesightConfig(SFTConfig):
     oracle_trajectory: str | None = field(
         default=None, metadata={"help": "Policy 'oracle': trajectory folder of a recorded full run of this task."}
     )
+    movement_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Policy 'movement' over single weights: the output folder, or delta, of a run of this model; with "
+            "that of a full run of the task, the mask is hindsight."
+        },
+    )
     mask_schedule: str | None = field(default=None, metadata={"help": "Policy 'replay': a saved schedule.json."})
+    scout_share: float = field(
+        default=0.01,
+        metadata={
+            "help": "Policies probing, predicted, displaced: share of the training rows that all components are "
+            "trained on before the run, to see where the weights go (at least one optimizer step); undone afterwards."
+        },
+    )
+    scout_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of those steps; by default a tenth of learning_rate."}
+    )
 
     # TRL lists the fields that the command line may give as JSON.
     _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "forecaster_params"]
@@ -108,11 +197,28 @@ class ForesightConfig(SFTConfig):
         super().__post_init__()
         if not 0 < self.budget <= 1:
             raise BudgetError(f"budget is {self.budget}; expected a share of all model parameters in (0, 1]")
+        if not 0 < self.scout_share <= 1:
+            raise ConfigError(f"scout_share is {self.scout_share}; expected a share of the training rows in (0, 1]")
+        if self.scout_learning_rate is not None and not self.scout_learning_rate > 0:
+            raise ConfigError(f"scout_learning_rate is {self.scout_learning_rate}; expected a number above 0")
+        one_of("granularity", self.granularity, GRANULARITIES)
+        if self.granularity == "weights":
+            self._check_weights()
         one_of("watch", self.watch, WATCH_MODES)
         one_of("moments", self.moments, MOMENTS)
-        for name in ("probe_every", "probe_examples", "probe_batch_size"):
+        one_of("entry_moments", self.entry_moments, ENTRY_MOMENTS)
+        one_of("retained_source", self.retained_source, RETAINED_SOURCES)
+        if self.entry_moments == "kept" and self.moments == "restart":
+            raise ConfigError("entry_moments 'kept' contradicts moments 'restart', which forgets them; choose one")
+        if not (math.isfinite(self.damage_weight) and self.damage_weight >= 0):
+            raise ConfigError(f"damage_weight is {self.damage_weight}; expected a number >= 0")
+        if not 0 <= self.replay_share < 1:
+            raise ConfigError(f"replay_share is {self.replay_share}; expected a share in [0, 1)")
+        self._check_budget_schedule()
+        for name in ("probe_every", "probe_examples", "probe_batch_size", "retained_examples", "retained_tokens"):
             _at_least(name, getattr(self, name), 1)
-        _at_least("remask_every", self.remask_every, 0)
+        for name in ("remask_every", "restart_every"):
+            _at_least(name, getattr(self, name), 0)
         for name in ("watch_steps", "cutoff", "horizon", "mlp_block"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
@@ -126,6 +232,27 @@ class ForesightConfig(SFTConfig):
             raise ConfigError("fp16=True is not supported (loss scaling and masks are untested); use bf16 or fp32")
         if self.fsdp:
             raise ConfigError("FSDP is not supported; use DeepSpeed, or one process")
+
+    def _check_weights(self) -> None:
+        weight_policy_class(self.policy)  # raises for the others
+        if self.record:
+            raise ConfigError("record is set, but single weights have no trajectory; remove it, or use 'components'")
+        if self.mlp_block is not None:
+            raise ConfigError(f"mlp_block is {self.mlp_block}, but single weights have no MLP blocks; remove it")
+
+    def _check_budget_schedule(self) -> None:
+        schedule = BudgetSchedule.of(self.budget_schedule)
+        if schedule.constant:
+            return
+        if self.policy == "full":
+            raise ConfigError("budget_schedule is set, but policy 'full' trains everything at all times; remove one")
+        if self.policy == "foresight" and self.watch.startswith("full-"):
+            raise ConfigError(f"budget_schedule does not go with watch {self.watch!r}; use 'hold' or 'rotate'")
+        if self.budget * schedule.peak > 1:
+            raise BudgetError(
+                f"budget {self.budget} with this budget_schedule is {self.budget * schedule.peak:.4g} at its peak; "
+                f"expected at most 1: lower the budget to {1 / schedule.peak:.4g} or less, or flatten the schedule"
+            )
 
 
 def _at_least(name: str, value: int, least: int) -> None:

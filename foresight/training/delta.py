@@ -1,41 +1,45 @@
-"""The delta: every vector that a run changed, as a small file that any copy of the base model can take.
+"""The delta: every vector or weight that a run changed, as a small file that any copy of the base model can take.
 
-    delta.safetensors   for each touched Linear: <module>.index int64 [k] and <module>.values float32 [k, d_model]
-    delta.json          the base model's name and hash, the component table's hash, the step
+    delta.safetensors   for each touched Linear: <module>.index int64 [k] and <module>.values float32 [k, length]
+    delta.json          the unit, the base model's name and hash, the component table's hash, the step
 
-Row vectors are rows of the Linear's [out, in] weight, column vectors its columns, whatever way the module stores it.
+The unit is "vectors", of length d_model: row vectors are rows of the Linear's [out, in] weight, column vectors its
+columns, whatever way the module stores it. Or it is "weights", of length 1: index counts the entries of the weight as
+it is stored, row by row.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..base_weights import write_vectors
-from ..components import ComponentTable, component_table
+from ..bank.base_weights import as_vectors, write_vectors
 from ..errors import CheckpointError
 from ..files import write_json, write_whole
 from ..fingerprint import digest, fingerprint
+from ..granularity import numbering_of
+from ..numbering import Numbering, Target
 from ..placement import Placement
 
 WEIGHTS, INFO = "delta.safetensors", "delta.json"
 
 
-def write_delta(folder: str | Path, table: ComponentTable, ids: Tensor, values: Tensor, info: dict[str, Any]) -> None:
-    """Write vectors `ids` (int64 [m], sorted) with fp32 `values` [m, d_model]; `info` needs model and base_hash."""
+def write_delta(folder: str | Path, table: Numbering, ids: Tensor, values: Tensor, info: dict[str, Any]) -> None:
+    """Write vectors `ids` (int64 [m], sorted) with fp32 `values` [m, length]; `info` needs model and base_hash."""
     tensors = {}
     for target, part in table.by_target(ids):
         tensors[f"{target.module}.index"] = ids[part] - target.offset
         tensors[f"{target.module}.values"] = values[part].contiguous()
     folder = Path(folder)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
-    write_json(folder / INFO, {"version": 1, "table": table.hash, "vectors": len(ids), **info})
+    write_json(folder / INFO, {"version": 1, "unit": table.unit, "table": table.hash, "vectors": len(ids), **info})
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
@@ -62,10 +66,7 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
     Raises:
         CheckpointError: the delta is unreadable, or was made from other weights than the model has.
     """
-    info = read_info(folder)
-    table = component_table(model)
-    here = Placement()
-    require_base(folder, info, digest(fingerprint(model, here), here))
+    table = _numbering(folder, model)
     try:
         tensors = load_file(Path(folder) / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -75,3 +76,43 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
             module = model.get_submodule(target.module)
             write_vectors(module.weight.data, module, target.axis, index, tensors[f"{target.module}.values"])
     return model
+
+
+def movement(run: str | Path, model: nn.Module) -> Callable[[Target], Tensor | None]:
+    """How far a run of this model has moved each weight: of a target, float32 in the shape of its stored weight.
+
+    It is |theta_T - theta|, theta being what the model's weights are when it is asked; None for an untouched target.
+    One matrix is read from the file at a time.
+
+    Args:
+        run: the output folder of a finished run, or a delta.
+
+    Raises:
+        CheckpointError: no readable delta there, or one of other weights than the model has.
+    """
+    folder = Path(run) if (Path(run) / INFO).exists() else Path(run) / "delta"
+    table = _numbering(folder, model)
+
+    def moved(target: Target) -> Tensor | None:
+        name, axis = target.module, table.target_of[target.module].axis
+        try:
+            with safe_open(folder / WEIGHTS, "pt") as file:
+                if f"{name}.index" not in file.keys():  # noqa: SIM118 (it is no mapping)
+                    return None
+                index, values = file.get_tensor(f"{name}.index"), file.get_tensor(f"{name}.values")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: {error}") from error
+        module = model.get_submodule(name)
+        weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
+        before = as_vectors(weight, module, axis)[index.to(weight.device)].float().cpu()
+        write_vectors(result, module, axis, index, (values - before).abs())
+        return result
+
+    return moved
+
+
+def _numbering(folder: str | Path, model: nn.Module) -> Numbering:
+    """The table of a delta's ids, after making sure that it belongs to the model's weights as they are now."""
+    info, here = read_info(folder), Placement()
+    require_base(folder, info, digest(fingerprint(model, here), here))
+    return numbering_of(model, info.get("unit", "vectors"))

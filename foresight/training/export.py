@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..base_weights import BaseWeights
-from ..components import component_table
+from ..bank.base_weights import BaseWeights
+from ..bank.ledger import Ledger
 from ..errors import CheckpointError, ConfigError, one_of
-from ..ledger import Ledger
+from ..granularity import numbering_of
 from ..placement import Placement
 from . import checkpoint
 from .delta import INFO, WEIGHTS, apply_delta, read_info, require_base, write_delta
@@ -72,7 +72,7 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     tensors, data = checkpoint.read_state(folder)
     info = {name: data.get(name) for name in ("model", "base_hash", "dtype", "step")}
     model = _base_model(info)
-    table = component_table(model)
+    table = numbering_of(model, data.get("unit", "vectors"))
     base, changed = BaseWeights(model, table, Placement()), Ledger(table.d_model)
     require_base(folder, info, base.hash)
     changed.record(tensors["ledger.ids"], tensors["ledger.values"])

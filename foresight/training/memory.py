@@ -65,10 +65,11 @@ class Sizes:
     Attributes:
         weights: elements of the frozen model; element: bytes of one as it is loaded.
         largest: elements of the largest weight; targets: those of all weights that a mask can touch.
-        rows: vectors of the bank at its largest; d_model: elements of each.
+        rows: vectors, or single weights, of the bank at its largest; d_model: elements of a vector.
         activations: bytes that autograd keeps for the largest batch.
         ledger: bytes of the fp32 record of changed vectors at the end of the run.
         accumulates: whether a step takes several backward passes.
+        matrix: elements of the largest weight that a mask can touch, if masks are of single weights; otherwise 0.
     """
 
     weights: int
@@ -80,6 +81,17 @@ class Sizes:
     activations: int
     ledger: int
     accumulates: bool
+    matrix: int = 0
+
+    @property
+    def bank(self) -> int:
+        """Elements of the bank."""
+        return self.rows if self.matrix else self.rows * self.d_model
+
+    @property
+    def ids(self) -> int:
+        """Bytes of the numbers of single weights, which are on the device and on the host."""
+        return 8 * self.rows if self.matrix else 0
 
 
 @dataclass(frozen=True)
@@ -128,10 +140,11 @@ def memory(sizes: Sizes, way: Sharding) -> Memory:
             accumulation under ZeRO 1 and 2 another e b.
         buckets: ZeRO 3 keeps e x bucket. ZeRO 1 and 2 with offload keep staging buffers: e b on the device, e (b + s)
             on the host.
-        ledger: on the host of every process.
+        ledger: on the host of every process. ids: of single weights, 8 each on the device and on the host.
 
     Phases:
-        forward: activations; a gradient being accumulated; under ZeRO 3 the gathered weights (`_gathered`).
+        forward: activations; a gradient being accumulated; under ZeRO 3 the gathered weights (`_gathered`); with single
+            weights, of one matrix at a time the weight in effect, or its gradient and a copy of what is kept of it.
         reduction: the pieces of the bank's gradient and the whole made of them; then (without DeepSpeed) the fp32
             gradient, or (ZeRO 1 and 2) the bucket and the copy that the process keeps: of the whole bank, as it is one
             parameter that lies in every process's partition. ZeRO 2 therefore saves no gradient memory here.
@@ -147,30 +160,31 @@ def memory(sizes: Sizes, way: Sharding) -> Memory:
 
 def _alone(sizes: Sizes) -> Memory:
     """Without DeepSpeed: nothing is sharded."""
-    b, e = sizes.rows * sizes.d_model, sizes.element
-    states = {"frozen weights": e * sizes.weights, "bank": FP32 * b, "fetched bank": e * b if e < FP32 else 0}
-    states |= {"moments": 2 * FP32 * b, "ages": FP32 * sizes.rows}
+    b, e = sizes.bank, sizes.element
+    piece = FP32 if sizes.matrix else e
+    states = {"frozen weights": e * sizes.weights, "bank": FP32 * b, "fetched bank": piece * b if piece < FP32 else 0}
+    states |= {"moments": 2 * FP32 * b, "ages": FP32 * sizes.rows, "ids": sizes.ids}
     kept = FP32 * b if sizes.accumulates else 0
     phases = {
-        "forward": {"activations": sizes.activations, "gradient": kept},
-        "reduction": {"gradient": kept + (e + FP32) * b},
+        "forward": {"activations": sizes.activations, "gradient": kept, "matrices": 2 * e * sizes.matrix},
+        "reduction": {"gradient": kept + (piece + FP32) * b},
         "step": {"gradient": FP32 * b, "temporaries": STEP_WHOLE * b},
         "re-mask": {"gathered bank": FP32 * b},
     }
-    return Memory(Parts(states, phases), Parts({"ledger": sizes.ledger}, {}))
+    return Memory(Parts(states, phases), Parts({"ledger": sizes.ledger, "ids": sizes.ids}, {}))
 
 
 def _partitioned(sizes: Sizes, way: Sharding, e: int, bucket: int) -> Memory:
     """ZeRO 1 and 2: the optimizer's state is sharded, weights and bank are whole."""
-    b = sizes.rows * sizes.d_model
+    b = sizes.bank
     s = 2 * math.ceil(b / (2 * way.processes))  # DeepSpeed aligns partitions to two elements
     kept = e * b if sizes.accumulates else 0
-    device = {"frozen weights": e * sizes.weights, "bank": e * b, "ages": FP32 * sizes.rows}
-    host = {"ledger": sizes.ledger}
+    device = {"frozen weights": e * sizes.weights, "bank": e * b, "ages": FP32 * sizes.rows, "ids": sizes.ids}
+    host = {"ledger": sizes.ledger, "ids": sizes.ids}
     optimizer = {"master": FP32 * s, "moments": 2 * FP32 * s}
     step = {"temporaries": STEP_SHARD * s}
     phases = {
-        "forward": {"activations": sizes.activations, "gradient": kept},
+        "forward": {"activations": sizes.activations, "gradient": kept, "matrices": 2 * e * sizes.matrix},
         "reduction": {"gradient": kept + (1 if e * b <= bucket else 2) * e * b, "buckets": bucket},
         "re-mask": {"gathered bank": FP32 * b},
     }
@@ -184,7 +198,7 @@ def _partitioned(sizes: Sizes, way: Sharding, e: int, bucket: int) -> Memory:
 
 def _sharded(sizes: Sizes, way: Sharding, e: int, bucket: int) -> Memory:
     """ZeRO 3: weights and bank are sharded as well, and gathered to be computed with."""
-    b = sizes.rows * sizes.d_model
+    b = sizes.bank
     s = math.ceil(b / way.processes)
     device = {"fetched bank": e * b, "ages": FP32 * sizes.rows, "buckets": bucket}
     host = {"ledger": sizes.ledger}
@@ -222,4 +236,4 @@ def remask_bytes(sizes: Sizes, way: Sharding) -> tuple[int, int]:
     if way.processes == 1:
         return 0, 0
     e = 2 if way.bf16 else sizes.element
-    return 3 * FP32 * sizes.rows * sizes.d_model, e * sizes.targets if way.stage == 3 else 0
+    return 3 * FP32 * sizes.bank, e * sizes.targets if way.stage == 3 else 0

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ..architectures import architecture_of
-from ..components import ComponentTable, component_table, features
-from ..masks import budget_vectors
+from ..budget_schedule import BudgetSchedule
+from ..components import features
+from ..granularity import table_of
+from ..numbering import Numbering
 from .calendar import Calendar
+from .granularity import numbers_of
 from .memory import FP32, Sizes
 
 if TYPE_CHECKING:
@@ -31,8 +34,10 @@ class Plan:
 
     Attributes:
         model_parameters: all of them, tied ones once.
-        components: number of components; vectors: vectors of all of them; d_model: weights in a vector.
-        bank_vectors: rows of the bank (the budget); watch_vectors: rows while watching, more with watch='full-*'.
+        components: number of components; vectors: vectors of all of them; d_model: weights in a vector. With
+            granularity 'weights', a vector is a single weight, as `unit` says, here and below.
+        bank_vectors: rows of the bank (the budget), at their peak; mean_vectors: on average over the run, another
+            number if the budget changes over time; watch_vectors: rows while watching, more with watch='full-*'.
         ledger_bytes: fp32 record of all changed vectors if every mask brings new ones; None if their number is unknown.
         calendar: when things happen, or None if the length of the run is unknown.
         probe_batches: batches in a snapshot.
@@ -41,9 +46,11 @@ class Plan:
 
     model_parameters: int
     components: int
+    unit: str
     vectors: int
     d_model: int
     bank_vectors: int
+    mean_vectors: float
     watch_vectors: int
     ledger_bytes: int | None
     calendar: Calendar | None
@@ -58,6 +65,16 @@ class Plan:
     def optimizer_bytes(self) -> int:
         """Two moments a weight and an age a vector."""
         return self.bank_vectors * (2 * self.d_model + 1) * FP32
+
+    @property
+    def kept_moment_bytes(self) -> int | None:
+        """What entry_moments 'kept' adds at most in host memory: two moments, an age and an id for every vector that
+        was trained and is not now; None if their number is unknown.
+        """
+        if self.ledger_bytes is None:
+            return None
+        left = max(0, self.ledger_bytes // (self.d_model * FP32 + VECTOR_ID) - self.bank_vectors)
+        return left * ((2 * self.d_model + 1) * FP32 + VECTOR_ID)
 
     @property
     def snapshots(self) -> list[int]:
@@ -77,20 +94,27 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
         ArchitectureError: a family that foresight does not know.
         BudgetError: a budget that no mask can fill.
     """
-    table = component_table(model, args.mlp_block)
-    rows = table.n_vectors if args.policy == "full" else budget_vectors(table, args.budget)
+    table = table_of(model, args.granularity, args.mlp_block)
+    numbers = numbers_of(model, table, args)
+    if args.policy == "full":
+        mean, rows = float(numbers.n_vectors), numbers.n_vectors
+    else:
+        mean, rows = BudgetSchedule.of(args.budget_schedule).mean_and_peak(numbers, args.budget)
     watches = calendar is None or calendar.first_decision > 0
-    peak = table.n_vectors if watches and args.watch.startswith("full") else rows
+    peak = numbers.n_vectors if watches and args.watch.startswith("full") else rows
     length = min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings)
     tokens = int(length) * max(args.per_device_train_batch_size, args.probe_batch_size)
-    ledger = None if calendar is None else _changed(args, calendar, rows, peak, table) * _ledger_row(table)
+    ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * _ledger_row(numbers)
+    weights = [model.get_submodule(t.module).weight.numel() for t in numbers.targets]
     weight = next(model.parameters())
     return Plan(
         model_parameters=table.model_parameters,
         components=len(table),
-        vectors=table.n_vectors,
-        d_model=table.d_model,
+        unit=numbers.unit,
+        vectors=numbers.n_vectors,
+        d_model=numbers.d_model,
         bank_vectors=rows,
+        mean_vectors=mean,
         watch_vectors=peak if watches else rows,
         ledger_bytes=ledger,
         calendar=calendar,
@@ -99,7 +123,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             weights=table.model_parameters,
             element=weight.element_size(),
             largest=max(p.numel() for p in model.parameters()),
-            targets=sum(model.get_submodule(t.module).weight.numel() for t in table.targets),
+            targets=sum(weights),
             rows=max(rows, peak if watches else rows),
             d_model=table.d_model,
             activations=tokens
@@ -107,6 +131,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             * min(weight.element_size(), 2 if args.bf16 else FP32),
             ledger=ledger or 0,
             accumulates=args.gradient_accumulation_steps > 1,
+            matrix=max(weights) if args.granularity == "weights" else 0,
         ),
     )
 
@@ -129,13 +154,13 @@ def saved_elements(model: nn.Module, checkpointing: bool) -> int:
     return len(layers) * config.hidden_size + layer if checkpointing else len(layers) * layer
 
 
-def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: ComponentTable) -> int:
+def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:
     """Vectors that differ from the base in the end if every mask of the run brings only new ones."""
-    if not (calendar.remasks or calendar.rotates or args.redraw or args.mask_schedule):
+    if not (calendar.remasks or calendar.resizes or calendar.rotates or args.redraw or args.mask_schedule):
         return peak
     masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
     return min(table.n_vectors, peak + rows * (masks - 1))
 
 
-def _ledger_row(table: ComponentTable) -> int:
+def _ledger_row(table: Numbering) -> int:
     return table.d_model * FP32 + VECTOR_ID

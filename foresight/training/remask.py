@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from transformers import TrainerCallback
 
+from ..bank import WeightBank
+from ..damage import VirtualMoves
 from ..errors import MaskLeakError
-from ..masks import Mask, churn, everything, rotation, select
+from ..masks import Mask, WeightMask, churn, everything, rotation, select
 from ..policies import View
+from ..policies.weights import WeightView
 from .calendar import Calendar
+from .moments import restart
 from .sharding import agreed
 
 if TYPE_CHECKING:
+    from ..policies.gate import Verdict
     from .trainer import ForesightTrainer
     from .watcher import Watcher
+
+_log = logging.getLogger(__name__)
 
 
 class RemaskCallback(TrainerCallback):
@@ -27,6 +36,8 @@ class RemaskCallback(TrainerCallback):
         self.learning_rates = 0.0
         """Sum of learning rates since the run began: above zero, something in the mask must have moved."""
         self.seconds = 0.0
+        self.choosing = 0.0
+        """Wall time that the policy took to decide, scoring of single weights included."""
 
     # -- events of the training loop --------------------------------------------------------------------------------
 
@@ -34,6 +45,11 @@ class RemaskCallback(TrainerCallback):
         self._clock = time.perf_counter()
         self.calendar = Calendar.of(args, self.trainer.policy, state.max_steps)
         if state.global_step == 0:
+            if self.trainer.scouting is not None:
+                self.trainer.note(self.trainer.scouting.logged())
+            if self.trainer.retained is not None:
+                self.seconds += self.trainer.retained.seconds
+                self.trainer.note({"foresight/retained_seconds": self.trainer.retained.seconds})
             self._at(0)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
@@ -48,8 +64,14 @@ class RemaskCallback(TrainerCallback):
             bank = self.trainer.bank
             self._check_moved(bank.unmoved(), len(bank.ids))
             bank.base.verify()
+            watcher = self.trainer.watcher
+            if watcher is not None and isinstance(watcher.scorer, VirtualMoves):
+                watcher.trajectory.annotate(cost=watcher.cost())
 
     # -- what happens -----------------------------------------------------------------------------------------------
+
+    def _vectors(self, step: int) -> int:
+        return self.trainer.vectors_at(step, self.calendar.total_steps)
 
     def _at(self, step: int) -> None:
         if self.calendar.snapshot(step):
@@ -58,8 +80,12 @@ class RemaskCallback(TrainerCallback):
             self._decide(step)
         elif step == 0:
             self._begin_watch()
-        elif self.calendar.turns(step):
-            self._apply(step, self._turn(step))
+        elif self.calendar.turns(step) or step in self.calendar.resizes:
+            self._apply(step, self._watched(step))
+        if self.calendar.restarts(step):
+            restart(self.trainer.bank, self.trainer.bank_optimizer)
+            if self.trainer.kept_moments is not None:
+                self.trainer.kept_moments.clear()
 
     @property
     def _watcher(self) -> Watcher:
@@ -69,6 +95,8 @@ class RemaskCallback(TrainerCallback):
     def _snapshot(self, step: int) -> None:
         trainer, watcher = self.trainer, self._watcher
         watcher.snapshot(step)
+        if isinstance(watcher.scorer, VirtualMoves):
+            trainer.note({f"foresight/{name}": value for name, value in watcher.cost().items()})
         if step == 0 and trainer.args.calibrate and watcher.scorer.name.startswith("attribution"):
             watcher.calibrate()
         for outcome in trainer.skill_log.resolve(step, watcher.series().values[:, -1]):
@@ -82,86 +110,113 @@ class RemaskCallback(TrainerCallback):
 
     def _begin_watch(self) -> None:
         trainer = self.trainer
-        if trainer.args.watch == "hold":
-            first = self._watcher.series().values[:, 0]
-            self._apply(0, select(first, trainer.table, trainer.n_vectors))
-        elif trainer.args.watch == "rotate":
-            self._apply(0, self._turn(0))
+        if trainer.args.watch in ("hold", "rotate"):
+            self._apply(0, self._watched(0))
         else:
             self._apply(0, everything(trainer.table), n_vectors=trainer.table.n_vectors)
 
-    def _turn(self, step: int) -> Mask:
-        turns = rotation(self.trainer.table, self.trainer.n_vectors, self.trainer.mask_seed)
+    def _watched(self, step: int) -> Mask:
+        """What is trained within the budget before the first decision."""
+        trainer = self.trainer
+        if not self.calendar.rotates:
+            return select(self._watcher.series().values[:, 0], trainer.table, self._vectors(step))
+        turns = rotation(trainer.table, self._vectors(step), trainer.mask_seed)
         return turns[step // self.calendar.probe_every % len(turns)]
 
     def _decide(self, step: int) -> None:
         trainer, policy = self.trainer, self.trainer.policy
+        began = time.perf_counter()
         mask = policy.mask(self._view(step))
+        self.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == self.calendar.first_decision
         self._apply(step, mask, rollback=ends_watch and trainer.args.watch == "full-rollback")
         if policy.last_forecast is not None:
             trainer.skill_log.record(policy.last_forecast)
+        if policy.verdict is not None:
+            self._explain(step, policy.verdict)
+
+    def _explain(self, step: int, verdict: Verdict) -> None:
+        """Log what the gate found, in words in the trajectory's head."""
+        trajectory = self._watcher.trajectory
+        said = {**trajectory.info.get("gate", {}), str(step): verdict.words}
+        trajectory.annotate(gate={at: words for at, words in said.items() if int(at) <= step})
+        _log.info("step %d: %s", step, verdict.words)
+        numbers = {"gate": float(verdict.opens), "gate_gain": verdict.gain}
+        self.trainer.note({f"foresight/{name}": value for name, value in numbers.items() if math.isfinite(value)})
 
     def _view(self, step: int) -> View:
         trainer, args = self.trainer, self.trainer.args
         rest = self.calendar.total_steps - step
-        return View(
+        view = View(
             table=trainer.table,
-            n_vectors=trainer.n_vectors,
+            n_vectors=self._vectors(step),
             step=step,
             total_steps=self.calendar.total_steps,
             series=self._watcher.series() if self.calendar.scored else None,
             seed=trainer.mask_seed,
             horizon=args.horizon or min(args.remask_every or rest, rest),
             cutoff=args.cutoff,
+            damage=self._watcher.damage() if self.calendar.scored else None,
         )
+        if args.granularity != "weights":
+            return view
+        return WeightView(**vars(view), bank=cast(WeightBank, trainer.bank), probe=trainer.probe)
 
-    def _apply(self, step: int, mask: Mask, rollback: bool = False, n_vectors: int | None = None) -> None:
+    def _apply(self, step: int, mask: Mask | WeightMask, rollback: bool = False, n_vectors: int | None = None) -> None:
         trainer, bank = self.trainer, self.trainer.bank
         before, active = bank.mask, len(bank.ids)
         mask = agreed(mask, bank)
+        kept = trainer.kept_moments
+        if kept is not None:
+            kept.take(bank, trainer.bank_optimizer, mask)
         done = bank.remask(
             mask,
             trainer.bank_optimizer,
             restart=trainer.args.moments == "restart",
             rollback=rollback,
-            n_vectors=n_vectors or trainer.n_vectors,
+            n_vectors=n_vectors or self._vectors(step),
         )
+        if kept is not None:
+            kept.give(bank, trainer.bank_optimizer)
         if step > 0 and not rollback:
             self._check_moved(done.unmoved, active)
         if trainer.args.torch_compile:
             torch.compiler.reset()  # hooks have moved: compiled code must not remember where they were
         if mask != before:
-            trainer.schedule.append(step, mask)
+            trainer.schedule.append(step, cast(Mask, mask))  # of the kind that the schedule has
             trainer.save_schedule()
         trainer.note(
             {
-                "foresight/components": len(mask),
+                f"foresight/{trainer.args.granularity}": len(mask),
                 "foresight/churn": churn(before, mask),
                 "foresight/entered_vectors": done.entered,
                 "foresight/budget": bank.vectors.numel() / trainer.table.model_parameters,
                 "foresight/scoring_share": self.scoring_share(),
+                **({} if kept is None else {"foresight/kept_moment_bytes": kept.nbytes}),
             }
         )
 
     def scoring_share(self) -> float:
-        """Share of the run's wall time that went into scoring, in [0, 1]."""
+        """Share of the run's wall time that went into scoring and choosing, in [0, 1]."""
         watcher = self.trainer.watcher
         spent = self.seconds + time.perf_counter() - self._clock
-        return watcher.seconds / spent if watcher is not None and spent > 0 else 0.0
+        scoring = self.choosing + (watcher.seconds if watcher is not None else 0.0)
+        return scoring / spent if spent > 0 else 0.0
 
     def _check_moved(self, unmoved: int, active: int) -> None:
         if self.learning_rates > 0 and 0 < active == unmoved:
             raise MaskLeakError(
-                f"none of the {active} vectors in the mask has moved after {self.trainer.state.global_step} "
-                "steps: no gradient reaches the bank. Check that the loss has trained tokens (labels other than "
-                "-100) and that nothing replaces the model's modules after the trainer was built."
+                f"none of the {active} {self.trainer.bank.table.unit} in the mask has moved after "
+                f"{self.trainer.state.global_step} steps: no gradient reaches the bank. Check that the loss has "
+                "trained tokens (labels other than -100) and that nothing replaces the model's modules after the "
+                "trainer was built."
             )
 
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, float]:
-        return {"learning_rates": self.learning_rates, "seconds": self.seconds}
+        return {"learning_rates": self.learning_rates, "seconds": self.seconds, "choosing": self.choosing}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.learning_rates, self.seconds = state["learning_rates"], state["seconds"]
+        self.choosing = state["choosing"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..damage import VirtualMoves
 from ..errors import CheckpointError, NonFiniteError
-from ..masks import MaskSchedule
 from ..skill_log import SkillLog
 from ..trajectory import Trajectory
 from . import checkpoint
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .trainer import ForesightTrainer
 
 TRAJECTORY = "trajectory"
+KEPT = "kept_moments."
 
 
 def save(trainer: ForesightTrainer, folder: Path) -> None:
@@ -48,15 +49,15 @@ def load(trainer: ForesightTrainer, folder: Path) -> None:
     tensors, data = checkpoint.read_state(folder)
     for what, expected, found in (
         ("model weights", trainer.bank.base.hash, data["base_hash"]),
-        ("component table", trainer.table.hash, data["table"]),
+        ("component table", trainer.bank.table.hash, data["table"]),
     ):
         if expected != found:
             raise CheckpointError(
                 f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
-                "mlp_block that it was started with"
+                "mlp_block (or granularity) that it was started with"
             )
-    trainer.schedule = MaskSchedule.from_json(data["schedule"], trainer.table)
-    trainer.bank.restore(tensors, trainer.schedule.entries[-1][1], trainer.bank_optimizer)
+    trainer.schedule = type(trainer.schedule).from_json(data["schedule"], trainer.bank.table)
+    trainer.bank.restore(tensors, trainer.schedule.newest(tensors["bank.ids"]), trainer.bank_optimizer)
     trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
     for group, rate in zip(trainer.optimizer.param_groups, trainer.lr_scheduler.get_last_lr(), strict=True):
         group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only
@@ -69,6 +70,10 @@ def load(trainer: ForesightTrainer, folder: Path) -> None:
         if not trainer.args.should_save:
             trainer.watcher.trajectory = Trajectory.read(path)
         trainer.watcher.seconds = data["scoring_seconds"]
+    if (moves := _moves(trainer)) is not None:
+        moves.damage_seconds = data["damage_seconds"]
+    if trainer.kept_moments is not None:
+        trainer.kept_moments.load({k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)})
     trainer.remasking.load_state_dict(data["remasking"])
     trainer.skill_log = SkillLog.from_state(_group(tensors, "skill."), data["skill"])
     trainer.policy.load_state(_group(tensors, "policy."), data["policy"])
@@ -79,20 +84,30 @@ def _tensors(trainer: ForesightTrainer) -> dict[str, torch.Tensor]:
     arrays = {f"skill.{k}": v for k, v in trainer.skill_log.state()[0].items()}
     arrays |= {f"policy.{k}": v for k, v in trainer.policy.state()[0].items()}
     own = trainer.bank.tensors(trainer.bank_optimizer)
+    if trainer.kept_moments is not None:
+        own |= {f"{KEPT}{k}": v for k, v in trainer.kept_moments.tensors().items()}
     return own | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}
 
 
 def _data(trainer: ForesightTrainer) -> dict[str, Any]:
+    moves = _moves(trainer)
     return {
         **trainer.base_info(),
-        "table": trainer.table.hash,
-        "schedule": trainer.schedule.to_json(trainer.table),
+        "unit": trainer.bank.table.unit,
+        "table": trainer.bank.table.hash,
+        "schedule": trainer.schedule.to_json(trainer.bank.table),
         "snapshots": len(trainer.trajectory) if trainer.trajectory is not None else 0,
         "scoring_seconds": trainer.watcher.seconds if trainer.watcher is not None else 0.0,
+        "damage_seconds": moves.damage_seconds if moves is not None else 0.0,
         "remasking": trainer.remasking.state_dict(),
         "skill": trainer.skill_log.state()[1],
         "policy": trainer.policy.state()[1],
     }
+
+
+def _moves(trainer: ForesightTrainer) -> VirtualMoves | None:
+    scorer = trainer.watcher.scorer if trainer.watcher is not None else None
+    return scorer if isinstance(scorer, VirtualMoves) else None
 
 
 def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:

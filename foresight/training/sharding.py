@@ -6,16 +6,18 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..budget_schedule import BudgetSchedule
 from ..errors import ConfigError, MaskLeakError
-from ..masks import Mask
+from ..masks import Mask, WeightMask
 from ..optimizer import BankAdamW
 from ..placement import Placement, bit_sum
 
 if TYPE_CHECKING:
-    from ..bank import Bank
+    from ..bank import AnyBank
     from .config import ForesightConfig
 
 _UNTESTED = {
@@ -51,6 +53,9 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
     if not args.deepspeed:
         return BankAdamW
     settings = args.hf_deepspeed_config
+    if args.granularity == "weights":  # neighbours differ in age, and the kernel takes one age at a time
+        settings.config["zero_force_ds_cpu_optimizer"] = False
+        return BankAdamW
     offloads = settings.get_value("zero_optimization.offload_optimizer.device", "none") == "cpu"
     if not offloads or not settings.get_value("zero_force_ds_cpu_optimizer", True):
         return BankAdamW
@@ -84,6 +89,11 @@ def refuse_world(args: ForesightConfig) -> None:
         raise ConfigError(
             f"DeepSpeed with ZeRO stage {stage}: expected 1, 2 or 3 (stage 0 counts optimizer steps wrongly in bf16)"
         )
+    if stage == 3 and args.granularity == "weights":
+        raise ConfigError(
+            "granularity 'weights' under ZeRO stage 3: a Linear whose weight is in pieces cannot be put together entry "
+            "by entry; use ZeRO 1 or 2 (recipes/deepspeed/zero2.json), or granularity 'components' or 'vectors'"
+        )
     for section in ("optimizer", "scheduler"):
         if settings.get_value(section) is not None:
             raise ConfigError(
@@ -99,6 +109,8 @@ def refuse_world(args: ForesightConfig) -> None:
         device = settings.get_value(f"zero_optimization.{part}.device", "none")
         if device not in ("none", "cpu"):
             raise ConfigError(f"the DeepSpeed config has {part} to {device!r}, which is untested; use 'cpu' or 'none'")
+    if not BudgetSchedule.of(args.budget_schedule).constant:
+        raise ConfigError("budget_schedule would resize the bank, whose shards are fixed under DeepSpeed; remove it")
     if args.watch.startswith("full-") and args.policy == "foresight":
         raise ConfigError(f"watch {args.watch!r} would resize the bank, whose shards are fixed; use 'hold' or 'rotate'")
 
@@ -114,24 +126,26 @@ def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:
         )
 
 
-def agreed(mask: Mask, bank: Bank) -> Mask:
+def agreed(mask: Mask | WeightMask, bank: AnyBank) -> Mask | WeightMask:
     """Rank 0's mask, after making sure that every rank came to the same one and holds the same run.
 
-    Every rank plans. Compared are the next mask, and hashes of the vectors in force and of the ledger.
+    Every rank plans. Compared are hashes: of the next mask, of the vectors in force and of the ledger.
 
     Raises:
-        MaskLeakError: a rank differs; names it and what differs, components one by one. All ranks stop.
+        MaskLeakError: a rank differs; names it and what differs, up to ten components. All ranks stop.
     """
     place = bank.placement
     if place.world == 1:
         return mask
     ledger = bank.ledger
-    found = place.gather((mask.components, _hash(bank.ids), (_hash(ledger.ids), bit_sum(ledger.values))))
-    for rank, (components, ids, folded) in enumerate(found):
-        if components != found[0][0]:
-            differ = sorted(set(components) ^ set(found[0][0]))
+    found = place.gather((mask.hash, _hash(bank.ids), (_hash(ledger.ids), bit_sum(ledger.values))))
+    for rank, (chosen, ids, folded) in enumerate(found):
+        if chosen != found[0][0]:
+            masks = place.gather(mask.components)  # all ranks get here
+            differ = np.setxor1d(masks[rank], masks[0]).tolist()
+            shown = f"{differ[:10]}{f' and {len(differ) - 10} more' if len(differ) > 10 else ''}"
             raise MaskLeakError(
-                f"rank {rank} chose another mask than rank 0: they differ in components {differ}; the ranks have seen "
+                f"rank {rank} chose another mask than rank 0: they differ in components {shown}; the ranks have seen "
                 "other scores or settings. All ranks stop, as their gradients would not belong together"
             )
         if (ids, folded) != found[0][1:]:
@@ -140,7 +154,7 @@ def agreed(mask: Mask, bank: Bank) -> Mask:
                 f"rank {rank} holds other {what} than rank 0, though their masks agree; all ranks stop. Resume from "
                 "the last checkpoint, with the same foresight and the same settings on every node"
             )
-    return Mask(tuple(found[0][0]))
+    return mask
 
 
 def _hash(ids: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +10,30 @@ import torch
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
-from ..bank import Bank
-from ..components import component_table
+from ..budget_schedule import BudgetSchedule
+from ..damage import BENEFIT, DAMAGE, parts
 from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
-from ..files import write_json
 from ..forecasters import Forecaster, make_forecaster
-from ..masks import MaskSchedule, budget_vectors
-from ..policies import make_policy
+from ..forecasters.pretrained import experienced
+from ..granularity import table_of
+from ..masks import MaskSchedule, budget_vectors, circuit_size
+from ..numbering import Numbering
+from ..policies import Past, Policy, make_policy, policy_class
+from ..policies.scouted import Scouted
+from ..policies.weights import WeightPolicy
+from ..scoring import Probe, TextProbe
 from ..series import Series
 from ..skill_log import SkillLog
 from ..trajectory import Trajectory
 from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta
+from .granularity import bank_of, numbers_of, policy_type, schedule_of, weight_policy
+from .moments import KeptMoments
 from .remask import RemaskCallback
+from .replay import ReplaySampler, with_retained
+from .retention import Retained, retained_rows, virtual_moves
+from .scout import Cost, refuse_scouting, scout
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 from .watcher import Watcher, probe_of, scorer_name, scorer_of
 
@@ -43,11 +54,15 @@ class ForesightTrainer(SFTTrainer):
         contrast_dataset: `datasets` table with columns clean, corrupted, answer, wrong_answer; needed by
             attribution-type scorers.
         forecaster: an object with the `Forecaster` protocol instead of `args.forecaster`.
+        retained_dataset: what must not be forgotten, as SFTTrainer takes it: for policy `damage` and replay. With
+            `retained_source: base` its prompts are continued by the model before training.
         **kwargs: everything else that SFTTrainer takes, except peft_config, optimizers and quantization.
 
     Attributes:
-        table: `ComponentTable`; bank: `Bank`; policy: the policy; schedule: `MaskSchedule` of this run;
-        trajectory: `Trajectory` of this run, or None while nothing was scored.
+        table: `ComponentTable`; bank: `Bank`; policy: the policy; schedule: `MaskSchedule` of this run; with
+            granularity weights, bank and schedule are a `WeightBank` and a `WeightSchedule`;
+        trajectory: `Trajectory` of this run, or None while nothing was scored;
+        scouting: what the scouting run before this one cost, or None without one or in a resumed run.
 
     Raises:
         ConfigError: settings that contradict each other or the model; raised before any work is done.
@@ -61,6 +76,7 @@ class ForesightTrainer(SFTTrainer):
         train_dataset: Dataset | None = None,
         contrast_dataset: Dataset | None = None,
         forecaster: Forecaster | None = None,
+        retained_dataset: Dataset | None = None,
         **kwargs: Any,
     ):
         args = args or ForesightConfig("foresight-run")
@@ -71,38 +87,66 @@ class ForesightTrainer(SFTTrainer):
         refuse_dtype(self.model, args)
         self.contrast_dataset = contrast_dataset
         self.mask_seed = args.seed if args.mask_seed is None else args.mask_seed
-        self.table = component_table(self.model, args.mlp_block)
-        scorer = scorer_name(args, contrast_dataset)
-        self.policy = make_policy(
-            args.policy,
-            redraw=args.redraw,
-            history=[_recorded(path, scorer) for path in args.history or []],
-            oracle_trajectory=_recorded(args.oracle_trajectory, scorer) if args.oracle_trajectory else None,
-            mask_schedule=MaskSchedule.read(args.mask_schedule, self.table) if args.mask_schedule else None,
-            forecaster=forecaster or make_forecaster(args.forecaster, **_mapping(args.forecaster_params)),
-        )
+        self.table = table_of(self.model, args.granularity, args.mlp_block)
+        numbers = numbers_of(self.model, self.table, args)
+        scorer = BENEFIT if policy_type(args).measures else scorer_name(args, contrast_dataset)
+        self.policy = self._policy(numbers, scorer, forecaster)
+        if isinstance(self.policy, Scouted):
+            refuse_scouting(args, self.train_dataset)
+        self.budget_schedule = BudgetSchedule.of(args.budget_schedule)
         everything = args.policy == "full"
-        self.n_vectors = self.table.n_vectors if everything else budget_vectors(self.table, args.budget)
+        self.n_vectors = numbers.n_vectors if everything else budget_vectors(numbers, args.budget)
         placement = placement_of(self.model, args)
-        self.n_vectors = placement.whole_vectors(self.n_vectors, self.table.d_model)
-        self.bank = Bank(self.model, self.table, self.n_vectors, placement)
-        self.schedule = MaskSchedule()
-        typical = float(self.table.vectors.mean())
-        self.skill_log = SkillLog(k=max(1, min(len(self.table), round(self.n_vectors / typical))))
+        self.n_vectors = placement.whole_vectors(self.n_vectors, numbers.d_model)
+        self.bank = bank_of(self.model, numbers, self.n_vectors, placement)
+        self.kept_moments = KeptMoments(numbers.d_model) if args.entry_moments == "kept" else None
+        if not self.budget_schedule.constant:
+            self.budget_schedule.mean_and_peak(numbers, args.budget)  # raises what a later stage would
+        self.retained: Retained | None = retained_rows(self, retained_dataset)
+        self.schedule = schedule_of(args)
+        self.skill_log = SkillLog(circuit_size(self.table, self.n_vectors))
         self.watcher: Watcher | None = None
-        if self.policy.needs_scores or args.record:
-            measure = scorer_of(scorer, self.bank)
+        self.scouting: Cost | None = None
+        if self.policy.needs_scores or args.record or isinstance(self.policy, Scouted):
+            measure = virtual_moves(self) if self.policy.measures else scorer_of(scorer, self.bank)
             probe = probe_of(args, measure, contrast_dataset, self.train_dataset, self._tokenizer)
             self.watcher = Watcher(self.bank, measure, probe)
+            if DAMAGE in self.policy.measures and self.retained is not None:
+                self.watcher.seconds += self.retained.seconds
+        self.probe: Probe | None = None
+        if isinstance(self.policy, WeightPolicy) and self.policy.needs_probe:
+            self.probe = TextProbe.from_dataset(self.train_dataset, args.probe_batch_size, args.probe_examples)
         self.remasking = RemaskCallback(self)
         self.add_callback(self.remasking)
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
+    def _policy(self, numbers: Numbering, scorer: str, forecaster: Forecaster | None) -> Policy:
+        args: ForesightConfig = self.args
+        if args.granularity == "weights":
+            return weight_policy(args, self.model, numbers, scorer)
+        return make_policy(
+            args.policy,
+            redraw=args.redraw,
+            history=[past for path in args.history or [] for past in _past(path, args.policy, scorer)],
+            gate=args.gate,
+            oracle_trajectory=_recorded(args.oracle_trajectory, scorer) if args.oracle_trajectory else None,
+            mask_schedule=MaskSchedule.read(args.mask_schedule, self.table) if args.mask_schedule else None,
+            forecaster=forecaster or experienced(args.forecaster, **_mapping(args.forecaster_params)),
+            damage_weight=args.damage_weight,
+            damage_forecaster=make_forecaster(args.damage_forecaster) if args.damage_forecaster else None,
+        )
+
     @property
     def trajectory(self) -> Trajectory | None:
         """Snapshots of this run; None before `train` and for policies that need no scores."""
         return getattr(self.watcher, "trajectory", None)
+
+    def vectors_at(self, step: int, total_steps: int) -> int:
+        """Rows of the bank after `step` of `total_steps` steps, as the budget schedule has it."""
+        if self.budget_schedule.constant:
+            return self.n_vectors
+        return self.budget_schedule.vectors(self.bank.table, self.args.budget, step, total_steps)
 
     @property
     def output(self) -> Path:
@@ -121,6 +165,21 @@ class ForesightTrainer(SFTTrainer):
             )
             self.optimizer: torch.optim.Optimizer = self.bank_optimizer
         return self.optimizer
+
+    def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
+        # With replay, training batches come from training rows and retained rows (see foresight.training.replay).
+        if is_training and self.args.replay_share:
+            assert self.retained is not None
+            dataset = with_retained(dataset, self.retained.rows)
+        return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None):
+        if not self.args.replay_share:
+            return super()._get_train_sampler(train_dataset)
+        assert self.retained is not None and train_dataset is not None
+        args, retained = self.args, len(self.retained.rows)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return ReplaySampler(len(train_dataset) - retained, retained, args.replay_share, seed)
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -157,8 +216,16 @@ class ForesightTrainer(SFTTrainer):
             )
         if self.args.should_save:
             self.processing_class.save_pretrained(self.output / "tokenizer")
+        if isinstance(self.policy, Scouted):
+            self.policy.scouted, self.scouting = scout(self)
         if self.watcher is not None:
-            info = {"model": self._model_name, "policy": self.args.policy, "seed": self.args.seed}
+            args = self.args
+            info = {name: getattr(args, name) for name in ("policy", "seed", "learning_rate")}
+            info["model"] = self._model_name
+            if DAMAGE in self.policy.measures:
+                info |= {"retained_source": args.retained_source, "damage_weight": args.damage_weight}
+            if self.scouting is not None:
+                info["scouting"] = asdict(self.scouting)
             self.watcher.trajectory = Trajectory.create(
                 self.output / run_state.TRAJECTORY if self.args.should_save else None,
                 self.table,
@@ -213,14 +280,14 @@ class ForesightTrainer(SFTTrainer):
         """Write the masks so far to `output_dir/schedule.json`, which policy `replay` reads."""
         if not self.args.should_save:
             return
-        write_json(self.output / "schedule.json", self.schedule.to_json(self.table))
+        self.schedule.write(self.output / "schedule.json", self.bank.table, self.bank.mask)
 
     def save_delta(self, folder: str | Path) -> None:
         """Write everything this run has changed as a delta (see foresight.training.delta)."""
         ids, values = self.bank.changed()
         if not self.args.should_save:
             return
-        write_delta(folder, self.table, ids, values, self.base_info())
+        write_delta(folder, self.bank.table, ids, values, self.base_info())
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""
@@ -269,6 +336,15 @@ class ForesightTrainer(SFTTrainer):
 
 def _recorded(path: str, scorer: str) -> Series:
     return Trajectory.read(path).series(scorer)
+
+
+def _past(path: str, policy: str, scorer: str) -> list[Past]:
+    """What a policy learns from a past run. Runs of one model on one probe are of one task."""
+    trajectory = Trajectory.read(path)
+    series, group = trajectory.series(scorer), f"{trajectory.model_hash} {trajectory.data_hash}"
+    measured = DAMAGE in policy_class(policy).measures
+    learned = parts(series, trajectory.values(DAMAGE)) if measured else [series]
+    return [Past(one, group) for one in learned]
 
 
 def _mapping(params: dict[str, Any] | str | None) -> dict[str, Any]:

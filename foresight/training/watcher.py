@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..damage import DAMAGE, VirtualMoves
 from ..errors import ConfigError, one_of
+from ..policies.weights import SCORERS as _OF_WEIGHTS
 from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
 from ..series import Series
 from ..trajectory import Trajectory
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from .config import ForesightConfig
 
 _WITH_PAIRS, _WITHOUT_PAIRS = "attribution", "gradient_activation"
+_OF_VECTORS = ("gradient", "utility", "movement", "weight_gradient")
 
 
 class Watcher:
@@ -45,14 +50,22 @@ class Watcher:
         """Everything seen so far: magnitudes, calibrated."""
         return self.trajectory.series(self.scorer.name)
 
+    def damage(self) -> np.ndarray | None:
+        """Damage at the steps of `series`, signed: float32 [n_components, n_steps]; None if it is not measured."""
+        return self.trajectory.values(DAMAGE) if DAMAGE in self.trajectory.scorers else None
+
+    def cost(self) -> dict[str, float]:
+        """What virtual moves have taken so far (see `VirtualMoves.cost`), and the seconds of all scoring."""
+        assert isinstance(self.scorer, VirtualMoves)
+        return {**self.scorer.cost(self.probe, len(self.trajectory)), "scoring_seconds": self.seconds}
+
     def snapshot(self, step: int) -> None:
         """Score now and record; a second call for the same step does nothing."""
         if self.last_step == step:
             return
         start = time.perf_counter()
         bank = self.bank
-        scores = self.scorer.score(bank.model, bank.table, self.probe, bank.placement)
-        self.trajectory.append(step, {self.scorer.name: scores})
+        self.trajectory.append(step, self.scorer.measure(bank.model, bank.table, self.probe, bank.placement))
         self.seconds += time.perf_counter() - start
 
     def calibrate(self) -> None:
@@ -65,7 +78,22 @@ class Watcher:
 
 
 def scorer_name(args: ForesightConfig, pairs: Dataset | None) -> str:
-    """The configured scorer, or with "auto" one that fits the data there is. Raises UnknownNameError."""
+    """The configured scorer, or with "auto" one that fits granularity and data.
+
+    Raises:
+        UnknownNameError: no scorer of that name.
+        ConfigError: one that cannot score single vectors, where masks are made of them.
+    """
+    if args.granularity == "weights":
+        return _OF_WEIGHTS[0] if args.scorer == "auto" else args.scorer
+    if args.granularity == "vectors":
+        name = _OF_VECTORS[0] if args.scorer == "auto" else one_of("scorer", args.scorer, SCORERS)
+        if name not in _OF_VECTORS:
+            raise ConfigError(
+                f"scorer {name!r} reads activations, which a single row or column does not have; with granularity "
+                f"'vectors' use one of {', '.join(_OF_VECTORS)}"
+            )
+        return name
     if args.scorer == "auto":
         return _WITH_PAIRS if pairs is not None else _WITHOUT_PAIRS
     return one_of("scorer", args.scorer, SCORERS)

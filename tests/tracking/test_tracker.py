@@ -13,7 +13,7 @@ from foresight.scoring import ContrastProbe, TextProbe, make_scorer
 from foresight.scoring.edges import edge_scores
 from foresight.tasks import evaluate
 from foresight.tracking.recording import Recording
-from foresight.tracking.tracker import Tracker, TrackerConfig, Watched, circuit_size
+from foresight.tracking.tracker import Tracker, TrackerConfig, Watched
 from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta, read_info
 from foresight.training.export import export
@@ -191,13 +191,6 @@ def test_follows_plain_text(tmp_path):
     recording = tracked(tmp_path, run=run, probes=text, scorers=("gradient_activation",)).recording
     assert recording.samples(7, "own", "gradient_activation").shape == (8, len(run.table))
     assert recording.stability(7)[1]["own"].shape == (8, 5)
-
-
-def test_the_circuit_is_what_the_budget_buys():
-    run = trainer("unused")
-    assert circuit_size(run.table, 1.0) == len(run.table)
-    half = circuit_size(run.table, run.table.n_vectors * run.table.d_model / run.table.model_parameters / 2)
-    assert half == pytest.approx(len(run.table) / 2, abs=1)
 
 
 def test_refuses_what_cannot_be_tracked(tmp_path, monkeypatch):

@@ -219,7 +219,8 @@ def test_two_dtypes_are_refused_under_deepspeed(tmp_path, dtype, bf16):
 
 def arguments(settings, **changes):
     """What `refuse_world` and `optimizer_class` read of a config, without starting DeepSpeed."""
-    values = {"world_size": 1, "deepspeed": settings, "watch": "hold", "policy": "foresight", **changes}
+    usual = {"watch": "hold", "policy": "foresight", "granularity": "components", "budget_schedule": None}
+    values = {"world_size": 1, "deepspeed": settings, **usual, **changes}
     return SimpleNamespace(hf_deepspeed_config=HfDeepSpeedConfig(settings), **values)
 
 

@@ -375,7 +375,6 @@ def test_schedule_file_names_components(tmp_path):
         (dict(probe_every=0), ConfigError, "probe_every is 0"),
         (dict(remask_every=-1), ConfigError, "remask_every is -1"),
         (dict(policy="oracle"), ConfigError, "oracle_trajectory"),
-        (dict(policy="prior"), ConfigError, "history"),
         (dict(policy="replay"), ConfigError, "mask_schedule"),
         (dict(optim="sgd"), ConfigError, "AdamW"),
         (dict(gradient_checkpointing_kwargs={"use_reentrant": True}), ConfigError, "use_reentrant"),

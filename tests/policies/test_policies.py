@@ -4,7 +4,7 @@ import pytest
 from foresight.errors import BudgetError, CheckpointError, ConfigError, TrajectoryError, UnknownNameError
 from foresight.forecasters import Forecaster, make_forecaster
 from foresight.masks import Mask, MaskSchedule, everything, select
-from foresight.policies import POLICIES, View, make_policy
+from foresight.policies import POLICIES, Past, View, make_policy
 from planted import make_table, random_walk, series_of
 
 TABLE = make_table(layers=4, heads=4, blocks=4)  # 32 components: heads of 4 vectors, MLP blocks of 3
@@ -15,8 +15,13 @@ def run(t=6, seed=0, table=TABLE):
     return series_of(table, random_walk(len(table), t, seed, size=0.5))
 
 
+def past(*runs):
+    return [Past(series, f"task{i}") for i, series in enumerate(runs)]
+
+
 def view(step=50, series=None, **changes):
-    given = dict(table=TABLE, n_vectors=BUDGET, step=step, total_steps=100, series=series, horizon=20)
+    damage = None if series is None else np.roll(series.values, 1, axis=0) - 0.5
+    given = dict(table=TABLE, n_vectors=BUDGET, step=step, total_steps=100, series=series, horizon=20, damage=damage)
     return View(**{**given, **changes})
 
 
@@ -30,10 +35,11 @@ def schedule(*entries):
 def needs():
     return dict(
         forecaster=make_forecaster("persistence"),
-        history=[run(seed=5), run(seed=6)],
+        history=past(run(seed=5), run(seed=6)),
         mask_schedule=schedule((0, [0, 1]), (30, [2, 3])),
         oracle_trajectory=run(seed=7),
         redraw=False,
+        scouted=np.arange(len(TABLE), dtype=np.float32),
     )
 
 
@@ -43,7 +49,8 @@ def policy(request):
 
 
 def test_the_names_are_all_there(policy):
-    assert set(POLICIES) == {"full", "static", "random", "prior", "reactive", "foresight", "oracle", "replay"}
+    simple = {"full", "static", "random", "prior", "reactive", "utility", "damage", "foresight", "oracle", "replay"}
+    assert set(POLICIES) == simple | {"probing", "predicted", "displaced"}
     assert policy.name in POLICIES
 
 
@@ -133,30 +140,31 @@ def planted_history(table, best_layer, best_kind, seed=0, relative=False):
 
 
 def test_prior_finds_the_layer_and_kind_of_past_runs():
-    history = [planted_history(TABLE, 2, "mlp", seed) for seed in range(20)]
+    history = past(*(planted_history(TABLE, 2, "mlp", seed) for seed in range(20)))
     mask = make_policy("prior", history=history).mask(view(n_vectors=12))
     assert mask.names(TABLE) == [f"L2.mlp.{i}" for i in range(4)]
 
 
 def test_prior_carries_over_to_models_of_another_depth():
     deep = make_table(layers=12, heads=4, blocks=4)
-    history = [planted_history(deep, 1, "head", seed, relative=True) for seed in range(20)]  # the last layer
+    history = past(*(planted_history(deep, 1, "head", seed, relative=True) for seed in range(20)))  # the last layer
     mask = make_policy("prior", history=history).mask(view(n_vectors=16))
     assert mask.names(TABLE) == [f"L3.head.{i}" for i in range(4)]
 
 
 def test_prior_knows_layer_and_kind_alone():
-    policy = make_policy("prior", history=[run(seed=seed) for seed in range(5)])
+    runs = [run(seed=seed) for seed in range(5)]
+    policy = make_policy("prior", history=past(*runs))
     scores = policy.scores(TABLE)
     for layer in range(4):
         for kind in ("head", "mlp"):
             assert len(set(scores[(TABLE.layer == layer) & (TABLE.kind == kind)])) == 1
-    shuffled = [series.take(np.random.default_rng(1).permutation(32)) for series in policy.history]
-    np.testing.assert_array_equal(make_policy("prior", history=shuffled[::-1]).scores(TABLE), scores)
+    shuffled = [series.take(np.random.default_rng(1).permutation(32)) for series in runs]
+    np.testing.assert_array_equal(make_policy("prior", history=past(*shuffled[::-1])).scores(TABLE), scores)
 
 
 def test_prior_does_not_favour_low_indexes_on_ties():
-    history = [planted_history(TABLE, 2, "mlp", seed) for seed in range(20)]
+    history = past(*(planted_history(TABLE, 2, "mlp", seed) for seed in range(20)))
     policy = make_policy("prior", history=history)
     chosen = {policy.mask(view(n_vectors=3, seed=seed)).names(TABLE)[0] for seed in range(40)}
     assert chosen == {f"L2.mlp.{i}" for i in range(4)}
@@ -167,14 +175,15 @@ def test_prior_does_not_depend_on_the_scale_of_a_run():
     runs = [run(seed=seed) for seed in range(4)]
     scaled = [series_of(TABLE, series.values * 10.0 ** (5 * i)) for i, series in enumerate(runs)]
     np.testing.assert_array_equal(
-        make_policy("prior", history=runs).scores(TABLE), make_policy("prior", history=scaled).scores(TABLE)
+        make_policy("prior", history=past(*runs)).scores(TABLE),
+        make_policy("prior", history=past(*scaled)).scores(TABLE),
     )
 
 
 def test_prior_refuses_a_kind_that_it_never_saw():
     heads = run().take(np.flatnonzero(TABLE.kind == "head"))
     with pytest.raises(ConfigError, match="component of kind 'mlp'"):
-        make_policy("prior", history=[heads]).mask(view())
+        make_policy("prior", history=past(heads)).mask(view())
 
 
 def test_oracle_is_the_end_of_the_recorded_run():
@@ -215,7 +224,7 @@ class Spy(Forecaster):
 
 def test_foresight_trains_what_the_forecaster_predicts():
     series = run()
-    policy = make_policy("foresight", forecaster=Spy())
+    policy = make_policy("foresight", forecaster=Spy(), gate=False)
     assert policy.mask(view(50, series)) == select(1 / series.values[:, 5], TABLE, BUDGET)
     forecast = policy.last_forecast
     assert (forecast.made_at, forecast.for_step) == (50, 70)
@@ -237,21 +246,21 @@ def test_foresight_trains_what_the_forecaster_predicts():
 )
 def test_cutoff_and_horizon(step, cutoff, horizon, seen_to, for_step):
     spy = Spy()
-    policy = make_policy("foresight", forecaster=spy)
+    policy = make_policy("foresight", forecaster=spy, gate=False)
     policy.mask(view(step, run(), cutoff=cutoff, horizon=horizon))
     assert spy.seen_[-1] == policy.last_forecast.made_at == seen_to
     assert policy.last_forecast.for_step == for_step and spy.asked_ == for_step - seen_to
 
 
 def test_at_the_end_of_the_run_foresight_still_answers():
-    policy = make_policy("foresight", forecaster=Spy())
+    policy = make_policy("foresight", forecaster=Spy(), gate=False)
     policy.mask(view(50, run(), total_steps=50))
     assert policy.last_forecast.for_step == 51
 
 
 def test_foresight_pretrains_on_history_and_resumes_from_its_state():
     series = run(t=3).until(20)
-    policy = make_policy("foresight", forecaster=make_forecaster("ridge"), history=[run(t=12, seed=8)])
+    policy = make_policy("foresight", forecaster=make_forecaster("ridge"), history=past(run(t=12, seed=8)))
     mask = policy.mask(view(20, series))
     assert policy.forecaster.fallback_ is None
     resumed = make_policy("foresight", forecaster=make_forecaster("ridge"))
@@ -260,6 +269,38 @@ def test_foresight_pretrains_on_history_and_resumes_from_its_state():
     np.testing.assert_array_equal(resumed.last_forecast.prediction, policy.last_forecast.prediction)
     with pytest.raises(CheckpointError):
         make_policy("foresight", forecaster=make_forecaster("mean")).load_state(*policy.state())
+
+
+def relay(noise=0.0):
+    """Log scores that overtake each other on straight lines: who is on top next can be foreseen."""
+    t, peak = np.arange(21), np.random.default_rng(0).permutation(np.linspace(-10, 30, len(TABLE)))[:, None]
+    return series_of(TABLE, np.exp(0.02 * (2 * peak * t - peak**2) + noise))
+
+
+def test_foresight_follows_a_circuit_that_moves_foreseeably():
+    series = relay()
+    policy = make_policy("foresight", forecaster=make_forecaster("damped_drift"))
+    mask = policy.mask(view(150, series, total_steps=200))
+    assert policy.verdict.opens and "forecasts: " in policy.verdict.words
+    assert mask == select(policy.last_forecast.prediction, TABLE, BUDGET)
+    ahead, now = (set(select(series.values[:, at], TABLE, BUDGET).components) for at in (17, 15))
+    assert len(ahead & set(mask.components)) > len(ahead & now)
+
+
+def test_foresight_holds_the_best_simple_mask_where_it_has_been_wrong():
+    series = run(t=21)
+    seen = view(150, series, total_steps=200)
+    policy = make_policy("foresight", forecaster=Spy())
+    assert policy.mask(seen) == make_policy("reactive").mask(seen)
+    assert not policy.verdict.opens and "holds persistence" in policy.verdict.words
+    wrong = select(policy.last_forecast.prediction, TABLE, BUDGET)
+    believing = make_policy("foresight", forecaster=Spy(), gate=False)
+    assert believing.mask(seen) == wrong != policy.mask(seen) and believing.verdict is None
+
+
+def test_prior_without_history_is_the_shipped_one():
+    scores = make_policy("prior").scores(TABLE)
+    assert len(set(scores[TABLE.kind == "head"])) == 4 and ((scores > 0) & (scores < 1)).all()
 
 
 def test_policies_without_state_refuse_that_of_another():
@@ -271,14 +312,12 @@ def test_policies_without_state_refuse_that_of_another():
 
 @pytest.mark.parametrize(
     "name, need",
-    [("oracle", "oracle_trajectory"), ("prior", "history"), ("replay", "mask_schedule"), ("foresight", "forecaster")],
+    [("oracle", "oracle_trajectory"), ("replay", "mask_schedule"), ("foresight", "forecaster")],
 )
 def test_what_is_missing_is_named(name, need):
     for absent in ({}, {need: None}):
         with pytest.raises(ConfigError, match=f"policy '{name}' needs {need}: "):
             make_policy(name, **absent)
-    with pytest.raises(ConfigError, match="needs history"):
-        make_policy("prior", history=[])
 
 
 def test_unknown_names_suggest_the_closest():
@@ -286,3 +325,47 @@ def test_unknown_names_suggest_the_closest():
         make_policy("foresigth")
     with pytest.raises(ConfigError, match="no 'histroy' .did you mean 'history'"):
         make_policy("prior", histroy=[])
+
+
+# -- benefit and damage -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [0, 20, 50])
+def test_damage_of_weight_zero_is_utility(step):
+    series = run()
+    damage = np.random.default_rng(0).normal(size=series.values.shape).astype(np.float32) * 100
+    seen = view(step, series, damage=damage)
+    utility = make_policy("utility").mask(seen)
+    assert make_policy("damage", damage_weight=0.0).mask(seen) == utility == make_policy("reactive").mask(seen)
+    assert make_policy("damage", damage_weight=1.0).mask(seen) != utility
+
+
+def test_a_component_is_dropped_as_soon_as_its_harm_outweighs_its_benefit():
+    benefit, damage = np.ones((32, 6)), np.zeros((32, 6))
+    benefit[5], damage[5] = 10, 6
+    for weight, taken in ((0, True), (1.49, True), (1.51, False)):
+        seen = view(series=series_of(TABLE, benefit), damage=damage.astype(np.float32), n_vectors=4)
+        assert (5 in make_policy("damage", damage_weight=weight).mask(seen).components) == taken
+
+
+def test_the_budget_is_filled_even_where_all_do_more_harm_than_good():
+    series = run()
+    mask = make_policy("damage").mask(view(series=series, damage=series.values * 3))
+    assert mask == select(-series.values[:, -1], TABLE, BUDGET)
+
+
+def test_harm_that_can_be_foreseen_is_avoided_before_it_comes():
+    damage = np.zeros((32, 6), np.float32)
+    benefit = np.ones((32, 6))
+    benefit[7], damage[7] = 10, np.arange(6) * 1.6  # 8 now, 12.8 in the middle of the rest
+    seen = view(series=series_of(TABLE, benefit), damage=damage, n_vectors=4)
+    assert 7 in make_policy("damage").mask(seen).components
+    assert 7 in make_policy("damage", damage_forecaster=make_forecaster("persistence")).mask(seen).components
+    assert 7 not in make_policy("damage", damage_forecaster=make_forecaster("drift")).mask(seen).components
+
+
+def test_damage_that_is_not_measured_or_does_not_fit():
+    with pytest.raises(ConfigError, match="policy 'damage' needs the damage measured at step 50"):
+        make_policy("damage").mask(view(series=run(), damage=None))
+    with pytest.raises(CheckpointError, match="policy 'damage' has no state"):
+        make_policy("damage").load_state({"a": np.zeros(1)}, {})

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .components import ComponentTable, Target, stored_transposed
-from .errors import MaskLeakError
-from .fingerprint import digest, fingerprint
-from .placement import Placement
+from ..components import stored_transposed
+from ..errors import MaskLeakError
+from ..fingerprint import digest, fingerprint
+from ..numbering import Numbering, Target
+from ..placement import Placement
 
 
 class BaseWeights:
@@ -22,7 +23,7 @@ class BaseWeights:
         placement: where they are; `place` takes note of another one.
     """
 
-    def __init__(self, model: nn.Module, table: ComponentTable, placement: Placement):
+    def __init__(self, model: nn.Module, table: Numbering, placement: Placement):
         self.model = model
         self.table = table
         self.place(placement)
@@ -39,10 +40,10 @@ class BaseWeights:
 
     @contextmanager
     def vectors_of(self, target: Target, write: bool = False) -> Iterator[Tensor]:
-        """The stored weight with this target's vectors as rows: a view [n, d_model] in the weight's dtype."""
+        """The stored weight with this target's vectors as rows: a view [n, length] in the weight's dtype."""
         module = self.model.get_submodule(target.module)
         with self.placement.whole(module.weight, write) as weight:
-            yield _as_vectors(weight, module, target.axis)
+            yield as_vectors(weight, module, target.axis)
 
     def plus(self, ids: Tensor, deltas: Tensor) -> Tensor:
         """Stored vectors plus `deltas` [k, d_model], for sorted ids int64 [k]: float32 [k, d_model] on the CPU."""
@@ -96,12 +97,14 @@ class BaseWeights:
 
 
 def write_vectors(weight: Tensor, module: nn.Module, axis: str, index: Tensor, values: Tensor) -> None:
-    """Set rows or columns `index` of a stored weight (Linear or Conv1D) to fp32 values [k, d_model], in place."""
-    _assign(_as_vectors(weight, module, axis), index, values)
+    """Set rows, columns or entries `index` of a stored weight (Linear or Conv1D) to fp32 values [k, length]."""
+    _assign(as_vectors(weight, module, axis), index, values)
 
 
-def _as_vectors(weight: Tensor, module: nn.Module, axis: str) -> Tensor:
-    """View of a stored weight with the d_model-vectors along `axis` as its rows."""
+def as_vectors(weight: Tensor, module: nn.Module, axis: str) -> Tensor:
+    """View of a stored weight with the vectors along `axis` as its rows."""
+    if axis == "entry":
+        return weight.view(-1, 1)
     return weight if stored_transposed(module) == (axis == "column") else weight.T
 
 

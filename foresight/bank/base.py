@@ -1,32 +1,37 @@
-"""The bank: the one trainable parameter, budget-many vectors added to the frozen vectors that the mask names.
+"""What banks have in common: the one trainable parameter, its rows that change meaning at a re-mask, and their record.
 
-Row vectors (query/key/value/gate/up) are added to a Linear's outputs, column vectors (output and down projections)
-read its inputs; both by plain forward hooks on the touched Linears, so untouched ones take the plain path. Rows of the
-bank are in the order of vector ids, hence target by target: one `split` a forward hands every hook its piece.
-
+Rows are in the order of vector ids, hence target by target: one `split` a forward hands every Linear its piece.
 Re-masking folds leaving vectors into the base (recorded in fp32 in the `Ledger`), keeps value and Adam state of those
 that stay, and starts entering ones with fresh moments and age. Biases, norms and embeddings are never trained.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..components import stored_transposed
+from ..errors import CheckpointError, ConfigError
+from ..fingerprint import BANK_NAME, is_bank_key
+from ..masks import Mask, WeightMask
+from ..numbering import Numbering, Target
+from ..optimizer import BankAdamW
+from ..placement import Placement
 from .base_weights import BaseWeights, write_vectors
-from .components import ComponentTable, Target
-from .errors import CheckpointError, ConfigError
-from .fingerprint import BANK_NAME, is_bank_key
 from .ledger import Ledger
-from .masks import Mask
-from .optimizer import BankAdamW
-from .placement import Placement
 
 CHUNKS = 16
+
+
+class Removable(Protocol):
+    """What undoes a change of a module."""
+
+    def remove(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,19 @@ class Remask:
     unmoved: int
 
 
-class Bank(nn.Module):
-    """Trainable vectors of one model, attached to it on construction.
+class AnyBank(nn.Module, ABC):
+    """What a bank is, whatever it holds. A subclass says how a Linear computes with its piece (`_attach`).
 
     Args:
         model: a stock Hugging Face causal LM with fp32 or bf16 weights. All its parameters are frozen.
-        table: its components.
+        table: what it has to train.
         n_vectors: rows of the bank, at least as many as any mask will need. Rows that a mask leaves over are spare:
             they belong to the budget, have no effect and get no gradient.
 
     Attributes:
-        vectors: float32 Parameter [n_vectors, d_model], the differences to the base, whatever the base's dtype.
-        ids: int64 [n_active], sorted vector ids (see `ComponentTable.vector_ids`) of rows 0..n_active-1.
-        mask: the `Mask` in force.
+        vectors: float32 Parameter [n_vectors, length], the differences to the base, whatever the base's dtype.
+        ids: int64 [n_active], sorted ids of the table's vectors in rows 0..n_active-1.
+        mask: the mask in force.
         ledger: the `Ledger`.
         base: the `BaseWeights`.
         placement: where parameters are; set it to another one once they have been sharded (`place`).
@@ -60,7 +65,10 @@ class Bank(nn.Module):
         ConfigError: a target is neither fp32 nor bf16, or the model has a bank already.
     """
 
-    def __init__(self, model: nn.Module, table: ComponentTable, n_vectors: int, placement: Placement | None = None):
+    table: Numbering
+    mask: Mask | WeightMask
+
+    def __init__(self, model: nn.Module, table: Numbering, n_vectors: int, placement: Placement | None = None):
         super().__init__()
         self.placement = placement or Placement()
         backbone = model.base_model
@@ -83,7 +91,7 @@ class Bank(nn.Module):
         self.vectors = nn.Parameter(torch.zeros(n_vectors, table.d_model, device=weight.device))
         self._dtype = self.base.dtype
         self._pieces: dict[str, Tensor] = {}
-        self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
+        self._hooks: dict[str, Removable] = {}
         self._place_hooks()
         backbone.add_module(BANK_NAME, self)
         self._fetch_hook = backbone.register_forward_pre_hook(lambda module, args: self._fetch())
@@ -99,19 +107,17 @@ class Bank(nn.Module):
     def _fetch(self) -> None:
         """Split the bank once a forward; checkpoint recomputation reads the same pieces again."""
         self._pieces = {}  # the last forward's are not kept beside the new ones
-        pieces = self.vectors.to(self._dtype).split(self._sizes)
+        pieces = self.vectors.to(self._computed).split(self._sizes)
         self._pieces = dict(zip(self._hooks, pieces, strict=False))
 
-    def _hook(self, target: Target, index: Tensor) -> Callable:
-        def add_rows(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            piece = self._pieces[target.module]
-            return output.index_add(-1, index, F.linear(args[0], piece).to(output.dtype))
+    @property
+    def _computed(self) -> torch.dtype:
+        """Dtype of the pieces."""
+        return self._dtype  # not read off a weight in the forward pass, where ZeRO 3 would gather it
 
-        def add_columns(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            piece = self._pieces[target.module]
-            return output + (args[0].index_select(-1, index) @ piece).to(output.dtype)
-
-        return add_rows if target.axis == "row" else add_columns
+    @abstractmethod
+    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> Removable:
+        """Make a Linear compute with its piece, the vectors at `index` (int64 [k], on the module's device)."""
 
     def _place_hooks(self) -> None:
         for handle in self._hooks.values():
@@ -120,8 +126,7 @@ class Bank(nn.Module):
         for target, part in self.table.by_target(self.ids):
             module = self.model.get_submodule(target.module)
             local = self.ids[part] - target.offset
-            hook = self._hook(target, local.to(module.weight.device))
-            self._hooks[target.module] = module.register_forward_hook(hook)
+            self._hooks[target.module] = self._attach(module, target, local.to(module.weight.device))
             sizes.append(len(local))
         self._sizes = [*sizes, self.n_vectors - sum(sizes)]  # the last piece is the spare rows
 
@@ -141,7 +146,7 @@ class Bank(nn.Module):
             if (part := parts.get(module)) is not None:
                 local = (self.ids[part] - target.offset).to(vectors.device)
                 vectors.index_add_(0, local, deltas[part].to(vectors.device))
-            return vectors if target.axis == "row" else vectors.T
+            return _in_features(vectors, self.model.get_submodule(module), target.axis)
 
         return read
 
@@ -177,7 +182,7 @@ class Bank(nn.Module):
     @torch.no_grad()
     def remask(
         self,
-        mask: Mask,
+        mask: Mask | WeightMask,
         optimizer: BankAdamW | None = None,
         restart: bool = False,
         rollback: bool = False,
@@ -202,7 +207,8 @@ class Bank(nn.Module):
         rows = n_vectors or self.n_vectors
         new = torch.from_numpy(self.table.vector_ids(mask.components))
         if len(new) > rows:
-            raise ConfigError(f"mask has {len(new)} vectors, the bank {rows}; select it with n_vectors={rows}")
+            unit = self.table.unit
+            raise ConfigError(f"mask has {len(new)} {unit}, the bank {rows}; select it with n_vectors={rows}")
         if rollback:
             self._forget()
         staying, leaving = torch.isin(new, self.ids), ~torch.isin(self.ids, new)
@@ -277,7 +283,7 @@ class Bank(nn.Module):
         return whole
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor], mask: Mask, optimizer: BankAdamW) -> None:
+    def restore(self, tensors: dict[str, Tensor], mask: Mask | WeightMask, optimizer: BankAdamW) -> None:
         """Undo of `tensors()` on a freshly loaded base: writes the ledger into it, refills bank and optimizer.
 
         Raises:
@@ -311,6 +317,14 @@ class Bank(nn.Module):
         for handle in (*self._hooks.values(), self._fetch_hook):
             handle.remove()
         delattr(self.model.base_model, BANK_NAME)
+
+
+def _in_features(vectors: Tensor, module: nn.Module, axis: str) -> Tensor:
+    """A weight given as its vectors [n, length], as [out features, in features]."""
+    if axis == "entry":
+        stored = vectors.view(module.weight.shape)
+        return stored.T if stored_transposed(module) else stored
+    return vectors if axis == "row" else vectors.T
 
 
 def _moved(matrix: Tensor, source: Tensor, target: Tensor, rows: int) -> Tensor:

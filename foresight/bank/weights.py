@@ -1,0 +1,108 @@
+"""The bank of single weights: as many differences to frozen weights as the budget buys, anywhere in the matrices.
+
+Everything but the forward pass is the bank of vectors': a weight is a vector of length 1, with a value, two moments and
+an age of its own, folded and recorded in the ledger when it leaves.
+
+The base is never written to between re-masks. A touched Linear puts its weight in effect together when it computes and
+drops it again, in the forward and in the backward pass, so that autograd keeps no copy of the model. Its gradient is
+formed as one dense matrix, of which the chosen entries are kept and the rest is dropped before the next Linear's turn.
+Writing the weights in effect into the base after each optimizer step would save the two copies, but needs the base of
+the chosen weights beside them, and exactness could no longer be read off the weights at any time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from ..components import stored_transposed
+from ..masks import WeightMask
+from ..numbering import Target
+from ..placement import Placement
+from ..weight_table import WeightTable
+from .base import AnyBank
+
+
+class WeightBank(AnyBank):
+    """Trainable single weights of one model, attached to it on construction.
+
+    Args:
+        model: as for `AnyBank`; weights of ZeRO 3 are not supported.
+        table: its weights.
+        n_weights: rows of the bank.
+
+    Attributes:
+        vectors: float32 Parameter [n_weights, 1], the differences to the base.
+        ids: int64 [n_active], sorted weight ids. Each takes 8 bytes on the CPU and 8 on the device.
+    """
+
+    table: WeightTable
+    mask: WeightMask
+
+    def __init__(self, model: nn.Module, table: WeightTable, n_weights: int, placement: Placement | None = None):
+        super().__init__(model, table, n_weights, placement)
+        self.mask = WeightMask(table.vector_ids([]))
+
+    @property
+    def _computed(self) -> torch.dtype:
+        return self.vectors.dtype  # as they are: a bf16 weight in effect is rounded once, from the sum in fp32
+
+    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> _Forward:
+        def forward(inputs: Tensor) -> Tensor:
+            piece, kind = self._pieces[target.module], inputs.device.type
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else inputs.dtype
+            bias = None if module.bias is None else module.bias.to(dtype)
+            transposed = stored_transposed(module)
+            return _SparselyTrained.apply(inputs.to(dtype), piece, module.weight, bias, index, transposed)
+
+        return _Forward(module, forward)
+
+
+class _Forward:
+    """Another forward for a module, until it is removed."""
+
+    def __init__(self, module: nn.Module, forward: Any):
+        self._module = module
+        module.forward = forward
+
+    def remove(self) -> None:
+        del self._module.forward  # that of the class is left
+
+
+class _SparselyTrained(torch.autograd.Function):
+    """A Linear with a frozen weight whose entries at `index` have trained differences."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs, piece, weight, bias, index, transposed):
+        ctx.save_for_backward(inputs, piece, weight, index)
+        ctx.transposed = transposed
+        matrix = _in_effect(weight, index, piece).to(inputs.dtype)
+        return F.linear(inputs, matrix.T if transposed else matrix, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient):
+        inputs, piece, weight, index = ctx.saved_tensors
+        of_inputs = of_piece = None
+        if ctx.needs_input_grad[0]:
+            matrix = _in_effect(weight, index, piece).to(gradient.dtype)
+            of_inputs = gradient @ (matrix.T if ctx.transposed else matrix)
+            del matrix
+        if ctx.needs_input_grad[1]:
+            sides = gradient.flatten(0, -2), inputs.flatten(0, -2)
+            dense = sides[1].T @ sides[0] if ctx.transposed else sides[0].T @ sides[1]
+            of_piece = dense.view(-1).index_select(0, index).to(piece.dtype)[:, None]
+        return of_inputs, of_piece, None, None, None, None
+
+
+def _in_effect(weight: Tensor, index: Tensor, piece: Tensor) -> Tensor:
+    """A copy of a stored weight with `piece` (float32 [k, 1]) added to the entries at `index`, rounded once."""
+    copy = weight.detach().clone()
+    entries = copy.view(-1)
+    sums = entries.index_select(0, index).float() + piece.flatten()  # a third of the time that indexing by [] takes
+    entries.index_copy_(0, index, sums.to(copy.dtype))
+    return copy

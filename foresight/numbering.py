@@ -1,0 +1,73 @@
+"""The numbers of what a bank can hold: every vector, or every single weight, of the Linears that masks can touch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Linear that masks can touch: `n` vectors along `axis`, first at `offset` in the table.
+
+    Rows and columns are vectors of length d_model in feature space. Entries are single weights, vectors of length 1, in
+    the order in which the module stores them.
+    """
+
+    module: str
+    axis: Literal["row", "column", "entry"]
+    n: int
+    offset: int
+
+
+class Numbering(ABC):
+    """The vectors of one model that a bank can hold, numbered 0..n_vectors-1, target by target.
+
+    Attributes:
+        targets: tuple of `Target`, in forward order; together they number every vector.
+        d_model: length of a vector.
+        model_parameters: ALL parameters of the model, embeddings and head included (tied weights once).
+        unit: what a vector is called in messages.
+    """
+
+    unit: ClassVar[str] = "vectors"
+
+    def __init__(self, targets: Sequence[Target], d_model: int, model_parameters: int):
+        self.targets = tuple(targets)
+        self.d_model = d_model
+        self.model_parameters = model_parameters
+
+    @property
+    def n_vectors(self) -> int:
+        """Vectors of all targets together."""
+        return sum(t.n for t in self.targets)
+
+    @cached_property
+    def target_of(self) -> dict[str, Target]:
+        return {t.module: t for t in self.targets}
+
+    def by_target(self, ids) -> Iterator[tuple[Target, slice]]:
+        """Yield, for every target with vectors among the sorted `ids` [k], the target and which of the ids are its."""
+        cuts = np.searchsorted(np.asarray(ids), [*(t.offset for t in self.targets), self.n_vectors])
+        for target, start, stop in zip(self.targets, cuts[:-1], cuts[1:], strict=True):
+            if stop > start:
+                yield target, slice(int(start), int(stop))
+
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """Hex digest (16 characters): equal tables, equal hash."""
+
+    @property
+    @abstractmethod
+    def smallest(self) -> int:
+        """Vectors of the smallest thing that a mask can name."""
+
+    @abstractmethod
+    def vector_ids(self, components) -> np.ndarray:
+        """Sorted int64 ids of every vector of what a mask names."""

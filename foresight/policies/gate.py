@@ -1,0 +1,187 @@
+"""The gate: is a forecast worth more here than the best simple mask? Judged by what each would have had before now.
+
+Questions that time has answered are asked again: which components were critical `horizon` steps after an earlier
+cutoff, in this run (one window after the other, without overlap) and in recorded runs (at the step that this run has
+reached; the forecaster and the prior have then learned from the runs of other groups only). A forecast is believed
+when its overlap with the circuit exceeds that of the best simple candidate beyond doubt; otherwise the best simple
+candidate is held. All candidates see the same questions. Own definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+
+from ..forecasters import Forecaster, make_forecaster
+from ..forecasters.backtest import backtest, copy
+from ..metrics import overlap
+from ..series import Series
+from .base import Past
+from .prior import LayerKindPrior
+
+FORECAST = "forecast"
+SIMPLE = ("persistence", "smoothed", "static", "prior")
+"""Candidates that need no forecast, in the order in which equals are preferred: the circuit of the last snapshot, of
+the mean of log scores so far, of the first snapshot, and by layer and kind alone."""
+FOLDS = 3
+FEWEST = 3
+"""Units of evidence (windows of this run, groups of recorded ones) below which nothing is certain."""
+DOUBT = 0.05
+"""One-sided error of the t-interval that the gain has to exceed zero by."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found.
+
+    Attributes:
+        opens: the forecast is believed.
+        best: the best simple candidate, which is held if not.
+        overlaps: mean overlap with the circuit of each candidate that could be judged; empty without evidence.
+        gain, bound: of the forecast over `best`, and the lower end of its interval; NaN without enough evidence.
+        windows, groups: units of evidence from this run and from recorded ones.
+        ceiling: mean overlap of two recorded runs of one group at the same step; None if there are none.
+    """
+
+    opens: bool
+    best: str
+    overlaps: dict[str, float]
+    gain: float
+    bound: float
+    windows: int
+    groups: int
+    ceiling: float | None
+
+    @property
+    def words(self) -> str:
+        """One sentence for the log."""
+        if not self.overlaps:
+            return f"holds {self.best}: nothing has been forecast yet that time has answered"
+        evidence = f"{self.windows} windows of this run and {self.groups} groups of recorded runs"
+        known = ", ".join(f"{name} {value:.2f}" for name, value in self.overlaps.items())
+        ceiling = "" if self.ceiling is None else f"; two runs of one group {self.ceiling:.2f}"
+        if self.windows + self.groups < FEWEST:
+            return f"holds {self.best}: {evidence} are too few to judge by (overlaps: {known}{ceiling})"
+        verb = "forecasts" if self.opens else f"holds {self.best}"
+        return (
+            f"{verb}: the forecast has {self.gain:+.3f} of the circuit over {self.best}, at least {self.bound:+.3f}, "
+            f"by {evidence} (overlaps: {known}{ceiling})"
+        )
+
+
+class Gate:
+    """Judges one forecaster; learns from recorded runs once.
+
+    Args:
+        forecaster: pretrained on all of `history`, if it learns from past runs.
+        history: recorded runs.
+    """
+
+    def __init__(self, forecaster: Forecaster, history: Sequence[Past] = ()):
+        self.forecaster, self.history = forecaster, list(history)
+        self.prior = LayerKindPrior.learn(past.series for past in self.history) if self.history else None
+        groups = sorted({past.group for past in self.history})
+        self._folds = [_Fold(forecaster, self.history, set(groups[i::FOLDS])) for i in range(min(FOLDS, len(groups)))]
+        self._folds = [fold for fold in self._folds if fold.prior is not None]
+
+    def judge(self, seen: Series, horizon: int, k: int) -> Verdict:
+        """Whether to forecast `horizon` steps ahead from the snapshots `seen`; k is the size of the circuit."""
+        own = [_overlaps(seen, *pair, k, self.forecaster, self.prior) for pair in windows(seen, horizon)]
+        groups: dict[str, list[dict[str, float]]] = {}
+        reached = int(seen.steps[-1] - seen.steps[0])
+        for fold in self._folds:
+            for past in fold.left_out:
+                pair = question(past.series, reached, horizon)
+                if pair is not None and len(past.series) >= k:
+                    found = _overlaps(past.series, *pair, k, fold.forecaster, fold.prior)
+                    groups.setdefault(past.group, []).append(found)
+        units = [*own, *(_mean(rows) for rows in groups.values())]
+        # Without past runs there is no prior; a candidate that some units lack cannot be compared with the others.
+        known = [name for name in (FORECAST, *SIMPLE) if units and all(name in unit for unit in units)]
+        means = {name: float(np.mean([unit[name] for unit in units])) for name in known}
+        best = max((name for name in SIMPLE if name in means), key=means.__getitem__, default=SIMPLE[0])
+        gains = np.array([unit[FORECAST] - unit[best] for unit in units])
+        gain, bound = float("nan"), float("nan")
+        if len(units) >= FEWEST:
+            gain = float(gains.mean())
+            bound = gain - float(stats.t.ppf(1 - DOUBT, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
+        ceiling = self._ceiling(reached, horizon, k)
+        return Verdict(bound > 0, best, means, gain, bound, len(own), len(groups), ceiling)
+
+    def candidate(self, name: str, seen: Series) -> np.ndarray:
+        """Scores [n_components] of a simple candidate after the snapshots `seen`."""
+        return _simple(name, seen, self.prior)
+
+    def _ceiling(self, reached: int, horizon: int, k: int) -> float | None:
+        found: list[float] = []
+        for a, b in combinations(self.history, 2):
+            pairs = [question(past.series, reached, horizon) for past in (a, b)]
+            if a.group == b.group and pairs[0] and pairs[0] == pairs[1] and len(a.series) == len(b.series) >= k:
+                found.append(overlap(a.series.values[:, pairs[0][1]], b.series.values[:, pairs[0][1]], k))
+        return float(np.mean(found)) if found else None
+
+
+class _Fold:
+    """The runs of some groups, and what was learned from those of all others."""
+
+    def __init__(self, forecaster: Forecaster, history: Sequence[Past], left_out: set[str]):
+        self.left_out = [past for past in history if past.group in left_out]
+        others = [past.series for past in history if past.group not in left_out]
+        self.prior = LayerKindPrior.learn(others) if others else None
+        self.forecaster = copy(forecaster)
+        if others and forecaster.learns_from_past():
+            self.forecaster.pretrain(others)
+
+
+def windows(series: Series, horizon: int) -> list[tuple[int, int]]:
+    """Pairs (cutoff, target) of snapshots, `horizon` steps apart or a little more, one after the other up to the last.
+
+    A cutoff has at least one snapshot before it, as a forecast needs one.
+    """
+    found: list[tuple[int, int]] = []
+    target = len(series.steps) - 1
+    while True:
+        cutoff = int(np.searchsorted(series.steps, series.steps[target] - horizon, side="right")) - 1
+        if cutoff < 1:
+            return found[::-1]
+        found.append((cutoff, target))
+        target = cutoff
+
+
+def question(series: Series, reached: int, horizon: int) -> tuple[int, int] | None:
+    """The pair (cutoff, target) of a recorded run `reached` steps after its start; None if it is too short.
+
+    The target is the first snapshot at least `horizon` steps later, or the last one there is.
+    """
+    cutoff = int(np.searchsorted(series.steps, series.steps[0] + reached, side="right")) - 1
+    target = min(int(np.searchsorted(series.steps, series.steps[cutoff] + horizon)), len(series.steps) - 1)
+    return (cutoff, target) if cutoff < target else None
+
+
+def _overlaps(
+    series: Series, cutoff: int, target: int, k: int, forecaster: Forecaster, prior: LayerKindPrior | None
+) -> dict[str, float]:
+    actual, until = series.values[:, target], series.until(int(series.steps[cutoff]))
+    prediction, _ = next(backtest(forecaster, series, [(cutoff, target)]))
+    found = {FORECAST: overlap(prediction, actual, k)}
+    for name in SIMPLE:
+        if name != "prior" or prior is not None:
+            found[name] = overlap(_simple(name, until, prior), actual, k)
+    return found
+
+
+def _simple(name: str, seen: Series, prior: LayerKindPrior | None) -> np.ndarray:
+    if name == "smoothed":
+        return make_forecaster("mean").fit(seen).predict(1)
+    if name == "prior":
+        assert prior is not None  # it is only a candidate where there is one
+        return prior.scores(seen)
+    return seen.values[:, 0 if name == "static" else -1]
+
+
+def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -1,0 +1,155 @@
+"""What past runs say of a component that is known by layer and kind alone: the control for every forecast.
+
+A component of a past run has as score its rank within that run's last snapshot (0 to 1, equal scores alike). Ranks are
+averaged over the components of one layer and kind, then over runs; the layers of a past model count for those of this
+model with which they share relative depth (layer l of L spans l/L to (l+1)/L), by the depth they share. Own definition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ..errors import ConfigError
+from ..files import write_json
+from ..masks import Mask, select
+from ..series import Series
+from .base import Past, Policy, View
+
+if TYPE_CHECKING:
+    from ..components import ComponentTable
+
+VERSION = 1
+SHIPPED = Path(__file__).parents[1] / "embedded" / "prior.json"
+"""Learned from the shipped corpus; `foresight.benchmark.ship` makes it."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Mean rank of one kind of component by layer, over runs of models with as many layers.
+
+    Attributes:
+        ranks: a number in [0, 1] a layer; None where no component of the kind is.
+        overall: mean rank of all components of the kind.
+        runs: how many runs it is the mean of.
+    """
+
+    kind: str
+    ranks: tuple[float | None, ...]
+    overall: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class LayerKindPrior:
+    """Profiles learned from past runs; `learn` makes one, `scores` is what it expects of a model."""
+
+    profiles: tuple[Profile, ...]
+
+    @classmethod
+    def learn(cls, histories: Iterable[Series]) -> LayerKindPrior:
+        """From series of past runs, of any models. Raises ConfigError if there is none."""
+        found: dict[tuple, list[tuple[np.ndarray, float]]] = {}
+        for series in histories:
+            n_layers = int(series.layer.max()) + 1
+            all_ranks = (rankdata(series.values[:, -1]) - 1) / max(1, len(series) - 1)
+            for kind in np.unique(series.kind):
+                members = series.kind == kind
+                layers, ranks = series.layer[members], all_ranks[members]
+                count, total = (np.bincount(layers, weights, n_layers) for weights in (None, ranks))
+                key = (str(kind), *(count > 0).tolist())
+                found.setdefault(key, []).append((total / np.maximum(count, 1), float(ranks.mean())))
+        if not found:
+            raise ConfigError("a prior needs at least one recorded run to learn from")
+        return cls(tuple(_profile(key[0], key[1:], runs) for key, runs in found.items()))
+
+    def scores(self, components: ComponentTable | Series) -> np.ndarray:
+        """Expected rank of each component, float64 [n_components] in [0, 1]; equal within a layer and kind.
+
+        Raises:
+            ConfigError: a kind that no past run has.
+        """
+        scores = np.empty(len(components))
+        n_layers = int(components.layer.max()) + 1
+        for kind in np.unique(components.kind):
+            known = [profile for profile in self.profiles if profile.kind == kind]
+            if not known:
+                raise ConfigError(
+                    f"the prior knows no component of kind {str(kind)!r}, only of "
+                    f"{', '.join(sorted({p.kind for p in self.profiles}))}; add a run of a model that has it"
+                )
+            means = np.average([_at_depth(p, n_layers) for p in known], axis=0, weights=[p.runs for p in known])
+            members = components.kind == kind
+            scores[members] = means[components.layer[members]]
+        return np.round(scores, 12)  # sums in another order must not break ties
+
+    def write(self, path: str | Path) -> None:
+        """Write it as JSON, about a hundred bytes a profile."""
+        write_json(path, {"version": VERSION, "profiles": [asdict(profile) for profile in self.profiles]})
+
+    @classmethod
+    def read(cls, path: str | Path) -> LayerKindPrior:
+        """Inverse of `write`. Raises ConfigError for anything else."""
+        try:
+            data = json.loads(Path(path).read_text())
+            if data["version"] != VERSION:
+                raise ValueError(f"version {data['version']}, expected {VERSION}")
+            profiles = tuple(
+                Profile(str(p["kind"]), tuple(None if r is None else float(r) for r in p["ranks"]),
+                        float(p["overall"]), int(p["runs"])) for p in data["profiles"]
+            )  # fmt: skip
+            ranks = [r for p in profiles for r in (*p.ranks, p.overall) if r is not None]
+            if not profiles or not all(0 <= r <= 1 for r in ranks) or any(p.runs < 1 or not p.ranks for p in profiles):
+                raise ValueError("expected ranks in [0, 1] of at least one run")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not a prior ({error!r}); expected a file that a prior has written") from error
+        return cls(profiles)
+
+
+class Prior(Policy):
+    """The layers and kinds that past runs found critical (see `LayerKindPrior`).
+
+    Components of the same layer and kind tie; ties are broken by a permutation drawn from the seed, since table order
+    would always take the lowest indexes.
+
+    Args:
+        history: past runs, of any model whose components have the same kinds; without any, the shipped prior, which
+            was learned on two small models, is taken.
+    """
+
+    name = "prior"
+
+    def __init__(self, history: Sequence[Past] = ()):
+        learned = LayerKindPrior.learn(past.series for past in history) if history else LayerKindPrior.read(SHIPPED)
+        self.scores = learned.scores
+
+    def mask(self, view: View) -> Mask:
+        ties = np.random.default_rng([view.seed]).permutation(len(view.table))
+        order = np.lexsort((ties, -self.scores(view.table)))
+        scores = np.empty(len(view.table))
+        scores[order] = np.arange(len(order), 0, -1)
+        return select(scores, view.table, view.n_vectors)
+
+
+def _profile(kind: str, present: Sequence[bool], runs: list[tuple[np.ndarray, float]]) -> Profile:
+    ranks = np.mean([by_layer for by_layer, _ in runs], 0)
+    overall = float(np.mean([mean for _, mean in runs]))
+    held = tuple(float(rank) if here else None for rank, here in zip(ranks, present, strict=True))
+    return Profile(kind, held, overall, len(runs))
+
+
+def _at_depth(profile: Profile, n_layers: int) -> np.ndarray:
+    """Ranks [n_layers] of a profile, its layers mapped to `n_layers` by depth."""
+    own = len(profile.ranks)
+    mean = np.array([rank or 0.0 for rank in profile.ranks])
+    present = np.array([rank is not None for rank in profile.ranks])
+    edges, own_edges = np.arange(n_layers + 1) * own, np.arange(own + 1) * n_layers  # exact, as integers
+    shared = np.minimum(edges[1:, None], own_edges[1:]) - np.maximum(edges[:-1, None], own_edges[:-1])
+    shared = shared.clip(0) * present
+    return np.where(shared.any(1), shared @ mean / np.maximum(shared.sum(1), 1), profile.overall)

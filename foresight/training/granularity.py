@@ -1,0 +1,66 @@
+"""What a run over single weights has that is other than that of a run over components or vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from torch import nn
+
+from ..bank import Bank, WeightBank
+from ..components import ComponentTable
+from ..masks import MaskSchedule
+from ..numbering import Numbering
+from ..placement import Placement
+from ..policies import Policy, policy_class
+from ..policies.weights import WeightPolicy, make_weight_policy, weight_policy_class
+from ..weight_schedule import WeightSchedule
+from ..weight_table import WeightTable, weight_table
+from .delta import movement
+
+if TYPE_CHECKING:
+    from .config import ForesightConfig
+
+
+def policy_type(args: ForesightConfig) -> type[Policy]:
+    """The class of the run's policy. Raises ConfigError for one that does not choose masks of this granularity."""
+    return weight_policy_class(args.policy) if args.granularity == "weights" else policy_class(args.policy)
+
+
+def numbers_of(model: nn.Module, table: ComponentTable, args: ForesightConfig) -> Numbering:
+    """What the run's bank can hold: the vectors of the table, or the model's weights."""
+    return weight_table(model) if args.granularity == "weights" else table
+
+
+def bank_of(model: nn.Module, numbers: Numbering, n_vectors: int, placement: Placement) -> Bank:
+    """The bank for them, attached to the model.
+
+    A `WeightBank` passes for a `Bank` here: only what policies over weights do not need asks a bank for components.
+    """
+    if isinstance(numbers, WeightTable):
+        return cast(Bank, WeightBank(model, numbers, n_vectors, placement))
+    assert isinstance(numbers, ComponentTable)
+    return Bank(model, numbers, n_vectors, placement)
+
+
+def schedule_of(args: ForesightConfig) -> MaskSchedule:
+    """An empty schedule; a `WeightSchedule`, which passes for one here, where masks are of single weights."""
+    return cast(MaskSchedule, WeightSchedule()) if args.granularity == "weights" else MaskSchedule()
+
+
+def weight_policy(args: ForesightConfig, model: nn.Module, numbers: Numbering, scorer: str) -> WeightPolicy:
+    """The run's policy over single weights.
+
+    Raises:
+        ConfigError: something that it needs is missing or cannot be read.
+        CheckpointError: `movement_from` is of another model.
+    """
+    path = args.mask_schedule
+    return make_weight_policy(
+        args.policy,
+        redraw=args.redraw,
+        scorer=scorer,
+        moved=movement(args.movement_from, model) if args.movement_from else None,
+        schedule=WeightSchedule.read(path, numbers) if path else None,
+        folder=Path(path).parent if path else None,
+    )
