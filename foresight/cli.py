@@ -108,6 +108,20 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     checking = "try every rule of the contract; exit code 1 if one is broken"
     check = verbs.add_parser("check", help=checking, description=checking, allow_abbrev=False)
     check.add_argument("name", metavar="NAME", help="a name from the list, or module:Class")
+    racing = "judge forecasters on recorded runs that they have not learned from; goes on where it was broken off"
+    bench = verbs.add_parser("bench", help=racing, description=racing, allow_abbrev=False)
+    bench.add_argument("names", metavar="NAME", nargs="*", help="forecasters, or module:Class (default: all)")
+    bench.add_argument(
+        "--runs",
+        metavar="PLACE",
+        nargs="+",
+        help="studies of `foresight track`, recorded runs, or corpus files (default: the shipped corpus)",
+    )
+    bench.add_argument("--add", metavar="PLACE", nargs="+", default=[], help="recorded runs besides the shipped corpus")
+    bench.add_argument("--leave-out", metavar="KIND", choices=("task", "model"), help="task or model (default: both)")
+    bench.add_argument("--scorer", metavar="NAME", help="which scores, where runs have several")
+    bench.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
+    bench.add_argument("--out", metavar="DIR", default="bench", help="folder of the results (default: %(default)s)")
 
     export = command("export", _export, "write what a run has learned as a model folder or as a delta")
     export.add_argument("folder", metavar="RUN", help="output_dir of a finished run, or a checkpoint in it")
@@ -149,6 +163,11 @@ def _plan(args: argparse.Namespace, flags: list[str]) -> None:
 
 def _forecasters(args: argparse.Namespace, rest: list[str]) -> int:
     args.parser.refuse(rest)
+    if args.action == "bench":
+        from .commands import bench
+
+        bench.run(args.out, args.runs, args.add, args.names, args.leave_out, args.scorer, args.workers)
+        return 0
     from .commands import forecasters
 
     return forecasters.show() if args.action == "list" else forecasters.check(args.name)

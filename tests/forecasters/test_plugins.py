@@ -69,3 +69,18 @@ def test_the_package_is_used_by_name_and_imported_only_then(python):
 def test_unknown_names_suggest_the_package_s(python):
     code, out = python("-m", "foresight", "forecasters", "check", "example_medain")
     assert code == 2 and "did you mean 'example_median'" in out
+
+
+def test_the_package_is_judged_by_the_benchmark(python, tmp_path):
+    make = (
+        "import sys; sys.path += {paths}\n"
+        "from planted_corpus import runs\n"
+        "from foresight.benchmark.corpus import write_corpus\n"
+        "write_corpus(runs('still', tasks=2, seeds=1), 'runs.safetensors')\n"
+    )
+    tests = Path(__file__).parents[1]
+    code, out = python("-c", make.format(paths=[str(tests), str(tests / "benchmark")]))
+    assert code == 0, out
+    code, out = python("-m", "foresight", "forecasters", "bench", "example_median", "--runs", "runs.safetensors")
+    assert code == 0 and "example_median" in out, out
+    assert "example_median" in (tmp_path / "bench" / "leaderboard.html").read_text()

@@ -1,0 +1,106 @@
+"""Measure what a forecast costs: seconds and memory of fit and prediction, over components and snapshots.
+
+    python -m eval.forecast --out eval/results/forecasters/growth.json
+
+Every case is a process of its own, with as many threads as it takes: the wall time of `fit` plus `predict` on a series
+of so many components and snapshots, on which no forecaster abstains, and the peak of the process's memory, libraries
+included. The default forecaster has the state that ships. Exponents are of time over components at the larger number
+of snapshots, and over snapshots at the larger number of components: 1 is linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from foresight.comparison.results import environment
+from foresight.files import write_json
+from foresight.forecasters.pretrained import DEFAULT, experienced
+from foresight.series import Series
+
+COMPONENTS, SNAPSHOTS = (50_000, 100_000), (50, 100)
+REPEATS = 3
+NAMES = (DEFAULT, "persistence", "smoothing", "local_level", "damped_drift", "ridge")
+
+
+def series(n: int, t: int) -> Series:
+    """Trends under noise: no forecaster falls back to persistence, so that all do their whole work."""
+    rng, i = np.random.default_rng(0), np.arange(n)
+    logs = rng.normal(size=(n, 1)) + rng.normal(0, 0.02, (n, 1)) * np.arange(t) + 0.3 * rng.normal(size=(n, t))
+    name = np.array([f"c{k}" for k in i])
+    kind = np.where(i % 3 == 0, "head", "mlp")
+    return Series(np.exp(logs), np.arange(t) * 10, i % 50, kind, i // 50, np.full(n, 4), name)
+
+
+def measure(name: str, n: int, t: int) -> dict[str, float]:
+    """Seconds and bytes of one fit and prediction, in this process; a small one before it loads what is needed."""
+    seen = series(n, t)
+    experienced(name).fit(series(100, 10)).predict(10)
+    forecaster, began = experienced(name), time.perf_counter()
+    forecaster.fit(seen).predict(50)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "peak_bytes": peak, "abstained": forecaster.fallback_ is not None}
+
+
+def run(names: tuple[str, ...] = NAMES) -> dict[str, dict]:
+    """Medians of `REPEATS` processes a case: name -> seconds and peak by case, and exponents."""
+    cases = [(name, n, t) for name in names for n in COMPONENTS for t in SNAPSHOTS]
+    found: dict[tuple, list[dict]] = {case: [] for case in cases}
+    for case in track(cases * REPEATS, description="measuring"):
+        words = [sys.executable, "-m", "eval.forecast", "--case", *map(str, case)]
+        found[case].append(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+    median = {case: {key: float(np.median([one[key] for one in ones])) for key in ones[0]}
+              for case, ones in found.items()}  # fmt: skip
+    few, many = COMPONENTS
+    short, long = SNAPSHOTS
+
+    def exponent(name: str, a: tuple[int, int], b: tuple[int, int]) -> float:
+        return math.log2(median[name, *b]["seconds"] / median[name, *a]["seconds"])
+
+    return {
+        name: {
+            "cases": [{"components": n, "snapshots": t, **median[name, n, t]} for n in COMPONENTS for t in SNAPSHOTS],
+            "over_components": exponent(name, (few, long), (many, long)),
+            "over_snapshots": exponent(name, (many, short), (many, long)),
+        }
+        for name in names
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", metavar="FILE", help="where to write the results as JSON")
+    parser.add_argument("--case", nargs=3, metavar=("NAME", "N", "T"), help="measure one case in this process")
+    arguments = parser.parse_args()
+    if arguments.case:
+        name, n, t = arguments.case
+        print(json.dumps(measure(name, int(n), int(t))))
+        return
+    found = run()
+    table = Table("forecaster", "components", "snapshots", "seconds", "MiB", "over components", "over snapshots")
+    for name, result in found.items():
+        for case in result["cases"]:
+            last = case is result["cases"][-1]
+            table.add_row(
+                name, f"{case['components']:,}", str(case["snapshots"]), f"{case['seconds']:.2f}",
+                f"{case['peak_bytes'] / 2**20:.0f}", f"{result['over_components']:.2f}" if last else "",
+                f"{result['over_snapshots']:.2f}" if last else "",
+            )  # fmt: skip
+    Console().print(table)
+    if arguments.out:
+        write_json(arguments.out, {"default": DEFAULT, "environment": environment(), "forecasters": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The leaderboard of forecasters as one HTML file that needs nothing else, with what it says in words first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..benchmark.bench import PRIOR, TWIN
+from ..benchmark.leaderboard import PERSISTENCE, Leaderboard, Standing, sentences
+from ..comparison.statistics import Interval
+from .page import fill, write_page
+from .style import COLOURS, data_uri, figure, styled
+
+YARDSTICK_LABELS = {PRIOR: "layer and kind alone", TWIN: "ceiling: a run with another data order"}
+_ROW = 0.28
+"""Inches of a line of a figure."""
+
+
+def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str], path: str | Path) -> Path:
+    """Write the page of all kinds of split; return its path."""
+    figures = {
+        board.split: {"gains": data_uri(gains(board)), "questions": data_uri(by_question(board))} for board in boards
+    }
+    said = {board.split: sentences(board) for board in boards}
+    filters: dict[str, Callable[..., str]] = {"points": _points, "change": _change, "number": _number}
+    html = fill("leaderboard.html.j2", filters, boards=boards, said=said, figures=figures, environment=environment,
+                labels=YARDSTICK_LABELS, persistence=PERSISTENCE, tables=_tables(boards))  # fmt: skip
+    return write_page(Path(path), html)
+
+
+def gains(board: Leaderboard) -> Figure:
+    """Gain over persistence with 95 % intervals, a line a forecaster, the yardsticks below them."""
+    lines = [line for line in board.standings if line.forecaster != PERSISTENCE] + board.yardsticks
+    fig = figure(10, _ROW * len(lines) + 1.1)
+    with styled():
+        axis = fig.subplots()
+        axis.axvline(0, color="#777777", linewidth=1.2)
+        if board.headroom.mean is not None:
+            axis.axvline(100 * board.headroom.mean, color=COLOURS["oracle"], linestyle="--", linewidth=1.2)
+        for y, line in enumerate(lines):
+            paint = COLOURS["foresight"] if line in board.standings else COLOURS["oracle"]
+            ends = line.gain.mean, line.gain.low, line.gain.high
+            mean, low, high = (np.nan if end is None else 100 * end for end in ends)
+            errors = np.nan_to_num([[mean - low], [high - mean]])
+            axis.errorbar([mean], [y], xerr=errors, color=paint, marker="o", markersize=5, capsize=2.5, linewidth=1.6)
+        axis.set_yticks(range(len(lines)), [_label(line) for line in lines])
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("points of the future circuit more than persistence has; dashed: a run with another data order")
+    return fig
+
+
+def by_question(board: Leaderboard) -> Figure:
+    """Gain over persistence by cutoff and horizon: a line a forecaster, a column a question."""
+    rows = [row for row in board.details if row["by"] == "question"]
+    names = [line.forecaster for line in (*board.standings, *board.yardsticks) if line.forecaster != PERSISTENCE]
+    columns = sorted({row["at"] for row in rows}, key=lambda at: [float(share) for share in at.split(" + ")])
+    found = {(row["forecaster"], row["at"]): row for row in rows}
+    values = np.array([[100 * found[name, at]["mean"] if (name, at) in found else np.nan for at in columns]
+                       for name in names])  # fmt: skip
+    fig = figure(10, _ROW * len(names) + 1.3)
+    with styled():
+        axis = fig.subplots()
+        most = max(1.0, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 1.0
+        image = axis.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+        for (y, x), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                paint = "white" if abs(value) > 0.6 * most else "#1c1c1c"
+                axis.text(x, y, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=paint)
+        axis.set_xticks(range(len(columns)), [_ahead(at) for at in columns])
+        axis.set_yticks(range(len(names)), [YARDSTICK_LABELS.get(name, name) for name in names])
+        axis.grid(visible=False)
+        axis.set_xlabel("seen of the run, and how far ahead")
+        fig.colorbar(image, label="points")
+    return fig
+
+
+def _tables(boards: Sequence[Leaderboard]) -> dict[str, list[tuple[str, list[str], list[tuple[str, list[str]]]]]]:
+    """Gains by task, model and learning rate: of each board, (by, columns, [(forecaster, cells)])."""
+    found: dict[str, list] = {}
+    for board in boards:
+        found[board.split] = []
+        for by in ("task", "model", "learning_rate"):
+            rows = {(r["forecaster"], r["at"]): r for r in board.details if r["by"] == by}
+            columns = sorted({at for _, at in rows})
+            names = [line.forecaster for line in (*board.standings, *board.yardsticks)]
+            cells = [(name, [_points(rows[name, at]["mean"], "+.1f") if (name, at) in rows else "" for at in columns])
+                     for name in names if name != PERSISTENCE]  # fmt: skip
+            found[board.split].append((by.replace("_", " "), columns, cells))
+    return found
+
+
+def _label(line: Standing) -> str:
+    return YARDSTICK_LABELS.get(line.forecaster, line.forecaster)
+
+
+def _ahead(at: str) -> str:
+    early, ahead = (float(share) for share in at.split(" + "))
+    return f"{early:.0%}\n" + ("to the end" if ahead == 1 else f"+{ahead:.0%}")
+
+
+def _points(share: float | None, form: str = ".1f") -> str:
+    return "" if share is None or not np.isfinite(share) else format(100 * share, form)
+
+
+def _change(interval: Interval) -> str:
+    if interval.mean is None:
+        return ""
+    if interval.low is None or interval.high is None:
+        return _points(interval.mean, "+.1f")
+    return f"{_points(interval.mean, '+.1f')} [{_points(interval.low, '+.1f')}, {_points(interval.high, '+.1f')}]"
+
+
+def _number(value: float | Interval | None, form: str = ".2f") -> str:
+    number = value.mean if isinstance(value, Interval) else value
+    return "" if number is None else format(number, form)
