@@ -236,9 +236,10 @@ def sentences(board: Leaderboard) -> list[str]:
         )
     else:
         first = board.standings[0]
+        hindsight = f" In hindsight, {first.forecaster} would have gained {_change(first.gain)}."
         said.append(
             f"Nothing beats persistence: the best, chosen without the task that it is judged on, gains "
-            f"{_change(choice.gain)}. (In hindsight the largest gain is {first.forecaster}'s, {_change(first.gain)}.)"
+            f"{_change(choice.gain)}.{'' if first.forecaster == PERSISTENCE else hindsight}"
         )
     return said
 

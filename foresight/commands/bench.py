@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets import disable_progress_bars
 from rich.table import Table
+from transformers.utils import logging
 
 from ..benchmark.bench import Candidate, Entrant, run_bench
 from ..benchmark.corpus import SHIPPED, Run, read_runs
@@ -89,6 +91,8 @@ def open_run(run: Run) -> Opened:
         TrajectoryError: the study's settings give another probe than the one it was scored on.
     """
     assert run.recording is not None
+    logging.disable_progress_bar()  # the benchmark has a bar of its own
+    disable_progress_bars()
     study = run.recording.parents[3]
     setting = reopen(study)
     model, tokenizer = setting.load()

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ..errors import ConfigError
 from ..forecasters.checks import CheckResult, iterate_checks
+from ..forecasters.pretrained import DEFAULT
 from ..forecasters.registry import find_forecaster, forecaster_names, make_forecaster, origin
 from ..forecasters.wrap import FunctionForecaster
 from .console import console
@@ -21,7 +22,7 @@ def show() -> int:
     table = Table(
         "name", "origin", "what it does", "quantiles", "pretraining", title="Forecasters", title_justify="left"
     )
-    table.caption = "Any other one: module:Class, for a module that can be imported from here."
+    table.caption = f"Default: {DEFAULT}. Any other one: module:Class, for a module that can be imported from here."
     table.caption_justify = "left"
     for name in forecaster_names():
         table.add_row(*(Text(cell) for cell in (name, origin(name), *_abilities(name))))

@@ -46,14 +46,7 @@ ARMS = {
         _arm("static", "Static", "the circuit before training"),
         _arm("prior", "Prior", "layer and kind only, learned from other tasks", learns=True),
         _arm("reactive", "Reactive", "the circuit at the last snapshot, re-masked as it changes"),
-        # Ungated: what is compared is the forecast, not the choice between forecasting and not.
-        _arm(
-            "foresight",
-            "Foresight",
-            "the circuit that is forecast from this run and from other tasks",
-            learns=True,
-            gate=False,
-        ),
+        _arm("foresight", "Foresight", "the circuit that is forecast from this run and from other tasks", learns=True),
         _arm("oracle", "Oracle", "hindsight: the circuit that a full run of this task ended with"),
     )
 }

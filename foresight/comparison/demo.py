@@ -231,6 +231,7 @@ class Plan:
             "probe_examples": config.probe_examples,
             "forecaster": config.forecaster,
             "moments": "restart",
+            "gate": False,  # what is compared is the forecast, not the choice between forecasting and not
             **arm.settings,
         }
         reference = None if arm.name == "full" else self.realised[name, seed]

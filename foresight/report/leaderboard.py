@@ -14,7 +14,7 @@ from ..comparison.statistics import Interval
 from .page import fill, write_page
 from .style import COLOURS, data_uri, figure, styled
 
-YARDSTICK_LABELS = {PRIOR: "layer and kind alone", TWIN: "ceiling: a run with another data order"}
+YARDSTICK_LABELS = {PRIOR: "layer and kind alone", TWIN: "ceiling: another data order"}
 _ROW = 0.28
 """Inches of a line of a figure."""
 
@@ -32,8 +32,8 @@ def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str]
 
 
 def gains(board: Leaderboard) -> Figure:
-    """Gain over persistence with 95 % intervals, a line a forecaster, the yardsticks below them."""
-    lines = [line for line in board.standings if line.forecaster != PERSISTENCE] + board.yardsticks
+    """Gain over persistence with 95 % intervals, a line a forecaster, the ceiling below them."""
+    lines = _drawn(board)
     fig = figure(10, _ROW * len(lines) + 1.1)
     with styled():
         axis = fig.subplots()
@@ -56,7 +56,7 @@ def gains(board: Leaderboard) -> Figure:
 def by_question(board: Leaderboard) -> Figure:
     """Gain over persistence by cutoff and horizon: a line a forecaster, a column a question."""
     rows = [row for row in board.details if row["by"] == "question"]
-    names = [line.forecaster for line in (*board.standings, *board.yardsticks) if line.forecaster != PERSISTENCE]
+    names = [line.forecaster for line in _drawn(board)]
     columns = sorted({row["at"] for row in rows}, key=lambda at: [float(share) for share in at.split(" + ")])
     found = {(row["forecaster"], row["at"]): row for row in rows}
     values = np.array([[100 * found[name, at]["mean"] if (name, at) in found else np.nan for at in columns]
@@ -76,6 +76,12 @@ def by_question(board: Leaderboard) -> Figure:
         axis.set_xlabel("seen of the run, and how far ahead")
         fig.colorbar(image, label="points")
     return fig
+
+
+def _drawn(board: Leaderboard) -> list[Standing]:
+    """All but persistence, which is zero, and the prior, which lies so far off that it would hide the rest."""
+    lines = [*board.standings, *board.yardsticks]
+    return [line for line in lines if line.forecaster not in (PERSISTENCE, PRIOR)]
 
 
 def _tables(boards: Sequence[Leaderboard]) -> dict[str, list[tuple[str, list[str], list[tuple[str, list[str]]]]]]:
