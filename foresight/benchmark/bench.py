@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -122,9 +123,11 @@ def _yardsticks(split: Split) -> Iterator[Row]:
     prior = LayerKindPrior.learn(run.series for run in split.train)
     for run in split.test:
         others = [o for o in split.test if o.setting == run.setting and o.seed != run.seed]
-        ranks = prior.scores(run.series)
+        known = set(run.series.kind.tolist()) <= prior.kinds  # a model left out may have kinds that no other has
+        ranks = prior.scores(run.series) if known else None
         for question in questions(run.series):
-            yield answer(PRIOR, split, run, question, ranks, scores=False)
+            if ranks is not None:
+                yield answer(PRIOR, split, run, question, ranks, scores=False)
             for other in others:
                 at = np.flatnonzero(other.series.steps == run.series.steps[question.target])
                 if len(at):
@@ -150,11 +153,14 @@ def source_digest(*of: Any) -> str:
 
 
 def _run(split: Split, entrant: Entrant, file: Path) -> tuple[str, str | None]:
-    """Answer in a worker; what the user can mend comes back as a message."""
+    """Answer in a worker; what goes wrong comes back as a message, as forecasters may be anybody's code."""
     try:
         write_json(file, json_rows(entrant.ask(split)))
     except ForesightError as error:
         return entrant.name, str(error)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return entrant.name, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
     return entrant.name, None
 
 

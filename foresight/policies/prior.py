@@ -69,6 +69,11 @@ class LayerKindPrior:
             raise ConfigError("a prior needs at least one recorded run to learn from")
         return cls(tuple(_profile(key[0], key[1:], runs) for key, runs in found.items()))
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of components that it knows."""
+        return {profile.kind for profile in self.profiles}
+
     def scores(self, components: ComponentTable | Series) -> np.ndarray:
         """Expected rank of each component, float64 [n_components] in [0, 1]; equal within a layer and kind.
 
@@ -82,7 +87,7 @@ class LayerKindPrior:
             if not known:
                 raise ConfigError(
                     f"the prior knows no component of kind {str(kind)!r}, only of "
-                    f"{', '.join(sorted({p.kind for p in self.profiles}))}; add a run of a model that has it"
+                    f"{', '.join(sorted(self.kinds))}; add a run of a model that has it"
                 )
             means = np.average([_at_depth(p, n_layers) for p in known], axis=0, weights=[p.runs for p in known])
             members = components.kind == kind

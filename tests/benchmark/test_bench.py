@@ -2,12 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from planted_corpus import runs
 
-from foresight.benchmark.bench import TWIN, Candidate, run_bench
+from foresight.benchmark.bench import PRIOR, TWIN, Candidate, run_bench
 from foresight.benchmark.leaderboard import leaderboard, sentences
 from foresight.benchmark.questions import CIRCUIT, circuit_size, judge, questions
 from foresight.benchmark.splits import one_scorer, splits
@@ -162,6 +163,21 @@ def test_what_is_answered_is_not_asked_again_unless_the_forecaster_is_another(tm
     code.write_text(SPY + "# edited\n")
     run_bench(tmp_path, everyone(parts, both))
     assert log.read_text().count("past") == 2 * seen.count("past") + 1
+
+
+def test_a_model_with_kinds_of_its_own_has_no_prior(tmp_path):
+    corpus = runs("walk", tasks=2, seeds=1, models=2)
+    corpus[-2:] = [replace(r, series=r.series._with(kind=np.full(60, "kv"))) for r in corpus[-2:]]
+    rows = run_bench(tmp_path, everyone(splits(corpus, "model"), FAST[:1]))
+    assert not any(row["forecaster"] == PRIOR for row in rows)
+    assert leaderboard(rows, "model", CIRCUIT).standings[0].precision.mean > 0
+
+
+def test_a_forecaster_that_breaks_is_named_with_the_line_that_broke(tmp_path, spy):
+    name, code, _ = spy
+    code.write_text(SPY.replace("return self.series_.values[:, -1]", "return 1 / 0"))
+    with pytest.raises(ForesightError, match=r"'bench_spy:Spy': ZeroDivisionError.*bench_spy.py:\d+"):
+        run_bench(tmp_path, everyone(splits(runs("walk", tasks=2), "task"), [Candidate(name)]))
 
 
 def test_two_workers_answer_as_one(tmp_path):
