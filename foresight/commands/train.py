@@ -122,6 +122,10 @@ def _summary(trainer: ForesightTrainer, accuracy: dict[str, float]) -> Table:
     if trainer.policy.verdict is not None:
         table.add_row("last decision", trainer.policy.verdict.words)
     table.add_row("scoring", f"{trainer.remasking.scoring_share():.1%} of the time")
+    if trainer.scouting is not None:
+        cost = trainer.scouting
+        spent = cost.training_seconds + cost.scoring_seconds
+        table.add_row("scouting", f"{cost.steps} steps before the run, undone; {spent:.1f} s with their scores")
     if seconds := values("foresight/damage_seconds"):
         table.add_row("measuring damage", f"{seconds[-1]:.1f} s")
     if any(seconds := values("foresight/retained_seconds")):
