@@ -113,7 +113,8 @@ class AnyBank(nn.Module, ABC):
     @property
     def _computed(self) -> torch.dtype:
         """Dtype of the pieces."""
-        return self._dtype  # not read off a weight in the forward pass, where ZeRO 3 would gather it
+        # That of the weights now, which may compute in another one for a while; ZeRO 3 would gather one that is asked.
+        return self._dtype if self.placement.sharded else self.base.dtype
 
     @abstractmethod
     def _attach(self, module: nn.Module, target: Target, index: Tensor) -> Removable:

@@ -26,10 +26,10 @@ class Bank(AnyBank):
     def _attach(self, module: nn.Module, target: Target, index: Tensor) -> Removable:
         def add_rows(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             piece = self._pieces[target.module]
-            return output.index_add(-1, index, F.linear(args[0], piece.to(args[0].dtype)).to(output.dtype))
+            return output.index_add(-1, index, F.linear(args[0], piece).to(output.dtype))
 
         def add_columns(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             piece = self._pieces[target.module]
-            return output + (args[0].index_select(-1, index) @ piece.to(args[0].dtype)).to(output.dtype)
+            return output + (args[0].index_select(-1, index) @ piece).to(output.dtype)
 
         return module.register_forward_hook(add_rows if target.axis == "row" else add_columns)
