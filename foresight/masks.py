@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -219,8 +219,12 @@ class MaskSchedule:
 
     @classmethod
     def read(cls, path: str | Path, table: ComponentTable) -> MaskSchedule:
-        try:
-            data = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"mask schedule {path}: {error}") from error
-        return cls.from_json(data, table)
+        return cls.from_json(schedule_json(path), table)
+
+
+def schedule_json(path: str | Path) -> Any:
+    """The JSON of a mask schedule's file. Raises ConfigError if it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"mask schedule {path}: {error}") from error

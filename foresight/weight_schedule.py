@@ -8,7 +8,6 @@ A run writes a mask when it comes into force and keeps only its hash: memory and
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from .errors import CheckpointError, ConfigError
 from .files import write_json, write_whole
-from .masks import WeightMask
+from .masks import WeightMask, schedule_json
 from .numbering import Numbering
 
 if TYPE_CHECKING:
@@ -100,11 +99,7 @@ class WeightSchedule:
     @classmethod
     def read(cls, path: str | Path, table: Numbering) -> WeightSchedule:
         """Read the JSON part; masks are read when they are asked for (`read_mask`)."""
-        try:
-            data = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"mask schedule {path}: {error}") from error
-        return cls.from_json(data, table)
+        return cls.from_json(schedule_json(path), table)
 
 
 def read_mask(folder: str | Path, digest: str, table: Numbering) -> WeightMask:

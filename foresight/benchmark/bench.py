@@ -158,7 +158,7 @@ def _run(split: Split, entrant: Entrant, file: Path) -> tuple[str, str | None]:
         write_json(file, json_rows(entrant.ask(split)))
     except ForesightError as error:
         return entrant.name, str(error)
-    except Exception as error:
+    except Exception as error:  # of somebody else's code; the others' answers stay
         place = traceback.extract_tb(error.__traceback__)[-1]
         return entrant.name, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
     return entrant.name, None

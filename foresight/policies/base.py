@@ -5,10 +5,11 @@ Ties are broken the same way every time, so that the same views give the same ma
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -66,6 +67,9 @@ class View:
         return self.series.until(self.step if until is None else min(self.step, until))
 
 
+P = TypeVar("P", bound="Policy")
+
+
 class Policy(ABC):
     """Base of all policies. The parameters of `__init__` are what `make_policy` has to be given.
 
@@ -101,6 +105,23 @@ class Policy(ABC):
         """Inverse of `state`. Raises CheckpointError for the state of another policy."""
         if arrays or data:
             raise CheckpointError(f"policy {self.name!r} has no state; the checkpoint has {[*arrays, *data]}")
+
+
+def build(cls: type[P], needs: Mapping[str, Any], missing: Callable[[str], str]) -> P:
+    """A policy from those of `needs` that its `__init__` takes; None counts as absent.
+
+    Args:
+        missing: the error message for a parameter that has no default and was not given.
+
+    Raises:
+        ConfigError: something the policy needs is absent.
+    """
+    params = inspect.signature(cls).parameters
+    given = {need: value for need, value in needs.items() if need in params and value is not None}
+    for param, spec in params.items():
+        if spec.default is spec.empty and param not in given:
+            raise ConfigError(missing(param))
+    return cls(**given)
 
 
 def require_same_components(series: Series, table: ComponentTable) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from ..errors import ConfigError, UnknownNameError, did_you_mean
-from .base import Policy
+from .base import Policy, build
 from .damage import Damage, Utility
 from .foresight import Foresight
 from .prior import Prior
@@ -66,9 +65,4 @@ def make_policy(name: str, **needs: Any) -> Policy:
     for need in needs:
         if need not in NEEDS:
             raise ConfigError(f"policies know no {need!r}{did_you_mean(need, NEEDS)}; known: {', '.join(NEEDS)}")
-    params = inspect.signature(cls).parameters
-    given = {need: value for need, value in needs.items() if need in params and value is not None}
-    for param, spec in params.items():
-        if spec.default is spec.empty and param not in given:
-            raise ConfigError(f"policy {name!r} needs {param}: {NEEDS[param]}")
-    return cls(**given)
+    return build(cls, needs, lambda param: f"policy {name!r} needs {param}: {NEEDS[param]}")

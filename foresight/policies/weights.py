@@ -5,7 +5,6 @@ A policy that does not look anew keeps its first mask; only where the budget cha
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from ..numbering import Target
 from ..scoring import Probe
 from ..weight_schedule import WeightSchedule, read_mask
 from ..weight_selection import Scored, best_weights, gradients
-from .base import Policy, View
+from .base import Policy, View, build
 from .registry import POLICIES
 
 SCORERS = ("weight_gradient", "gradient")
@@ -205,12 +204,7 @@ def make_weight_policy(name: str, **needs: Any) -> WeightPolicy:
         ConfigError: unknown name, or something that the policy needs is absent.
     """
     cls = weight_policy_class(name)
-    params = inspect.signature(cls).parameters
-    given = {need: value for need, value in needs.items() if need in params and value is not None}
-    for param, spec in params.items():
-        if spec.default is spec.empty and param not in given:
-            raise ConfigError(f"policy {name!r} over weights needs {NEEDS[param]}")
-    return cls(**given)
+    return build(cls, needs, lambda param: f"policy {name!r} over weights needs {NEEDS[param]}")
 
 
 NEEDS = {
