@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import BudgetError
-from ..masks import Mask, MaskSchedule, select
+from ..masks import Mask, MaskSchedule
 from ..series import Series
+from ..targets import Target
+from ..targets.circuit import Circuit
 from .base import Policy, View, require_same_components
 
 
@@ -13,16 +17,52 @@ class Oracle(Policy):
 
     Args:
         oracle_trajectory: its series, over the same components as the model in training.
+        target: by what it ranks, over the whole of that run where it is about a mean; by default the run's scores.
+        oracle_damage: its damage, for a target that needs it.
     """
 
     name = "oracle"
+    ranks = True
+
+    def __init__(
+        self, oracle_trajectory: Series, target: Target | None = None, oracle_damage: np.ndarray | None = None
+    ):
+        self.series = oracle_trajectory
+        target = target or Circuit()
+        self.scores = target.realised(target.parts(self.series, oracle_damage), 0, len(self.series.steps) - 1)
+
+    def mask(self, view: View) -> Mask:
+        require_same_components(self.series, view.table)
+        return view.select(self.scores)
+
+
+class OracleAhead(Policy):
+    """Greedy hindsight: what a recorded full run of the same task found most critical until the next decision.
+
+    At every decision, the components with the highest mean score over the recorded snapshots of the steps from
+    `view.step` up to, not including, `view.step + view.horizon` (by default the next re-mask); the nearest snapshot
+    where none was recorded in between. If the run was recorded with scorer `utility`, this is the *oracle by utility*:
+    the components that, all being trained, had most to gain from the steps that the mask is for. Greedy, since no mask
+    considers those after it, and hindsight of another run, since the recorded weights went their own way.
+
+    Args:
+        oracle_trajectory: its series, over the same components as the model in training.
+    """
+
+    name = "oracle_ahead"
+    remasks = True
+    ranks = True
 
     def __init__(self, oracle_trajectory: Series):
         self.series = oracle_trajectory
 
     def mask(self, view: View) -> Mask:
         require_same_components(self.series, view.table)
-        return select(self.series.values[:, -1], view.table, view.n_vectors)
+        steps, until = self.series.steps, view.step + view.horizon
+        ahead = (steps >= view.step) & (steps < until)
+        if not ahead.any():
+            ahead[np.abs(2 * steps - view.step - until).argmin()] = True
+        return view.select(self.series.values[:, ahead].mean(1, dtype=np.float64))
 
 
 class Replay(Policy):
