@@ -25,6 +25,8 @@ from .numbering import Numbering
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .series import Series
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -86,6 +88,11 @@ def everything(table: ComponentTable) -> Mask:
     return Mask(tuple(range(len(table))))
 
 
+def every_weight(table: Numbering) -> WeightMask:
+    """The mask of all single weights."""
+    return WeightMask(np.arange(table.n_vectors))
+
+
 def churn(old: Mask | WeightMask, new: Mask | WeightMask) -> float:
     """Share of the new mask's components (weights) that were not in the old one, in [0, 1]."""
     return len(np.setdiff1d(new.components, old.components, assume_unique=True)) / max(1, len(new))
@@ -115,14 +122,19 @@ def circuit_size(table: ComponentTable, n_vectors: int) -> int:
     return max(1, min(len(table), round(n_vectors / float(table.vectors.mean()))))
 
 
-def select(scores: np.ndarray, table: ComponentTable, n_vectors: int) -> Mask:
+def select(scores: np.ndarray, table: ComponentTable | Series, n_vectors: int, head_share: float | None = None) -> Mask:
     """Take whole components by descending score while they fit into `n_vectors`.
 
     A component that does not fit is skipped and smaller ones below it are still tried, so that less than the
     smallest unselected component is left over. Equal scores are taken in table order: the result is deterministic.
 
+    With a `head_share`, heads and KV groups are first taken into that share of the vectors (to the nearest one), MLP
+    blocks into the others; then, of either kind by score, whatever still fits into what both have left. So the whole
+    budget is used: a kind that cannot fill its share, or has a rest smaller than a component, gives it to the other.
+
     Args:
         scores: float [n_components]; larger is more important (take absolute values of signed scores first).
+        head_share: in [0, 1]; None ranks all kinds in one list.
 
     Raises:
         NonFiniteError: a score is NaN (infinities order as usual).
@@ -132,16 +144,40 @@ def select(scores: np.ndarray, table: ComponentTable, n_vectors: int) -> Mask:
     if scores.shape != (len(table),):
         raise ConfigError(f"scores have shape {scores.shape}; expected one per component, ({len(table)},)")
     if np.isnan(scores).any():
-        bad = table.components[int(np.flatnonzero(np.isnan(scores))[0])].name
+        bad = table.name[int(np.flatnonzero(np.isnan(scores))[0])]
         raise NonFiniteError(f"{int(np.isnan(scores).sum())} scores are NaN (first: {bad}); no mask can be chosen")
-    chosen, left = [], n_vectors
-    for i in np.argsort(-scores, kind="stable"):
-        if table.vectors[i] <= left:
-            chosen.append(i)
-            left -= int(table.vectors[i])
+    order = np.argsort(-scores, kind="stable")
+    chosen: list[int] = []
+    left = n_vectors
+    if head_share is not None:
+        heads = table.kind[order] != "mlp"
+        for_heads = round(head_share * n_vectors)
+        for members, room in ((order[heads], for_heads), (order[~heads], n_vectors - for_heads)):
+            taken = _fill(members, table.vectors, room)
+            chosen += taken
+            left -= int(table.vectors[taken].sum())
+        order = order[~np.isin(order, chosen)]
+    chosen += _fill(order, table.vectors, left)
     if not chosen:
         raise BudgetError(f"no component fits into {n_vectors} vectors; raise the budget or lower mlp_block")
     return Mask.of(chosen)
+
+
+def head_share_of(mask: Mask, table: ComponentTable | Series) -> float:
+    """Share of a mask's vectors that heads and KV groups have, in [0, 1]."""
+    members = list(mask.components)
+    vectors = table.vectors[members]
+    return float(vectors[table.kind[members] != "mlp"].sum() / vectors.sum())
+
+
+def _fill(order: np.ndarray, vectors: np.ndarray, room: int) -> list[int]:
+    """Those of the components `order` that fit into `room` vectors, taken in that order."""
+    taken = []
+    for i in order.tolist():
+        if vectors[i] <= room:
+            taken.append(i)
+            room -= int(vectors[i])
+    return taken
 
 
 def rotation(table: ComponentTable, n_vectors: int, seed: int) -> list[Mask]:
@@ -220,6 +256,11 @@ class MaskSchedule:
     @classmethod
     def read(cls, path: str | Path, table: ComponentTable) -> MaskSchedule:
         return cls.from_json(schedule_json(path), table)
+
+
+def touched(schedule: MaskSchedule, table: ComponentTable) -> int:
+    """Vectors of all components that a schedule names at any step: what a static mask of as many has to have."""
+    return int(table.vectors[sorted({i for _, mask in schedule.entries for i in mask.components})].sum())
 
 
 def schedule_json(path: str | Path) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foresight.errors import BudgetError, ConfigError, NonFiniteError
-from foresight.masks import Mask, MaskSchedule, budget_vectors, churn, circuit_size, everything, select
+from foresight.masks import Mask, MaskSchedule, budget_vectors, churn, circuit_size, everything, select, touched
 from planted import make_table
 
 TABLE = make_table(layers=3, heads=4, blocks=5)  # heads of 4 vectors, MLP blocks of 3; 81 vectors of length 8
@@ -150,3 +150,22 @@ def test_a_circuit_is_as_many_components_as_the_budget_buys():
     assert circuit_size(TABLE, TABLE.n_vectors) == len(TABLE)
     assert circuit_size(TABLE, TABLE.n_vectors // 2) == pytest.approx(len(TABLE) / 2, abs=1)
     assert circuit_size(TABLE, 0) == 1
+
+
+def test_what_a_schedule_touches_is_counted_once():
+    made = MaskSchedule()
+    assert touched(made, TABLE) == 0
+    for step, components in ((0, [0, 1]), (10, [1, 2]), (20, [0])):
+        made.append(step, Mask.of(components))
+    assert touched(made, TABLE) == TABLE.vectors[[0, 1, 2]].sum()
+    made.append(30, everything(TABLE))
+    assert touched(made, TABLE) == TABLE.n_vectors
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_budget_from_what_was_touched_buys_just_that(seed):
+    rng, made = np.random.default_rng(seed), MaskSchedule()
+    for step in range(0, 50, 10):
+        made.append(step, select(rng.random(len(TABLE)), TABLE, 9))
+    n = touched(made, TABLE)
+    assert budget_vectors(TABLE, n * TABLE.d_model / TABLE.model_parameters) == n

@@ -9,26 +9,39 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from ..components import ComponentTable
 from ..errors import CheckpointError, ConfigError, TrajectoryError
-from ..masks import Mask, WeightMask
+from ..masks import Mask, WeightMask, select
 from ..series import Series
 from ..skill_log import Forecast
-
-if TYPE_CHECKING:
-    from .gate import Verdict
 
 
 @dataclass(frozen=True)
 class Past:
-    """A recorded run that policies learn from; runs of one `group` (a task and model) are no independent evidence."""
+    """A recorded run that policies learn from; runs of one `group` (a task and model) are no independent evidence.
+
+    Attributes:
+        damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run has measured it.
+    """
 
     series: Series
     group: str
+    damage: np.ndarray | None = None
+
+
+class Found(Protocol):
+    """What a policy has found out about its own forecast before it chose: whether to believe it, by what gain."""
+
+    @property
+    def opens(self) -> bool: ...
+    @property
+    def gain(self) -> float: ...
+    @property
+    def words(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class View:
         horizon: steps after `step` that a forecast is for (at most to the end of the run).
         cutoff: last step that a forecaster may see; None for every snapshot so far.
         damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run measures it.
+        head_share: share of the vectors that heads and KV groups get (see `masks.select`); None ranks kinds together.
     """
 
     table: ComponentTable
@@ -54,6 +68,11 @@ class View:
     horizon: int = 1
     cutoff: int | None = None
     damage: np.ndarray | None = None
+    head_share: float | None = None
+
+    def select(self, scores: np.ndarray) -> Mask:
+        """The components of highest score that the budget buys (see `masks.select`)."""
+        return select(scores, self.table, self.n_vectors, self.head_share)
 
     def seen(self, until: int | None = None) -> Series:
         """The snapshots up to `step`, or `until` if that is earlier.
@@ -78,20 +97,22 @@ class Policy(ABC):
         needs_scores: the run must probe, before the first decision too.
         remasks: later decisions can differ from the first.
         forecasts: sets `last_forecast`.
+        ranks: it chooses by scores through `View.select`, so that a head share applies.
         measures: the virtual moves that it chooses by instead of the run's scorer (see foresight.damage).
         own_steps: steps at which it wants to decide besides the run's cadence.
         last_forecast: the last `Forecast`, whether it was believed or not, for a `SkillLog`; None without one.
-        verdict: what the gate found before the last mask; None without one.
+        verdict: what the gate (or a policy of its own accord) found before the last mask; None without one.
     """
 
     name: ClassVar[str]
     needs_scores: ClassVar[bool] = False
     forecasts: ClassVar[bool] = False
-    measures: ClassVar[tuple[str, ...]] = ()
+    ranks: ClassVar[bool] = False
+    measures: tuple[str, ...] = ()
     remasks: bool = False
     own_steps: frozenset[int] = frozenset()
     last_forecast: Forecast | None = None
-    verdict: Verdict | None = None
+    verdict: Found | None = None
 
     @abstractmethod
     def mask(self, view: View) -> Mask | WeightMask:

@@ -10,7 +10,8 @@ import numpy as np
 from ..damage import BENEFIT, DAMAGE, over_the_rest
 from ..errors import ConfigError
 from ..forecasters import Forecaster
-from ..masks import Mask, select
+from ..masks import Mask
+from ..targets import damage as targets
 from .base import Past, Policy, View
 from .simple import Reactive
 
@@ -20,6 +21,9 @@ class Utility(Reactive):
 
     name = "utility"
     measures = (BENEFIT,)
+
+    def __init__(self) -> None:
+        super().__init__()
 
 
 class Damage(Policy):
@@ -33,12 +37,13 @@ class Damage(Policy):
         damage_weight: nats of target loss that a nat of retained loss is worth, >= 0.
         damage_forecaster: if given, benefit and damage are forecast over the rest of the run from those measured so
             far; fitted anew at every decision. None, its control, takes the last measurement.
-        history: past runs to pretrain it on, if any (their benefit, harm and help; see `damage.parts`).
+        history: past runs to pretrain it on, if any, with their damage (on benefit, harm and help; see `damage.parts`).
     """
 
     name = "damage"
     needs_scores = True
     remasks = True
+    ranks = True
     measures = (BENEFIT, DAMAGE)
 
     def __init__(
@@ -49,7 +54,8 @@ class Damage(Policy):
     ):
         self.weight, self.forecaster = damage_weight, damage_forecaster
         if damage_forecaster is not None and history:
-            damage_forecaster.pretrain([past.series for past in history])
+            known = targets.Damage(damage_weight)
+            damage_forecaster.pretrain([part for past in history for part in known.parts(past.series, past.damage)])
 
     def mask(self, view: View) -> Mask:
         seen = view.seen()
@@ -61,7 +67,7 @@ class Damage(Policy):
             benefit, harm = seen.values[:, -1], damage[:, -1]
         else:
             benefit, harm = over_the_rest(self.forecaster, seen, damage, left)
-        return select(benefit - self.weight * harm, view.table, view.n_vectors)
+        return view.select(benefit - self.weight * harm)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return ({}, {}) if self.forecaster is None else self.forecaster.state()

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..forecasters import Forecaster
-from ..masks import Mask, circuit_size, select
+from ..masks import Mask, circuit_size
 from ..skill_log import Forecast
+from ..targets import Target
+from ..targets.circuit import Circuit
 from .base import Past, Policy, View
 from .gate import Gate
 
@@ -24,32 +26,37 @@ class Foresight(Policy):
         forecaster: it is fitted anew at every decision and keeps its pretraining.
         history: past runs to pretrain it on, if any; evidence for the gate.
         gate: whether to ask the gate, or to believe every forecast.
+        target: what the forecast is of, and judged by; by default the run's scores at the horizon.
     """
 
     name = "foresight"
     needs_scores = True
     forecasts = True
     remasks = True
+    ranks = True
 
-    def __init__(self, forecaster: Forecaster, history: Sequence[Past] = (), gate: bool = True):
+    def __init__(
+        self, forecaster: Forecaster, history: Sequence[Past] = (), gate: bool = True, target: Target | None = None
+    ):
         self.forecaster = forecaster
+        self.target = target = target or Circuit()
         if history:
-            forecaster.pretrain([past.series for past in history])
-        self.gate = Gate(forecaster, history) if gate else None
+            forecaster.pretrain([part for past in history for part in target.parts(past.series, past.damage)])
+        self.gate = Gate(forecaster, history, target) if gate else None
 
     def mask(self, view: View) -> Mask:
         seen = view.seen(view.cutoff)
         made_at = int(seen.steps[-1])
         for_step = max(made_at + 1, min(view.step + view.horizon, view.total_steps))
-        prediction = self.forecaster.fit(seen).predict(for_step - made_at)
-        self.last_forecast = Forecast(made_at, for_step, prediction, seen.values[:, -1])
-        scores: np.ndarray = prediction
+        parts = self.target.parts(seen, view.damage)
+        scores, at_horizon = self.target.forecast(self.forecaster, parts, for_step - made_at)
+        self.last_forecast = Forecast(made_at, for_step, at_horizon, self.target.at(parts, -1))
         if self.gate is not None:
             k = circuit_size(view.table, view.n_vectors)
-            self.verdict = self.gate.judge(seen, for_step - made_at, k)
-            if not self.verdict.opens:
-                scores = self.gate.candidate(self.verdict.best, seen)
-        return select(scores, view.table, view.n_vectors)
+            self.verdict = verdict = self.gate.judge(seen, for_step - made_at, k, view.damage)
+            if not verdict.opens:
+                scores = self.gate.candidate(verdict.best, seen, view.damage)
+        return view.select(scores)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return self.forecaster.state()

@@ -18,8 +18,10 @@ from scipy.stats import rankdata
 
 from ..errors import ConfigError
 from ..files import write_json
-from ..masks import Mask, select
+from ..masks import Mask
 from ..series import Series
+from ..targets import Target
+from ..targets.circuit import Circuit
 from .base import Past, Policy, View
 
 if TYPE_CHECKING:
@@ -126,20 +128,33 @@ class Prior(Policy):
     Args:
         history: past runs, of any model whose components have the same kinds; without any, the shipped prior, which
             was learned on two small models, is taken.
+        target: what of them it learns; by default the order of their last scores.
     """
 
     name = "prior"
+    ranks = True
 
-    def __init__(self, history: Sequence[Past] = ()):
-        learned = LayerKindPrior.learn(past.series for past in history) if history else LayerKindPrior.read(SHIPPED)
-        self.scores = learned.scores
+    def __init__(self, history: Sequence[Past] = (), target: Target | None = None):
+        self.scores = learned_or_shipped(history, target).scores
 
     def mask(self, view: View) -> Mask:
-        ties = np.random.default_rng([view.seed]).permutation(len(view.table))
-        order = np.lexsort((ties, -self.scores(view.table)))
-        scores = np.empty(len(view.table))
-        scores[order] = np.arange(len(order), 0, -1)
-        return select(scores, view.table, view.n_vectors)
+        return view.select(in_order(self.scores(view.table), view.seed))
+
+
+def learned_or_shipped(history: Sequence[Past], target: Target | None = None) -> LayerKindPrior:
+    """The prior of these runs, or without any the one that ships."""
+    if not history:
+        return LayerKindPrior.read(SHIPPED)
+    target = target or Circuit()
+    return LayerKindPrior.learn(target.summary(past.series, past.damage) for past in history)
+
+
+def in_order(scores: np.ndarray, seed: int) -> np.ndarray:
+    """Numbers [n_components] in the order of `scores`, whose ties a permutation drawn from the seed breaks."""
+    order = np.lexsort((np.random.default_rng([seed]).permutation(len(scores)), -scores))
+    ranked = np.empty(len(scores))
+    ranked[order] = np.arange(len(order), 0, -1)
+    return ranked
 
 
 def _profile(kind: str, present: Sequence[bool], runs: list[tuple[np.ndarray, float]]) -> Profile:

@@ -8,10 +8,12 @@ from ..errors import ConfigError, UnknownNameError, did_you_mean
 from .base import Policy, build
 from .damage import Damage, Utility
 from .foresight import Foresight
+from .layers import Layers
 from .prior import Prior
-from .recorded import Oracle, Replay
+from .recorded import Oracle, OracleAhead, Replay
 from .scouted import Displaced, Predicted, Probing
-from .simple import Full, Random, Reactive, Static
+from .simple import Ema, Full, Random, Reactive, Static
+from .value import Value
 
 _POLICIES: dict[str, type[Policy]] = {
     cls.name: cls
@@ -19,15 +21,19 @@ _POLICIES: dict[str, type[Policy]] = {
         Full,
         Static,
         Random,
+        Layers,
         Prior,
         Reactive,
+        Ema,
         Utility,
         Damage,
+        Value,
         Foresight,
         Probing,
         Predicted,
         Displaced,
         Oracle,
+        OracleAhead,
         Replay,
     )
 }
@@ -36,11 +42,15 @@ POLICIES = tuple(_POLICIES)
 NEEDS = {
     "damage_forecaster": "a forecaster of benefit and damage, or none",
     "damage_weight": "how much a nat of retained loss weighs against one of target loss",
+    "ema_decay": "the decay of the moving average, per snapshot",
     "forecaster": "a forecaster, see `foresight forecasters list`",
     "history": "trajectory folders of past runs",
     "mask_schedule": "the schedule.json of a run",
     "oracle_trajectory": "the trajectory folder of a recorded run with policy 'full' on this task and model",
+    "outcomes": "the file of what masks of past runs have led to",
     "scouted": "scores from a scouting run, which a ForesightTrainer makes when it begins to train",
+    "target": "what a forecast is of, see foresight.targets",
+    "oracle_damage": "the damage that a recorded run with target 'damage' has measured",
     "gate": "whether forecasts are believed only where they have proved their worth",
     "redraw": "whether random masks are drawn anew at every re-mask",
 }

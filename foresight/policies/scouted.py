@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, ConfigError
-from ..masks import Mask, select
+from ..masks import Mask
 from .base import Policy, View
 
 
@@ -19,6 +19,8 @@ class Scouted(Policy):
         scouted: magnitudes [n_components]. A `ForesightTrainer` scouts and sets them; a resumed run has its own back.
     """
 
+    ranks = True
+
     def __init__(self, scouted: np.ndarray | None = None):
         self.scouted = scouted
 
@@ -27,7 +29,7 @@ class Scouted(Policy):
             raise ConfigError(
                 f"policy {self.name!r} has no scores yet; a ForesightTrainer scouts when it begins to train"
             )
-        return select(self.scouted, view.table, view.n_vectors)
+        return view.select(self.scouted)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return {} if self.scouted is None else {"scouted": self.scouted}, {}

@@ -5,26 +5,24 @@ A policy that does not look anew keeps its first mask; only where the budget cha
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..bank import WeightBank
 from ..components import stored_transposed
 from ..errors import BudgetError, ConfigError, did_you_mean
 from ..masks import WeightMask
 from ..numbering import Target
-from ..scoring import Probe
 from ..weight_schedule import WeightSchedule, read_mask
 from ..weight_selection import Scored, best_weights, gradients
-from .base import Policy, View, build
+from .base import build
 from .registry import POLICIES
+from .weight_base import WeightPolicy, WeightView
+from .weight_foresight import WeightForesight
 
 SCORERS = ("weight_gradient", "gradient")
 """Scores of a single weight, by the names that they have for components: |g * w| (the default), and |g|."""
@@ -32,38 +30,6 @@ SCORERS = ("weight_gradient", "gradient")
 Moved = Callable[[Target], Tensor | None]
 """Of a target of a `WeightTable`: how far each weight has moved, float32 in the shape of its stored weight, or None if
 none of them has."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightView(View):
-    """What a policy over weights may know when it decides; `n_vectors` is the budget in weights.
-
-    Attributes:
-        bank: the run's, attached to the model.
-        probe: what gradients are taken on; None if the policy needs none.
-    """
-
-    bank: WeightBank
-    probe: Probe | None = None
-
-
-class WeightPolicy(Policy):
-    """Base of policies over single weights.
-
-    Attributes:
-        needs_probe: the view must have a probe.
-    """
-
-    needs_probe: ClassVar[bool] = False
-
-    def mask(self, view: View) -> WeightMask:
-        """The weights to train from `view.step` on, as many as the budget has."""
-        assert isinstance(view, WeightView)
-        now = view.bank.mask
-        return now if view.step > 0 and not self.remasks and len(now) == view.n_vectors else self._choose(view)
-
-    @abstractmethod
-    def _choose(self, view: WeightView) -> WeightMask: ...
 
 
 class RandomWeights(WeightPolicy):
@@ -175,7 +141,7 @@ class ReplayWeights(WeightPolicy):
 
 
 _POLICIES: dict[str, type[WeightPolicy]] = {
-    cls.name: cls for cls in (RandomWeights, StaticWeights, ReactiveWeights, Movement, ReplayWeights)
+    cls.name: cls for cls in (RandomWeights, StaticWeights, ReactiveWeights, WeightForesight, Movement, ReplayWeights)
 }
 WEIGHT_POLICIES = tuple(_POLICIES)
 
@@ -208,6 +174,7 @@ def make_weight_policy(name: str, **needs: Any) -> WeightPolicy:
 
 
 NEEDS = {
+    "shapes": "the model's matrices, which a ForesightTrainer knows",
     "moved": "movement_from: the output folder, or delta, of a run of this model, such as one with policy 'full'",
     "schedule": "mask_schedule: the schedule.json of a run with granularity 'weights', its folder 'masks' beside it",
     "folder": "the folder of that schedule",

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from foresight import plugins
 from foresight.forecasters import registry
 from foresight.forecasters.checks import RULES
 
@@ -57,7 +58,7 @@ def test_list_survives_a_package_that_cannot_be_imported(cli, monkeypatch):
         def load(self):
             raise ImportError("no module [absent]")
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Point()])
     code, out, _ = cli("forecasters", "list")
     assert code == 0 and "broken_one" in out and "[absent]" in out and "persistence" in out
 

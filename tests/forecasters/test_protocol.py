@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from foresight import plugins
 from foresight.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
 from foresight.forecasters import Forecaster, forecaster_names, make_forecaster, register, registry
 from foresight.series import Series
@@ -189,7 +190,7 @@ class Half(Forecaster):
 
 @pytest.fixture
 def clean_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(registry.REGISTRY, "_registered", dict(registry.REGISTRY._registered))
 
 
 def test_registering_ones_own(clean_registry):
@@ -219,7 +220,7 @@ def test_entry_points_are_loaded_only_when_named(clean_registry, monkeypatch):
             return Half
 
     points = [Point()]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "foresight.forecasters" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "foresight.forecasters" else [])
     assert "plugin" in forecaster_names()
     make_forecaster("persistence")
     assert loaded == []
@@ -233,10 +234,10 @@ def test_packages_that_offer_no_forecaster_are_named(clean_registry, monkeypatch
         name, dist, value = "plugin", None, "plugin_module:Half"
         load = staticmethod(broken)
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Point()])
     with pytest.raises(ConfigError, match="'plugin'.*(plugin_module:Half cannot be imported|expected a subclass)"):
         make_forecaster("plugin")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point(), Point()])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Point(), Point()])
     with pytest.raises(ConfigError, match="offered by plugin_module:Half and plugin_module:Half; uninstall one"):
         make_forecaster("plugin")
 

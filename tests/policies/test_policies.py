@@ -5,6 +5,7 @@ from foresight.errors import BudgetError, CheckpointError, ConfigError, Trajecto
 from foresight.forecasters import Forecaster, make_forecaster
 from foresight.masks import Mask, MaskSchedule, everything, select
 from foresight.policies import POLICIES, Past, View, make_policy
+from foresight.targets.outcomes import Outcome
 from planted import make_table, random_walk, series_of
 
 TABLE = make_table(layers=4, heads=4, blocks=4)  # 32 components: heads of 4 vectors, MLP blocks of 3
@@ -32,6 +33,12 @@ def schedule(*entries):
     return made
 
 
+def outcomes():
+    """Runs of two tasks in which masks of more heads did better."""
+    return [Outcome(f"task{g}", run(1, g), Mask.of(np.flatnonzero(TABLE.kind == "mlp")[i:] - (i > 8)), 1.0 * i)
+            for g in range(2) for i in range(12)]  # fmt: skip
+
+
 def needs():
     return dict(
         forecaster=make_forecaster("persistence"),
@@ -39,6 +46,7 @@ def needs():
         mask_schedule=schedule((0, [0, 1]), (30, [2, 3])),
         oracle_trajectory=run(seed=7),
         redraw=False,
+        outcomes=outcomes(),
         scouted=np.arange(len(TABLE), dtype=np.float32),
     )
 
@@ -50,7 +58,7 @@ def policy(request):
 
 def test_the_names_are_all_there(policy):
     simple = {"full", "static", "random", "prior", "reactive", "utility", "damage", "foresight", "oracle", "replay"}
-    assert set(POLICIES) == simple | {"probing", "predicted", "displaced"}
+    assert set(POLICIES) == simple | {"probing", "predicted", "displaced", "layers", "ema", "oracle_ahead", "value"}
     assert policy.name in POLICIES
 
 
