@@ -14,8 +14,12 @@ from ..damage import PROXIES
 from ..errors import BudgetError, ConfigError, one_of
 from ..forecasters.pretrained import DEFAULT
 from ..granularity import GRANULARITIES
+from ..movement.forecast import RULES
+from ..movement.memory import MEMORIES
 from ..policies import POLICIES
 from ..policies.weights import WEIGHT_POLICIES, weight_policy_class
+from ..targets.registry import DEFAULT as CIRCUIT
+from .ranking import check_target, checked_head_share
 
 WATCH_MODES = ("hold", "rotate", "full-keep", "full-rollback")
 MOMENTS = ("keep", "restart")
@@ -55,6 +59,17 @@ class ForesightConfig(SFTConfig):
             "help": "What 'critical' means. auto: attribution if contrast pairs are given, else gradient_activation."
         },
     )
+    target: str = field(
+        default=CIRCUIT,
+        metadata={
+            "help": "What components are ranked by, and a forecast is of: circuit (the scores of `scorer` at the "
+            "horizon), utility, damage, movement, a registered name, or module:Class. For policies static, reactive, "
+            "foresight and oracle; with policy full and record, the trajectory has what the target needs."
+        },
+    )
+    target_params: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Parameters of the target, as a mapping (JSON on the command line)."}
+    )
     forecaster: str = field(
         default=DEFAULT, metadata={"help": "Forecaster of policy 'foresight': a registered name, or module:Class."}
     )
@@ -68,6 +83,17 @@ class ForesightConfig(SFTConfig):
     forecaster_params: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Parameters of the forecaster, as a mapping (JSON on the command line)."}
     )
+    head_share: float | str | None = field(
+        default=None,
+        metadata={
+            "help": "Share of the budget's vectors that goes to heads (KV groups), for policies that rank components; "
+            "by default all kinds are ranked in one list. A number in [0, 1]; prior: the share that the mask of policy "
+            "'prior' has; trials: that of 0, 0.25, 0.5, 0.75, 1 which learns fastest in short trials before the run."
+        },
+    )
+    trial_steps: int = field(
+        default=10, metadata={"help": "Optimizer steps of each such trial, which is undone afterwards."}
+    )
     mlp_block: int | None = field(
         default=None,
         metadata={"help": "Neurons per MLP block; by default about as many vectors as an attention head has."},
@@ -75,9 +101,9 @@ class ForesightConfig(SFTConfig):
     watch: str = field(
         default="hold",
         metadata={
-            "help": "What is trained before the first forecast. hold: the step-0 mask; rotate: masks that take turns "
-            "within the budget; full-keep / full-rollback: all components, kept or undone afterwards (exceeds the "
-            "budget's memory while it lasts)."
+            "help": "What is trained before the first forecast. hold: the step-0 mask (single weights: a random one); "
+            "rotate: masks that take turns within the budget, probe_every steps each; full-keep / full-rollback: all "
+            "components or weights, kept or undone afterwards (exceeds the budget's memory while it lasts)."
         },
     )
     watch_steps: int | None = field(
@@ -129,7 +155,9 @@ class ForesightConfig(SFTConfig):
     )
     damage_weight: float = field(
         default=1.0,
-        metadata={"help": "Policy 'damage': how much harm to retained skills weighs against benefit for the target."},
+        metadata={
+            "help": "Policy or target 'damage': how much harm to retained skills weighs against benefit for the target."
+        },
     )
     damage_forecaster: str | None = field(
         default=None,
@@ -159,6 +187,10 @@ class ForesightConfig(SFTConfig):
         default=True,
         metadata={"help": "Calibrate heads against MLP blocks by exact patching once (contrast pairs only)."},
     )
+    ema_decay: float = field(
+        default=0.9,
+        metadata={"help": "Policy 'ema': decay of the moving average of the scores, per snapshot, in [0, 1)."},
+    )
     redraw: bool = field(default=False, metadata={"help": "Policy 'random': draw a new mask at every re-mask."})
     mask_seed: int | None = field(default=None, metadata={"help": "Seed of random masks; by default `seed`."})
     history: list[str] | None = field(
@@ -166,13 +198,32 @@ class ForesightConfig(SFTConfig):
         metadata={"help": "Trajectory folders of past runs: what policy 'prior' and the forecaster learn from."},
     )
     oracle_trajectory: str | None = field(
-        default=None, metadata={"help": "Policy 'oracle': trajectory folder of a recorded full run of this task."}
+        default=None,
+        metadata={"help": "Policies 'oracle', 'oracle_ahead': trajectory folder of a recorded full run of this task."},
     )
     movement_from: str | None = field(
         default=None,
         metadata={
             "help": "Policy 'movement' over single weights: the output folder, or delta, of a run of this model; with "
             "that of a full run of the task, the mask is hindsight."
+        },
+    )
+    outcomes: str | None = field(
+        default=None,
+        metadata={"help": "Policy 'value': file of what masks of past runs led to (see foresight.targets.outcomes)."},
+    )
+    movement_rule: str = field(
+        default=RULES[0],
+        metadata={
+            "help": "Policy 'foresight' over single weights: how far each will move, from what the watch has seen of "
+            f"it. {', '.join(RULES)}, or the .json file of a regression on recorded runs."
+        },
+    )
+    movement_memory: str = field(
+        default="factored",
+        metadata={
+            "help": "How the watch keeps it. factored: sums of rows and columns, hardly any memory, and rules without "
+            "signs only; low-precision: a byte a weight and statistic; dense: 4 bytes."
         },
     )
     mask_schedule: str | None = field(default=None, metadata={"help": "Policy 'replay': a saved schedule.json."})
@@ -188,7 +239,7 @@ class ForesightConfig(SFTConfig):
     )
 
     # TRL lists the fields that the command line may give as JSON.
-    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "forecaster_params"]
+    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "forecaster_params", "target_params"]
 
     def __post_init__(self):
         if not torch.accelerator.is_available():
@@ -204,7 +255,10 @@ class ForesightConfig(SFTConfig):
         one_of("granularity", self.granularity, GRANULARITIES)
         if self.granularity == "weights":
             self._check_weights()
+        check_target(self)
+        self.head_share = checked_head_share(self)
         one_of("watch", self.watch, WATCH_MODES)
+        one_of("movement_memory", self.movement_memory, MEMORIES)
         one_of("moments", self.moments, MOMENTS)
         one_of("entry_moments", self.entry_moments, ENTRY_MOMENTS)
         one_of("retained_source", self.retained_source, RETAINED_SOURCES)
@@ -212,10 +266,19 @@ class ForesightConfig(SFTConfig):
             raise ConfigError("entry_moments 'kept' contradicts moments 'restart', which forgets them; choose one")
         if not (math.isfinite(self.damage_weight) and self.damage_weight >= 0):
             raise ConfigError(f"damage_weight is {self.damage_weight}; expected a number >= 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}; expected a number in [0, 1), for example 0.9")
         if not 0 <= self.replay_share < 1:
             raise ConfigError(f"replay_share is {self.replay_share}; expected a share in [0, 1)")
         self._check_budget_schedule()
-        for name in ("probe_every", "probe_examples", "probe_batch_size", "retained_examples", "retained_tokens"):
+        for name in (
+            "probe_every",
+            "probe_examples",
+            "probe_batch_size",
+            "retained_examples",
+            "retained_tokens",
+            "trial_steps",
+        ):
             _at_least(name, getattr(self, name), 1)
         for name in ("remask_every", "restart_every"):
             _at_least(name, getattr(self, name), 0)
@@ -239,6 +302,10 @@ class ForesightConfig(SFTConfig):
             raise ConfigError("record is set, but single weights have no trajectory; remove it, or use 'components'")
         if self.mlp_block is not None:
             raise ConfigError(f"mlp_block is {self.mlp_block}, but single weights have no MLP blocks; remove it")
+        if self.policy == "foresight" and not BudgetSchedule.of(self.budget_schedule).constant:
+            raise ConfigError(
+                "budget_schedule does not go with policy 'foresight' over single weights, which chooses once; remove it"
+            )
 
     def _check_budget_schedule(self) -> None:
         schedule = BudgetSchedule.of(self.budget_schedule)

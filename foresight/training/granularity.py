@@ -9,6 +9,7 @@ from torch import nn
 
 from ..bank import Bank, WeightBank
 from ..components import ComponentTable
+from ..errors import ConfigError
 from ..masks import MaskSchedule
 from ..numbering import Numbering
 from ..placement import Placement
@@ -56,6 +57,11 @@ def weight_policy(args: ForesightConfig, model: nn.Module, numbers: Numbering, s
         CheckpointError: `movement_from` is of another model.
     """
     path = args.mask_schedule
+    if args.policy == "foresight" and (args.world_size > 1 or args.deepspeed):
+        raise ConfigError(
+            "policy 'foresight' over single weights runs in one process without DeepSpeed; start it without a "
+            "launcher, and give the resulting schedule.json to policy 'replay' for more"
+        )
     return make_weight_policy(
         args.policy,
         redraw=args.redraw,
@@ -63,4 +69,7 @@ def weight_policy(args: ForesightConfig, model: nn.Module, numbers: Numbering, s
         moved=movement(args.movement_from, model) if args.movement_from else None,
         schedule=WeightSchedule.read(path, numbers) if path else None,
         folder=Path(path).parent if path else None,
+        shapes={t.module: tuple(model.get_submodule(t.module).weight.shape) for t in numbers.targets},
+        rule=args.movement_rule,
+        memory=args.movement_memory,
     )

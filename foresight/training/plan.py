@@ -17,8 +17,9 @@ from ..budget_schedule import BudgetSchedule
 from ..components import features
 from ..granularity import table_of
 from ..numbering import Numbering
+from ..policies.scouted import Scouted
 from .calendar import Calendar
-from .granularity import numbers_of
+from .granularity import numbers_of, policy_type
 from .memory import FP32, Sizes
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Plan:
         components: number of components; vectors: vectors of all of them; d_model: weights in a vector. With
             granularity 'weights', a vector is a single weight, as `unit` says, here and below.
         bank_vectors: rows of the bank (the budget), at their peak; mean_vectors: on average over the run, another
-            number if the budget changes over time; watch_vectors: rows while watching, more with watch='full-*'.
+            number if the budget changes over time; watch_vectors: rows while watching or scouting, more with
+            watch='full-*' and for policies that scout.
         ledger_bytes: fp32 record of all changed vectors if every mask brings new ones; None if their number is unknown.
         calendar: when things happen, or None if the length of the run is unknown.
         probe_batches: batches in a snapshot.
@@ -101,6 +103,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     else:
         mean, rows = BudgetSchedule.of(args.budget_schedule).mean_and_peak(numbers, args.budget)
     watches = calendar is None or calendar.first_decision > 0
+    scouts = issubclass(policy_type(args), Scouted)  # on all components, before the run; undone, so not in the ledger
     peak = numbers.n_vectors if watches and args.watch.startswith("full") else rows
     length = min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings)
     tokens = int(length) * max(args.per_device_train_batch_size, args.probe_batch_size)
@@ -115,7 +118,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
         d_model=numbers.d_model,
         bank_vectors=rows,
         mean_vectors=mean,
-        watch_vectors=peak if watches else rows,
+        watch_vectors=numbers.n_vectors if scouts else peak if watches else rows,
         ledger_bytes=ledger,
         calendar=calendar,
         probe_batches=math.ceil(args.probe_examples / args.probe_batch_size),
@@ -124,7 +127,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             element=weight.element_size(),
             largest=max(p.numel() for p in model.parameters()),
             targets=sum(weights),
-            rows=max(rows, peak if watches else rows),
+            rows=numbers.n_vectors if scouts else max(rows, peak if watches else rows),
             d_model=table.d_model,
             activations=tokens
             * saved_elements(model, args.gradient_checkpointing)

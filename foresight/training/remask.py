@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from transformers import TrainerCallback
 
 from ..bank import WeightBank
 from ..damage import VirtualMoves
 from ..errors import MaskLeakError
-from ..masks import Mask, WeightMask, churn, everything, rotation, select
+from ..masks import Mask, WeightMask, churn, every_weight, everything, rotation, select
 from ..policies import View
-from ..policies.weights import WeightView
+from ..policies.weight_base import WeightView
+from ..policies.weight_foresight import WeightForesight
+from ..weight_table import WeightTable
 from .calendar import Calendar
 from .moments import restart
 from .sharding import agreed
+from .trials import share_now
+from .watch_cost import watch_cost
 
 if TYPE_CHECKING:
-    from ..policies.gate import Verdict
+    from ..policies.base import Found
     from .trainer import ForesightTrainer
     from .watcher import Watcher
 
@@ -37,7 +42,9 @@ class RemaskCallback(TrainerCallback):
         """Sum of learning rates since the run began: above zero, something in the mask must have moved."""
         self.seconds = 0.0
         self.choosing = 0.0
-        """Wall time that the policy took to decide, scoring of single weights included."""
+        """Wall time that the policy took to decide, scoring of single weights and trials of head shares included."""
+        self.tried_share: float | None = None
+        """The head share that trials have found best."""
 
     # -- events of the training loop --------------------------------------------------------------------------------
 
@@ -47,6 +54,10 @@ class RemaskCallback(TrainerCallback):
         if state.global_step == 0:
             if self.trainer.scouting is not None:
                 self.trainer.note(self.trainer.scouting.logged())
+            if self.trainer.trials is not None:
+                self.seconds += self.trainer.trials.seconds
+                self.choosing += self.trainer.trials.seconds
+                self.trainer.note(self.trainer.trials.logged())
             if self.trainer.retained is not None:
                 self.seconds += self.trainer.retained.seconds
                 self.trainer.note({"foresight/retained_seconds": self.trainer.retained.seconds})
@@ -54,6 +65,11 @@ class RemaskCallback(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer.check_gradient()
+        policy = self.trainer.policy
+        if isinstance(policy, WeightForesight) and not policy.decided:
+            began = time.perf_counter()
+            policy.observe(cast(WeightBank, self.trainer.bank))
+            self.choosing += time.perf_counter() - began
         self.learning_rates += self.trainer.optimizer.param_groups[0]["lr"]
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -99,7 +115,7 @@ class RemaskCallback(TrainerCallback):
             trainer.note({f"foresight/{name}": value for name, value in watcher.cost().items()})
         if step == 0 and trainer.args.calibrate and watcher.scorer.name.startswith("attribution"):
             watcher.calibrate()
-        for outcome in trainer.skill_log.resolve(step, watcher.series().values[:, -1]):
+        for outcome in trainer.skill_log.resolve(step, self._ranking(-1)):
             trainer.note(
                 {
                     "foresight/skill": outcome.skill,
@@ -113,15 +129,27 @@ class RemaskCallback(TrainerCallback):
         if trainer.args.watch in ("hold", "rotate"):
             self._apply(0, self._watched(0))
         else:
-            self._apply(0, everything(trainer.table), n_vectors=trainer.table.n_vectors)
+            numbers = trainer.bank.table
+            mask = every_weight(numbers) if isinstance(numbers, WeightTable) else everything(trainer.table)
+            self._apply(0, mask, n_vectors=numbers.n_vectors)
 
-    def _watched(self, step: int) -> Mask:
+    def _watched(self, step: int) -> Mask | WeightMask:
         """What is trained within the budget before the first decision."""
         trainer = self.trainer
+        if isinstance(trainer.policy, WeightForesight):
+            view = self._view(step)
+            assert isinstance(view, WeightView)
+            return trainer.policy.watched(view, step // self.calendar.probe_every)
         if not self.calendar.rotates:
-            return select(self._watcher.series().values[:, 0], trainer.table, self._vectors(step))
+            n = self._vectors(step)
+            return select(self._ranking(0), trainer.table, n, share_now(trainer, n))
         turns = rotation(trainer.table, self._vectors(step), trainer.mask_seed)
         return turns[step // self.calendar.probe_every % len(turns)]
+
+    def _ranking(self, snapshot: int) -> np.ndarray:
+        """By what the run's target ranks components at a snapshot, [n_components]."""
+        target, watcher = self.trainer.target, self._watcher
+        return target.at(target.parts(watcher.series(), watcher.damage()), snapshot)
 
     def _decide(self, step: int) -> None:
         trainer, policy = self.trainer, self.trainer.policy
@@ -129,13 +157,15 @@ class RemaskCallback(TrainerCallback):
         mask = policy.mask(self._view(step))
         self.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == self.calendar.first_decision
+        if ends_watch and isinstance(policy, WeightForesight):
+            trainer.note(watch_cost(policy, trainer.bank, self._vectors(step), step))
         self._apply(step, mask, rollback=ends_watch and trainer.args.watch == "full-rollback")
         if policy.last_forecast is not None:
             trainer.skill_log.record(policy.last_forecast)
         if policy.verdict is not None:
             self._explain(step, policy.verdict)
 
-    def _explain(self, step: int, verdict: Verdict) -> None:
+    def _explain(self, step: int, verdict: Found) -> None:
         """Log what the gate found, in words in the trajectory's head."""
         trajectory = self._watcher.trajectory
         said = {**trajectory.info.get("gate", {}), str(step): verdict.words}
@@ -146,10 +176,10 @@ class RemaskCallback(TrainerCallback):
 
     def _view(self, step: int) -> View:
         trainer, args = self.trainer, self.trainer.args
-        rest = self.calendar.total_steps - step
+        rest, n_vectors = self.calendar.total_steps - step, self._vectors(step)
         view = View(
             table=trainer.table,
-            n_vectors=self._vectors(step),
+            n_vectors=n_vectors,
             step=step,
             total_steps=self.calendar.total_steps,
             series=self._watcher.series() if self.calendar.scored else None,
@@ -157,6 +187,7 @@ class RemaskCallback(TrainerCallback):
             horizon=args.horizon or min(args.remask_every or rest, rest),
             cutoff=args.cutoff,
             damage=self._watcher.damage() if self.calendar.scored else None,
+            head_share=share_now(trainer, n_vectors),
         )
         if args.granularity != "weights":
             return view
@@ -214,9 +245,15 @@ class RemaskCallback(TrainerCallback):
 
     # -- state ------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, float]:
-        return {"learning_rates": self.learning_rates, "seconds": self.seconds, "choosing": self.choosing}
+    def state_dict(self) -> dict[str, float | None]:
+        return {
+            "learning_rates": self.learning_rates,
+            "seconds": self.seconds,
+            "choosing": self.choosing,
+            "tried_share": self.tried_share,
+        }
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tried_share = state.get("tried_share")
         self.learning_rates, self.seconds = state["learning_rates"], state["seconds"]
         self.choosing = state["choosing"]

@@ -65,15 +65,24 @@ class Cost:
         return {f"foresight/scouting_{name}": value for name, value in asdict(self).items()}
 
 
-def refuse_scouting(args: ForesightConfig, dataset: Any) -> None:
-    """Raise ConfigError for runs that cannot be scouted, before any work is done."""
+def refuse_trained(args: ForesightConfig, dataset: Any, who: str) -> None:
+    """Raise ConfigError for runs in which nothing can be `trained` beforehand.
+
+    Args:
+        who: who wants it, and what for, in words.
+    """
     if args.world_size > 1 or args.deepspeed:
         raise ConfigError(
-            f"policy {args.policy!r} scouts, which runs in one process without DeepSpeed; start it without a launcher, "
-            "or scout alone first and give the resulting schedule.json to policy 'replay'"
+            f"{who}, which runs in one process without DeepSpeed; start it without a launcher, or do so in a run of "
+            "one step first and give the resulting schedule.json to policy 'replay'"
         )
     if not hasattr(dataset, "__len__"):
-        raise ConfigError(f"policy {args.policy!r} scouts on a share of the data, but the dataset is a stream")
+        raise ConfigError(f"{who} on a share of the data, but the dataset is a stream")
+
+
+def refuse_scouting(args: ForesightConfig, dataset: Any) -> None:
+    """Raise ConfigError for runs that cannot be scouted, before any work is done."""
+    refuse_trained(args, dataset, f"policy {args.policy!r} scouts")
     if args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):
         raise ConfigError(
             f"policy {args.policy!r} needs to know the learning rates ahead, which lr_scheduler_type "
@@ -103,8 +112,7 @@ def scout(trainer: ForesightTrainer) -> tuple[np.ndarray, Cost]:
     began = time.perf_counter()
     rate = args.learning_rate / SMALLER if args.scout_learning_rate is None else args.scout_learning_rate
     rows = _rows(args, len(trainer.train_dataset))
-    with _random_state(), _attributes(trainer.model):
-        shift, steps, held = _probing_run(trainer, rows, rate)
+    shift, steps, held = _probing_run(trainer, rows, rate)
     middle = time.perf_counter()
     watcher = trainer.watcher
     assert watcher is not None  # built for every policy that scouts
@@ -112,7 +120,7 @@ def scout(trainer: ForesightTrainer) -> tuple[np.ndarray, Cost]:
     if args.policy == "probing":
         signed = shifted_scores(*where, shift)
     else:
-        factors = draw(float(planned_rates(args, _planned_steps(trainer)).sum()), rate * steps, args.seed)
+        factors = draw(float(planned_rates(args, planned_steps(trainer)).sum()), rate * steps, args.seed)
         method = taylor_scores if args.policy == "predicted" else shifted_scores
         signed = method(*where, shift, factors)
     scores = np.abs(signed) * (_calibration(*where) if args.calibrate else 1.0)
@@ -147,7 +155,8 @@ def planned_rates(args: ForesightConfig, steps: int) -> np.ndarray:
     return np.array(rates, np.float64)
 
 
-def _planned_steps(trainer: ForesightTrainer) -> int:
+def planned_steps(trainer: ForesightTrainer) -> int:
+    """Optimizer steps that the run will take."""
     args, rows = trainer.args, len(trainer.train_dataset)
     accumulation = args.gradient_accumulation_steps
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, args.train_batch_size, accumulation)
@@ -164,20 +173,48 @@ def _rows(args: ForesightConfig, available: int) -> np.ndarray:
 
 def _probing_run(trainer: ForesightTrainer, rows: np.ndarray, rate: float) -> tuple[dict[str, Tensor], int, int]:
     """Train all components on the rows once, and undo it: (the shift, optimizer steps, bytes held)."""
-    bank, size = trainer.bank, trainer.bank.n_vectors
-    bank.remask(everything(trainer.table), n_vectors=trainer.table.n_vectors)
-    prober = _prober(trainer, rows, rate)
-    try:
-        SFTTrainer.train(prober)
+    bank = trainer.bank
+    with trained(trainer, everything(trainer.table), trainer.table.n_vectors, rows, rate) as prober:
         values = bank.placement.values(bank.vectors)
         if not torch.isfinite(values).all():
             raise NonFiniteError(f"scouting diverged at learning rate {rate:.3g}; lower scout_learning_rate")
         shift = {target.module: vectors_first(values[part], target).clone() for target, part in
                  trainer.table.by_target(bank.ids)}  # fmt: skip
-        moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, prober.bank_optimizer))
-    finally:
-        bank.remask(Mask(()), rollback=True, n_vectors=size)  # checks every weight to the bit
-    return shift, prober.state.global_step, 2 * values.nbytes + moments
+        return shift, prober.state.global_step, held_bytes(prober)
+
+
+@contextmanager
+def trained(
+    trainer: ForesightTrainer, mask: Mask, n_vectors: int, rows: np.ndarray, rate: float
+) -> Iterator[ForesightTrainer]:
+    """The model after training the components of a mask on some rows once, from fresh moments at a constant rate.
+
+    Within it, the trainer's bank holds what was trained. On leaving, model, bank, random state and everything else of
+    the trainer are as they were, which is checked to the bit.
+
+    Args:
+        n_vectors: rows of the bank meanwhile.
+        rows: positions in the training dataset.
+
+    Yields:
+        The copy of the trainer that has trained.
+    """
+    bank, size = trainer.bank, trainer.bank.n_vectors
+    with _random_state(), _attributes(trainer.model):
+        bank.remask(mask, n_vectors=n_vectors)
+        prober = _prober(trainer, rows, rate)
+        try:
+            SFTTrainer.train(prober)
+            yield prober
+        finally:
+            bank.remask(Mask(()), rollback=True, n_vectors=size)  # checks every weight to the bit
+
+
+def held_bytes(prober: ForesightTrainer) -> int:
+    """Bytes of trained values, their gradients and moments while `trained`."""
+    bank = prober.bank
+    moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, prober.bank_optimizer))
+    return 2 * bank.placement.values(bank.vectors).nbytes + moments
 
 
 def _prober(trainer: ForesightTrainer, rows: np.ndarray, rate: float) -> ForesightTrainer:

@@ -11,30 +11,32 @@ from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
 from ..budget_schedule import BudgetSchedule
-from ..damage import BENEFIT, DAMAGE, parts
+from ..damage import BENEFIT, DAMAGE
 from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from ..forecasters import Forecaster, make_forecaster
 from ..forecasters.pretrained import experienced
 from ..granularity import table_of
 from ..masks import MaskSchedule, budget_vectors, circuit_size
 from ..numbering import Numbering
-from ..policies import Past, Policy, make_policy, policy_class
+from ..policies import Policy, make_policy
 from ..policies.scouted import Scouted
 from ..policies.weights import WeightPolicy
 from ..scoring import Probe, TextProbe
-from ..series import Series
 from ..skill_log import SkillLog
+from ..targets.outcomes import read_outcomes
 from ..trajectory import Trajectory
 from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta
 from .granularity import bank_of, numbers_of, policy_type, schedule_of, weight_policy
 from .moments import KeptMoments
+from .ranking import past_run, target_of
 from .remask import RemaskCallback
 from .replay import ReplaySampler, with_retained
 from .retention import Retained, retained_rows, virtual_moves
-from .scout import Cost, refuse_scouting, scout
+from .scout import Cost, refuse_scouting, refuse_trained, scout
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
+from .trials import Trials, share_now, try_shares
 from .watcher import Watcher, probe_of, scorer_name, scorer_of
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ class ForesightTrainer(SFTTrainer):
         table: `ComponentTable`; bank: `Bank`; policy: the policy; schedule: `MaskSchedule` of this run; with
             granularity weights, bank and schedule are a `WeightBank` and a `WeightSchedule`;
         trajectory: `Trajectory` of this run, or None while nothing was scored;
-        scouting: what the scouting run before this one cost, or None without one or in a resumed run.
+        target: what components are ranked by; history: the recorded runs that the settings name;
+        scouting: what the scouting run before this one cost, or None without one or in a resumed run;
+        trials: the same of trials of head shares, and what they found.
 
     Raises:
         ConfigError: settings that contradict each other or the model; raised before any work is done.
@@ -81,6 +85,8 @@ class ForesightTrainer(SFTTrainer):
     ):
         args = args or ForesightConfig("foresight-run")
         _refuse(args, kwargs)
+        self.target = target_of(args)
+        self.target.check(contrast_dataset is not None, retained_dataset is not None or args.retained_source != "data")
         if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
             raise DataError("the training dataset is empty; check its path, split and filters")
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
@@ -89,10 +95,16 @@ class ForesightTrainer(SFTTrainer):
         self.mask_seed = args.seed if args.mask_seed is None else args.mask_seed
         self.table = table_of(self.model, args.granularity, args.mlp_block)
         numbers = numbers_of(self.model, self.table, args)
-        scorer = BENEFIT if policy_type(args).measures else scorer_name(args, contrast_dataset)
+        measures = policy_type(args).measures or self.target.measures
+        scorer = BENEFIT if measures else scorer_name(args, contrast_dataset, self.target.scorer)
+        paths = (args.history or []) if args.granularity != "weights" else []
+        self.history = [past_run(path, scorer, measures, self.target) for path in paths]
         self.policy = self._policy(numbers, scorer, forecaster)
+        self.policy.measures = measures
         if isinstance(self.policy, Scouted):
             refuse_scouting(args, self.train_dataset)
+        if args.head_share == "trials":
+            refuse_trained(args, self.train_dataset, "head_share 'trials' trains")
         self.budget_schedule = BudgetSchedule.of(args.budget_schedule)
         everything = args.policy == "full"
         self.n_vectors = numbers.n_vectors if everything else budget_vectors(numbers, args.budget)
@@ -107,8 +119,13 @@ class ForesightTrainer(SFTTrainer):
         self.skill_log = SkillLog(circuit_size(self.table, self.n_vectors))
         self.watcher: Watcher | None = None
         self.scouting: Cost | None = None
+        self.trials: Trials | None = None
         if self.policy.needs_scores or args.record or isinstance(self.policy, Scouted):
-            measure = virtual_moves(self) if self.policy.measures else scorer_of(scorer, self.bank)
+            measure = (
+                virtual_moves(self)
+                if self.policy.measures
+                else scorer_of(scorer, self.bank, **self.target.scorer_params)
+            )
             probe = probe_of(args, measure, contrast_dataset, self.train_dataset, self._tokenizer)
             self.watcher = Watcher(self.bank, measure, probe)
             if DAMAGE in self.policy.measures and self.retained is not None:
@@ -118,6 +135,8 @@ class ForesightTrainer(SFTTrainer):
             self.probe = TextProbe.from_dataset(self.train_dataset, args.probe_batch_size, args.probe_examples)
         self.remasking = RemaskCallback(self)
         self.add_callback(self.remasking)
+        if args.head_share == "prior":
+            share_now(self, self.n_vectors)  # raises what a later stage would
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -125,12 +144,18 @@ class ForesightTrainer(SFTTrainer):
         args: ForesightConfig = self.args
         if args.granularity == "weights":
             return weight_policy(args, self.model, numbers, scorer)
+        path, measures = args.oracle_trajectory, policy_type(args).measures or self.target.measures
+        oracle = past_run(path, scorer, measures, self.target) if path else None
         return make_policy(
             args.policy,
             redraw=args.redraw,
-            history=[past for path in args.history or [] for past in _past(path, args.policy, scorer)],
+            ema_decay=args.ema_decay,
+            history=self.history,
             gate=args.gate,
-            oracle_trajectory=_recorded(args.oracle_trajectory, scorer) if args.oracle_trajectory else None,
+            target=self.target,
+            oracle_trajectory=oracle.series if oracle else None,
+            oracle_damage=oracle.damage if oracle else None,
+            outcomes=read_outcomes(args.outcomes) if args.outcomes else None,
             mask_schedule=MaskSchedule.read(args.mask_schedule, self.table) if args.mask_schedule else None,
             forecaster=forecaster or experienced(args.forecaster, **_mapping(args.forecaster_params)),
             damage_weight=args.damage_weight,
@@ -218,14 +243,21 @@ class ForesightTrainer(SFTTrainer):
             self.processing_class.save_pretrained(self.output / "tokenizer")
         if isinstance(self.policy, Scouted):
             self.policy.scouted, self.scouting = scout(self)
+        if self.args.head_share == "trials":
+            self.trials = try_shares(self)
+            self.remasking.tried_share = self.trials.head_share
         if self.watcher is not None:
             args = self.args
             info = {name: getattr(args, name) for name in ("policy", "seed", "learning_rate")}
             info["model"] = self._model_name
+            if self.target.scorer_params:
+                info["scorer_params"] = dict(self.target.scorer_params)
             if DAMAGE in self.policy.measures:
                 info |= {"retained_source": args.retained_source, "damage_weight": args.damage_weight}
             if self.scouting is not None:
                 info["scouting"] = asdict(self.scouting)
+            if self.trials is not None:
+                info["trials"] = asdict(self.trials)
             self.watcher.trajectory = Trajectory.create(
                 self.output / run_state.TRAJECTORY if self.args.should_save else None,
                 self.table,
@@ -332,19 +364,6 @@ class ForesightTrainer(SFTTrainer):
         """The scheduler alone: the optimizer's moments are among the run's own tensors."""
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
-
-
-def _recorded(path: str, scorer: str) -> Series:
-    return Trajectory.read(path).series(scorer)
-
-
-def _past(path: str, policy: str, scorer: str) -> list[Past]:
-    """What a policy learns from a past run. Runs of one model on one probe are of one task."""
-    trajectory = Trajectory.read(path)
-    series, group = trajectory.series(scorer), f"{trajectory.model_hash} {trajectory.data_hash}"
-    measured = DAMAGE in policy_class(policy).measures
-    learned = parts(series, trajectory.values(DAMAGE)) if measured else [series]
-    return [Past(one, group) for one in learned]
 
 
 def _mapping(params: dict[str, Any] | str | None) -> dict[str, Any]:

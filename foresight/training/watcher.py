@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,8 +77,8 @@ class Watcher:
         self.seconds += time.perf_counter() - start
 
 
-def scorer_name(args: ForesightConfig, pairs: Dataset | None) -> str:
-    """The configured scorer, or with "auto" one that fits granularity and data.
+def scorer_name(args: ForesightConfig, pairs: Dataset | None, wanted: str | None = None) -> str:
+    """The scorer that the target wants, else the configured one, or with "auto" one that fits granularity and data.
 
     Raises:
         UnknownNameError: no scorer of that name.
@@ -86,31 +86,32 @@ def scorer_name(args: ForesightConfig, pairs: Dataset | None) -> str:
     """
     if args.granularity == "weights":
         return _OF_WEIGHTS[0] if args.scorer == "auto" else args.scorer
+    configured = wanted or args.scorer
     if args.granularity == "vectors":
-        name = _OF_VECTORS[0] if args.scorer == "auto" else one_of("scorer", args.scorer, SCORERS)
+        name = _OF_VECTORS[0] if configured == "auto" else one_of("scorer", configured, SCORERS)
         if name not in _OF_VECTORS:
             raise ConfigError(
                 f"scorer {name!r} reads activations, which a single row or column does not have; with granularity "
                 f"'vectors' use one of {', '.join(_OF_VECTORS)}"
             )
         return name
-    if args.scorer == "auto":
+    if configured == "auto":
         return _WITH_PAIRS if pairs is not None else _WITHOUT_PAIRS
-    return one_of("scorer", args.scorer, SCORERS)
+    return one_of("scorer", configured, SCORERS)
 
 
-def scorer_of(name: str, bank: Bank) -> Scorer:
-    """The scorer, reading weights in effect (base plus bank) where it reads weights.
+def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
+    """The scorer with some parameters, reading weights in effect (base plus bank) where it reads weights.
 
     `movement` keeps an fp32 copy of all target weights as they are now.
     """
     if name == "weight_gradient":
-        return make_scorer(name, weights=bank.weights)
+        return make_scorer(name, weights=bank.weights, **params)
     if name == "movement":
         read = bank.weights()
         reference = {target.module: read(target.module) for target in bank.table.targets}
-        return make_scorer(name, reference=reference, weights=bank.weights)
-    return make_scorer(name)
+        return make_scorer(name, reference=reference, weights=bank.weights, **params)
+    return make_scorer(name, **params)
 
 
 def probe_of(

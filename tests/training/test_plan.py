@@ -92,7 +92,7 @@ def test_length_is_unknown_without_rows():
     assert total_steps(-1, 3.0, None, 8, 1) is None
 
 
-@pytest.mark.parametrize("changes", [{"policy": "full"}, {"watch": "full-keep"}], ids=str)
+@pytest.mark.parametrize("changes", [{"policy": "full"}, {"watch": "full-keep"}, {"policy": "predicted"}], ids=str)
 def test_training_everything_needs_room_for_everything(tmp_path, changes):
     model, calendar = tiny("llama"), Calendar(11, 4, 3, 2, True, True, True, False)
     plan = make_plan(model, _args(tmp_path, **changes), calendar)
