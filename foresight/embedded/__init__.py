@@ -12,7 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["card", "model_path"]
+__all__ = ["SHIPPED", "card", "model_path"]
+
+SHIPPED = "shipped"
+"""What settings call the shipped model."""
 
 
 def model_path() -> Path:

@@ -5,8 +5,9 @@ from .config import DataConfig, load_data
 from .data import DataTask, Source
 from .evaluation import evaluate
 from .files import read_table, to_training
+from .own import OwnTask
 from .pairs import PAIR_COLUMNS, check_pairs
-from .registry import DATA_TASKS, TASKS, task
+from .registry import DATA_TASKS, NOVEL_TASKS, TASKS, task
 
 __all__ = [
     "DATA_TASKS",
@@ -14,7 +15,9 @@ __all__ = [
     "TASKS",
     "DataConfig",
     "DataTask",
+    "NOVEL_TASKS",
     "Example",
+    "OwnTask",
     "Source",
     "Task",
     "check_pairs",

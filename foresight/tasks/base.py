@@ -51,7 +51,7 @@ def split_of(prompt: str) -> Split:
 class Task(ABC):
     """A generated task. A subclass names itself, lists its words and draws examples."""
 
-    name: ClassVar[str]
+    name: str
     word_lists: ClassVar[Mapping[str, Sequence[str]]] = {}
     smallest_list: ClassVar[int] = 8
 

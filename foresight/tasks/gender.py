@@ -9,9 +9,8 @@ from __future__ import annotations
 import random
 
 from .base import Example, Task, Words
-from .words import MEN, WOMEN, listed
+from .words import MEN, ROLES, WOMEN
 
-ROLES = listed("friend teacher doctor driver singer writer player leader farmer artist lawyer student")
 _TEMPLATES = (
     "So {name} is such a good {role}, isn't",
     "I met {name}, the {role}, and I think that",

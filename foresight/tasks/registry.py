@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from ..errors import ConfigError, one_of
 from .arithmetic import Arithmetic
@@ -14,22 +15,30 @@ from .gender import Gender
 from .greater_than import GreaterThan
 from .induction import Induction
 from .ioi import IndirectObject
+from .kind import Kind
+from .lists import First, Repeated, Second
+from .numbers import Order, Parity
+from .own import OwnTask
 from .reverse import Reverse
 
-_GENERATED: dict[str, type[Task]] = {
+_TRAINED: dict[str, type[Task]] = {
     cls.name: cls for cls in (IndirectObject, GreaterThan, Docstring, Gender, Boolean, Arithmetic, Reverse, Induction)
 }
+_NOVEL: dict[str, type[Task]] = {cls.name: cls for cls in (First, Second, Repeated, Order, Parity, Kind)}
+_GENERATED = _TRAINED | _NOVEL
 _DATA: dict[str, type[DataTask]] = {
     cls.name: cls for cls in (OpenBookQA, Rte, Sst2, Winogrande, Fever, ZsRE, Sentiment)
 }
 TASKS = tuple(_GENERATED)
 """Names of the generated tasks, which need no data."""
+NOVEL_TASKS = tuple(_NOVEL)
+"""Those among them whose prompts the shipped model has never seen: for studies of learning something new."""
 DATA_TASKS = tuple(_DATA)
 """Names of the tasks over public data sets."""
 
 
 def task(name: str, source: Source | str | None = None, labels: Mapping[str, str] | None = None) -> Task:
-    """The task called `name`.
+    """The task called `name`, or in the JSONL file or folder of that path (see `tasks.own`).
 
     source, labels: of a data task, as `DataTask` takes them: where its rows lie if not on the hub, and other words for
         its labels.
@@ -38,6 +47,8 @@ def task(name: str, source: Source | str | None = None, labels: Mapping[str, str
     """
     if name in _DATA:
         return _DATA[name](source, labels)
+    if name not in _GENERATED and Path(name).exists() and source is None and labels is None:
+        return OwnTask(name)
     one_of("task", name, (*TASKS, *DATA_TASKS))
     if source is not None or labels is not None:
         raise ConfigError(f"task {name!r} is generated: leave out source and labels, which only data tasks take")

@@ -22,6 +22,7 @@ MEN = listed(
     "John Paul Mark Luke Adam Jack James Peter David Simon Kevin Brian Frank George Henry Robert Thomas Steven"
 )
 PLACES = listed("store park school beach garden station office museum market church house library")
+ROLES = listed("friend teacher doctor driver singer writer player leader farmer artist lawyer student")
 OBJECTS = listed("drink book ring key ball map pen cake letter gift phone hat")
 NOUNS = listed(
     "apple river stone cloud table window horse bird fish tree road bridge lamp chair paper glass bread"

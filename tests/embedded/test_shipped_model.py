@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foresight.embedded import card, model_path
 from foresight.embedded.pretrain import read_config
-from foresight.tasks import TASKS, evaluate, task
+from foresight.tasks import NOVEL_TASKS, TASKS, evaluate, task
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain.yaml"
 
@@ -36,7 +36,7 @@ def test_it_is_a_small_llama_in_safetensors(model):
 
 
 def test_every_task_is_in_one_group():
-    assert sorted([*RETAINED, *TARGET, *OTHER]) == sorted(TASKS)
+    assert sorted([*RETAINED, *TARGET, *OTHER]) == sorted(set(TASKS) - set(NOVEL_TASKS))
     assert len(RETAINED) >= 3 and len(TARGET) >= 3
 
 
@@ -44,7 +44,7 @@ def test_the_card_is_of_the_recipe_in_this_repository():
     assert card()["recipe"] == asdict(read_config(RECIPE))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*RETAINED, *TARGET, *OTHER])
 def test_accuracy(name, model, tokenizer):
     chosen = task(name)
     n = 200

@@ -103,7 +103,7 @@ def check(rows, tokenizer):
 
 
 def test_fifteen_tasks_and_the_closest_name_for_an_unknown_one():
-    assert set(DATA_TASKS) == {*ANSWERS, "zsre"} and len({*TASKS, *DATA_TASKS}) == 15
+    assert set(DATA_TASKS) == {*ANSWERS, "zsre"} and not set(TASKS) & set(DATA_TASKS)
     with pytest.raises(UnknownNameError, match="did you mean 'winogrande'"):
         task("winograd")
     with pytest.raises(ConfigError, match="'ioi' is generated"):

@@ -20,9 +20,10 @@ from foresight.tasks.words import WOMEN, known
 every_task = pytest.mark.parametrize("name", TASKS)
 
 
-def test_eight_tasks_and_the_closest_name_for_an_unknown_one():
+def test_the_tasks_and_the_closest_name_for_an_unknown_one():
     assert set(TASKS) == {
         "ioi", "greater_than", "docstring", "gender", "boolean", "arithmetic", "reverse", "induction",
+        "first", "second", "repeated", "order", "parity", "kind",
     }  # fmt: skip
     with pytest.raises(UnknownNameError, match="did you mean 'greater_than'"):
         task("greater-than")

@@ -1,0 +1,130 @@
+"""A task of the user's: JSONL files of prompts with completions, of contrast pairs, or of both.
+
+A file is one table; a folder has ``train.jsonl``, and optionally ``test.jsonl`` and ``contrast.jsonl``. Rows have the
+columns clean, corrupted, answer and wrong_answer, or prompt and completion, or all six; where there is no prompt, the
+clean text is one and the answer its completion. Without a test file a row belongs to the split that a hash of its
+prompt names (a fifth is held out), and without a contrast file the pairs are the rows themselves, if they have them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import ConfigError, DataError, did_you_mean, one_of
+from .base import SPLITS, Example, Split, Task, Words, split_of
+from .files import read_table
+from .pairs import PAIR_COLUMNS, check_pairs
+
+_TEXT = ("prompt", "completion")
+Row = Mapping[str, Any]
+
+
+class OwnTask(Task):
+    """The task in a JSONL file or a folder of them. Its name is the path.
+
+    Raises:
+        DataError: nothing there, a file that cannot be read, or rows without the columns that a task needs.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.name = str(path)
+        folder = self.path.is_dir()
+        self._train = _read(self.path / "train.jsonl" if folder else self.path)
+        test, contrast = self.path / "test.jsonl", self.path / "contrast.jsonl"
+        self._test = _read(test) if folder and test.exists() else None
+        self._contrast = _read(contrast) if folder and contrast.exists() else None
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are contrast pairs, so that attribution patching can score it."""
+        return set(PAIR_COLUMNS) <= set((self._contrast or self._train)[0])
+
+    def draw(self, rng: random.Random, words: Words) -> Example:
+        """A row of the training split that is a contrast pair. Raises DataError if there are none."""
+        rows = self._rows["train"] if self._contrast is None else self._contrast
+        self._need_pairs()
+        row = rng.choice(rows)
+        return Example(row["clean"], row.get("completion", row["answer"]), row["corrupted"], row["answer"],
+                       row["wrong_answer"])  # fmt: skip
+
+    def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
+        """At most `n` rows with columns prompt and completion, in the order of the seed."""
+        rows = self._shuffled(self._rows[one_of("split", split, SPLITS)], n, seed)
+        return Dataset.from_list([{"prompt": _prompt(row), "completion": _completion(row)} for row in rows])
+
+    def contrast(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
+        """At most `n` contrast pairs; those of a contrast file whatever the split.
+
+        Raises:
+            DataError: there are none, or one cannot be used under `tokenizer`.
+        """
+        self._need_pairs()
+        rows = self._rows[one_of("split", split, SPLITS)] if self._contrast is None else self._contrast
+        pairs = Dataset.from_list(
+            [{column: row[column] for column in PAIR_COLUMNS} for row in self._shuffled(rows, n, seed)]
+        )
+        check_pairs(pairs, tokenizer)
+        return pairs
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        if self._test is not None:
+            held_out = {_prompt(row) for row in self._test}
+            return {"train": [row for row in self._train if _prompt(row) not in held_out], "test": self._test}
+        return {split: [row for row in self._train if split_of(_prompt(row)) == split] for split in SPLITS}
+
+    def _need_pairs(self) -> None:
+        if not self.has_pairs:
+            raise DataError(
+                f"task {self.name} has no contrast pairs; add the columns {', '.join(PAIR_COLUMNS)}, or score with "
+                "gradient_activation"
+            )
+
+    def _shuffled(self, rows: Sequence[Row], n: int, seed: int) -> list[Row]:
+        if n < 1:
+            raise ConfigError(f"task {self.name!r}: {n} examples asked for, expected at least 1")
+        if not rows:
+            raise DataError(
+                f"task {self.name} has rows in one split only; add rows, or a folder with train.jsonl and test.jsonl"
+            )
+        order = list(rows)
+        random.Random(f"{self.path.name}/{seed}").shuffle(order)
+        return order[:n]
+
+
+def _read(path: Path) -> list[Row]:
+    table = read_table(path)
+    columns = table.column_names
+    for wanted in (_TEXT, PAIR_COLUMNS):
+        if set(wanted) <= set(columns):
+            break
+    else:
+        every = (*_TEXT, *PAIR_COLUMNS)
+        hints = "".join(did_you_mean(name, every) for name in columns if name not in every)
+        raise DataError(
+            f"{path} has the columns {', '.join(columns)}{hints}; expected prompt and completion, or "
+            f"{', '.join(PAIR_COLUMNS)}"
+        )
+    used = [column for column in (*_TEXT, *PAIR_COLUMNS) if column in columns]
+    rows = table.select_columns(used).to_list()
+    for i, row in enumerate(rows):
+        for column, value in row.items():
+            if not isinstance(value, str) or (value == "" and column != "prompt"):
+                raise DataError(f"{path}, row {i}: {column} is {value!r}, expected a text; the row is {row}")
+    return rows
+
+
+def _prompt(row: Row) -> str:
+    return row["prompt"] if "prompt" in row else row["clean"]
+
+
+def _completion(row: Row) -> str:
+    return row["completion"] if "completion" in row else row["answer"]
