@@ -81,9 +81,19 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
             result.add_argument("--settings", action="store_true", help="list all settings and stop")
         return result
 
-    demo = command("demo", _demo, "track, forecast, train and compare on the shipped model; minutes on a CPU", True)
-    demo.add_argument("--out", metavar="DIR", default="demo", help="folder of the report (default: %(default)s)")
-    demo.add_argument("--quick", action="store_true", help="the same in a minute; its numbers mean nothing")
+    for name, about in (
+        ("demo", "a comparison on the shipped model: track, forecast, train, judge; minutes on a CPU"),
+        ("compare", "masks against baselines: arms, tasks, seeds and budgets, run, judged and reported"),
+    ):
+        comparing = command(name, _compare, about, True)
+        comparing.add_argument(
+            "--out", metavar="DIR", default=name, help="folder of the results (default: %(default)s)"
+        )
+        comparing.add_argument("--quick", action="store_true", help="the same in a minute; its numbers mean nothing")
+
+    report = command("report", _report, "rebuild the report of finished comparisons from their recorded runs")
+    report.add_argument("folders", metavar="DIR", nargs="+", help="folders of `compare`; several are reported as one")
+    report.add_argument("--out", metavar="DIR", help="where report.html goes (default: the first folder)")
 
     train = command("train", _train, "fine-tune a model with a predictive mask", True)
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
@@ -130,10 +140,17 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, sub.choices
 
 
-def _demo(args: argparse.Namespace, flags: list[str]) -> None:
-    from .commands import demo
+def _compare(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import compare
 
-    demo.show_settings() if args.settings else demo.run(args.out, args.config, flags, args.quick)
+    compare.show_settings() if args.settings else compare.run(args.out, args.config, flags, args.quick)
+
+
+def _report(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import compare
+
+    args.parser.refuse(flags)
+    compare.report(args.folders, args.out)
 
 
 def _train(args: argparse.Namespace, flags: list[str]) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from foresight.cli import main
 from foresight.commands import track
-from foresight.commands.models import load_meta_model
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
-from foresight.comparison.demo import DemoConfig
+from foresight.comparison.config import CompareConfig
 from foresight.embedded.pretrain import read_config
+from foresight.models import load_meta_model
 from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan
 from tiny import published
@@ -26,11 +26,17 @@ PUBLISHED = {
 }
 
 
+OWN_TASKS = "--target_tasks ioi --tuning_tasks boolean --history_tasks gender --retained_tasks reverse".split()
+
+
 def _parse(recipe):
-    folder, name = recipe.split("/")[1], recipe.split("/")[-1]
+    folder = recipe.split("/")[1]
+    if folder == "compare":  # whose task files have to be there
+        return parse(ROOT / recipe, OWN_TASKS if recipe.endswith("own.yaml") else [], (CompareConfig,))
     if folder in ("train", "track", "forecasters"):
         return parse(ROOT / recipe, ["--use_cpu"], CLASSES if folder == "train" else track.CLASSES)
-    return {"demo.yaml": lambda path: parse(path, [], (DemoConfig,)), "pretrain.yaml": read_config}[name](ROOT / recipe)
+    assert folder == "pretrain.yaml"
+    return read_config(ROOT / recipe)
 
 
 def test_there_are_recipes():
@@ -48,7 +54,7 @@ def test_recipe_is_listed_in_the_readme(recipe):
 
 
 def test_demo_recipe_is_the_default():
-    assert _parse("recipes/demo.yaml") == (DemoConfig(),)
+    assert _parse("recipes/compare/demo.yaml") == (CompareConfig(),)
 
 
 @pytest.mark.parametrize("path", ZERO, ids=lambda path: path.stem)

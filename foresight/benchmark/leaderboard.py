@@ -1,7 +1,7 @@
 """From answers to a leaderboard: who sees more of the future circuit than "it stays as it is", and by how much.
 
 Every number is a mean over tasks (of the mean over a task's runs and questions), and intervals are over tasks, see
-`foresight.comparison.statistics`: runs of one task share its circuit and are no independent evidence.
+`foresight.statistics`: runs of one task share its circuit and are no independent evidence.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..comparison.statistics import Interval, mean_interval
 from ..files import json_rows
+from ..statistics import Interval, mean_interval
 from .bench import PRIOR, TWIN, YARDSTICKS, Row
 
 SCHEMA = 1

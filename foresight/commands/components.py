@@ -7,8 +7,8 @@ from itertools import groupby
 from rich.table import Table
 
 from ..components import Component, ComponentTable, component_table
+from ..models import ModelConfig, load_meta_model
 from .console import console
-from .models import ModelConfig, load_meta_model
 
 
 def show(model: str | None, mlp_block: int | None, each: bool) -> None:

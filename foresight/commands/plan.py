@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ..budget_schedule import BudgetSchedule
+from ..models import load_meta_model
+from ..policies.scouted import Scouted
 from ..training.calendar import Calendar, total_steps
 from ..training.config import ForesightConfig
 from ..training.granularity import policy_type
 from ..training.memory import memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
 from .console import console, size
-from .models import load_meta_model
 from .settings import parse
 from .train import CLASSES
 
@@ -53,7 +54,8 @@ def _budget(plan: Plan, source: str, args: ForesightConfig) -> Table:
     table.add_row("optimizer state", size(plan.optimizer_bytes))
     table.add_row("weights", size(plan.sizes.weights * plan.sizes.element))
     if plan.watch_vectors > plan.bank_vectors:
-        table.add_row("while watching", f"{plan.watch_vectors:,} {plan.unit} are trained (watch: {args.watch})")
+        when = "scouting" if issubclass(policy_type(args), Scouted) else f"watching ({args.watch})"
+        table.add_row(f"while {when}", f"{plan.watch_vectors:,} {plan.unit} are trained")
     if plan.ledger_bytes is not None:
         table.add_row(
             f"changed {plan.unit}", f"at most {size(plan.ledger_bytes)} in fp32, in host memory and checkpoints"
@@ -69,6 +71,11 @@ def _unit(plan: Plan) -> str:
 
 def _steps(plan: Plan, args: ForesightConfig) -> Table:
     table = _table("Steps")
+    if issubclass(policy_type(args), Scouted):
+        table.add_row("scouting", f"{args.scout_share:.3g} of the training rows once, at least one step; then undone")
+    if args.retained_source == "base" and (args.policy == "damage" or args.replay_share):
+        rows, tokens = args.retained_examples, args.retained_tokens
+        table.add_row("retained text", f"{rows:,} rows of at most {tokens} new tokens, written before training")
     if plan.calendar is None:
         table.add_row("optimizer steps", "depends on the data; set max_steps, or pass --rows N")
         table.add_row("snapshots", f"every {args.probe_every} steps, {plan.probe_batches} batches each")

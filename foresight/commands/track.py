@@ -16,6 +16,7 @@ from rich.table import Table
 from transformers.utils import logging
 
 from ..errors import ConfigError
+from ..models import ModelConfig, load_model, load_tokenizer
 from ..report.tracking import write_report
 from ..tasks.config import DataConfig
 from ..tracking.analysis import analyse
@@ -25,7 +26,6 @@ from ..tracking.config import TrackConfig
 from ..tracking.study import STUDY, Study, run_study
 from ..training.config import ForesightConfig
 from .console import console
-from .models import ModelConfig, load_model, load_tokenizer
 from .settings import changed, describe, parse, resolved, settings_of
 
 CLASSES = (TrackConfig, DataConfig, ModelConfig, ForesightConfig)

@@ -13,13 +13,13 @@ from transformers import TrainerCallback
 
 from ..errors import ConfigError
 from ..files import write_json
+from ..models import ModelConfig, load_model, load_tokenizer
 from ..tasks import evaluate, task
 from ..tasks.config import DataConfig, load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from .console import console
-from .models import ModelConfig, load_model, load_tokenizer
 from .settings import changed, describe, parse, resolved
 
 CLASSES = (DataConfig, ModelConfig, ForesightConfig)

@@ -25,9 +25,7 @@ from rich.console import Console
 
 from ..files import write_json
 from ..progress import progress_bar
-from .results import Cell, Measures, Record, environment, read_record
-
-RESULT = "result.json"
+from .results import RESULT, Cell, Measures, Record, environment, read_record
 
 Work = Callable[[Cell, Path], Measures]
 """Runs one cell; files it writes into the given folder stay. Must be importable by name from a fresh process."""
@@ -51,6 +49,7 @@ class Runner:
         self._bar = self.progress.add_task("runs", total=total)
         self._total = total
         self._pool: ProcessPoolExecutor | None = None
+        self._known: set[Path] = set()  # cells that some call of `run` has had
 
     def __enter__(self) -> Runner:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +76,10 @@ class Runner:
         distinct = {self.path(cell): cell for cell in cells}
         queue = deque(cell for path, cell in distinct.items() if read_record(path / RESULT) is None)
         if self._total is not None:
-            self._total -= len(distinct) - len(queue)
+            found = distinct.keys() - {self.path(cell) for cell in queue} - self._known  # in an earlier comparison
+            self._total -= len(found)
             self.progress.update(self._bar, total=self._total)
+        self._known |= distinct.keys()
         while queue:
             for cell in self._together(queue):
                 if self._together(deque([cell])):

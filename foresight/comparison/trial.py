@@ -1,4 +1,4 @@
-"""One cell: fine-tune the shipped model on one task under one arm, and measure what came of it.
+"""One cell: fine-tune a base model on one task under one arm, and measure what came of it.
 
 Runs in a worker process. Everything here is deterministic given the cell.
 """
@@ -7,31 +7,29 @@ from __future__ import annotations
 
 import shutil
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from ..components import ComponentTable
-from ..embedded import model_path
-from ..masks import Mask, MaskSchedule, budget_vectors, select
-from ..tasks import evaluate, task
+from ..errors import ConfigError
+from ..models import ModelConfig, load_model
+from ..statistics import log_loss_area
+from ..tasks import OwnTask, task
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from ..trajectory import Trajectory
-from .results import Cell, CurvePoint, LastForecast, Measures
-from .statistics import log_loss_area
+from .adapted import run_adapter
+from .curve import LearningCurve, evaluate_tasks, steps_to, tokenizer_of
+from .overlap import circuit_at, share_trained
+from .results import RESULT, Cell, Measures, read_record
 
 RUN = "run"
 """Folder of the training run inside a cell's folder."""
-
-EVALUATION_SEED = 1_000_000
-"""Held-out examples are the same for every arm, seed and step, and come from the tasks' test split."""
 
 
 def run_cell(cell: Cell, folder: Path) -> Measures:
@@ -43,18 +41,21 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
-    tokenizer = _tokenizer()
-    model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32, local_files_only=True)
+    model = load_model(ModelConfig.of(cell.model), 0)
     if cell.stage == "base":
-        return Measures(accuracy=_accuracies(model, cell))
+        found = evaluate_tasks(model.to(_device(cell)), cell, [*cell.data["targets"], *cell.data["retained"]])
+        return Measures(accuracy=_each(found, "accuracy"), loss=_each(found, "loss"))
+    if cell.method != "mask":
+        first = folder.parent / cell.sources["realised"] / RUN / "trajectory" if cell.method == "circuit_lora" else None
+        return run_adapter(cell, folder / RUN, model, train_rows(cell), first)
 
-    goal, examples = task(cell.task), cell.data["train_examples"]
     trainer = ForesightTrainer(
         model=model,
         args=_settings(cell, folder),
-        train_dataset=goal.dataset(tokenizer, "train", examples, seed=cell.seed),
-        contrast_dataset=goal.contrast(tokenizer, "train", cell.training["probe_examples"], seed=cell.seed),
-        processing_class=tokenizer,
+        train_dataset=train_rows(cell),
+        contrast_dataset=contrast_rows(cell),
+        retained_dataset=_retained(cell),
+        processing_class=tokenizer_of(cell.model),
     )
     curve = LearningCurve(trainer, cell)
     trainer.add_callback(curve)
@@ -62,141 +63,130 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     trainer.train()
     elapsed = time.perf_counter() - began - curve.seconds
     scoring = trainer.watcher.seconds if trainer.watcher else 0.0
-    if not trainer.policy.needs_scores:  # recorded for the report and for the oracle, of no use to this run
+    if trainer.watcher and not trainer.policy.needs_scores:  # recorded for the report and for hindsight alone
         elapsed, scoring = elapsed - scoring, 0.0
-    shutil.rmtree(folder / RUN / "delta")
-
-    accuracy = {cell.task: curve.points[-1].accuracy, **_accuracies(trainer.model, cell)}
-    realised = _realised(cell, folder, trainer.table)
-    overlap, chance = None, None
-    if realised is not None:
-        overlap = schedule_overlap(trainer.schedule, realised, trainer.table, trainer.state.max_steps)
-        chance = float(min(1.0, trainer.n_vectors / trainer.table.n_vectors))
+    if trainer.scouting is not None:
+        scoring += trainer.scouting.training_seconds + trainer.scouting.scoring_seconds
+    notes = _last_logged(trainer.state.log_history)
+    scoring += notes.get("foresight/trial_seconds", 0.0)
+    if not cell.data.get("keep_delta"):
+        shutil.rmtree(folder / RUN / "delta")
     return Measures(
-        accuracy=accuracy,
+        accuracy=_each(curve.last, "accuracy"),
+        loss=_each(curve.last, "loss"),
         curve=tuple(curve.points),
         log_loss_area=log_loss_area([p.step for p in curve.points], [p.loss for p in curve.points]),
-        overlap=overlap,
-        chance=chance,
+        steps_to_target=steps_to(curve.points, cell.data["target_accuracy"]),
         train_seconds=elapsed,
         scoring_seconds=scoring,
         peak_bytes=held_bytes(trainer),
         trainable=trainer.bank.vectors.numel(),
-        schedule=tuple((step, tuple(mask.names(trainer.table))) for step, mask in trainer.schedule.entries),
-        realised=tuple(realised.names(trainer.table)) if realised and cell.reference is None else None,
+        model_parameters=trainer.bank.table.model_parameters,
+        touched=trainer.bank.changed()[1].numel(),
         forecast=curve.forecast,
-        notes=_last_logged(trainer.state.log_history),
+        notes=notes,
+        words=trainer.policy.verdict.words if trainer.policy.verdict else None,
+        **_of_components(cell, folder, trainer),
     )
 
 
-class LearningCurve(TrainerCallback):
-    """Held-out loss and accuracy of the target task at evenly spaced steps, the first and last included.
-
-    Also keeps the last forecast, which the trainer forgets once it has been judged.
-    """
-
-    def __init__(self, trainer: ForesightTrainer, cell: Cell):
-        self.trainer, self.cell = trainer, cell
-        steps = cell.training["max_steps"]
-        self.at = {round(steps * i / cell.data["evaluations"]) for i in range(cell.data["evaluations"] + 1)}
-        self.points: list[CurvePoint] = []
-        self.forecast: LastForecast | None = None
-        self.seconds = 0.0
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self._evaluate(0)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.trainer.skill_log.pending:
-            last = self.trainer.skill_log.pending[-1]
-            self.forecast = LastForecast(last.made_at, last.for_step, tuple(last.prediction.tolist()))
-        if state.global_step in self.at:
-            self._evaluate(state.global_step)
-
-    def _evaluate(self, step: int) -> None:
-        began = time.perf_counter()
-        found = _evaluate(self.trainer.model, self.cell.task, self.cell.data["eval_examples"])
-        self.points.append(CurvePoint(step, found["loss"], found["accuracy"]))
-        self.seconds += time.perf_counter() - began
+def train_rows(cell: Cell) -> Dataset:
+    """The training rows of a cell: prompt and completion."""
+    chosen = task(cell.task, cell.data["sources"].get(cell.task))
+    return chosen.dataset(tokenizer_of(cell.model), "train", cell.data["train_examples"], seed=cell.seed)
 
 
-def schedule_overlap(schedule: MaskSchedule, realised: Mask, table: ComponentTable, steps: int) -> float:
-    """Share of the realised circuit's vectors that were being trained, averaged over optimizer steps.
-
-    The definition is this project's own. Vectors, not components, because that is what a budget counts; averaged
-    over time, because a mask that becomes right only at the end has trained the wrong components until then.
-    """
-    circuit = set(table.vector_ids(realised.components).tolist())
-    ends = [step for step, _ in schedule.entries[1:]] + [steps]
-    shared = 0
-    for (step, mask), until in zip(schedule.entries, ends, strict=True):
-        shared += (until - step) * len(circuit.intersection(table.vector_ids(mask.components).tolist()))
-    return shared / (steps * len(circuit))
-
-
-def realised_circuit(trajectory: Trajectory, table: ComponentTable, budget: float) -> Mask:
-    """The circuit that a run ended with: the top components at its last snapshot that fit into the budget."""
-    trajectory.require_table(table)
-    series = trajectory.series(trajectory.scorers[0])
-    return select(series.values[:, -1], table, budget_vectors(table, budget))
+def contrast_rows(cell: Cell) -> Dataset | None:
+    """The contrast pairs of a cell; None for a task of the user's that has none."""
+    chosen = task(cell.task, cell.data["sources"].get(cell.task))
+    if isinstance(chosen, OwnTask) and not chosen.has_pairs:
+        return None
+    return chosen.contrast(tokenizer_of(cell.model), "train", cell.data["probe_examples"], seed=cell.seed)
 
 
 def held_bytes(trainer: ForesightTrainer) -> int:
-    """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor."""
+    """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
+
+    More if scouting held more besides the parameters.
+    """
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
     ledger = trainer.bank.ledger
-    tensors = [*trainer.model.parameters(), *trainer.model.buffers(), *trained, *state, ledger.ids, ledger.values]
-    return sum(tensor.nbytes for tensor in tensors)  # a gradient is as large as its parameter
+    frozen = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.model.buffers()])
+    held = sum(
+        t.nbytes for t in [*trained, *state, ledger.ids, ledger.values]
+    )  # a gradient is as large as its parameter
+    return frozen + max(held, trainer.scouting.bytes if trainer.scouting else 0)
+
+
+def _retained(cell: Cell) -> Dataset | None:
+    """Training rows of the retained tasks, in equal parts as many as of the task itself; None where not asked for."""
+    names = cell.data["retained"] if cell.data["retains"] else []
+    if not names:
+        return None
+    share = max(1, cell.data["train_examples"] // len(names))
+    sources, tokenizer = cell.data["sources"], tokenizer_of(cell.model)
+    parts = [task(name, sources.get(name)).dataset(tokenizer, "train", share, seed=cell.seed) for name in names]
+    return concatenate_datasets(parts).shuffle(seed=cell.seed)
 
 
 def _settings(cell: Cell, folder: Path) -> ForesightConfig:
-    runs = folder.parent
-    sources: dict[str, Any] = {}
+    runs, given = folder.parent, dict(cell.training)
     if cell.history:
-        sources["history"] = [str(runs / key / RUN / "trajectory") for key in cell.history]
-    if cell.training["policy"] == "oracle":
-        sources["oracle_trajectory"] = str(runs / str(cell.reference) / RUN / "trajectory")
+        given["history"] = [str(runs / key / RUN / "trajectory") for key in cell.history]
+    if "oracle" in cell.sources:
+        other = runs / cell.sources["oracle"] / RUN
+        if given["policy"] == "movement":
+            given["movement_from"] = str(other)
+        else:
+            given["oracle_trajectory"] = str(other / "trajectory")
+    if "touched" in cell.sources:
+        record = read_record(runs / cell.sources["touched"] / RESULT)
+        if record is None or record.measures is None:
+            raise ConfigError(f"the run that says how large this mask is failed: {record.error if record else 'none'}")
+        given["budget"] = min(1.0, record.measures.touched / record.measures.model_parameters)
     return ForesightConfig(
         output_dir=str(folder / RUN),
         learning_rate=cell.learning_rate,
         seed=cell.seed,
         mask_seed=1000 * cell.seed + cell.draw,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        **cell.training,
-        **sources,
+        **given,
     )
 
 
-def _realised(cell: Cell, folder: Path, table: ComponentTable) -> Mask | None:
-    source = folder if cell.reference is None else folder.parent / cell.reference
+def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[str, Any]:
+    """Measures of masks of components against the realised circuit; none for masks of single weights."""
+    if trainer.args.granularity == "weights":
+        return {}
+    table, steps = trainer.table, trainer.state.max_steps
+    found: dict[str, Any] = {
+        "schedule": tuple((step, tuple(mask.names(table))) for step, mask in trainer.schedule.entries)
+    }
+    source = folder.parent / cell.sources["realised"] if "realised" in cell.sources else folder
     if not (source / RUN / "trajectory").exists():
-        return None  # the full run of this task and seed failed
-    return realised_circuit(Trajectory.read(source / RUN / "trajectory"), table, cell.training["budget"])
+        return found  # the full run of this task and seed failed
+    trajectory = Trajectory.read(source / RUN / "trajectory")
+    realised, first = (circuit_at(trajectory, table, cell.data["circuit"], at) for at in (-1, 0))
+    new = set(realised.components) - set(first.components)
+    own = "realised" not in cell.sources
+    return found | {
+        "overlap": share_trained(trainer.schedule, realised.components, table, steps),
+        "newcomers": share_trained(trainer.schedule, new, table, steps),
+        "chance": _chance(trainer, table),
+        "realised": tuple(realised.names(table)) if own else None,
+    }
 
 
-def _accuracies(model, cell: Cell) -> dict[str, float]:
-    return {name: _evaluate(model, name, cell.data["eval_examples"])["accuracy"] for name in cell.data["evaluate"]}
+def _chance(trainer: ForesightTrainer, table: ComponentTable) -> float:
+    return float(min(1.0, trainer.n_vectors / table.n_vectors))
 
 
-def _evaluate(model, name: str, examples: int) -> dict[str, float]:
-    return evaluate(model, _tokenizer(), _held_out(name, examples), correct=task(name).correct)
+def _device(cell: Cell) -> torch.device:
+    return torch.device("cpu" if cell.data["cpu"] else torch.accelerator.current_accelerator() or "cpu")
 
 
-@cache
-def _held_out(name: str, examples: int) -> Dataset:
-    return task(name).dataset(_tokenizer(), "test", examples, seed=EVALUATION_SEED)
-
-
-@cache
-def _tokenizer() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(model_path(), local_files_only=True)
+def _each(found: dict[str, dict[str, float]], key: str) -> dict[str, float]:
+    return {name: values[key] for name, values in found.items()}
 
 
 def _last_logged(history: list[dict[str, float]]) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Equal tuning: every arm gets the same learning rates on the same unscored tasks, and the same rule picks one.
+"""Equal tuning: every arm gets the same learning rates and optimizer memories on the same unscored tasks.
 
-The rule is the smallest rate that is as good as the best, within `MARGIN`. One run a rate cannot tell closer rates
-apart, and of two that look alike the larger is the one that ruins a run on another task.
+The rule is the smallest rate that is as good as the best, within `MARGIN`, and of its memories the one named first.
+One run a setting cannot tell closer ones apart, and of two rates that look alike the larger is the one that ruins a
+run on another task.
 """
 
 from __future__ import annotations
@@ -14,36 +15,47 @@ import numpy as np
 from .results import Record
 
 MARGIN = 0.05
-"""Difference in log-loss area below which two learning rates count as equally good."""
+"""Difference in log-loss area below which two settings count as equally good."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """How an arm's learning rate was chosen.
+    """How the learning rate and optimizer memory of an arm were chosen, at one budget.
 
     Attributes:
-        learning_rate: the chosen one; None if every one failed somewhere.
-        areas: learning rate -> log-loss area, averaged over the tuning tasks; None where a run failed.
-        at_edge: the choice is the smallest or largest of the grid, so a better one may lie outside.
+        learning_rate, memory: the chosen ones; None if every setting failed somewhere.
+        areas: memory -> learning rate -> log-loss area, averaged over base models, tuning tasks and draws; None where
+            a run failed.
+        at_edge: the rate is the smallest or largest of the grid, so a better one may lie outside.
     """
 
     learning_rate: float | None
-    areas: dict[float, float | None]
+    memory: str | None
+    areas: dict[str, dict[float, float | None]]
     at_edge: bool
 
 
 def tune(records: Iterable[Record]) -> Tuned:
-    """Pick the learning rate of one arm from its tuning runs."""
-    runs: dict[float, list[float | None]] = {}
+    """Choose for one arm at one budget from its tuning runs; memories are ranked in the order of the records."""
+    runs: dict[str, dict[float, list[float | None]]] = {}
     for record in records:
         area = record.measures.log_loss_area if record.measures else None
-        runs.setdefault(record.cell.learning_rate, []).append(area)
-    areas: dict[float, float | None] = {}
-    for rate in sorted(runs):
-        found = [area for area in runs[rate] if area is not None]
-        areas[rate] = float(np.mean(found)) if len(found) == len(runs[rate]) else None
-    usable = {rate: area for rate, area in areas.items() if area is not None}
+        runs.setdefault(record.cell.memory, {}).setdefault(record.cell.learning_rate, []).append(area)
+    areas = {memory: {rate: _mean(found[rate]) for rate in sorted(found)} for memory, found in runs.items()}
+    usable = {
+        (rate, rank): area
+        for rank, found in enumerate(areas.values())
+        for rate, area in found.items()
+        if area is not None
+    }
     if not usable:
-        return Tuned(None, areas, False)
-    best = min(rate for rate, area in usable.items() if area <= min(usable.values()) + MARGIN)
-    return Tuned(best, areas, len(areas) > 1 and best in (min(areas), max(areas)))
+        return Tuned(None, None, areas, False)
+    rate, rank = min(setting for setting, area in usable.items() if area <= min(usable.values()) + MARGIN)
+    memory = list(areas)[rank]
+    rates = areas[memory]
+    return Tuned(rate, memory, areas, len(rates) > 1 and rate in (min(rates), max(rates)))
+
+
+def _mean(found: list[float | None]) -> float | None:
+    known = [area for area in found if area is not None]
+    return float(np.mean(known)) if len(known) == len(found) else None

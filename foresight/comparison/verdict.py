@@ -1,166 +1,194 @@
-"""What the numbers show, in words: headroom first, then the forecast, whatever they say.
+"""What the numbers show, in words: headroom first, then the primary contrast, whatever they say.
 
-Headroom is the oracle (the mask chosen with hindsight) minus the best simple mask. Where there is none, no forecast of
-that circuit could have won anything. The best simple mask is picked by the same runs that it is compared on, which
-flatters it; so the two differences have intervals at Bonferroni's level over the simple masks, wide enough to hold for
-whichever of them came out best.
+The primary contrast is declared before anything runs: one arm against the best of several, by one measure. Headroom is
+what hindsight wins over the same baselines; where there is none, no forecast could have won anything. Of several kinds
+of hindsight the best is picked afterwards, so that their intervals are at Bonferroni's level.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .arms import ARMS, SIMPLE
-from .statistics import LEVEL, Interval, Unit, mean_interval, paired_difference
+from ..statistics import LEVEL, Interval, Unit, detectable
+from .baseline import AgainstBest, against_best, gains
+from .measures import Measure
 
-Outcome = Literal["win", "loss", "level", "undecidable", "incomplete"]
+Outcome = Literal["win", "loss", "level", "undecidable", "incomplete", "broken"]
 Headroom = Literal["some", "none", "unclear", "unknown"]
+
+ArmValues = Mapping[str, Mapping[Unit, float]]
+"""Arm name -> unit -> value; repeated draws already averaged, broken runs left out."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A measure that arms are compared by.
+class Question:
+    """The primary contrast, as it was declared: is `arm` better than the best of `against`, by `measure`?
 
     Attributes:
-        scale, unit, digits: how a value is shown: multiplied by `scale`, rounded, a difference followed by `unit`.
-        margin: the smallest difference worth having, in the measure's own unit.
-        most: the largest difference that is possible; the shown interval of a difference ends there.
+        oracles: arms that choose with hindsight.
+        labels: of arms, for reading.
     """
 
-    key: str
-    label: str
-    margin: float
-    higher_is_better: bool = True
-    scale: float = 1.0
-    unit: str = ""
-    digits: int = 2
-    most: float = math.inf
+    arm: str
+    against: tuple[str, ...]
+    oracles: tuple[str, ...]
+    measure: Measure
+    labels: Mapping[str, str]
 
-    def value(self, value: float) -> str:
-        """For example ``81.2 %``."""
-        return _minus(f"{value * self.scale:.{self.digits}f}") + (" %" if self.scale == 100 else "")
-
-    def difference(self, interval: Interval) -> str:
-        """For example ``+1.2 points [-0.4, +2.8]``."""
-        if interval.mean is None:
-            return "unknown"
-        signed = lambda x: _minus(f"{x * self.scale:+.{self.digits}f}")  # noqa: E731
-        text = signed(interval.mean) + self.unit
-        if interval.low is None or interval.high is None:
-            return text
-        interval = interval.within(-self.most, self.most)
-        return f"{text} [{signed(interval.low)}, {signed(interval.high)}]"
-
-
-TARGET_ACCURACY = Measure(
-    "target_accuracy", "target accuracy", margin=0.02, scale=100, unit=" points", digits=1, most=1
-)
-LOG_LOSS_AREA = Measure("log_loss_area", "mean log loss over the run", margin=0.05, higher_is_better=False)
-
-ArmValues = Mapping[str, Mapping[Unit, float]]
-"""Arm name -> (task, seed) -> value; repeated draws already averaged, failed runs left out."""
+    def label(self, name: str) -> str:
+        return self.labels.get(name, name)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`outcome` of foresight against `baseline`, the best simple mask; both differences count a gain as positive."""
+    """The answer to a `Question`; all differences count a gain as positive.
+
+    Attributes:
+        gain: of the arm over the best baseline; None if there is nothing to compare.
+        to_win: of each kind of hindsight over the same baselines.
+        detectable: the smallest true gain that this design finds with 80 % power at least; None if unknown.
+        sentence: headroom and outcome. power: what could have been seen. caveats: what else to know.
+    """
 
     outcome: Outcome
     headroom: Headroom
-    baseline: str | None
-    gain: Interval
-    to_win: Interval
+    gain: AgainstBest | None
+    to_win: dict[str, AgainstBest]
+    detectable: float | None
     sentence: str
+    power: str
     caveats: tuple[str, ...]
 
     def __str__(self) -> str:
         return self.sentence
 
 
-def judge(values: ArmValues, failed: Mapping[str, int], measure: Measure = TARGET_ACCURACY) -> Verdict:
-    """Compare foresight with the best simple mask, and the oracle with it.
+def judge(values: ArmValues, question: Question, broken: Collection[str] = ()) -> Verdict:
+    """Answer a question from the values of its measure.
 
     Args:
-        values: see `ArmValues`; only units that every compared arm has are used.
-        failed: runs that ended in an error, by arm; arms without a usable run at all belong here too.
-        measure: what `values` are.
+        broken: arms of which some run is broken (see `broken`); if the arm or a baseline is among them, the outcome is
+            "broken", whatever the numbers of the other runs say.
     """
-    simple = [name for name in SIMPLE if values.get(name)]
-    compared = [name for name in (*simple, "foresight", "oracle") if values.get(name)]
-    shared = set.intersection(*(set(values[name]) for name in compared)) if compared else set()
-    caveats = _caveats(values, failed, shared)
-    nothing = Interval(None, None, None, 0, 0, "none")
-    if not shared or not simple or not values.get("foresight"):
-        missing = "foresight" if simple else "every simple mask"
-        if values.get("foresight") and simple:
-            sentence = "The comparison is incomplete: the arms have no task and seed in common."
-        else:
-            sentence = f"The comparison is incomplete: {missing} has no usable run, so nothing can be said about it."
-        return Verdict("incomplete", "unknown", None, nothing, nothing, sentence, caveats)
-
-    sign = 1 if measure.higher_is_better else -1
-    worth = {name: {unit: sign * values[name][unit] for unit in shared} for name in compared}
-    means = {name: mean_interval(worth[name]).mean or 0.0 for name in compared}
-    best = max(simple, key=lambda name: means[name])
-    level = 1 - (1 - LEVEL) / len(simple)
-    gain = paired_difference(worth["foresight"], worth[best], level)
-    to_win = paired_difference(worth["oracle"], worth[best], level) if "oracle" in compared else nothing
-    shown = {name: measure.value(sign * mean) for name, mean in means.items()}
-    headroom, opening = _headroom(to_win, best, shown, measure)
-    outcome, closing = _outcome(gain, shown, measure)
-    return Verdict(outcome, headroom, best, gain, to_win, f"{opening}; {closing}.", caveats)
+    sign = 1 if question.measure.higher_is_better else -1
+    worth = {name: {unit: sign * value for unit, value in found.items()} for name, found in values.items() if found}
+    baselines = {name: worth[name] for name in question.against if name in worth}
+    oracles = [name for name in question.oracles if name in worth]
+    gain = against_best(worth.get(question.arm, {}), baselines)
+    level = 1 - (1 - LEVEL) / max(1, len(oracles))
+    to_win = {name: found for name in oracles if (found := against_best(worth[name], baselines, level))}
+    damaged = [name for name in (question.arm, *question.against) if name in broken]
+    if gain is None:
+        return _without(question, worth, damaged)
+    means = {name: sign * sum(found.values()) / len(found) for name, found in worth.items()}
+    shown = {name: question.measure.value(value) for name, value in means.items()}
+    headroom, opening = _headroom(to_win, gain.best, shown, question)
+    outcome, closing = _outcome(gain, shown, question)
+    if damaged:
+        outcome = "broken"
+        closing += f", but that decides nothing, because {_listed(damaged, question)} {_have(damaged)} broken runs"
+    sentence = f"{opening}; {closing}."
+    caveats = tuple(_caveats(gain, worth, question, broken))
+    least = detectable(list(gains(worth[question.arm], baselines).values()))
+    return Verdict(outcome, headroom, gain, to_win, least, sentence, _power(gain, least, question), caveats)
 
 
-def _headroom(to_win: Interval, best: str, shown: Mapping[str, str], measure: Measure) -> tuple[Headroom, str]:
-    simple = f"the best simple mask ({ARMS[best].label.lower()}, {shown[best]})"
-    if to_win.mean is None:
-        return "unknown", f"How much there was to win over {simple} is unknown, as the oracle has no usable run"
-    hindsight = f"the mask chosen with hindsight ({shown['oracle']} {measure.label})"
-    difference = measure.difference(to_win)
-    if to_win.low is None or to_win.high is None:
-        return "unclear", f"One run of each arm shows no certainty: {hindsight} against {simple}, {difference}"
-    if to_win.decided > 0:
-        return "some", f"There was something to win: {hindsight} beat {simple}, {difference}"
-    if to_win.high < measure.margin:
-        return "none", f"There was nothing to win: even {hindsight} did no better than {simple}, {difference}"
-    if to_win.mean <= 0:
-        return "unclear", f"No headroom was seen: even {hindsight} did no better than {simple}, {difference}"
-    return "unclear", f"Whether there was anything to win is open: {hindsight} against {simple}, {difference}"
+def _without(question: Question, worth: ArmValues, damaged: Sequence[str]) -> Verdict:
+    if damaged:
+        reason = f"{_listed(damaged, question)} {_have(damaged)} broken runs, and too few whole ones are left"
+        return Verdict("broken", "unknown", None, {}, None, f"The comparison is broken: {reason}.", "", ())
+    if question.arm not in worth:
+        reason = f"{question.label(question.arm)} has no run"
+    elif not any(name in worth for name in question.against):
+        reason = "no baseline has a run"
+    else:
+        reason = "the arms have no task and seed in common"
+    return Verdict("incomplete", "unknown", None, {}, None, f"The comparison is incomplete: {reason}.", "", ())
 
 
-def _outcome(gain: Interval, shown: Mapping[str, str], measure: Measure) -> tuple[Outcome, str]:
-    numbers = f"{shown['foresight']}, {measure.difference(gain)}"
-    if gain.low is None or gain.high is None:
-        return "undecidable", f"foresight ended at {numbers} against that mask"
-    if gain.decided > 0:
-        return "win", f"foresight beat that mask ({numbers})"
-    if gain.decided < 0:
-        return "loss", f"foresight lost to that mask ({numbers})"
-    return "level", f"foresight could not be told from that mask ({numbers})"
+def _headroom(
+    to_win: Mapping[str, AgainstBest], best: str, shown: Mapping[str, str], question: Question
+) -> tuple[Headroom, str]:
+    measure = question.measure
+    baseline = f"the best baseline ({question.label(best)}, {shown[best]})"
+    if not to_win:
+        return "unknown", f"How much there was to win over {baseline} is unknown, as no arm with hindsight has a run"
+    name = max(to_win, key=lambda name: to_win[name].nested.mean or 0.0)
+    found = to_win[name].nested
+    hindsight = f"hindsight ({question.label(name)}, {shown[name]} {measure.label})"
+    difference = measure.difference(found)
+    lows = [other.nested.low for other in to_win.values()]
+    highs = [other.nested.high for other in to_win.values()]
+    if found.low is None:
+        return "unclear", f"One run of each arm shows no certainty: {hindsight} against {baseline}, {difference}"
+    decided = [other for other in to_win if to_win[other].nested.decided > 0]
+    if decided:
+        name = max(decided, key=lambda name: to_win[name].nested.mean or 0.0)
+        hindsight = f"hindsight ({question.label(name)}, {shown[name]} {measure.label})"
+        difference = measure.difference(to_win[name].nested)
+        return "some", f"There was something to win: {hindsight} beat {baseline}, gain {difference}"
+    if all(high is not None and high < measure.margin for high in highs) and None not in lows:
+        return "none", f"There was nothing to win: even {hindsight} did no better than {baseline}, gain {difference}"
+    if (found.mean or 0.0) <= 0:
+        return "unclear", f"No headroom was seen: even {hindsight} did no better than {baseline}, gain {difference}"
+    return "unclear", f"Whether there was anything to win is open: {hindsight} against {baseline}, gain {difference}"
 
 
-def _minus(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
+def _outcome(gain: AgainstBest, shown: Mapping[str, str], question: Question) -> tuple[Outcome, str]:
+    name, found = question.label(question.arm), gain.nested
+    numbers = f"{shown[question.arm]}, gain {question.measure.difference(found)}"
+    if found.low is None:
+        return "undecidable", f"{name} ended at {numbers} against the baseline"
+    if found.decided > 0:
+        return "win", f"{name} beat the best baseline ({numbers})"
+    if found.decided < 0:
+        return "loss", f"{name} lost to the best baseline ({numbers})"
+    return "level", f"{name} could not be told from the best baseline ({numbers})"
 
 
-def _caveats(values: ArmValues, failed: Mapping[str, int], shared: set[Unit]) -> tuple[str, ...]:
+def _power(gain: AgainstBest, smallest: float | None, question: Question) -> str:
+    if smallest is None:
+        return "How small an effect this design could have seen is unknown: nothing was repeated."
+    measure = question.measure
+    units = f"{gain.nested.units} {'tasks' if len(gain.by_task) > 1 else 'repetitions'}"
+    least = Interval(smallest, None, None, 0, 0, "none")
+    words = f"With {units} and the spread between them, this design finds a true gain of {measure.difference(least)} "
+    words += "or more in at least 80 % of cases (5 %, two-sided); a smaller one it will mostly miss."
+    if smallest > measure.most:
+        words += " No gain can be as large as that: nothing could have been found."
+    return words
+
+
+def _caveats(gain: AgainstBest, worth: ArmValues, question: Question, broken: Collection[str]) -> list[str]:
     found = []
-    for name, count in failed.items():
-        if count:
-            label = ARMS[name].label if name in ARMS else name
-            found.append(f"{label}: {count} {'run' if count == 1 else 'runs'} failed and are not in any average.")
-    tasks = len({task for task, _ in shared})
-    most = len({unit for runs in values.values() for unit in runs})
-    if shared and len(shared) < most:
-        found.append(f"Only {len(shared)} of {most} tasks and seeds have all arms; the comparison rests on those.")
-    if 1 < tasks < 10:
+    if lost := [name for name in question.oracles if name in broken]:
+        found.append(f"{_listed(lost, question)} {_have(lost)} broken runs; what there was to win rests on the others.")
+    compared = [name for name in (question.arm, *question.against) if name in worth]
+    most = len({unit for name in compared for unit in worth[name]})
+    if gain.nested.n < most:
+        found.append(f"Only {gain.nested.n} of {most} tasks and seeds have all arms; the comparison rests on those.")
+    missing = [name for name in question.against if name not in worth]
+    if missing:
+        found.append(f"Without {_listed(missing, question)}: no usable run.")
+    tasks = len(gain.by_task)
+    if tasks == 1:
+        found.append(
+            "One task: nothing here says anything about others, and the best baseline was picked on the same runs."
+        )
+    elif tasks < 10:
         found.append(
             f"{tasks} tasks: an interval says how much other tasks might differ, and from so few it is wide. "
             "Only large effects could have been seen."
         )
-    elif tasks == 1:
-        found.append("One task: nothing here says anything about others.")
-    return tuple(found)
+    return found
+
+
+def _listed(names: Sequence[str], question: Question) -> str:
+    labels = [question.label(name) for name in names]
+    return " and ".join([", ".join(labels[:-1]), labels[-1]]) if len(labels) > 1 else labels[0]
+
+
+def _have(names: Sequence[str]) -> str:
+    return "have" if len(names) > 1 else "has"

@@ -20,13 +20,14 @@ KINDS = {"head": "Attention heads", "kv": "KV groups", "mlp": "MLP blocks"}
 
 @dataclass(frozen=True)
 class Picture:
-    """One task and seed: the recorded full run, what foresight trained, and what it expected.
+    """One task and seed: the recorded full run, what an arm trained, and what it expected.
 
     Attributes:
+        arm: label of the arm.
         series: scores of the full run.
-        schedule: [step, component names] of the foresight arm; empty if it failed.
+        schedule: [step, component names] of the arm; empty if it failed, or trains no components.
         realised: the circuit that the full run ended with.
-        forecast: the foresight arm's last one.
+        forecast: the arm's last one.
     """
 
     task: str
@@ -35,6 +36,7 @@ class Picture:
     schedule: Sequence[tuple[int, Sequence[str]]]
     realised: Sequence[str]
     forecast: LastForecast | None
+    arm: str = "foresight"
 
 
 def heatmap(picture: Picture) -> Figure:
@@ -69,7 +71,7 @@ def heatmap(picture: Picture) -> Figure:
         bar = fig.colorbar(image, ax=axes, shrink=0.6, pad=0.03)
         bar.set_label("score / largest score at that step")
         handles = [
-            Patch(fill=False, edgecolor=MASK, linewidth=1.5, label="trained by foresight"),
+            Patch(fill=False, edgecolor=MASK, linewidth=1.5, label=f"trained by {picture.arm}"),
             Line2D([], [], marker="<", linestyle="none", color=CIRCUIT, label="realised circuit (end of the full run)"),
         ]
         fig.legend(handles=handles, loc="outside upper center", ncols=2)

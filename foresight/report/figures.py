@@ -1,127 +1,187 @@
-"""The plots of a comparison that compare arms: outcomes, learning curves, overlap over time."""
+"""The plots of a comparison that compare arms: outcomes, frontiers, learning curves, overlap over time."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..comparison.arms import ARMS
+from ..comparison import frontier
+from ..comparison.measures import FORGETTING, Measure, by_unit
 from ..comparison.results import Record
-from ..comparison.statistics import Interval
-from ..comparison.summary import Summary
-from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled
+from ..comparison.summary import BudgetSummary
+from ..statistics import Unit
+from .style import Look, figure, log_ticks, panels, shared_legend, styled
+
+MANY = 10
+"""More arms than these, and only the principal ones are drawn in colour."""
+PALE: dict[str, Any] = {"color": "#c4c4c4", "linewidth": 0.8, "linestyle": "-", "marker": "", "zorder": 1}
 
 
-def outcomes(summary: Summary, records: Sequence[Record]) -> Figure:
-    """Accuracy by arm, a small dot a run and a large one the mean, and the paired gain over the static mask."""
-    names = [name for name in summary.arms if summary.arms[name].target_accuracy.n]
-    fig = figure(10, 0.4 * len(names) + 1.2)
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn at one budget.
+
+    Attributes:
+        runs: arm -> its runs at the tuned settings, without broken ones. points: at all settings.
+        labels, looks: by arm.
+        principal: arms that are drawn in colour where there are too many for that.
+    """
+
+    runs: Mapping[str, Sequence[Record]]
+    points: Mapping[str, Sequence[Record]]
+    labels: Mapping[str, str]
+    looks: Mapping[str, Look]
+    principal: Sequence[str]
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(r.cell.task for runs in self.runs.values() for r in runs))
+
+    def stroke(self, name: str) -> dict[str, Any]:
+        """Keywords of the line of an arm."""
+        if name not in self.principal:
+            return PALE
+        look = self.looks[name]
+        return {"color": look.colour, "linestyle": look.line, "linewidth": 1.7, "marker": look.marker,
+                "markersize": 4.5, "label": self.labels[name]}  # fmt: skip
+
+
+def outcomes(scene: Scene, part: BudgetSummary, measure: Measure) -> Figure:
+    """The primary measure by arm, a small dot a task and seed and a large one the mean, and differences from static."""
+    names = [name for name, runs in scene.runs.items() if runs]
+    fig = figure(10, 0.3 * len(names) + 1.3)
+    differences = {
+        (c.a, c.measure): c.interval for c in part.contrasts if c.b == "static" and c.interval.mean is not None
+    }
+    matched = any(key == FORGETTING.key for _, key in differences)
     with styled():
-        axes = fig.subplots(1, 3, sharey=True)
-        targets = sorted({r.cell.task for r in records if r.cell.stage == "score"})
-        for axis, key, title, tasks in (
-            (axes[0], "target_accuracy", "Target accuracy, %", targets),
-            (axes[1], "retained_accuracy", "Retained accuracy, %", list(summary.retained)),
-        ):
-            before = [summary.base[task] for task in tasks if task in summary.base]
-            if before:
-                axis.axvline(100 * np.mean(before), color="#777777", linestyle=":", linewidth=1.3)
-            for row, name in enumerate(names):
-                runs = np.array(_runs(records, name, key, summary.retained))
-                rows = row + (np.linspace(-0.2, 0.2, len(runs)) if len(runs) > 1 else 0)
-                axis.scatter(100 * runs, rows + np.zeros(len(runs)), s=14, color=COLOURS[name], alpha=0.4, linewidths=0)
-                mean = getattr(summary.arms[name], key).mean
-                if mean is not None:
-                    axis.scatter([100 * mean], [row], s=64, color=COLOURS[name], marker=MARKERS[name], zorder=3)
-            axis.set_title(title)
+        axes = fig.subplots(1, 3 if matched else 2, sharey=True)
         for row, name in enumerate(names):
-            gain = summary.contrasts.get(f"{name} - static")
-            if gain is not None:
-                _interval(axes[2], row, gain["target_accuracy"], name)
-        axes[2].axvline(0, color=COLOURS["static"], linewidth=1.3)
-        axes[2].set_title("Gain over static, points")
+            values = measure.scale * np.array(list(by_unit(scene.runs[name], measure.read).values()))
+            paint, marker = scene.looks[name].colour, scene.looks[name].marker
+            rows = row + (np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(len(values)))
+            axes[0].scatter(values, rows, s=14, color=paint, alpha=0.4, linewidths=0)
+            mean = part.arms[name].measures[measure.key].mean
+            if mean is not None:
+                axes[0].scatter([measure.scale * mean], [row], s=64, color=paint, marker=marker, zorder=3)
+            for axis, shown in zip(axes[1:], (measure, FORGETTING), strict=False):
+                found = differences.get((name, shown.key))
+                if found is None or found.mean is None:
+                    continue
+                if found.low is not None and found.high is not None:
+                    ends = [shown.scale * found.low, shown.scale * found.high]
+                    axis.plot(ends, [row, row], color=paint, linewidth=2.2, alpha=0.75, solid_capstyle="butt")
+                axis.scatter([shown.scale * found.mean], [row], s=64, color=paint, marker=marker, zorder=3)
+        axes[0].set_title(_wrapped(f"{measure.label} ({_better(measure)})"))
+        for axis, shown in zip(axes[1:], (measure, FORGETTING), strict=False):
+            axis.axvline(0, color=scene.looks["static"].colour if "static" in scene.looks else "#777777", linewidth=1.3)
+            axis.set_title(_wrapped(f"{shown.label}, minus static ({_better(shown)})"))
         for axis in axes:
             axis.grid(axis="y", visible=False)
-        axes[0].set_yticks(range(len(names)), [ARMS[name].label for name in names])
+        axes[0].set_yticks(range(len(names)), [scene.labels[name] for name in names])
         axes[0].set_ylim(len(names) - 0.5, -0.5)
     return fig
 
 
-def _interval(axis, row: int, value: Interval, name: str) -> None:
-    if value.mean is None:
-        return
-    if value.low is not None and value.high is not None:
-        ends = [100 * value.low, 100 * value.high]
-        axis.plot(ends, [row, row], color=COLOURS[name], linewidth=2.2, alpha=0.75, solid_capstyle="butt")
-    axis.scatter([100 * value.mean], [row], s=64, color=COLOURS[name], marker=MARKERS[name], zorder=3)
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 28)
 
 
-def _runs(records: Sequence[Record], name: str, key: str, retained: Sequence[str]) -> list[float]:
-    found = []
-    for record in records:
-        if record.cell.stage == "score" and record.cell.arm == name and record.measures:
-            tasks = [record.cell.task] if key == "target_accuracy" else [t for t in retained if t != record.cell.task]
-            if tasks:
-                found.append(float(np.mean([record.measures.accuracy[task] for task in tasks])))
-    return found
+def _better(measure: Measure) -> str:
+    return "higher is better" if measure.higher_is_better else "lower is better"
 
 
-def learning_curves(records: Sequence[Record]) -> Figure:
-    """Held-out loss of the target task over steps, one panel a task: mean over seeds and draws, range shaded."""
-    scored = [r for r in records if r.cell.stage == "score" and r.measures and r.measures.curve]
-    tasks = list(dict.fromkeys(r.cell.task for r in scored))
-    fig, axes = panels(len(tasks), 3.6)
+def frontiers(scene: Scene) -> Figure | None:
+    """Retained loss over target loss, one panel a task: the frontier of each arm, mean over seeds and draws.
+
+    None where no arm has one, because nothing is retained or nothing got below the loss that it began with.
+    """
+    lines: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for name, runs in scene.points.items():
+        for task, draws in _by_task(frontier.points(runs)).items():
+            low, high = max(min(points)[0] for points in draws), min(points[0][0] for points in draws)
+            if low < high:
+                target = frontier.grid(low, high)
+                found = [frontier.retained_at(frontier.envelope(points), target) for points in draws]
+                lines.setdefault(task, {})[name] = target, np.mean(found, 0)
+    if not lines:
+        return None
+    fig, axes = panels(len(lines), 3.6)
     with styled():
-        for axis, task in zip(axes, tasks, strict=True):
-            for name in ARMS:
-                curves = [r.measures.curve for r in scored if r.cell.task == task and r.cell.arm == name and r.measures]
+        for axis, (task, drawn) in zip(axes, lines.items(), strict=True):
+            for name, (target, retained) in drawn.items():
+                axis.plot(target, retained, **{**scene.stroke(name), "markevery": [0]})
+            axis.set_xscale("log")
+            log_ticks(axis.xaxis)
+            axis.set_title(task)
+            axis.set_xlabel("target loss (nats)")
+        axes[0].set_ylabel("retained loss (nats)")
+        shared_legend(fig, axes, 6)
+    return fig
+
+
+def _by_task(found: Mapping[Unit, Sequence[list[frontier.Point]]]) -> dict[str, list[list[frontier.Point]]]:
+    tasks: dict[str, list[list[frontier.Point]]] = {}
+    for (task, _), draws in found.items():
+        tasks.setdefault(task, []).extend(draws)
+    return tasks
+
+
+def learning_curves(scene: Scene) -> Figure:
+    """Held-out loss of the target task over steps, one panel a task: mean over seeds and draws, range shaded."""
+    fig, axes = panels(len(scene.tasks), 3.6)
+    with styled():
+        for axis, task in zip(axes, scene.tasks, strict=True):
+            for name, runs in scene.runs.items():
+                curves = [r.measures.curve for r in runs if r.cell.task == task and r.measures and r.measures.curve]
                 if not curves:
                     continue
                 steps = [point.step for point in curves[0]]
                 losses = np.array([[point.loss for point in curve] for curve in curves])
-                axis.plot(steps, losses.mean(0), color=COLOURS[name], marker=MARKERS[name], markersize=4.5,
-                          linewidth=1.6, label=ARMS[name].label)  # fmt: skip
-                if len(curves) > 1:
-                    axis.fill_between(steps, losses.min(0), losses.max(0), color=COLOURS[name], alpha=0.06, linewidth=0)
+                axis.plot(steps, losses.mean(0), **scene.stroke(name))
+                if len(curves) > 1 and name in scene.principal:
+                    axis.fill_between(steps, losses.min(0), losses.max(0), color=scene.looks[name].colour, alpha=0.06,
+                                      linewidth=0)  # fmt: skip
             axis.set_yscale("log")
-            low, high = axis.get_ylim()
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
+            log_ticks(axis.yaxis)
             axis.set_title(task)
             axis.set_xlabel("optimizer step")
         axes[0].set_ylabel("held-out loss (nats per answer token)")
-        shared_legend(fig, axes, len(ARMS))
+        shared_legend(fig, axes, 6)
     return fig
 
 
-def overlap_over_time(records: Sequence[Record], vectors: Mapping[str, int], chance: float | None) -> Figure:
+def overlap_over_time(scene: Scene, vectors: Mapping[str, int], chance: float | None) -> Figure:
     """Share of the realised circuit that each arm trains at each step, mean over tasks, seeds and draws.
 
     Args:
         vectors: component name -> its vectors.
         chance: what a random mask has on average.
     """
-    scored = [r for r in records if r.cell.stage == "score" and r.measures]
     realised = {
-        (r.cell.task, r.cell.seed): set(r.measures.realised) for r in scored if r.measures and r.measures.realised
+        (r.cell.task, r.cell.replicate): set(r.measures.realised)
+        for r in scene.runs.get("full", ())
+        if r.measures and r.measures.realised and set(r.measures.realised) <= set(vectors)
     }
-    fig = figure(10, 3.2)
+    fig = figure(10, 3.4)
     with styled():
         axis = fig.subplots()
-        for name in ARMS:
-            runs = [r for r in scored if r.cell.arm == name and (r.cell.task, r.cell.seed) in realised]
-            if name == "full" or not runs:
-                continue
-            total = max(r.cell.training["max_steps"] for r in runs)
-            steps = np.arange(total + 1)
-            lines = [
-                _overlaps(r.measures.schedule, realised[r.cell.task, r.cell.seed], vectors, steps)
+        for name, runs in scene.runs.items():
+            found = [
+                (r.measures.schedule, realised[r.cell.task, r.cell.replicate], r.cell.training["max_steps"])
                 for r in runs
-                if r.measures
+                if r.measures and r.measures.schedule and (r.cell.task, r.cell.replicate) in realised
             ]
-            axis.step(steps, np.mean(lines, 0), where="post", color=COLOURS[name], linewidth=2, label=ARMS[name].label)
+            if name == "full" or not found:
+                continue
+            steps = np.arange(max(total for _, _, total in found) + 1)
+            lines = [_overlaps(schedule, circuit, vectors, steps) for schedule, circuit, _ in found]
+            axis.step(steps, np.mean(lines, 0), where="post", **{**scene.stroke(name), "marker": "", "linewidth": 2})
         if chance is not None:
             axis.axhline(chance, color="#999999", linestyle=":", linewidth=1.2, label="chance")
         axis.set_ylim(-0.02, 1.04)
@@ -137,3 +197,8 @@ def _overlaps(schedule, realised: set[str], vectors: Mapping[str, int], steps: n
     for start, mask in schedule:
         line[steps >= start] = sum(vectors[name] for name in realised.intersection(mask)) / whole
     return line
+
+
+def principal(arms: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The arms that are drawn in colour: all, or where they are many the wanted ones."""
+    return list(arms) if len(arms) <= MANY else [name for name in arms if name in wanted][:MANY]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..benchmark.bench import PRIOR, TWIN
 from ..benchmark.leaderboard import PERSISTENCE, Leaderboard, Standing, sentences
-from ..comparison.statistics import Interval
+from ..statistics import Interval
 from .page import fill, write_page
 from .style import COLOURS, data_uri, figure, styled
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 COLOURS = {
     "full": "#1a1a1a",
@@ -25,6 +29,31 @@ COLOURS = {
 
 MARKERS = {"full": "s", "random": "x", "prior": "v", "static": "D", "reactive": "^", "foresight": "o", "oracle": "*"}
 """A second way to tell the arms apart, for prints without colour."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn, the same in every figure."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for every arm: COLOURS and MARKERS for those that have them, made up in turn for the others."""
+    found: dict[str, Look] = {}
+    others = 0
+    for name in names:
+        if name in COLOURS:
+            found[name] = Look(COLOURS[name], MARKERS[name], "-")
+            continue
+        hue = (0.03 + 0.618034 * others) % 1  # the golden ratio: neighbours in the list are far apart in colour
+        colour = to_hex(colorsys.hsv_to_rgb(hue, 0.75, 0.72))
+        found[name] = Look(colour, "PX<>pdhH8"[others % 9], ("--", "-.", ":")[others % 3])
+        others += 1
+    return found
+
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -85,6 +114,13 @@ def label_layers(axis: Axes, layers: np.ndarray) -> None:
     every = -(-len(starts) // 32)
     axis.set_yticks(middles[::every], [f"layer {layers[start]}" for start in starts[::every]])
     axis.tick_params(axis="y", length=0)
+
+
+def log_ticks(axis: Any) -> None:
+    """Plain numbers at 1, 2 and 5 times the powers of ten, on the x or y axis of a panel with a logarithmic scale."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def shared_legend(fig: Figure, axes: Iterable[Axes], columns: int) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..comparison.statistics import Interval, mean_interval
 from ..errors import TrajectoryError
+from ..statistics import Interval, mean_interval
 from ..tracking.analysis import FOLDER, NAMES, SCORES, read_table
 from ..tracking.answers import Answers, Tables, answer, between_seeds
 from ..tracking.cells import RESULT

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..comparison.statistics import mean_interval
+from ..statistics import mean_interval
 from ..tracking.answers import Answers
 from ..tracking.config import STRATEGIES
 from ..tracking.tables import Row

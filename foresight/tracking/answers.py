@@ -1,6 +1,6 @@
 """What a study says, with intervals: do circuits move, do heads move more than MLPs, how stale is the map of step 0.
 
-Intervals are over tasks (over seeds where there is one task), see `foresight.comparison.statistics`, and about the
+Intervals are over tasks (over seeds where there is one task), see `foresight.statistics`, and about the
 circuits of the task that a run was trained on. Distances enter with their `excess`, which is zero where nothing but
 noise differs (see `distances`), so that a noise floor is in the intervals already; raw means and floors stand beside.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..comparison.statistics import Interval, mean_interval, paired_difference
 from ..files import json_rows
+from ..statistics import Interval, mean_interval, paired_difference
 from .tables import Row
 
 Tables = dict[str, list[Row]]

@@ -141,3 +141,14 @@ def test_a_torn_record_is_refused(tmp_path):
     (tmp_path / RESULT).write_text(json.dumps(Record("k", Cell("tune", "full", "a"), environment()).to_json())[:-20])
     with pytest.raises(DataError, match="not a result"):
         read_record(tmp_path / RESULT)
+
+
+def test_the_time_left_counts_every_cell_once(tmp_path):
+    """Cells asked for twice and cells of an earlier comparison are not waited for."""
+    with Runner(tmp_path, work) as runner:
+        runner.run(cells(2))
+    with Runner(tmp_path, work, total=5) as runner:
+        runner.run(cells(3))
+        runner.run(cells(5))
+        (bar,) = runner.progress.tasks
+        assert bar.completed == bar.total == 3

@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, escaped, with the verdict first, also when runs failed."""
+"""The page: whole, self-contained, escaped, with the verdict first, also when runs broke and arms are many."""
 
 import base64
 import re
@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 
 from foresight.comparison.arms import ARMS
-from foresight.comparison.demo import DemoConfig, read_demo
-from foresight.comparison.summary import summarise
+from foresight.comparison.config import CompareConfig
+from foresight.comparison.ledger import RUNS, write_results
+from foresight.comparison.results import RESULT, environment
+from foresight.comparison.summary import Part, summarise
 from foresight.errors import DataError
+from foresight.files import write_json
 from foresight.report import write_report
 from foresight.report.circuits import Picture, heatmap, predicted_against_realised
-from foresight.report.figures import overlap_over_time
-from foresight.report.page import pictures, render
-from foresight.report.style import COLOURS, MARKERS
-from synthetic_runs import RETAINED, STEPS, comparison, environment, mask, series
-
-CONFIG = DemoConfig(target_tasks=["task0", "task1"], tuning_tasks=["tune1"], history_tasks=["old"], steps=STEPS)
+from foresight.report.comparison import pictures, render
+from foresight.report.figures import MANY, Scene, frontiers, learning_curves, overlap_over_time, principal
+from foresight.report.style import COLOURS, MARKERS, looks
+from synthetic_runs import START, STEPS, comparison, mask, series, settings
 
 
-def drawn(records, task="task0") -> Picture:
-    foresight = next((r for r in records if r.cell.task == task and r.cell.arm == "foresight"), None)
-    scores = series(int(task[-1]))
-    found = foresight.measures if foresight else None
+def drawn(records, task="gender", arm="foresight") -> Picture:
+    scores = series(["gender", "ioi"].index(task))
+    found = next((r.measures for r in records if (r.cell.stage, r.cell.task, r.cell.arm) == ("score", task, arm)), None)
     return Picture(
         task,
         1,
@@ -36,18 +36,27 @@ def drawn(records, task="task0") -> Picture:
     )
 
 
-def scored(records):
-    return [record for record in records if record.cell.stage == "score"]
+def page(records, config: CompareConfig, circuits=(), versions=None) -> str:
+    return render(config, summarise(records, config), records, versions or environment(), circuits)
 
 
-def page(records, config=CONFIG, circuits=(), versions=None) -> str:
-    return render(config, summarise(records, 0.1, RETAINED), records, versions or environment(), circuits)
+def scene(records, config: CompareConfig) -> Scene:
+    arms = config.chosen()
+    part = Part(records, config, arms, config.budgets[0])
+    labels = {name: arm.label for name, arm in arms.items()}
+    return Scene(part.whole, part.points, labels, looks(arms), principal(list(arms), ["foresight", "static"]))
 
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    records = comparison()
-    return page(records, circuits=[drawn(scored(records))])
+    records = comparison(settings(1))
+    return page(records, settings(1), [drawn(records)])
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """For tests of words and tables: figures are made, and not laid out and written, which takes seconds."""
+    monkeypatch.setattr("foresight.report.comparison.data_uri", lambda figure: "data:image/svg+xml;base64,")
 
 
 class Reader(HTMLParser):
@@ -69,7 +78,7 @@ class Reader(HTMLParser):
 def test_the_page_needs_nothing_else(html):
     reader = Reader(html)
     assert not {"script", "link", "iframe", "object", "embed"} & set(reader.tags)
-    assert reader.tags.count("img") == len(reader.links) == 5
+    assert reader.tags.count("img") == len(reader.links) == 6
     assert all(link.startswith("data:image/svg+xml;base64,") for link in reader.links)
     assert not re.search(r"url\(|@import|https?://", re.sub(r"data:[^\"]*", "", html))
 
@@ -81,49 +90,83 @@ def test_figures_inside_refer_to_nothing_outside(html):
         assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in references)
 
 
-def test_the_verdict_comes_before_every_number(html):
-    text = Reader(html).text
-    sentence = summarise(comparison(), 0.1, RETAINED).verdict.sentence
-    assert 0 < text.index(sentence) < text.index("Target accuracy, %")
+def test_what_matters_comes_first(html):
+    text, verdict = Reader(html).text, summarise(comparison(settings(1)), settings(1)).verdict
+    order = [text.index(part) for part in (verdict.sentence, verdict.power, "The primary contrast", "The arms",
+                                           "Forgetting at equal target loss", "Task by task", "Learning curves",
+                                           "What it cost", "How the arms were tuned", "Versions")]  # fmt: skip
+    assert order == sorted(order)
 
 
 def test_every_arm_has_its_row_and_colour(html):
-    for name, arm in ARMS.items():
+    for name, arm in settings().chosen().items():
         assert f"<b>{arm.label}</b>" in html and COLOURS[name] in html
-    assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(ARMS)
 
 
-def test_text_from_outside_is_escaped():
+def test_looks_of_many_arms_can_be_told_apart():
+    found = looks(ARMS)
+    assert {name: (look.colour, look.marker) for name, look in found.items() if name in COLOURS} == {
+        name: (COLOURS[name], MARKERS[name]) for name in COLOURS
+    }
+    assert len({look.colour for look in found.values()}) == len(ARMS) >= 25
+    assert looks(["full", "mine"])["mine"] == looks(["mine"])["mine"]
+
+
+def test_text_from_outside_is_escaped(undrawn):
     evil = "<script>alert(1)</script>"
-    records = comparison(fails={"prior": evil})
-    html = page(records, replace(CONFIG, target_tasks=[evil, "task1"]), versions={"platform": evil})
+    config = settings(arms=["full", "static", "foresight", {"name": evil, "like": "random", "draws": 1}])
+    html = page(comparison(config, fails={evil: evil}), config, versions={"platform": evil})
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3
 
 
 @pytest.mark.parametrize("arm", ["foresight", "full"])
-def test_a_failed_arm_is_shown_as_failed(arm):
-    records = comparison(fails={arm: "NonFiniteError: the loss became NaN"})
+def test_a_failed_arm_is_shown_as_failed(arm, undrawn):
+    config = settings()
+    records = comparison(config, fails={arm: "NonFiniteError: the loss became NaN"})
     circuits = [] if arm == "full" else [drawn([])]
-    text = Reader(page(records, circuits=circuits)).text
-    assert "Failed runs" in text and "the loss became NaN" in text and "(4 failed)" in text
+    text = Reader(page(records, config, circuits)).text
+    assert "Broken runs" in text and "the loss became NaN" in text and "4 failed" in text
+    assert f"{ARMS[arm].label}: 4 broken runs (failed), in no average." in text
 
 
-def test_one_task_and_seed_shows_no_interval():
-    records = comparison(tasks=1, seeds=1)
-    html = page(records, replace(CONFIG, target_tasks=["task0"], seeds=1))
+def test_a_comparison_of_which_every_run_failed_has_a_page(undrawn):
+    config = settings()
+    records = [replace(record, measures=None, error="boom") for record in comparison(config)]
+    assert "The comparison is broken" in page(records, config)
+
+
+def test_one_task_and_seed_shows_no_interval(undrawn):
+    config = settings(1, seeds=1)
+    html = page(comparison(config), config)
     assert "no certainty" in html
-    table = html[html.index("<h2>The arms") : html.index("<h2>Differences")]
+    table = html[html.index('<h2 id="arms"') : html.index('<h2 id="differences"')]
     assert not re.search(r"\[\d", table)
 
 
 def test_same_records_same_page(html):
-    records = comparison()
-    assert page(records, circuits=[drawn(scored(records))]) == html
+    records = comparison(settings(1))
+    assert page(records, settings(1), [drawn(records)]) == html
+
+
+def test_every_budget_and_memory_is_shown(undrawn):
+    config = settings(budgets=[0.1, 0.02], memories={"long": {}, "short": {"adam_beta1": 0.8}})
+    text = Reader(page(comparison(config), config)).text
+    assert "10 % (judged)" in text and "At 2 % of all parameters" in text
+    assert "short: adam_beta1 0.8" in text and "long: the defaults" in text
+
+
+def test_without_retained_tasks_forgetting_is_not_spoken_of(undrawn):
+    config = settings(retained_tasks=[])
+    records = [
+        replace(r, measures=replace(r.measures, curve=tuple(replace(p, retained_loss=None) for p in r.measures.curve)))
+        for r in comparison(config)
+    ]
+    assert "equal target loss" not in Reader(page(records, config)).text
 
 
 def test_the_heatmap_marks_what_was_trained():
-    picture = drawn(scored(comparison()))
+    picture = drawn(comparison())
     boxes = [patch for axis in heatmap(picture).axes for patch in axis.patches]
     assert len(boxes) == sum(len(names) for _, names in picture.schedule)
     ends = {round(box.get_x() + box.get_width()) for box in boxes}
@@ -131,7 +174,7 @@ def test_the_heatmap_marks_what_was_trained():
 
 
 def test_predictions_are_sorted_into_hits_and_misses():
-    picture = drawn(scored(comparison()), "task1")
+    picture = drawn(comparison(), "ioi")
     (axis,) = predicted_against_realised([picture]).axes
     counted = [len(points.get_offsets()) for points in axis.collections]
     hits = len(set(picture.schedule[-1][1]) & set(picture.realised))
@@ -141,26 +184,55 @@ def test_predictions_are_sorted_into_hits_and_misses():
 
 
 def test_overlap_is_counted_in_vectors_at_every_step():
-    records, scores = scored(comparison(tasks=1)), series(0)
+    config, scores = settings(1, seeds=1), series(0)
+    records = comparison(config)
+    runs = {r.cell.arm: r.measures for r in records if r.cell.stage == "score"}
     vectors = dict(zip(scores.name.tolist(), scores.vectors.tolist(), strict=True))
-    lines = {line.get_label(): line.get_ydata() for line in overlap_over_time(records, vectors, 0.1).axes[0].lines}
-    assert np.all(np.array(lines["Oracle"]) == 1.0) and "Full" not in lines
-    circuit = set(mask(scores.values[:, -1], scores.name))
+    figure = overlap_over_time(scene(records, config), vectors, 0.1)
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    assert "Full" not in lines and np.all(np.array(lines["chance"]) == 0.1)
+    circuit = set(runs["full"].realised)
     first, second = (
         sum(vectors[name] for name in circuit & set(names)) / sum(vectors[name] for name in circuit)
-        for _, names in drawn(records).schedule
+        for _, names in runs["foresight"].schedule
     )
     assert lines["Foresight"][19] == pytest.approx(first) and lines["Foresight"][20] == pytest.approx(second)
 
 
-def test_deleted_trajectories_cost_only_their_pictures(tmp_path):
-    assert pictures(comparison(), tmp_path) == []
-    assert "Learning curves" in page(comparison())
+def test_frontiers_end_where_every_run_of_an_arm_got():
+    config = settings(1)
+    records = comparison(config)
+    (axis,) = frontiers(scene(records, config)).axes
+    lines = {line.get_label(): line for line in axis.lines}
+    last = [r.measures.curve[-1].loss for r in records if (r.cell.stage, r.cell.arm) == ("score", "static")]
+    x = lines["Static"].get_xdata()
+    assert (x[0], x[-1]) == pytest.approx((max(last), START))
+    assert np.all(np.diff(lines["Static"].get_ydata()) <= 0)
 
 
-def test_a_folder_without_a_demo_is_refused(tmp_path):
-    with pytest.raises(DataError, match="not the result of a finished demo"):
-        write_report(tmp_path)
-    (tmp_path / "results.json").write_text('{"schema": 0}')
-    with pytest.raises(DataError, match="schema 0"):
-        read_demo(tmp_path)
+def test_of_many_arms_only_the_principal_ones_have_a_colour():
+    wanted = ["foresight", "static"]
+    assert principal(list(ARMS)[:MANY], wanted) == list(ARMS)[:MANY]
+    assert principal(list(ARMS), wanted) == ["static", "foresight"]
+    config = settings(1, seeds=1, arms=["full", "random", "prior", "static", "reactive", "smoothed", "ema", "utility",
+                                        "foresight", "oracle", "shira", "lora"])  # fmt: skip
+    (axis,) = learning_curves(scene(comparison(config), config)).axes
+    assert {line.get_label() for line in axis.lines if line.get_label()[0] != "_"} == {"Foresight", "Static"}
+    assert len(axis.lines) == 12
+
+
+def test_deleted_trajectories_cost_only_their_pictures(tmp_path, undrawn):
+    assert pictures(comparison(), settings(), [tmp_path]) == []
+    assert "Learning curves" in page(comparison(), settings())
+
+
+def test_the_report_of_a_folder_is_written_from_its_records(tmp_path, undrawn):
+    config, records = settings(1, seeds=1), comparison(settings(1, seeds=1))
+    for record in records:
+        write_json(tmp_path / "a" / RUNS / record.key / RESULT, record.to_json())
+    write_results(tmp_path / "a", config, records)
+    written = write_report([tmp_path / "a"])
+    assert written == tmp_path / "a" / "report.html" and "no certainty" in written.read_text()
+    assert write_report([tmp_path / "a"], tmp_path).read_text() == written.read_text()
+    with pytest.raises(DataError, match="not the result of a finished comparison"):
+        write_report([tmp_path])

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from foresight.commands.models import ModelConfig
 from foresight.commands.track import load
 from foresight.embedded.tokenizer import make_tokenizer
 from foresight.errors import ConfigError, DataError, ForesightError, NonFiniteError, TrajectoryError, UnknownNameError
+from foresight.models import ModelConfig
 from foresight.tasks import DataConfig
 from foresight.tracking import cells
 from foresight.tracking import study as studies

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from ..embedded import model_path
-from ..errors import ConfigError
+from .embedded import SHIPPED, model_path
+from .errors import ConfigError
 
 
 @dataclass
@@ -32,6 +32,11 @@ class ModelConfig:
     from_config: bool = field(
         default=False, metadata={"help": "Start from random weights (`seed`); the folder needs a config.json only."}
     )
+
+    @classmethod
+    def of(cls, model: str) -> ModelConfig:
+        """Of a folder or Hub name, or `embedded.SHIPPED`."""
+        return cls(None if model == SHIPPED else model)
 
     @property
     def source(self) -> str:

@@ -1,4 +1,4 @@
-"""Means and paired differences with intervals that keep their word when runs are few or share a task.
+"""Means and paired differences with intervals and tests that keep their word when runs are few or share a task.
 
 The independent unit is the task where there are several (seeds of one task are averaged first: they share its
 difficulty, so counting them as independent would make intervals too narrow), else the seed. With at least
@@ -11,21 +11,28 @@ interval: `low` and `high` are None.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
-from ..errors import DataError
+from .errors import DataError
 
 LEVEL = 0.95
+POWER = 0.8
+FLOOR = 0.01
+"""Nats added to a loss before its logarithm is taken, so that losses near zero do not decide everything."""
+
 RESAMPLES = 4999
 ENOUGH_TO_RESAMPLE = 6
 
-Unit = tuple[str, int]
-"""(task, seed): what two arms are paired over."""
+Unit = tuple[str, Any]
+"""(task, replicate): what two arms are paired over; a replicate is a seed, or a base model and a seed."""
+
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,63 @@ def paired_difference(
     return mean_interval({unit: a[unit] - b[unit] for unit in a if unit in b}, level, seed)
 
 
-def log_loss_area(steps: list[int], losses: list[float], floor: float = 0.01) -> float:
+def p_value(
+    values: Mapping[Unit, float], alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+) -> float | None:
+    """Student's t-test that the mean over tasks is zero (paired, where the values are differences); None for one unit.
+
+    Where all units agree exactly there is no spread to test against; then it is the p-value of the sign test.
+    """
+    points = _unit_means(values)
+    if len(points) < 2:
+        return None
+    if np.ptp(points) == 0:
+        above = int((points > 0).sum())
+        known = int((points != 0).sum())
+        return float(stats.binomtest(above, known, alternative=alternative).pvalue) if known else 1.0
+    t = points.mean() / (points.std(ddof=1) / np.sqrt(len(points)))
+    found = {"greater": t, "less": -t, "two-sided": abs(t)}[alternative]
+    return float(stats.t.sf(found, len(points) - 1) * (2 if alternative == "two-sided" else 1))
+
+
+def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
+    """Adjusted p-values: those below a level can be called found with that chance of any false one among them all.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
+    """
+    adjusted: dict[Name, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return adjusted
+
+
+def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER) -> float | None:
+    """The smallest true mean at which a two-sided test at 5 % finds every one of these differences.
+
+    It follows from the spread between units alone, by the noncentral t distribution. Of several differences with the
+    same true mean, all are found with at least that power: their chances of being missed are added up. None where a
+    difference has fewer than two units, or none has a spread.
+    """
+    points = [_unit_means(values) for values in differences]
+    if not points or any(len(found) < 2 for found in points):
+        return None
+    errors = [float(found.std(ddof=1) / np.sqrt(len(found))) for found in points]
+    if not any(errors):
+        return None
+
+    def surplus(effect: float) -> float:
+        known = zip(errors, points, strict=True)
+        return 1 - power - sum(_missed(effect / error, len(found)) for error, found in known if error > 0)
+
+    enough = max(errors)
+    while surplus(enough) < 0:
+        enough *= 2
+    return float(optimize.brentq(surplus, 0, enough))
+
+
+def log_loss_area(steps: list[int], losses: list[float], floor: float = FLOOR) -> float:
     """Mean over the run of log(loss + floor), by trapezoids between evaluations: learning speed in one number.
 
     Lower is better; natural logarithm; losses in nats per target token. The definition is this project's own. It is
@@ -121,6 +184,12 @@ def log_loss_area(steps: list[int], losses: list[float], floor: float = 0.01) ->
     if len(x) < 2 or len(x) != len(y) or (np.diff(x) <= 0).any() or not np.isfinite(y).all():
         raise DataError(f"learning curve has steps {steps} and losses {losses}; expected at least two finite points")
     return float(np.trapezoid(np.log(y + floor), x) / (x[-1] - x[0]))
+
+
+def _missed(shift: float, units: int) -> float:
+    """Chance that a two-sided t-test misses a true mean of `shift` standard errors, or finds it with the wrong sign."""
+    bound = stats.t.ppf(0.5 + LEVEL / 2, units - 1)
+    return float(np.nan_to_num(stats.nct.cdf(bound, units - 1, shift)))  # scipy has no value where it is nearly zero
 
 
 def _unit_means(values: Mapping[Unit, float]) -> np.ndarray:

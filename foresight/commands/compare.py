@@ -1,0 +1,45 @@
+"""`foresight compare` and `foresight demo`: arms, tasks, seeds and budgets, run and judged, then the report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from ..comparison.compare import run_comparison
+from ..comparison.config import CompareConfig
+from ..report import write_report
+from .settings import changed, describe, parse
+
+
+def show_settings() -> None:
+    """Print all settings of a recipe for `compare` and `demo`."""
+    print(describe(CompareConfig))
+
+
+def run(out: str, recipe: str | None, flags: Sequence[str], quick: bool) -> None:
+    """Run or continue a comparison in the folder `out`, write its report there and open it where there is a display."""
+    (config,) = parse(recipe, flags, (CompareConfig,))
+    config = config.quick() if quick else config
+    if chosen := changed(config):
+        print(yaml.safe_dump(chosen, sort_keys=False))
+    summary = run_comparison(out, config)
+    print(summary.verdict.sentence)
+    show(write_report([Path(out)], Path(out)))
+
+
+def report(folders: Sequence[str], out: str | None) -> None:
+    """Rebuild the report of finished comparisons from what their folders hold, several of equal settings as one."""
+    places = [Path(folder) for folder in folders]
+    show(write_report(places, Path(out) if out else places[0]))
+
+
+def show(page: Path) -> None:
+    """Say where a page is, and open it where there is a display."""
+    print(f"report: {page.resolve()}")
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.name == "nt"):
+        webbrowser.open(page.resolve().as_uri())

@@ -1,0 +1,37 @@
+"""A comparison from its settings to its results: everything that is not done yet is run, then judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from .config import CompareConfig
+from .ledger import RUNS, write_results
+from .outcomes import save_outcomes
+from .plan import Plan
+from .results import Cell, Measures
+from .runner import Runner
+from .summary import Summary
+
+
+def run_comparison(out: str | Path, config: CompareConfig | None = None, console: Console | None = None) -> Summary:
+    """Run a comparison into `out`, or continue one that was interrupted there, and write its results.
+
+    Starts worker processes by spawning: a script that calls this needs an ``if __name__ == "__main__":`` guard.
+
+    Returns:
+        The summary, which results.json holds as well; `foresight.report` turns the folder into a page.
+    """
+    config = config or CompareConfig()
+    plan = Plan(config)
+    with Runner(Path(out) / RUNS, _work, config.workers, plan.total, console) as runner:
+        records = plan.carry_out(runner)
+    save_outcomes(Path(out), Path(out) / RUNS, records)
+    return write_results(out, config, records)
+
+
+def _work(cell: Cell, folder: Path) -> Measures:
+    from .trial import run_cell  # what a trial needs of torch and transformers is loaded by the workers alone
+
+    return run_cell(cell, folder)

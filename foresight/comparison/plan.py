@@ -1,0 +1,302 @@
+"""The runs of a comparison, in the order in which they depend on each other.
+
+Full fine-tuning comes first: what policies learn from is its recorded runs on tasks that are not scored, and what
+hindsight is told, and overlaps are measured against, is its run on the very task, seed and data order. Every arm's
+learning rate and optimizer memory is chosen on the tuning tasks, from the same grid and by the same rule; a run on one
+of those learns from the other recorded tasks only. Nothing of a scored task reaches an arm that is no hindsight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .arms import Arm
+from .config import CompareConfig
+from .results import Cell, Record, Stage, environment
+from .runner import Runner
+from .tuning import Tuned, tune
+
+ALL = 1.0
+"""The budget of arms that train everything, whatever masks may."""
+
+Goal = tuple[str, str, int]
+"""(model, task, seed): what arms are paired over."""
+
+
+class Plan:
+    """The cells of a comparison.
+
+    Attributes:
+        tuned: (arm, budget) -> how its learning rate and memory were chosen, for arms that are tuned already.
+    """
+
+    def __init__(self, config: CompareConfig):
+        self.config = config
+        self.arms = config.chosen()
+        self.full = self.arms["full"]
+        self.inputs = {path: digest(Path(path)) for path in _files(config)}
+        self.tuned: dict[tuple[str, float], Tuned] = {}
+
+    # -- goals ------------------------------------------------------------------------------------------------------
+
+    def goals(self, stage: Stage) -> list[Goal]:
+        """What runs of a stage train on. Seed 0 is for tasks that are not scored."""
+        config = self.config
+        tasks, seeds = {
+            "tune": (config.tuning_tasks, [0]),
+            "track": (config.history_tasks, [0]),
+            "score": (config.target_tasks, range(1, config.seeds + 1)),
+        }[stage]
+        return list(product(config.models, tasks, seeds))
+
+    def budgets(self, arm: Arm) -> list[float]:
+        """The budgets that an arm is run at."""
+        return [ALL] if arm.trains_everything else list(self.config.budgets)
+
+    @property
+    def total(self) -> int:
+        """Cells of the whole plan, if none fails."""
+        tuning, scored, config = len(self.goals("tune")), len(self.goals("score")), self.config
+        rates, memories = len(config.learning_rates), len(config.memories or {})
+        count = len(config.models) + len(self.goals("track"))
+        for arm in self.arms.values():
+            budgets = len(self.budgets(arm))
+            count += budgets * tuning * rates * (1 if arm.memory else memories)
+            count += budgets * scored * arm.draws * (rates if config.frontier else 1)
+        if any(arm.hindsight == "utility" for arm in self.arms.values()):
+            count += tuning + scored
+        return count
+
+    # -- the order --------------------------------------------------------------------------------------------------
+
+    def carry_out(self, runner: Runner) -> list[Record]:
+        """Run everything; the result holds every record, failed ones included."""
+        others = [arm for arm in self.arms.values() if arm is not self.full]
+        at_once = [arm for arm in others if not arm.learns and arm.hindsight is None and arm.sized_by is None]
+        later = [arm for arm in others if arm not in at_once and arm.sized_by is None]
+        sized = [arm for arm in others if arm.sized_by is not None]
+        records = runner.run([*self._base(), *self._tuning([self.full])], "full fine-tuning, tuned")
+        self._choose([self.full], records)
+        if self.tuned["full", ALL].learning_rate is None:
+            return records
+        tracked = self._full("track")
+        references = [*self._full("score"), *tracked, *self._looked_into()]
+        found = runner.run([*references, *self._tuning(at_once)], "full fine-tuning, first arms tuned")
+        records += found
+        self._choose(at_once, records)
+        records += runner.run([*self._tuning(later), *self._scored([self.full, *at_once])], "arms tuned and scored")
+        self._choose(later, records)
+        records += runner.run([*self._scored(later), *self._sizing("tune")], "arms scored")
+        records += runner.run(self._tuning(sized), "arms tuned")
+        self._choose(sized, records)
+        records += runner.run([*self._sizing("score"), *self._scored(sized)], "arms scored")
+        return list({record.key: record for record in records}.values())
+
+    def _choose(self, arms: Iterable[Arm], records: list[Record]) -> None:
+        for arm in arms:
+            for budget in self.budgets(arm):
+                mine = [
+                    r for r in records if r.cell.stage == "tune" and (r.cell.arm, r.cell.budget) == (arm.name, budget)
+                ]
+                self.tuned[arm.name, budget] = tune(mine)
+
+    # -- cells ------------------------------------------------------------------------------------------------------
+
+    def _base(self) -> list[Cell]:
+        return [Cell("base", "base", "", model, data=self._data(None), inputs=self._of(model, *self._measured()))
+                for model in self.config.models]  # fmt: skip
+
+    def _full(self, stage: Stage) -> list[Cell]:
+        """Full fine-tuning at its tuned settings: what history and hindsight are taken from."""
+        cells = []
+        for goal in self.goals(stage):
+            cell = self._tuned_cell(stage, self.full, ALL, goal)
+            assert cell is not None
+            cells.append(cell)
+        return cells
+
+    def _looked_into(self) -> list[Cell]:
+        """Full runs that record utility instead, for arms that look ahead; none without such an arm."""
+        if not any(arm.hindsight == "utility" for arm in self.arms.values()):
+            return []
+        return [self._utility_run(goal) for goal in (*self.goals("tune"), *self.goals("score"))]
+
+    def _utility_run(self, goal: Goal) -> Cell:
+        arm = Arm("full by utility", "", "", self.full.settings | {"scorer": "utility"})
+        tuned = self.tuned["full", ALL]
+        return self._cell("track", arm, ALL, goal, tuned.learning_rate, tuned.memory)
+
+    def _tuning(self, wanted: Iterable[Arm]) -> list[Cell]:
+        config = self.config
+        return [
+            self._cell("tune", arm, budget, goal, rate, memory)
+            for arm in wanted
+            for budget in self.budgets(arm)
+            for memory in ([arm.memory] if arm.memory else config.memories or {})
+            for rate in config.learning_rates
+            for goal in self.goals("tune")
+        ]
+
+    def _scored(self, wanted: Iterable[Arm]) -> list[Cell]:
+        """Scored runs at the settings that the arm's tuning chose; none for an arm of which every one failed."""
+        cells = []
+        for arm in wanted:
+            for budget in self.budgets(arm):
+                tuned = self.tuned[arm.name, budget]
+                if tuned.learning_rate is None:
+                    continue
+                rates = self.config.learning_rates if self.config.frontier else [tuned.learning_rate]
+                for rate, goal, draw in product(rates, self.goals("score"), range(arm.draws)):
+                    cells.append(self._cell("score", arm, budget, goal, rate, tuned.memory, draw))
+        return cells
+
+    def _sizing(self, stage: Stage) -> list[Cell]:
+        """The runs whose touched vectors say how large another arm's masks are: tuned ones, of draw 0."""
+        names = {arm.sized_by for arm in self.arms.values() if arm.sized_by is not None}
+        arms = [self.arms[name] for name in names]
+        wanted = product(arms, self.config.budgets, self.goals(stage))
+        found = (self._tuned_cell(stage, arm, budget, goal) for arm, budget, goal in wanted)
+        return [cell for cell in found if cell is not None]
+
+    def _tuned_cell(self, stage: Stage, arm: Arm, budget: float, goal: Goal) -> Cell | None:
+        tuned = self.tuned[arm.name, ALL if arm.trains_everything else budget]
+        if tuned.learning_rate is None:
+            return None
+        return self._cell(stage, arm, budget, goal, tuned.learning_rate, tuned.memory)
+
+    def _cell(
+        self, stage: Stage, arm: Arm, budget: float, goal: Goal, rate: float | None, memory: str | None, draw: int = 0
+    ) -> Cell:
+        assert rate is not None and memory is not None
+        model, name, seed = goal
+        return Cell(
+            stage=stage,
+            arm=arm.name,
+            task=name,
+            model=model,
+            seed=seed,
+            draw=draw,
+            budget=budget,
+            memory=memory,
+            learning_rate=rate,
+            method=arm.method,
+            training=self._training(arm, budget, memory),
+            data=self._data(name, retains=arm.retains, keep_delta=arm.name == "full" and self._needs_delta),
+            history=self._learned(goal) if arm.learns else (),
+            sources=self._sources(arm, budget, goal),
+            inputs=self._of(model, name, *self._measured(name)),
+        )
+
+    def _training(self, arm: Arm, budget: float, memory: str) -> dict[str, Any]:
+        config = self.config
+        assert isinstance(config.memories, dict) and isinstance(config.training, dict)
+        shared: dict[str, Any] = {
+            "max_steps": config.steps,
+            "per_device_train_batch_size": config.batch_size,
+            "use_cpu": not torch.accelerator.is_available(),
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "disable_tqdm": True,
+            **config.training,
+            **config.memories[memory],
+        }
+        if arm.method != "mask":
+            return shared | arm.settings
+        masked: dict[str, Any] = {
+            "budget": budget,
+            "remask_every": config.remask_every,
+            "watch_steps": config.remask_every,
+            "probe_examples": config.probe_examples,
+            "forecaster": config.forecaster,
+            "gate": config.gate,
+        }
+        if not arm.weights:
+            masked["probe_every"] = config.probe_every
+        return shared | masked | arm.settings
+
+    def _data(self, name: str | None, **more: Any) -> dict[str, Any]:
+        config = self.config
+        sizes = {
+            key: getattr(config, key)
+            for key in ("train_examples", "eval_examples", "evaluations", "probe_examples", "target_accuracy")
+        }
+        assert isinstance(config.sources, dict)
+        measured = [*config.retained(name), *([name] if name else config.target_tasks)]
+        sources = {task: config.sources[task] for task in measured if task in config.sources}
+        base = {} if name else {"targets": config.target_tasks}
+        return {**sizes, **base, "retained": config.retained(name), "sources": sources, "circuit": config.budgets[0],
+                "cpu": not torch.accelerator.is_available(), **more}  # fmt: skip
+
+    def _learned(self, goal: Goal) -> tuple[str, ...]:
+        """Keys of the recorded full runs of this model on unscored tasks other than the goal's."""
+        model, name, _ = goal
+        known = [*self.goals("tune"), *self.goals("track")]
+        return tuple(self._full_key(other) for other in known if other[0] == model and other[1] != name)
+
+    def _sources(self, arm: Arm, budget: float, goal: Goal) -> dict[str, str]:
+        if arm.name in ("full", "full by utility"):
+            return {}
+        sources = {"realised": self._full_key(goal)}
+        if arm.hindsight == "utility":
+            sources["oracle"] = self._key(self._utility_run(goal))
+        elif arm.hindsight is not None:
+            sources["oracle"] = sources["realised"]
+        if arm.sized_by is not None:
+            stage: Stage = "tune" if goal in self.goals("tune") else "score"
+            sizing = self._tuned_cell(stage, self.arms[arm.sized_by], budget, goal)
+            if sizing is not None:
+                sources["touched"] = self._key(sizing)
+        return sources
+
+    def _full_key(self, goal: Goal) -> str:
+        """The key of the tuned full run of a goal."""
+        stages: tuple[Stage, ...] = ("tune", "track", "score")
+        stage = next(stage for stage in stages if goal in self.goals(stage))
+        cell = self._tuned_cell(stage, self.full, ALL, goal)
+        assert cell is not None
+        return self._key(cell)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def _key(self, cell: Cell) -> str:
+        return cell.key(environment())
+
+    @property
+    def _needs_delta(self) -> bool:
+        return any(arm.hindsight == "movement" for arm in self.arms.values())
+
+    def _measured(self, name: str | None = None) -> list[str]:
+        return [*self.config.retained(name), *([] if name else self.config.target_tasks)]
+
+    def _of(self, *names: str) -> dict[str, str]:
+        """Digests of the files behind a model and tasks, where they are files."""
+        assert isinstance(self.config.sources, dict)
+        paths = [path for name in names for path in (name, self.config.sources.get(name)) if path in self.inputs]
+        return {str(path): self.inputs[str(path)] for path in paths}
+
+
+def digest(path: Path) -> str:
+    """Hex digest (16 characters) of a file, or of all files in a folder with their names; hidden ones do not count."""
+    found = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+    for file in files:
+        found.update(f"{file.relative_to(path).as_posix()}\0".encode())
+        with file.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]
+
+
+def _files(config: CompareConfig) -> list[str]:
+    """The models, tasks and sources that lie on disk."""
+    assert isinstance(config.sources, dict)
+    named = [*config.models, *config.tasks, *config.retained(), *config.sources.values()]
+    return [name for name in dict.fromkeys(named) if Path(name).exists()]

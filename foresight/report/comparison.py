@@ -1,0 +1,222 @@
+"""The report of `foresight compare`: the verdict in words before any number, then the numbers, then how it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..comparison.arms import Arm
+from ..comparison.broken import Broken
+from ..comparison.config import CompareConfig
+from ..comparison.contrasts import Contrast
+from ..comparison.ledger import RUNS, read_comparisons
+from ..comparison.measures import FORGETTING, MEASURES, Measure, minus
+from ..comparison.results import Record
+from ..comparison.summary import BudgetSummary, Part, Summary
+from ..comparison.tuning import MARGIN
+from ..errors import TrajectoryError
+from ..statistics import Interval
+from ..trajectory import Trajectory
+from .circuits import Picture, heatmap, predicted_against_realised
+from .figures import Scene, frontiers, learning_curves, outcomes, overlap_over_time, principal
+from .page import REPORT, fill, write_page
+from .style import data_uri, looks
+
+PICTURES = 4
+"""Tasks whose circuits are drawn."""
+
+HOW = {"failed": "failed", "diverged": "diverged", "idle": "did nothing"}
+
+DASH = "\N{EN DASH}"
+
+
+def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Write report.html for finished comparisons, from their records alone; return its path.
+
+    Args:
+        folders: of `foresight compare`; several of equal settings are reported as one.
+        out: folder of the page; by default the first.
+
+    Raises:
+        DataError: a folder holds no finished comparison, or one of other settings, which are named.
+    """
+    places = [Path(folder) for folder in folders]
+    config, summary, records, environment = read_comparisons(places)
+    shown = pictures(records, config, [place / RUNS for place in places])
+    return write_page(Path(out or places[0]) / REPORT, render(config, summary, records, environment, shown))
+
+
+def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Path]) -> list[Picture]:
+    """Of the first tasks, one full run each beside the primary arm's; none where the full run left no trajectory.
+
+    Args:
+        runs: where the folders of runs are looked for.
+    """
+    arms = config.chosen()
+    part = Part(records, config, arms, config.budgets[0])
+    primary = {(r.cell.task, r.cell.replicate): r.measures for r in part.whole[config.primary_arm] if r.cell.draw == 0}
+    found: dict[str, Picture] = {}
+    for record in part.whole["full"]:
+        if record.cell.task in found or not record.measures or len(found) == PICTURES:
+            continue
+        folder = next((place / record.key for place in runs if (place / record.key).exists()), None)
+        try:
+            trajectory = Trajectory.read((folder or Path(record.key)) / "run" / "trajectory")
+        except TrajectoryError:
+            continue  # deleted after the run: the report goes without its picture
+        other = primary.get((record.cell.task, record.cell.replicate))
+        series = trajectory.series(trajectory.scorers[0])
+        forecast = other.forecast if other else None
+        found[record.cell.task] = Picture(
+            task=record.cell.task,
+            seed=record.cell.seed,
+            series=series,
+            schedule=other.schedule if other else (),
+            realised=record.measures.realised or (),
+            forecast=forecast if forecast and len(forecast.scores) == len(series) else None,
+            arm=arms[config.primary_arm].label,
+        )
+    return list(found.values())
+
+
+def render(
+    config: CompareConfig,
+    summary: Summary,
+    records: Sequence[Record],
+    environment: Mapping[str, str],
+    circuits: Sequence[Picture] = (),
+) -> str:
+    """The page as text. Everything that is not a figure is escaped."""
+    arms, first = config.chosen(), summary.budgets[0]
+    measure = MEASURES[summary.measure]
+    filters: dict[str, Callable[..., str]] = {
+        "shown": _shown, "interval": _interval, "difference": _difference, "percent": _percent, "p": _p,
+        "mebibytes": _mebibytes, "better": lambda m: "higher is better" if m.higher_is_better else "lower is better",
+        "listed": lambda names: ", ".join(arms[name].label for name in names),
+    }  # fmt: skip
+    return fill(
+        "report.html.j2",
+        filters,
+        config=config,
+        settings={name: value for name, value in asdict(config).items() if value not in (None, {}, [])},
+        summary=summary,
+        first=first,
+        arms=arms,
+        looks=looks(arms),
+        measure=measure,
+        measures=list(MEASURES.values()),
+        forgetting=FORGETTING,
+        figures=_figures(config, arms, first, records, circuits, measure),
+        groups={part.budget: _groups(part, config.primary_arm, arms) for part in summary.budgets},
+        lost=_lost(summary, arms),
+        before=_before(config, summary),
+        environment=environment,
+        margin=MARGIN,
+        how=HOW,
+        scored=sum(r.cell.stage == "score" for r in records),
+        runs=len(records),
+        skills=_skills(records, config.primary_arm),
+        primary=arms[config.primary_arm].label,
+        retained=bool(summary.retained),
+    )
+
+
+def _figures(
+    config: CompareConfig,
+    arms: Mapping[str, Arm],
+    first: BudgetSummary,
+    records: Sequence[Record],
+    circuits: Sequence[Picture],
+    measure: Measure,
+) -> dict[str, Any]:
+    part = Part(records, config, dict(arms), first.budget)
+    wanted = [config.primary_arm, *config.against, "full", "random", "full_replay",
+              *(name for name, arm in arms.items() if arm.hindsight)]  # fmt: skip
+    scene = Scene(
+        runs={name: found for name, found in part.whole.items() if found},
+        points={name: found for name, found in part.points.items() if found},
+        labels={name: arm.label for name, arm in arms.items()},
+        looks=looks(arms),
+        principal=principal([name for name, found in part.whole.items() if found], wanted),
+    )
+    figures: dict[str, Any] = {"heatmaps": [(picture.task, data_uri(heatmap(picture))) for picture in circuits]}
+    if scene.runs:
+        figures["outcomes"] = data_uri(outcomes(scene, first, measure))
+        figures["curves"] = data_uri(learning_curves(scene))
+        figures["pale"] = len(scene.principal) < len(scene.runs)
+    if drawn := frontiers(scene):
+        figures["frontiers"] = data_uri(drawn)
+    if circuits:
+        vectors = dict(zip(circuits[0].series.name.tolist(), circuits[0].series.vectors.tolist(), strict=True))
+        chance = next((a.chance for name, a in first.arms.items() if name != "full" and a.chance is not None), None)
+        figures["overlap"] = data_uri(overlap_over_time(scene, vectors, chance))
+    if forecast := [picture for picture in circuits if picture.forecast and picture.schedule]:
+        figures["forecasts"] = data_uri(predicted_against_realised(forecast))
+    return figures
+
+
+def _groups(part: BudgetSummary, primary: str, arms: Mapping[str, Arm]) -> dict[str, dict[tuple[str, str], Any]]:
+    """Title -> (a, b) -> measure -> their contrast: the primary arm's first, then by what is compared with."""
+    found: dict[str, dict[tuple[str, str], dict[str, Contrast]]] = {}
+    for contrast in sorted(part.contrasts, key=lambda contrast: primary not in (contrast.a, contrast.b)):
+        a, b = contrast.a, contrast.b
+        title = f"{arms[primary].label} and the others" if primary in (a, b) else f"Against {arms[b].label}"
+        found.setdefault(title, {}).setdefault((a, b), {})[contrast.measure] = contrast
+    return found
+
+
+def _lost(summary: Summary, arms: Mapping[str, Arm]) -> dict[tuple[str, str], list[Broken]]:
+    """(label of the arm, how) -> its broken runs."""
+    found: dict[tuple[str, str], list[Broken]] = {}
+    for run in summary.broken:
+        found.setdefault((arms[run.arm].label, HOW[run.how]), []).append(run)
+    return found
+
+
+def _before(config: CompareConfig, summary: Summary) -> dict[str, float]:
+    """Measures of the models before training, where they are known."""
+    found = {}
+    for key in ("accuracy", "loss"):
+        for kind, tasks in (("target", config.target_tasks), ("retained", summary.retained)):
+            known = [summary.base[key][task] for task in tasks if task in summary.base[key]]
+            if known:
+                found[f"{kind}_{key}"] = sum(known) / len(known)
+    return found
+
+
+def _skills(records: Sequence[Record], primary: str) -> dict[str, float]:
+    """Means over the primary arm's runs of what they logged about their forecasts."""
+    notes = [r.measures.notes for r in records if r.cell.stage == "score" and r.cell.arm == primary and r.measures]
+    names = {"foresight/skill", "foresight/forecast_overlap", "foresight/persistence_overlap"}
+    shared = names.intersection(*notes) if notes else set()
+    return {name.split("/")[1]: sum(n[name] for n in notes) / len(notes) for name in sorted(shared)}
+
+
+def _shown(value: float | None, measure: Measure) -> str:
+    return DASH if value is None else measure.value(value)
+
+
+def _interval(value: Interval, measure: Measure) -> str:
+    """``[70.0, 92.4]`` in the unit of the measure; empty if there is no interval."""
+    if value.low is None or value.high is None:
+        return ""
+    low, high = (minus(f"{measure.scale * bound:.{measure.digits}f}") for bound in (value.low, value.high))
+    return f"[{low}, {high}]"
+
+
+def _difference(value: Interval, measure: Measure) -> str:
+    return measure.difference(value)
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return DASH if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _p(value: float | None) -> str:
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _mebibytes(value: int | None) -> str:
+    return DASH if value is None else f"{value / 2**20:.1f}"
