@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,7 +122,13 @@ def circuit_size(table: ComponentTable, n_vectors: int) -> int:
     return max(1, min(len(table), round(n_vectors / float(table.vectors.mean()))))
 
 
-def select(scores: np.ndarray, table: ComponentTable | Series, n_vectors: int, head_share: float | None = None) -> Mask:
+def select(
+    scores: np.ndarray,
+    table: ComponentTable | Series,
+    n_vectors: int,
+    head_share: float | None = None,
+    cost_aware: float = 0.0,
+) -> Mask:
     """Take whole components by descending score while they fit into `n_vectors`.
 
     A component that does not fit is skipped and smaller ones below it are still tried, so that less than the
@@ -132,9 +138,16 @@ def select(scores: np.ndarray, table: ComponentTable | Series, n_vectors: int, h
     blocks into the others; then, of either kind by score, whatever still fits into what both have left. So the whole
     budget is used: a kind that cannot fill its share, or has a rest smaller than a component, gives it to the other.
 
+    With `cost_aware`, the lowest parts of the model are left out of the choice as long as the mask keeps at least
+    1 - `cost_aware` of the score: a step's time and memory follow the lowest trained component, as its backward pass
+    ends there. The definition is our own: components lie in depths, two a layer (attention, then MLP); the mask is that
+    of the highest depth from which upwards the same rule finds enough. The score of a mask is the sum of the positive
+    scores of its components; where that is 0 or infinite for the best mask, nothing is traded.
+
     Args:
         scores: float [n_components]; larger is more important (take absolute values of signed scores first).
         head_share: in [0, 1]; None ranks all kinds in one list.
+        cost_aware: in [0, 1), the share of the best mask's score that may be given up.
 
     Raises:
         NonFiniteError: a score is NaN (infinities order as usual).
@@ -147,6 +160,18 @@ def select(scores: np.ndarray, table: ComponentTable | Series, n_vectors: int, h
         bad = table.name[int(np.flatnonzero(np.isnan(scores))[0])]
         raise NonFiniteError(f"{int(np.isnan(scores).sum())} scores are NaN (first: {bad}); no mask can be chosen")
     order = np.argsort(-scores, kind="stable")
+
+    def taken(candidates: np.ndarray) -> list[int]:
+        return _ranked(candidates, table, n_vectors, head_share)
+
+    chosen = taken(order)
+    if not chosen:
+        raise BudgetError(f"no component fits into {n_vectors} vectors; raise the budget or lower mlp_block")
+    return Mask.of(_raised(chosen, order, scores, table, taken, cost_aware) if cost_aware else chosen)
+
+
+def _ranked(order: np.ndarray, table: ComponentTable | Series, n_vectors: int, head_share: float | None) -> list[int]:
+    """Those of the components `order` that fit, taken in that order, with a head share as `select` has it."""
     chosen: list[int] = []
     left = n_vectors
     if head_share is not None:
@@ -157,10 +182,32 @@ def select(scores: np.ndarray, table: ComponentTable | Series, n_vectors: int, h
             chosen += taken
             left -= int(table.vectors[taken].sum())
         order = order[~np.isin(order, chosen)]
-    chosen += _fill(order, table.vectors, left)
-    if not chosen:
-        raise BudgetError(f"no component fits into {n_vectors} vectors; raise the budget or lower mlp_block")
-    return Mask.of(chosen)
+    return chosen + _fill(order, table.vectors, left)
+
+
+def _raised(
+    best: list[int],
+    order: np.ndarray,
+    scores: np.ndarray,
+    table: ComponentTable | Series,
+    taken: Callable[[np.ndarray], list[int]],
+    cost_aware: float,
+) -> list[int]:
+    """What is `taken` from the highest depth upwards that keeps enough of the score of `best`, found by bisection."""
+    gains = np.maximum(scores, 0)
+    enough = (1 - cost_aware) * gains[best].sum()
+    if not 0 < enough < np.inf:
+        return best
+    depth = 2 * table.layer + (table.kind == "mlp")
+    low, high = int(depth[best].min()), int(depth.max()) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = taken(order[depth[order] >= middle])
+        if gains[found].sum() >= enough:
+            low, best = middle, found
+        else:
+            high = middle
+    return best
 
 
 def head_share_of(mask: Mask, table: ComponentTable | Series) -> float:

@@ -34,6 +34,17 @@ class Removable(Protocol):
     def remove(self) -> None: ...
 
 
+class OtherForward:
+    """Another forward for a module, until it is removed."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[Tensor], Tensor]):
+        self._module = module
+        module.forward = forward
+
+    def remove(self) -> None:
+        del self._module.forward  # that of the class is left
+
+
 @dataclass(frozen=True)
 class Remask:
     """What a re-mask did, in vectors; `unmoved` of those trained until then were still exactly zero."""

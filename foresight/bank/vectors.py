@@ -1,18 +1,24 @@
 """The bank: the one trainable parameter, budget-many vectors added to the frozen vectors that the mask names.
 
 Row vectors (query/key/value/gate/up) are added to a Linear's outputs, column vectors (output and down projections)
-read its inputs; both by plain forward hooks on the touched Linears, so untouched ones take the plain path.
+read its inputs. A touched Linear does so in one autograd node of its own, in both passes right into the product of its
+frozen weight: no second output or gradient of full size is made and added, no weight gradient outside the mask is
+formed, and of a column Linear only the masked inputs are kept for the backward pass. Others take the plain path.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import Any
 
-from ..components import ComponentTable
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..components import ComponentTable, stored_transposed
 from ..masks import Mask
 from ..numbering import Target
-from .base import AnyBank, Remask, Removable
+from .base import AnyBank, OtherForward, Remask
+from .features import Features
 
 __all__ = ["Bank", "Remask"]
 
@@ -23,13 +29,77 @@ class Bank(AnyBank):
     table: ComponentTable
     mask: Mask
 
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> Removable:
-        def add_rows(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            piece = self._pieces[target.module]
-            return output.index_add(-1, index, F.linear(args[0], piece).to(output.dtype))
+    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
+        touched, train = Features(index), _WithRows if target.axis == "row" else _WithColumns
 
-        def add_columns(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            piece = self._pieces[target.module]
-            return output + (args[0].index_select(-1, index) @ piece).to(output.dtype)
+        def forward(inputs: Tensor) -> Tensor:
+            return train.apply(inputs, self._pieces[target.module], module.weight, module, touched)
 
-        return module.register_forward_hook(add_rows if target.axis == "row" else add_columns)
+        return OtherForward(module, forward)
+
+
+class _Trained(torch.autograd.Function):
+    """A frozen Linear with trained vectors; gradients are of its inputs [..., in] and of its piece [k, d_model]."""
+
+    @staticmethod
+    def plain(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(outputs [..., out] of the frozen Linear alone, inputs [n, in] in their dtype, which autocast may choose)."""
+        outputs = type(module).forward(module, inputs)
+        return outputs, inputs.flatten(0, -2).to(outputs.dtype)
+
+    @staticmethod
+    def of_inputs(ctx: Any, gradient: Tensor, weight: Tensor) -> Tensor:
+        """Gradient of the inputs through the frozen weight, [n, in]."""
+        weight = weight.to(gradient.dtype)
+        return gradient @ (weight.T if ctx.transposed else weight)
+
+
+class _WithRows(_Trained):
+    @staticmethod
+    def forward(ctx: Any, inputs, piece, weight, module, touched):
+        outputs, flat = _Trained.plain(module, inputs)
+        piece = piece.to(outputs.dtype)
+        touched.add_product(outputs.flatten(0, -2), flat, piece.T)
+        ctx.save_for_backward(inputs, piece, weight)
+        ctx.transposed, ctx.touched = stored_transposed(module), touched
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient):
+        inputs, piece, weight = ctx.saved_tensors
+        flat = gradient.flatten(0, -2)
+        chosen = ctx.touched.of(flat)
+        of_inputs = of_piece = None
+        if ctx.needs_input_grad[0]:
+            of_inputs = _Trained.of_inputs(ctx, flat, weight).addmm_(chosen, piece).view(inputs.shape).to(inputs.dtype)
+        if ctx.needs_input_grad[1]:
+            of_piece = chosen.T @ inputs.flatten(0, -2).to(chosen.dtype)
+        return of_inputs, of_piece, None, None, None
+
+
+class _WithColumns(_Trained):
+    @staticmethod
+    def forward(ctx: Any, inputs, piece, weight, module, touched):
+        outputs, flat = _Trained.plain(module, inputs)
+        piece = piece.to(outputs.dtype)
+        chosen = touched.of(flat).contiguous()  # a view would keep all inputs alive
+        outputs.flatten(0, -2).addmm_(chosen, piece)
+        ctx.save_for_backward(chosen, piece, weight)
+        ctx.transposed, ctx.touched, ctx.like = stored_transposed(module), touched, (inputs.shape, inputs.dtype)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient):
+        chosen, piece, weight = ctx.saved_tensors
+        flat = gradient.flatten(0, -2)
+        of_inputs = of_piece = None
+        if ctx.needs_input_grad[0]:
+            of_inputs = _Trained.of_inputs(ctx, flat, weight)
+            ctx.touched.add_product(of_inputs, flat, piece.T)
+            shape, dtype = ctx.like
+            of_inputs = of_inputs.view(shape).to(dtype)
+        if ctx.needs_input_grad[1]:
+            of_piece = chosen.T @ flat
+        return of_inputs, of_piece, None, None, None

@@ -24,7 +24,7 @@ from ..masks import WeightMask
 from ..numbering import Target
 from ..placement import Placement
 from ..weight_table import WeightTable
-from .base import AnyBank
+from .base import AnyBank, OtherForward
 
 
 class WeightBank(AnyBank):
@@ -51,7 +51,7 @@ class WeightBank(AnyBank):
     def _computed(self) -> torch.dtype:
         return self.vectors.dtype  # as they are: a bf16 weight in effect is rounded once, from the sum in fp32
 
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> _Forward:
+    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
         def forward(inputs: Tensor) -> Tensor:
             piece, kind = self._pieces[target.module], inputs.device.type
             dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else inputs.dtype
@@ -59,18 +59,7 @@ class WeightBank(AnyBank):
             transposed = stored_transposed(module)
             return _SparselyTrained.apply(inputs.to(dtype), piece, module.weight, bias, index, transposed)
 
-        return _Forward(module, forward)
-
-
-class _Forward:
-    """Another forward for a module, until it is removed."""
-
-    def __init__(self, module: nn.Module, forward: Any):
-        self._module = module
-        module.forward = forward
-
-    def remove(self) -> None:
-        del self._module.forward  # that of the class is left
+        return OtherForward(module, forward)
 
 
 class _SparselyTrained(torch.autograd.Function):

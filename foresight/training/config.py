@@ -16,7 +16,7 @@ from ..forecasters.pretrained import DEFAULT
 from ..granularity import GRANULARITIES
 from ..movement.forecast import RULES
 from ..movement.memory import MEMORIES
-from ..policies import POLICIES
+from ..policies import POLICIES, policy_class
 from ..policies.weights import WEIGHT_POLICIES, weight_policy_class
 from ..targets.registry import DEFAULT as CIRCUIT
 from .ranking import check_target, checked_head_share
@@ -89,6 +89,14 @@ class ForesightConfig(SFTConfig):
             "help": "Share of the budget's vectors that goes to heads (KV groups), for policies that rank components; "
             "by default all kinds are ranked in one list. A number in [0, 1]; prior: the share that the mask of policy "
             "'prior' has; trials: that of 0, 0.25, 0.5, 0.75, 1 which learns fastest in short trials before the run."
+        },
+    )
+    cost_aware: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of a mask's score that may be given up for cheaper steps, in [0, 1), for policies that rank "
+            "components: the mask is taken from the highest layers that keep the rest of the score, so that backward "
+            "passes end early. 0 for the best mask whatever its cost."
         },
     )
     trial_steps: int = field(
@@ -257,6 +265,7 @@ class ForesightConfig(SFTConfig):
             self._check_weights()
         check_target(self)
         self.head_share = checked_head_share(self)
+        self._check_cost_aware()
         one_of("watch", self.watch, WATCH_MODES)
         one_of("movement_memory", self.movement_memory, MEMORIES)
         one_of("moments", self.moments, MOMENTS)
@@ -305,6 +314,18 @@ class ForesightConfig(SFTConfig):
         if self.policy == "foresight" and not BudgetSchedule.of(self.budget_schedule).constant:
             raise ConfigError(
                 "budget_schedule does not go with policy 'foresight' over single weights, which chooses once; remove it"
+            )
+
+    def _check_cost_aware(self) -> None:
+        if not 0 <= self.cost_aware < 1:
+            raise ConfigError(
+                f"cost_aware is {self.cost_aware}; expected the share of the score that may be given up, in "
+                "[0, 1), for example 0.1"
+            )
+        if self.cost_aware and (self.granularity == "weights" or not policy_class(self.policy).ranks):
+            raise ConfigError(
+                f"cost_aware is {self.cost_aware}, but policy {self.policy!r} over {self.granularity} ranks no "
+                "components; remove it"
             )
 
     def _check_budget_schedule(self) -> None:

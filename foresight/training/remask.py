@@ -142,7 +142,7 @@ class RemaskCallback(TrainerCallback):
             return trainer.policy.watched(view, step // self.calendar.probe_every)
         if not self.calendar.rotates:
             n = self._vectors(step)
-            return select(self._ranking(0), trainer.table, n, share_now(trainer, n))
+            return select(self._ranking(0), trainer.table, n, share_now(trainer, n), trainer.args.cost_aware)
         turns = rotation(trainer.table, self._vectors(step), trainer.mask_seed)
         return turns[step // self.calendar.probe_every % len(turns)]
 
@@ -188,6 +188,7 @@ class RemaskCallback(TrainerCallback):
             cutoff=args.cutoff,
             damage=self._watcher.damage() if self.calendar.scored else None,
             head_share=share_now(trainer, n_vectors),
+            cost_aware=args.cost_aware,
         )
         if args.granularity != "weights":
             return view

@@ -129,7 +129,10 @@ def _first_masks(trainer: ForesightTrainer, total_steps: int) -> list[tuple[floa
     found = []
     for share in SHARES:
         size = trainer.vectors_at(0, total_steps)
-        view = View(trainer.table, size, 0, total_steps, series, trainer.mask_seed, damage=damage, head_share=share)
+        view = View(
+            trainer.table, size, 0, total_steps, series, trainer.mask_seed, damage=damage, head_share=share,
+            cost_aware=trainer.args.cost_aware,
+        )  # fmt: skip
         if policy.forecasts:
             assert series is not None
             found.append((share, view.select(trainer.target.at(trainer.target.parts(series, damage), 0))))
