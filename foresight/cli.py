@@ -95,6 +95,12 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     report.add_argument("folders", metavar="DIR", nargs="+", help="folders of `compare`; several are reported as one")
     report.add_argument("--out", metavar="DIR", help="where report.html goes (default: the first folder)")
 
+    locating = "does the location matter: edits at localized heads against edits at random ones"
+    evidence = command("evidence", _evidence, locating, True)
+    evidence.add_argument(
+        "--out", metavar="DIR", default="evidence", help="folder of the study, gone on with (default: %(default)s)"
+    )
+
     train = command("train", _train, "fine-tune a model with a predictive mask", True)
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
 
@@ -151,6 +157,12 @@ def _report(args: argparse.Namespace, flags: list[str]) -> None:
 
     args.parser.refuse(flags)
     compare.report(args.folders, args.out)
+
+
+def _evidence(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import evidence
+
+    evidence.show_settings() if args.settings else evidence.run(args.out, args.config, flags)
 
 
 def _train(args: argparse.Namespace, flags: list[str]) -> None:

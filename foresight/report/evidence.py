@@ -1,0 +1,122 @@
+"""The report of `foresight evidence`: what was found in words, then the effects, the side effects and every set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..evidence.config import EvidenceConfig
+from ..evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outcome
+from ..evidence.study import read_results
+from ..evidence.verdict import Evidence
+from ..evidence.words import EFFECTS, METHODS
+from ..statistics import Interval
+from .page import REPORT, fill, write_page
+from .style import COLOURS, Look, data_uri, looks, panels, shared_legend, styled
+
+
+def write_evidence(folder: str | Path) -> Path:
+    """Write report.html for a finished study, from its results alone; return its path.
+
+    Raises:
+        DataError: the folder holds no finished study.
+    """
+    config, evidence, environment = read_results(folder)
+    return write_page(Path(folder) / REPORT, render(config, evidence, environment))
+
+
+def render(config: EvidenceConfig, evidence: Evidence, environment: Mapping[str, str]) -> str:
+    """The page as text. Everything that is not a figure is escaped."""
+    return fill(
+        "evidence.html.j2",
+        {"number": lambda value: f"{value:.3f}", "interval": _interval, "heads": _heads},
+        config=config,
+        settings={name: value for name, value in asdict(config).items() if value not in (None, {}, [])},
+        evidence=evidence,
+        methods=METHODS,
+        effect=EFFECTS[evidence.effect],
+        named={method: [o for o in found if o.kind != RANDOM] for method, found in evidence.outcomes.items()},
+        random={method: [o for o in found if o.kind == RANDOM] for method, found in evidence.outcomes.items()},
+        figures={"null": data_uri(null_distributions(evidence)), "frontier": data_uri(frontier(evidence))},
+        environment=environment,
+    )
+
+
+def null_distributions(evidence: Evidence) -> Figure:
+    """By method, how many random sets have which effect, with the named sets marked."""
+    fig, axes = panels(len(evidence.outcomes), 3.4)
+    with styled():
+        for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
+            values = [float(np.mean(o.answers)) for o in outcomes]
+            bins = np.linspace(min([*values, evidence.before]), max([*values, evidence.before]) + 1e-9, 21).tolist()
+            random = [value for value, o in zip(values, outcomes, strict=True) if o.kind == RANDOM]
+            axis.hist(random, bins, color=COLOURS["random"], alpha=0.6, label=f"{len(random)} random sets")
+            axis.axvline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
+            for name, look in _looks(evidence).items():
+                found = [float(np.mean(o.answers)) for o in outcomes if o.name == name]
+                if found:
+                    axis.axvline(found[0], color=look.colour, linestyle=look.line, linewidth=2, label=name)
+            axis.set_title(METHODS[method])
+            axis.set_xlabel(EFFECTS[evidence.effect])
+        axes[0].set_ylabel("sets of heads")
+        shared_legend(fig, axes, 6)
+    return fig
+
+
+def frontier(evidence: Evidence) -> Figure:
+    """By method, effect against side effect of every set at every setting; the chosen settings are filled."""
+    fig, axes = panels(len(evidence.outcomes), 4.0)
+    with styled():
+        for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
+            _scatter(axis, [o for o in outcomes if o.kind == RANDOM], Look(COLOURS["random"], "o", "-"), "random sets")
+            for name, look in _looks(evidence).items():
+                _scatter(axis, [o for o in outcomes if o.name == name], look, name)
+            axis.axhline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
+            axis.set_xscale("symlog", linthresh=0.01)
+            axis.set_xlim(left=0)
+            axis.set_title(METHODS[method])
+            axis.set_xlabel("KL divergence from the model before (nats)")
+        axes[0].set_ylabel(EFFECTS[evidence.effect])
+        shared_legend(fig, axes, 6)
+    return fig
+
+
+def _scatter(axis, outcomes: Sequence[Outcome], look: Look, label: str) -> None:
+    if not outcomes:
+        return
+    every = [(max(point.kl, 0.0), point.test) for o in outcomes for point in o.points]
+    size = 16 if outcomes[0].kind == RANDOM else 60
+    axis.scatter(*zip(*every, strict=True), s=size, marker=look.marker, facecolors="none", edgecolors=look.colour,
+                 linewidths=0.9)  # fmt: skip
+    chosen = [(max(o.best.kl, 0.0), o.best.test) for o in outcomes]
+    front = 2 if outcomes[0].kind == RANDOM else 3
+    axis.scatter(*zip(*chosen, strict=True), s=size, marker=look.marker, color=look.colour, label=label, zorder=front)
+
+
+def _looks(evidence: Evidence) -> dict[str, Look]:
+    """Of all sets but the random ones."""
+    full = {FULL: Look(COLOURS["full"], "s", "-"), LORA_ARM: Look(COLOURS["oracle"], "*", "--")}
+    names = dict.fromkeys(o.name for found in evidence.outcomes.values() for o in found if o.kind == LOCALIZED)
+    colours = [COLOURS[key] for key in ("foresight", "static", "prior", "reactive")]
+    made = looks(names)
+    for i, name in enumerate(names):
+        made[name] = Look(colours[i], "D^vP"[i], ("-", "--", "-.", ":")[i]) if i < len(colours) else made[name]
+    return made | {o.name: full[o.kind] for found in evidence.outcomes.values() for o in found if o.kind in full}
+
+
+def _interval(found: Interval | None) -> str:
+    if found is None or found.mean is None:
+        return ""
+    ends = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.mean:+.3f}{ends}"
+
+
+def _heads(heads: Sequence[Sequence[str]]) -> str:
+    """Of every seed, once where they are the same."""
+    if any(len(found) > 16 for found in heads):
+        return f"{len(heads[0])} heads"
+    return "; ".join(dict.fromkeys(", ".join(found) for found in heads))
