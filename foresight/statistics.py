@@ -147,6 +147,28 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     return adjusted
 
 
+def among_random(pairs: Sequence[tuple[float, np.ndarray]], seed: int = 0) -> float:
+    """One-sided permutation test of values against random ones: the chance that their mean is as high by luck.
+
+    Within each pair every value is as likely to be the one in question, if there is no difference. All ways of choosing
+    one from each are counted where they are at most 2^16, otherwise `RESAMPLES` of them are drawn. Of a single pair it
+    is (1 + others at least as large) / (1 + others).
+
+    Args:
+        pairs: a value, and the random ones [n] of the same unit; higher is better.
+    """
+    pools = [np.append(others, value) for value, others in pairs]
+    observed = sum(value for value, _ in pairs) - 1e-12
+    if np.prod([float(len(pool)) for pool in pools]) <= 2**16:
+        sums = np.zeros(1)
+        for pool in pools:
+            sums = (sums[:, None] + pool).ravel()
+        return float((sums >= observed).mean())
+    rng = np.random.default_rng(seed)
+    sums = np.sum([rng.choice(pool, RESAMPLES) for pool in pools], axis=0)
+    return float((1 + (sums >= observed).sum()) / (1 + RESAMPLES))
+
+
 def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER) -> float | None:
     """The smallest true mean at which a two-sided test at 5 % finds every one of these differences.
 

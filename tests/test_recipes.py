@@ -12,6 +12,7 @@ from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
 from foresight.comparison.config import CompareConfig
 from foresight.embedded.pretrain import read_config
+from foresight.evidence.config import EvidenceConfig
 from foresight.models import load_meta_model
 from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan
@@ -35,6 +36,8 @@ def _parse(recipe):
         return parse(ROOT / recipe, OWN_TASKS if recipe.endswith("own.yaml") else [], (CompareConfig,))
     if folder in ("train", "track", "forecasters"):
         return parse(ROOT / recipe, ["--use_cpu"], CLASSES if folder == "train" else track.CLASSES)
+    if folder == "evidence":
+        return parse(ROOT / recipe, [], (EvidenceConfig,))
     assert folder == "pretrain.yaml"
     return read_config(ROOT / recipe)
 

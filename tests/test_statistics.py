@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from foresight.errors import DataError
-from foresight.statistics import detectable, holm, log_loss_area, mean_interval, p_value, paired_difference
+from foresight.statistics import (
+    among_random,
+    detectable,
+    holm,
+    log_loss_area,
+    mean_interval,
+    p_value,
+    paired_difference,
+)
 
 
 def simulated(rng: np.random.Generator, tasks: int, seeds: int, task_spread: float = 1.0, seed_spread: float = 0.3):
@@ -190,3 +198,20 @@ def test_where_nothing_is_repeated_nothing_is_known_of_power():
     assert detectable([units([1.0])]) is None
     assert detectable([units([1.0, 1.0])]) is None
     assert detectable([]) is None
+
+
+def test_a_value_among_random_ones_is_tested_exactly():
+    """By hand: two units with two others each; of nine sums only that of both best values is as high."""
+    assert among_random([(3.0, np.array([1.0, 2.0])), (6.0, np.array([4.0, 5.0]))]) == pytest.approx(1 / 9)
+    assert among_random([(1.0, np.array([1.0, 1.0]))]) == 1.0
+    assert among_random([(0.0, np.array([1.0, 2.0, 3.0]))]) == 1.0
+
+
+@pytest.mark.parametrize("units, draws", [(4, 3), (12, 4)], ids=["counted", "drawn"])
+def test_among_random_keeps_its_level(units, draws):
+    """With nothing in the choice, p <= .05 comes about as often as that, counted or drawn."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(400, units, draws + 1))
+    p = [among_random([(v[0], v[1:]) for v in found]) for found in values]
+    assert np.mean(np.array(p) <= 0.05) < 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(np.array([among_random([(v[0] + 2, v[1:]) for v in found]) for found in values[:40]]) <= 0.05) > 0.8

@@ -21,8 +21,10 @@ from dataclasses import asdict
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
+from ..errors import ConfigError
 from ..files import write_json
 from ..progress import progress_bar
 from .results import RESULT, Cell, Measures, Record, environment, read_record
@@ -50,9 +52,17 @@ class Runner:
         self._total = total
         self._pool: ProcessPoolExecutor | None = None
         self._known: set[Path] = set()  # cells that some call of `run` has had
+        self._lock = FileLock(self.folder / ".lock")  # let go of when the process ends, however it ends
 
     def __enter__(self) -> Runner:
+        """Raises ConfigError while another process is at work in the folder: they would undo each other's runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"another process is at work in {self.folder}; wait for it, or name another folder"
+            ) from error
         self.progress.start()
         return self
 
@@ -60,6 +70,7 @@ class Runner:
         self.progress.stop()
         if self._pool:
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        self._lock.release()
 
     def path(self, cell: Cell) -> Path:
         """The folder of a cell."""

@@ -14,6 +14,7 @@ from .arms import Arm
 from .broken import Broken, broken
 from .config import CompareConfig
 from .contrasts import Contrast, contrasts, corrected
+from .draws import AmongRandom, among_draws
 from .measures import MEASURES, by_unit
 from .results import SCHEMA, Measures, Record
 from .tuning import Tuned, tune
@@ -71,6 +72,7 @@ class BudgetSummary:
     Attributes:
         arms, tuning: by arm.
         tasks: task -> arm -> mean of the primary measure.
+        among_random: arms among the draws of the random arm, see `draws`.
         p_holm: of the verdict, where this is not the first budget and so one of the secondary contrasts.
     """
 
@@ -81,6 +83,7 @@ class BudgetSummary:
     tasks: dict[str, dict[str, float]]
     ceiling: Ceiling
     tuning: dict[str, Tuned]
+    among_random: tuple[AmongRandom, ...]
     p_holm: float | None = None
 
 
@@ -186,6 +189,7 @@ class Part:
             tasks=_per_task(primary),
             ceiling=Ceiling(_circuits(self.whole.get("full", [])), _spread(primary)),
             tuning=self.tuning,
+            among_random=among_draws(self.whole, self.arms, measure),
         )
 
     def _values(self, key: str) -> dict[str, dict[Unit, float]]:

@@ -13,7 +13,7 @@ import pytest
 
 from foresight.comparison.results import SCHEMA, Cell, Measures, Record, environment, read_record
 from foresight.comparison.runner import RESULT, Runner
-from foresight.errors import DataError
+from foresight.errors import ConfigError, DataError
 from foresight.files import write_json
 
 
@@ -152,3 +152,10 @@ def test_the_time_left_counts_every_cell_once(tmp_path):
         runner.run(cells(5))
         (bar,) = runner.progress.tasks
         assert bar.completed == bar.total == 3
+
+
+def test_one_folder_is_one_process_at_a_time(tmp_path):
+    with Runner(tmp_path, work), pytest.raises(ConfigError, match="another process is at work"), Runner(tmp_path, work):
+        pass
+    with Runner(tmp_path, work) as runner:  # let go of
+        assert runner.run([]) == []

@@ -192,3 +192,11 @@ def test_the_summary_of_nothing_says_so():
     summary = summarise([], config)
     assert summary.verdict.outcome == "incomplete"
     json.dumps(summary.to_json(), allow_nan=False)
+
+
+def test_arms_take_their_place_among_random_masks(plain):
+    """In the synthetic comparison every arm with a mask is far better than the random one; hindsight is no method."""
+    found = {one.arm: one for one in plain.budgets[0].among_random}
+    assert set(found) == {"static", "prior", "reactive", "foresight"}
+    assert all((one.beaten, one.units, one.draws) == (1.0, 4, 3) for one in found.values())
+    assert all(one.p == pytest.approx(4**-4) and one.p_holm == pytest.approx(4 * 4**-4) for one in found.values())
