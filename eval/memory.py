@@ -24,6 +24,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from foresight.bank import Bank
@@ -45,6 +45,8 @@ from foresight.optimizer import BankAdamW
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import Memory, Sharding, memory
 from foresight.training.plan import make_plan
+
+from .speed.peaks import allocated_by
 
 PROCESSES, BATCH, LENGTH, ACCUMULATE, STEPS = 2, 2, 64, 2, 2
 MODEL = dict(
@@ -194,17 +196,6 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def _on_top(prof: profile, folder: str) -> int:
-    """Most bytes allocated at any moment of what was profiled, above what was there when it began."""
-    path = Path(folder) / f"{os.getpid()}.json"
-    prof.export_chrome_trace(str(path))
-    found = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
-    path.unlink()
-    first, *rest = (e["args"] for e in sorted(found, key=lambda e: e["ts"]))
-    before = first["Total Allocated"] - first["Bytes"]
-    return max(args["Total Allocated"] for args in (first, *rest)) - before
-
-
 def _measure(rank: int, port: int, folder: str) -> None:
     """One process of the group: all cases in turn; writes `folder/RANK.json`."""
     join(rank, port)
@@ -217,9 +208,7 @@ def _measure(rank: int, port: int, folder: str) -> None:
         # The profiler does not see the end of what was there before it: what the last forward has kept goes first.
         parts[1]._pieces = {}
         kept = sum(states.values()) - states["fetched bank"]
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-            next(run)
-        found[name] = {"states": states, "peak": kept + _on_top(prof, folder)}
+        found[name] = {"states": states, "peak": kept + allocated_by(partial(next, run))}
         del parts
         next(run, None)  # lets it clean up
         gc.collect()
