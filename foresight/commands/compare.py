@@ -25,7 +25,8 @@ def run(out: str, recipe: str | None, flags: Sequence[str], quick: bool) -> None
     """Run or continue a comparison in the folder `out`, write its report there and open it where there is a display."""
     (config,) = parse(recipe, flags, (CompareConfig,))
     config = config.quick() if quick else config
-    if chosen := changed(config):
+    usual = changed(CompareConfig())  # what it fills in by itself
+    if chosen := {name: value for name, value in changed(config).items() if usual.get(name) != value}:
         print(yaml.safe_dump(chosen, sort_keys=False))
     summary = run_comparison(out, config)
     print(summary.verdict.sentence)

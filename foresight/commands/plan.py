@@ -14,6 +14,7 @@ from ..training.config import ForesightConfig
 from ..training.granularity import policy_type
 from ..training.memory import memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
+from ..training.trials import SHARES
 from .console import console, size
 from .settings import parse
 from .train import CLASSES
@@ -73,6 +74,8 @@ def _steps(plan: Plan, args: ForesightConfig) -> Table:
     table = _table("Steps")
     if issubclass(policy_type(args), Scouted):
         table.add_row("scouting", f"{args.scout_share:.3g} of the training rows once, at least one step; then undone")
+    if args.head_share == "trials":
+        table.add_row("trials", f"of up to {len(SHARES)} head shares, {args.trial_steps} steps each; then undone")
     if args.retained_source == "base" and (args.policy == "damage" or args.replay_share):
         rows, tokens = args.retained_examples, args.retained_tokens
         table.add_row("retained text", f"{rows:,} rows of at most {tokens} new tokens, written before training")

@@ -142,8 +142,8 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
 def saved_elements(model: nn.Module, checkpointing: bool) -> int:
     """Estimate the activation elements that autograd keeps for a token, at the peak, if every component is trained.
 
-    Our own count for a layer with attention width H (queries), K (keys) and F neurons: 8 d_model for norms, residuals
-    and projection inputs, 5 H + 2 K for attention without its score matrix, 5 F with a gate and 4 F without. Within a
+    Our own count for a layer with attention width H (queries), K (keys) and F neurons: 6 d_model for norms, residuals
+    and projection inputs, 4 H + 2 K for attention without its score matrix, 4 F with a gate and 3 F without. Within a
     factor of 1.4 of what autograd saves in fp32 for the families tried; a small mask keeps about half. Checkpointing
     keeps d_model a layer and all of one layer.
     """
@@ -153,7 +153,7 @@ def saved_elements(model: nn.Module, checkpointing: bool) -> int:
     neurons = features(layers[0].get_submodule(arch.down))[1]
     keys = width * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     keys //= config.num_attention_heads
-    layer = 8 * config.hidden_size + 5 * width + 2 * keys + (3 + len(arch.up)) * neurons
+    layer = 6 * config.hidden_size + 4 * width + 2 * keys + (2 + len(arch.up)) * neurons
     return len(layers) * config.hidden_size + layer if checkpointing else len(layers) * layer
 
 
