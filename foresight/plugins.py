@@ -8,6 +8,7 @@ files of a run are compared, never looked up.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -86,6 +87,20 @@ class Registry(Generic[T]):
         if name in self._installed():
             return " and ".join(_package(point) for point in self._installed()[name])
         return name.partition(":")[0]
+
+    def build(self, name: str, **params: Any) -> T:
+        """What the name stands for, built with the parameters of its `__init__`; an object that a module has built is
+        returned as it is.
+
+        Raises:
+            UnknownNameError, ConfigError: as `find`, and for a parameter that it does not have.
+        """
+        found = self.find(name)
+        if not isinstance(found, type):
+            self.check_params(name, params, [])
+            return found
+        self.check_params(name, params, list(inspect.signature(found).parameters))
+        return found(**params)
 
     def check_params(self, name: str, params: dict[str, Any], known: list[str]) -> None:
         """Raise ConfigError for a parameter that is not `known`."""

@@ -13,12 +13,11 @@ from trl import SFTConfig, SFTTrainer
 
 from ..adapters import adapt
 from ..components import component_table
-from ..errors import NonFiniteError
 from ..masks import budget_vectors
 from ..series import Series
-from ..statistics import log_loss_area
+from ..training.finite import FiniteLoss
 from ..trajectory import Trajectory
-from .curve import LearningCurve, steps_to, tokenizer_of
+from .curve import LearningCurve, tokenizer_of
 from .results import Cell, Measures
 
 
@@ -34,15 +33,8 @@ class Restart(TrainerCallback):
             optimizer.state.clear()
 
 
-class _Finite(SFTTrainer):
-    """Stops at a loss that is not finite, as a masked run does; transformers would go on and log zero."""
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = result[0] if return_outputs else result
-        if not torch.isfinite(loss):
-            raise NonFiniteError(f"the loss is {loss.item()} at step {self.state.global_step + 1}; lower learning_rate")
-        return result
+class _Finite(FiniteLoss, SFTTrainer):
+    """Stops at a loss that is not finite, as a masked run does."""
 
 
 def run_adapter(cell: Cell, folder: Path, model: Any, rows: Dataset, trajectory: Path | None) -> Measures:
@@ -86,11 +78,7 @@ def run_adapter(cell: Cell, folder: Path, model: Any, rows: Dataset, trajectory:
     assert trainer.optimizer is not None
     state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
     return Measures(
-        accuracy={name: found["accuracy"] for name, found in curve.last.items()},
-        loss={name: found["loss"] for name, found in curve.last.items()},
-        curve=tuple(curve.points),
-        log_loss_area=log_loss_area([p.step for p in curve.points], [p.loss for p in curve.points]),
-        steps_to_target=steps_to(curve.points, cell.data["target_accuracy"]),
+        **curve.measured(),
         train_seconds=elapsed,
         peak_bytes=sum(t.nbytes for t in [*trainer.model.parameters(), *trainer.model.buffers(), *trained, *state]),
         trainable=adapter.parameters,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ..models import ModelConfig, load_tokenizer
+from ..statistics import log_loss_area
 from ..tasks import evaluate, task
 from .results import Cell, CurvePoint, LastForecast
 
@@ -46,6 +48,17 @@ class LearningCurve(TrainerCallback):
             self.forecast = LastForecast(last.made_at, last.for_step, tuple(last.prediction.tolist()))
         if state.global_step in self.at:
             self._evaluate(state.global_step)
+
+    def measured(self) -> dict[str, Any]:
+        """The fields of `Measures` that the curve gives."""
+        steps, losses = [point.step for point in self.points], [point.loss for point in self.points]
+        return {
+            "accuracy": {name: found["accuracy"] for name, found in self.last.items()},
+            "loss": {name: found["loss"] for name, found in self.last.items()},
+            "curve": tuple(self.points),
+            "log_loss_area": log_loss_area(steps, losses),
+            "steps_to_target": steps_to(self.points, self.cell.data["target_accuracy"]),
+        }
 
     def _evaluate(self, step: int) -> None:
         began = time.perf_counter()

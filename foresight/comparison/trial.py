@@ -18,13 +18,12 @@ from transformers.utils import logging as transformers_logging
 from ..components import ComponentTable
 from ..errors import ConfigError
 from ..models import ModelConfig, load_model
-from ..statistics import log_loss_area
 from ..tasks import OwnTask, task
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from ..trajectory import Trajectory
 from .adapted import run_adapter
-from .curve import LearningCurve, evaluate_tasks, steps_to, tokenizer_of
+from .curve import LearningCurve, evaluate_tasks, tokenizer_of
 from .overlap import circuit_at, share_trained
 from .results import RESULT, Cell, Measures, read_record
 
@@ -72,11 +71,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     if not cell.data.get("keep_delta"):
         shutil.rmtree(folder / RUN / "delta")
     return Measures(
-        accuracy=_each(curve.last, "accuracy"),
-        loss=_each(curve.last, "loss"),
-        curve=tuple(curve.points),
-        log_loss_area=log_loss_area([p.step for p in curve.points], [p.loss for p in curve.points]),
-        steps_to_target=steps_to(curve.points, cell.data["target_accuracy"]),
+        **curve.measured(),
         train_seconds=elapsed,
         scoring_seconds=scoring,
         peak_bytes=held_bytes(trainer),

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
@@ -23,7 +22,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ..components import ComponentTable, stored_transposed
-from ..errors import NonFiniteError
+from ..training.finite import FiniteLoss
 from .edit import RankOneEdit
 from .intervention import Intervention, head_names, head_taps
 
@@ -78,7 +77,7 @@ class WithoutEnd(DataCollatorForPreference):
         return super().torch_call(cut)
 
 
-class IPOTrainer(DPOTrainer):
+class IPOTrainer(FiniteLoss, DPOTrainer):
     """DPOTrainer whose reference is the same model with the edit off."""
 
     def __init__(self, *args, edit: RankOneEdit | None = None, **kwargs):
@@ -88,13 +87,6 @@ class IPOTrainer(DPOTrainer):
     def compute_ref_log_probs(self, model, inputs):
         with self.edit.off() if self.edit is not None else nullcontext():
             return super().compute_ref_log_probs(model, inputs)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = result[0] if return_outputs else result
-        if not torch.isfinite(loss):
-            raise NonFiniteError(f"the loss is {loss.item()} at step {self.state.global_step + 1}; lower learning_rate")
-        return result
 
 
 class Adapter(Intervention):

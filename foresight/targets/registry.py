@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,9 +35,4 @@ def make_target(name: str, **params: Any) -> Target:
         UnknownNameError: no target of that name; the message offers the closest.
         ConfigError: a parameter it does not have, or a module or entry point without a target.
     """
-    found = REGISTRY.find(name)
-    if not isinstance(found, type):
-        REGISTRY.check_params(name, params, [])
-        return found
-    REGISTRY.check_params(name, params, list(inspect.signature(found).parameters))
-    return found(**params)
+    return REGISTRY.build(name, **params)
