@@ -1,6 +1,7 @@
-"""What every test needs: no hub, one thread."""
+"""What every test needs: no hub, one thread, the measurements of eval/."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +13,9 @@ import torch  # noqa: E402  (the hub reads its settings when it is imported)
 torch.set_num_threads(1)
 
 _REPOSITORY = Path(__file__).parents[1]
+
+# The measurements of eval/ are not installed. Last on the path: `foresight` stays the installed one.
+sys.path.append(str(_REPOSITORY))
 
 
 @pytest.fixture(scope="session")
