@@ -7,12 +7,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ..models import ModelConfig, load_tokenizer
 from ..statistics import log_loss_area
-from ..tasks import evaluate, task
+from ..tasks import HeldOut, task
 from .results import Cell, CurvePoint, LastForecast
 
 EVALUATION_SEED = 1_000_000
@@ -85,18 +84,14 @@ def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:
 
 def evaluate_tasks(model, cell: Cell, names: list[str]) -> dict[str, dict[str, float]]:
     """Accuracy and loss of the model on held-out examples of these tasks."""
-    return {name: _evaluate(model, cell, name) for name in names}
-
-
-def _evaluate(model, cell: Cell, name: str) -> dict[str, float]:
-    source = cell.data["sources"].get(name)
-    rows = _held_out(cell.model, name, source, cell.data["eval_examples"])
-    return evaluate(model, tokenizer_of(cell.model), rows, correct=task(name, source).correct)
+    sources, examples = cell.data["sources"], cell.data["eval_examples"]
+    return {name: _held_out(cell.model, name, sources.get(name), examples).measure(model) for name in names}
 
 
 @cache
-def _held_out(model: str, name: str, source: str | None, examples: int) -> Dataset:
-    return task(name, source).dataset(tokenizer_of(model), "test", examples, seed=EVALUATION_SEED)
+def _held_out(model: str, name: str, source: str | None, examples: int) -> HeldOut:
+    chosen, tokenizer = task(name, source), tokenizer_of(model)
+    return HeldOut(tokenizer, chosen.dataset(tokenizer, "test", examples, seed=EVALUATION_SEED), correct=chosen.correct)
 
 
 @cache

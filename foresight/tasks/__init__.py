@@ -3,7 +3,7 @@
 from .base import Example, Task, split_of
 from .config import DataConfig, load_data
 from .data import DataTask, Source
-from .evaluation import evaluate
+from .evaluation import HeldOut, evaluate
 from .files import read_table, to_training
 from .own import OwnTask
 from .pairs import PAIR_COLUMNS, check_pairs
@@ -17,6 +17,7 @@ __all__ = [
     "DataTask",
     "NOVEL_TASKS",
     "Example",
+    "HeldOut",
     "OwnTask",
     "Source",
     "Task",

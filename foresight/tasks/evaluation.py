@@ -29,6 +29,74 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> 
     return both, start
 
 
+class HeldOut:
+    """Prompts with completions, encoded once, on which a causal LM is measured as often as one likes.
+
+    Args:
+        dataset: columns prompt and completion.
+        correct: `correct(prompt, completion, predicted text)` decides whether a row counts; without it all tokens of
+            the completion must match.
+
+    Raises:
+        DataError: missing columns, an empty table or a completion without tokens.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, *, correct: Correct | None = None):
+        for column in ("prompt", "completion"):
+            if column not in dataset.column_names:
+                raise DataError(
+                    f"no column {column!r} to evaluate{did_you_mean(column, dataset.column_names)}; "
+                    f"found {', '.join(dataset.column_names)}"
+                )
+        if len(dataset) == 0:
+            raise DataError("nothing to evaluate: the dataset is empty")
+        self.tokenizer, self.correct = tokenizer, correct
+        rows = [(p, c, *encode(tokenizer, p, c)) for p, c in zip(dataset["prompt"], dataset["completion"], strict=True)]
+        for i, (prompt, completion, tokens, start) in enumerate(rows):
+            if start == 0 or start == len(tokens):
+                part = "prompt" if start == 0 else "completion"
+                raise DataError(f"row {i} has no {part} tokens: {prompt!r} + {completion!r}")
+        self.rows = sorted(rows, key=lambda row: len(row[2]))  # less padding
+
+    def measure(self, model: nn.Module, batch_size: int = 64) -> dict[str, float]:
+        """Teacher-forced accuracy and loss on the completions.
+
+        The prediction of a row is the argmax token at every completion position, given the true tokens before it.
+        Rows are right-padded and masked, so a row's result does not depend on its batch. The model's train or eval
+        mode is restored, and its forward is called as usual, hooks included.
+
+        Returns accuracy in [0, 1] and loss, the mean cross-entropy in nats per completion token; the end-of-sequence
+        token is not part of either. Raises ConfigError for a batch of no rows.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size}: expected at least 1")
+        device = next(model.parameters()).device
+        training, hits, loss, count = model.training, 0, 0.0, 0
+        model.eval()
+        try:
+            with torch.no_grad():
+                for at in range(0, len(self.rows), batch_size):
+                    batch = self.rows[at : at + batch_size]
+                    inputs, labels = collate([(tokens, start) for _, _, tokens, start in batch])
+                    mask = _mask(batch, inputs).to(device)
+                    logits = model(input_ids=inputs.to(device), attention_mask=mask).logits[:, :-1]
+                    labels = labels[:, 1:].to(device)
+                    wanted = labels >= 0
+                    flat = logits[wanted].float()
+                    loss += nn.functional.cross_entropy(flat, labels[wanted], reduction="sum").item()
+                    count += len(flat)
+                    best = logits.argmax(-1)
+                    for (prompt, completion, _, _), row, where, truth in zip(batch, best, wanted, labels, strict=True):
+                        if self.correct is None:
+                            hits += bool((row[where] == truth[where]).all())
+                        else:
+                            text = self.tokenizer.decode(row[where].tolist()).strip()
+                            hits += self.correct(prompt, completion, text)
+        finally:
+            model.train(training)
+        return {"accuracy": hits / len(self.rows), "loss": loss / count}
+
+
 def evaluate(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -37,58 +105,8 @@ def evaluate(
     correct: Correct | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """Teacher-forced accuracy and loss on the completions of `dataset` (columns prompt, completion).
-
-    The prediction of a row is the argmax token at every completion position, given the true tokens before it.
-    `correct(prompt, completion, predicted text)` decides whether a row counts; without it all tokens must match.
-    Rows are right-padded and masked, so a row's result does not depend on its batch. The model's train or eval mode
-    is restored, and its forward is called as usual, hooks included.
-
-    Returns accuracy in [0, 1] and loss, the mean cross-entropy in nats per completion token; the end-of-sequence token
-    is not part of either. Raises DataError for missing columns, an empty table or a completion without tokens.
-    """
-    for column in ("prompt", "completion"):
-        if column not in dataset.column_names:
-            raise DataError(
-                f"no column {column!r} to evaluate{did_you_mean(column, dataset.column_names)}; "
-                f"found {', '.join(dataset.column_names)}"
-            )
-    if len(dataset) == 0:
-        raise DataError("nothing to evaluate: the dataset is empty")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size {batch_size}: expected at least 1")
-    rows = [(p, c, *encode(tokenizer, p, c)) for p, c in zip(dataset["prompt"], dataset["completion"], strict=True)]
-    for i, (prompt, completion, tokens, start) in enumerate(rows):
-        if start == 0 or start == len(tokens):
-            part = "prompt" if start == 0 else "completion"
-            raise DataError(f"row {i} has no {part} tokens: {prompt!r} + {completion!r}")
-    rows.sort(key=lambda row: len(row[2]))  # less padding
-
-    device = next(model.parameters()).device
-    training, hits, loss, count = model.training, 0, 0.0, 0
-    model.eval()
-    try:
-        with torch.no_grad():
-            for at in range(0, len(rows), batch_size):
-                batch = rows[at : at + batch_size]
-                inputs, labels = collate([(tokens, start) for _, _, tokens, start in batch])
-                logits = model(input_ids=inputs.to(device), attention_mask=_mask(batch, inputs).to(device)).logits[
-                    :, :-1
-                ]
-                labels = labels[:, 1:].to(device)
-                wanted = labels >= 0
-                flat = logits[wanted].float()
-                loss += nn.functional.cross_entropy(flat, labels[wanted], reduction="sum").item()
-                count += len(flat)
-                best = logits.argmax(-1)
-                for (prompt, completion, _, _), row, where, truth in zip(batch, best, wanted, labels, strict=True):
-                    if correct is None:
-                        hits += bool((row[where] == truth[where]).all())
-                    else:
-                        hits += correct(prompt, completion, tokenizer.decode(row[where].tolist()).strip())
-    finally:
-        model.train(training)
-    return {"accuracy": hits / len(rows), "loss": loss / count}
+    """Measure a model once on the completions of `dataset`: arguments, result and errors are those of `HeldOut`."""
+    return HeldOut(tokenizer, dataset, correct=correct).measure(model, batch_size)
 
 
 def collate(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,7 @@ from ..metrics import top_k
 from ..scoring import Probe, calibrate
 from ..scoring.edges import edge_scores
 from ..series import METADATA
-from ..tasks import evaluate
+from ..tasks import HeldOut
 from ..training.delta import apply_delta, write_delta
 from ..training.watcher import scorer_of
 from .recording import HEAD, Head, Metrics, Recording
@@ -45,7 +45,7 @@ class Watched:
     Attributes:
         probe: the examples it is scored on, at every snapshot.
         evaluation: held-out rows with columns prompt and completion; None measures nothing.
-        correct: what counts as a correct answer (see `foresight.tasks.evaluate`).
+        correct: what counts as a correct answer (see `foresight.tasks.HeldOut`).
     """
 
     name: str
@@ -116,6 +116,11 @@ class Tracker(TrainerCallback):
             raise ConfigError(f"tracking {len(tasks)} tasks by {len(config.scorers)} scorers; name at least one each")
         self.trainer, self.tasks, self.config, self.info = trainer, list(tasks), config, info or {}
         self.scorers = {name: scorer_of(name, trainer.bank) for name in config.scorers}
+        self.held_out = {
+            task.name: HeldOut(trainer.processing_class, task.evaluation, correct=task.correct)
+            for task in tasks
+            if task.evaluation is not None
+        }
         self.start = _copy(trainer.bank.merged_state_dict()) if config.keep_weights else None
         self.circuits: dict[str, dict[int, np.ndarray]] = {task.name: {} for task in self.tasks}
         self.recording: Recording
@@ -210,7 +215,7 @@ class Tracker(TrainerCallback):
         bank, config = self.trainer.bank, self.config
         due = config.edges_every > 0 and len(self.recording.steps) % config.edges_every == 0
         edges = self._edges() if due else None
-        measured = {t.name: self._evaluate(t) for t in self.tasks if t.evaluation is not None}
+        measured = {name: rows.measure(self.trainer.model) for name, rows in self.held_out.items()}
         self._remember(step, samples)
         stability = None
         if config.keep_weights:
@@ -252,11 +257,6 @@ class Tracker(TrainerCallback):
             circuits = list(self.circuits[task.name].values())
             drops[task.name] = circuit_drops(model, table, task.probe, circuits, *ablation_of(task.probe))
         return steps, drops
-
-    def _evaluate(self, task: Watched) -> dict[str, float]:
-        assert task.evaluation is not None
-        model, tokenizer = self.trainer.model, self.trainer.processing_class
-        return evaluate(model, tokenizer, task.evaluation, correct=task.correct)
 
     def _edges(self) -> pa.Table:
         bank, parts = self.trainer.bank, []
