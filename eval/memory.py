@@ -40,8 +40,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from foresight.bank import Bank
 from foresight.components import component_table
 from foresight.files import write_json
-from foresight.masks import budget_vectors, select
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors, select
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import Memory, Sharding, memory
 from foresight.training.plan import make_plan

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import BudgetError, ConfigError, UnknownNameError
-from .masks import budget_vectors
 from .numbering import Numbering
+from .selection import budget_vectors
 
 SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
     "constant": ((0, 1),),
@@ -87,7 +87,7 @@ class BudgetSchedule:
         return frozenset(step for step in self._steps(total_steps) if 0 < step < total_steps)
 
     def vectors(self, table: Numbering, budget: float, step: int, total_steps: int) -> int:
-        """Vectors that may be trained after `step` of `total_steps` steps (see `masks.budget_vectors`).
+        """Vectors that may be trained after `step` of `total_steps` steps (see `selection.budget_vectors`).
 
         Raises:
             BudgetError: the stage's budget is above 1, or too small for any component; names the stage.

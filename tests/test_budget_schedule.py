@@ -2,7 +2,7 @@ import pytest
 
 from foresight.budget_schedule import SHAPES, BudgetSchedule
 from foresight.errors import BudgetError, ConfigError, UnknownNameError
-from foresight.masks import budget_vectors
+from foresight.selection import budget_vectors
 from planted import make_table
 
 TABLE = make_table(layers=4, heads=8, blocks=8, parameters=4_000)  # 224 vectors of 8

@@ -1,4 +1,4 @@
-"""Masks that trade a little score for cheaper steps: bounds, budget, and what the backward pass then leaves alone."""
+"""Masks that trade score for cheaper steps: bounds, budget, limits, and what the backward pass then leaves alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 
 from foresight.bank import Bank
 from foresight.components import component_table
-from foresight.errors import ConfigError
-from foresight.masks import select
+from foresight.costs import StepCosts
+from foresight.errors import BudgetError, ConfigError
 from foresight.policies import View, make_policy
+from foresight.selection import Limit, select
 from foresight.training.config import ForesightConfig
 from tiny import FAMILIES, tiny, tokens
 
@@ -75,6 +76,88 @@ def test_a_policy_that_ranks_follows_the_view(table):
     cheap = View(table, 100, 0, 10, seed=3, cost_aware=0.5)
     policy = make_policy("random", redraw=False)
     assert lowest(policy.mask(cheap), table) > lowest(policy.mask(plain), table)
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def costs(table):
+    return StepCosts(tiny("qwen2", num_hidden_layers=6), table, 64)
+
+
+def limit(costs, what, most):
+    return Limit(what, most, getattr(costs, what))
+
+
+def scored(mask, scores):
+    return scores[list(mask.components)].sum()
+
+
+@pytest.mark.parametrize("what", ["share", "activations"])
+@pytest.mark.parametrize("head_share", [None, 0.4])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mask_keeps_its_limit_and_a_looser_one_never_scores_worse(table, costs, what, head_share, seed):
+    scores, n = random_scores(table, seed), table.n_vectors // 8
+    plain = select(scores, table, n, head_share)
+    cost = getattr(costs, what)
+    dearest, before, kept = cost(np.array(plain.components)), 0.0, 0
+    for part in np.linspace(0.3, 1.2, 19):
+        try:
+            mask = select(scores, table, n, head_share, limits=[limit(costs, what, part * dearest)])
+        except BudgetError:
+            assert not kept  # once something fits, it does under every looser limit
+            continue
+        kept += 1
+        assert cost(np.array(mask.components)) <= part * dearest
+        assert 0 < table.vectors[list(mask.components)].sum() <= n
+        assert min(scored(mask, scores), scored(plain, scores)) >= before
+        before = min(scored(mask, scores), scored(plain, scores))
+        assert part < 1 or mask == plain
+    assert kept > 7
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_other_depth_has_more_score_within_the_limit(table, costs, seed):
+    scores, n = random_scores(table, seed), table.n_vectors // 8
+    most = limit(costs, "share", 0.5)
+    chosen = select(scores, table, n, limits=[most])
+    for layer in range(6):
+        for half in (0, 1):
+            allowed = 2 * table.layer + (table.kind == "mlp") >= 2 * layer + half
+            other = select(np.where(allowed, scores, -1), table, n)
+            other = np.array([i for i in other.components if allowed[i]])
+            if most.allows(other):
+                assert scores[other].sum() <= max(scored(chosen, scores), scored(select(scores, table, n), scores))
+                assert scores[other].sum() <= scored(chosen, scores) * (1 + 1e-12)
+
+
+def test_limits_are_kept_together_and_cost_awareness_goes_on_from_there(table, costs):
+    scores, n = random_scores(table, 1), table.n_vectors // 8
+    limits = [limit(costs, "share", 0.55), limit(costs, "activations", 1000)]
+    both = select(scores, table, n, limits=limits)
+    aware = select(scores, table, n, cost_aware=0.3, limits=limits)
+    for mask in (both, aware):
+        assert all(one.allows(np.array(mask.components)) for one in limits)
+    assert scored(aware, scores) >= 0.7 * scored(both, scores) and lowest(aware, table) > lowest(both, table)
+    assert lowest(both, table) == max(lowest(select(scores, table, n, limits=[one]), table) for one in limits)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.inf])
+def test_scores_without_a_sum_keep_limits_at_the_lowest_depth(table, costs, value):
+    most = limit(costs, "share", 0.5)
+    mask = select(np.full(len(table), value), table, 100, limits=[most])
+    assert most.allows(np.array(mask.components))
+    assert lowest(mask, table) < lowest(select(np.arange(len(table)), table, 100), table)
+
+
+def test_what_nothing_fits_into_names_the_cheapest_mask(table, costs):
+    with pytest.raises(BudgetError, match=r"share is 0.1, and the cheapest mask takes 0.3\d+: raise share, or lower"):
+        select(np.ones(len(table)), table, 100, limits=[limit(costs, "share", 0.1)])
+    apart = [Limit("up", 3, lambda c: 2 if table.layer[c].min() else 9),
+             Limit("down", 3, lambda c: 9 if table.layer[c].min() else 2)]  # fmt: skip
+    with pytest.raises(BudgetError, match="no mask keeps all of them: raise up or down"):
+        select(np.ones(len(table)), table, 100, limits=apart)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from rich.console import Console
 
-from eval.speed import gpu, peaks
-from eval.speed.arms import ARMS, Place
-from eval.speed.clock import Times, alternate, exponent, ratios
+from eval.speed import eap_ig, gpu, growth, peaks, peers, zero
+from eval.speed.arms import Place
+from eval.speed.clock import Times, add_share, alternate, exponent, ratios
+from eval.speed.measure import read_eap_ig, with_eap_ig
+from eval.speed.plots import growth_figure, save_plots
+from eval.speed.report import tables
 from eval.speed.scoring import FAST, PLAIN, passes
+from foresight.errors import DataError
 from foresight.scoring import SCORERS
 
 SMALL = Place(replace(gpu.TINY, width=128, mlp=384, layers=6, heads=4, kv_heads=4))
@@ -42,9 +48,17 @@ def test_exponent_of_a_power_law():
     assert exponent(sizes, [3 * s**1.7 for s in sizes]) == pytest.approx(1.7)
 
 
+def test_what_a_first_step_takes_on_top_is_spread_over_the_steps_until_it_comes_again():
+    times = Times([1.0, 2.0, 3.0], [2.0, 2.0, 2.0])
+    add_share(times, Times([12.0], [1.0]), every=10)
+    assert times.cpu == [2.0, 3.0, 4.0]
+    assert times.wall == [2.0, 2.0, 2.0]  # the first was the fastest: nothing is taken off
+
+
 @pytest.fixture(scope="module")
 def built():
-    return {name: build(SMALL) for name, build in ARMS.items()}
+    arms, _ = peers.all_arms()
+    return {name: build(SMALL) for name, build in arms.items()}
 
 
 def test_every_arm_trains_what_it_says_and_nothing_else(built):
@@ -79,8 +93,8 @@ def test_an_early_end_of_the_backward_pass_saves_memory(built):
 def test_optimizer_state_is_the_budget(built):
     built["bank_5pct"].step()
     vectors = built["bank_5pct"].trained[0]
-    assert peaks.state_bytes(built["bank_5pct"].optimizer) == 4 * (2 * vectors.numel() + len(vectors))
-    assert peaks.state_bytes(built["floor"].optimizer) == 0
+    assert peaks.state_bytes(built["bank_5pct"]) == 4 * (2 * vectors.numel() + len(vectors))
+    assert peaks.state_bytes(built["floor"]) == 0
 
 
 def test_peak_counts_what_is_freed_again():
@@ -97,6 +111,119 @@ def test_every_scorer_but_the_slow_one_has_a_pass():
     assert set(works) == {*SCORERS, PLAIN} - {"exact"}
     for work in works.values():
         work()
+
+
+def test_arms_of_packages_that_are_not_there_are_named_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(peers, "PEERS", {"galore": ("no_such_package", None), "badam": ("json", peers.badam)})
+    arms, missing = peers.all_arms()
+    assert arms["badam"] is peers.badam and "galore" not in arms
+    assert list(missing) == ["train_step.galore"]
+    assert "no_such_package" in missing["train_step.galore"] and "[speed]" in missing["train_step.galore"]
+
+
+def test_galore_keeps_moments_in_a_space_of_low_rank(built):
+    if "galore" not in built:
+        pytest.skip("galore-torch is not installed")
+    arm = built["galore"]
+    arm.step()
+    linears = [p for name, p in arm.model.named_parameters() if "_proj." in name]
+    rest = sum(p.numel() for p in arm.trained) - sum(p.numel() for p in linears)
+    # Two moments, and the projection: a view of all singular vectors on that side, which so stay in memory.
+    low = sum(2 * 8 * max(p.shape) + min(p.shape) ** 2 for p in linears)
+    assert peaks.state_bytes(arm) == 4 * (2 * rest + low) and arm.renewal == 200
+
+
+def test_badam_trains_one_layer_and_keeps_a_copy_of_it(built):
+    if "badam" not in built:
+        pytest.skip("badam is not installed")
+    arm = built["badam"]
+    arm.step()
+    layer = list(arm.model.model.layers[2].parameters())
+    assert {id(p) for p in arm.trained} == {id(p) for p in layer}
+    copy_and_moments = 3 * sum(p.numel() for p in layer)
+    assert 4 * copy_and_moments <= peaks.state_bytes(arm) <= 4 * (copy_and_moments + len(layer))  # and a step each
+
+
+def test_law_has_the_ranges_and_the_exponent_of_the_medians():
+    found = growth.law({n: {"median": 0.1 * n**2, "low": 0.05 * n**2, "high": float(n**2)} for n in (1, 2, 4)})
+    assert found["sizes"] == [1, 2, 4] and found["ranges"][1] == [0.2, 4]
+    assert found["exponent"] == pytest.approx(2)
+
+
+@pytest.fixture(scope="module")
+def grown():
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = {"SMALL": SMALL.shape, "LAYERS": (3, 9), "WIDTHS": (128, 192), "COMPONENTS": (50, 100)}
+        for name, value in sizes.items():
+            patch.setattr(growth, name, value)
+        return {**growth.of_model(SMALL, 1), "forecast": growth.of_forecast(1)}
+
+
+def test_growth_has_a_law_for_every_cost_and_axis(grown):
+    axes = {cost: set(laws) for cost, laws in grown.items()}
+    whole = {"layers", "width", "budget"}
+    assert axes == {
+        "step": whole, "remask": whole, "scoring": whole - {"budget"}, "forecast": {"components", "snapshots"},
+    }  # fmt: skip
+    assert grown["step"]["layers"]["seconds"][1] > grown["step"]["layers"]["seconds"][0] > 0
+
+
+def test_pictures_and_tables_show_all_that_was_measured(grown, tmp_path):
+    ratio = {"cpu": {"median": 0.5, "low": 0.4, "high": 0.7}}
+    arms = ("full", "floor", "bank_5pct", "galore")
+    result = {
+        "train_step": {name: {"over_full": 0.5, "trained_parameters": 7, **ratio} for name in arms},
+        "memory": {name: {"over_full": 0.4, "state": 10**6} for name in arms},
+        "scoring": {"attribution": {"over_train_step": 1.1, **ratio}}, "tracking": {"share": 0.02},
+        "remask": {"over_train_step": 0.3, "zero2": {"over_train_step": 0.234}}, "forecast": {"seconds_100k": 1.0},
+        "not_run": {"train_step.badam": "because"}, "growth": grown,
+    }  # fmt: skip
+    paths = save_plots(result, "cpu", tmp_path / "plots")
+    assert [p.name for p in paths] == ["train_step.svg", "train_step.png", "growth.svg", "growth.png"]
+    assert all(p.stat().st_size > 5000 for p in paths)
+    for axis in growth_figure(grown, "cpu").axes[:5]:
+        labels = [text.get_text() for text in axis.get_legend().get_texts()]
+        found = [laws[name]["exponent"] for laws in grown.values() for name in laws if name in axis.get_xlabel()]
+        assert [label.split()[-1] for label in labels] == [f"{e:.2f}" for e in found]
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(*tables(result, "cpu"))
+    text = capture.get()
+    for part in (*arms, "0.23", "train_step.badam: because", "snapshots"):
+        assert part in text, part
+
+
+def test_figures_of_eap_ig_join_those_of_the_same_shape_only(tmp_path):
+    times = {"eap": [6.0, 6.0], "eap_ig": [24.0, 30.0], eap_ig.PLAIN: [2.0, 3.0], eap_ig.HOOKED: [3.0, 3.0]}
+    scoring = eap_ig.figures({name: Times(taken, taken) for name, taken in times.items()})
+    assert scoring["eap"]["over_train_step"] == 2.5 and scoring["eap_ig"]["over_transformer_lens"]["median"] == 9
+    file = tmp_path / "eap_ig.json"
+    file.write_text(json.dumps({"shape": asdict(SMALL.shape), "environment": {}, "scoring": scoring}))
+    found = read_eap_ig(file, SMALL.shape)
+    before = {"scoring": {"attribution": {}}, "not_run": {"scoring.eap_ig": "why", "scoring.exact": "why"}}
+    after = with_eap_ig(before, found)
+    assert list(after["scoring"]) == ["attribution", "eap", "eap_ig"] and list(after["not_run"]) == ["scoring.exact"]
+    with pytest.raises(DataError, match="--quick"):
+        read_eap_ig(file, replace(SMALL.shape, rows=3))
+
+
+def test_times_of_a_groups_processes_are_pooled():
+    def rank(step, remask):
+        return {"zero2": {"step": asdict(Times(step, step)), "remask": asdict(Times(remask, remask))}}
+
+    found = zero.pooled([rank([2.0, 4.0], [1.0, 1.0]), rank([4.0, 4.0], [3.0, 4.0])])
+    assert found["zero2"]["remask"]["cpu"] == {"median": 0.625, "low": 0.25, "high": 1.0}
+    assert found["zero2"]["step"]["cpu_seconds"] == {"median": 4.0, "low": 2.0, "high": 4.0}
+
+
+@pytest.mark.multi_process
+@pytest.mark.timeout(600)
+def test_a_re_mask_in_a_group_of_two_processes():
+    pytest.importorskip("deepspeed")
+    found = zero.in_a_group(SMALL.shape, 2, rounds=1, stages=(2, 3))
+    assert set(found) == {"zero2", "zero3"}
+    for stage in found.values():
+        assert 0 < stage["remask"]["cpu"]["median"] < 10 and stage["step"]["cpu_seconds"]["low"] > 0
 
 
 def test_the_script_for_gpus_at_a_tiny_size():

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from foresight.adapters import adapt
 from foresight.bank import Bank
 from foresight.granularity import table_of
-from foresight.masks import Mask, budget_vectors, select
+from foresight.masks import Mask
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors, select
 
 from .shapes import Shape
 
@@ -33,6 +34,7 @@ class Arm:
         optimizer: None for an arm that only runs forward and backward.
         after: called after every step with the number of steps done.
         bank: of arms that have one.
+        renewal: every how many steps the optimizer does again what it does in its first step only; 0 for never.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class Arm:
     optimizer: torch.optim.Optimizer | None
     after: Callable[[int], None] | None = None
     bank: Bank | None = None
+    renewal: int = 0
     steps: int = field(default=0, init=False)
 
     def step(self) -> None:

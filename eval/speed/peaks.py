@@ -8,9 +8,10 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def _in_child(build: Callable[[Place], Arm], place: Place, sender: Connection) -
     for _ in range(WARM_UP):
         arm.step()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
-    state = state_bytes(arm.optimizer)
+    state = state_bytes(arm)
     kept = nbytes([*arm.model.parameters(), *arm.model.buffers()]) + state
     found = {"peak": kept + allocated_by(arm.step), "held": kept, "state": state, "saved": saved_bytes(arm)}
     sender.send({**found, "resident": grown})
@@ -67,7 +68,7 @@ def _on_accelerator(arm: Arm) -> dict[str, int]:
     torch.accelerator.reset_peak_memory_stats()
     arm.step()
     peak = torch.accelerator.max_memory_allocated()
-    return {"peak": peak, "saved": saved_bytes(arm), "state": state_bytes(arm.optimizer)}
+    return {"peak": peak, "saved": saved_bytes(arm), "state": state_bytes(arm)}
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:
@@ -75,12 +76,25 @@ def nbytes(tensors: Iterable[Tensor]) -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-def state_bytes(optimizer: torch.optim.Optimizer | None) -> int:
-    """Of what an optimizer holds besides the parameters."""
-    if optimizer is None:
-        return 0
-    held = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
-    return nbytes([*held, *(t for t in vars(optimizer).values() if isinstance(t, Tensor))])
+def state_bytes(arm: Arm) -> int:
+    """Of what the optimizer holds besides the model: all tensors that are reached from it."""
+    own = {p.untyped_storage().data_ptr() for p in arm.model.parameters()}
+    return nbytes(t for t in _tensors(arm.optimizer, set()) if t.untyped_storage().data_ptr() not in own)
+
+
+def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """In a value, its elements and its attributes; functions, modules and classes are not entered."""
+    if isinstance(value, Tensor):
+        yield value
+    if isinstance(value, Tensor | ModuleType) or callable(value) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        parts: Iterable[Any] = value.values()
+    else:
+        parts = value if isinstance(value, list | tuple | set) else getattr(value, "__dict__", {}).values()
+    for part in parts:
+        yield from _tensors(part, seen)
 
 
 def saved_bytes(arm: Arm) -> int:

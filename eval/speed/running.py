@@ -25,20 +25,16 @@ FORECAST = (100_000, 50)
 
 
 def remask(place: Place, rounds: int) -> dict:
-    """A change of half the mask or more, at 5 %, next to that arm's train step and to that of full fine-tuning."""
-    full, arm = ARMS["full"](place), ARMS["bank_5pct"](place)
+    """`ratios` of a change of half the mask or more, at 5 %, to that arm's train step."""
+    arm = ARMS["bank_5pct"](place)
     bank, seeds = arm.bank, count(1)
     assert bank is not None
     works: dict[str, Callable] = {
-        "full": full.step,
         "step": arm.step,
         "remask": lambda: bank.remask(random_mask(bank, next(seeds)), arm.optimizer),
     }
     times = alternate(works, rounds, place.device)
-    return {
-        "over_train_step": ratios(times["remask"], times["step"]),
-        "over_full_step": ratios(times["remask"], times["full"]),
-    }
+    return ratios(times["remask"], times["step"])
 
 
 def tracking(place: Place, rounds: int) -> dict:

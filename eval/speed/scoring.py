@@ -68,3 +68,5 @@ def _needed(name: str, model: nn.Module, table: ComponentTable) -> dict[str, Any
 
 
 FAST = tuple(name for name in SCORERS if name not in SLOW)
+VARIANTS = ("attribution_abs", "gradient_local", "weight_gradient")
+"""Left out of a quick measurement: another scorer runs the model in the same way."""

@@ -49,3 +49,7 @@ class Shape:
             3, self.vocabulary, (self.rows, self.length), generator=torch.Generator().manual_seed(seed)
         )
         return made.to(device)
+
+
+QUICK = Shape(layers=6, rows=4)
+"""Of a quick measurement."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.table import Table
 
 from ..budget_schedule import BudgetSchedule
 from ..models import load_meta_model
 from ..policies.scouted import Scouted
+from ..selection import Limit, depths, select
 from ..training.calendar import Calendar, total_steps
 from ..training.config import ForesightConfig
 from ..training.granularity import policy_type
-from ..training.memory import memory, remask_bytes, ways
+from ..training.limits import StepLimits
+from ..training.memory import Sharding, memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
 from ..training.trials import SHARES
 from .console import console, size
@@ -34,9 +37,12 @@ def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | N
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
     policy = policy_type(args)
     calendar = None if steps is None else Calendar.of(args, policy, steps)
-    plan = make_plan(load_meta_model(settings), args, calendar)
+    model = load_meta_model(settings)
+    plan = make_plan(model, args, calendar)
     console().print(_budget(plan, settings.source, args))
     console().print(_steps(plan, args))
+    if args.granularity != "weights":
+        console().print(_step(plan, StepLimits(model, plan.table, args).of_masks()))
     console().print(_memory(plan, args, processes))
     console().print(_remask(plan, args, processes))
 
@@ -88,6 +94,26 @@ def _steps(plan: Plan, args: ForesightConfig) -> Table:
     table.add_row("snapshots", _listed(plan.snapshots))
     table.add_row("scoring passes", f"{len(plan.snapshots) * plan.probe_batches:,}, {plan.probe_batches} a snapshot")
     table.add_row("masks chosen", _listed(plan.decisions))
+    return table
+
+
+def _step(plan: Plan, limits: Sequence[Limit]) -> Table:
+    """What a step costs by the mask; raises BudgetError if no mask keeps the limits."""
+    table = _table("A train step by its mask, in one process without DeepSpeed")
+    table.show_header = True
+    table.columns[0].header, table.columns[1].header = "", "operations, of full fine-tuning's"
+    table.add_column("activations", justify="right")
+    table.add_column("memory at the peak", justify="right")
+    table.columns[1].justify = "right"
+    spread = np.random.default_rng(0).random(len(plan.table))
+    rows: list[tuple[str, np.ndarray, Sequence[Limit]]]
+    rows = [("spread over all layers", spread, ()), ("the highest layers alone", depths(plan.table), ())]
+    rows += [("by random scores, within the limits", spread, limits)] if limits else []
+    for name, scores, kept in rows:
+        mask = np.array(select(scores, plan.table, plan.bank_vectors, limits=kept).components)
+        activations, peak = plan.batch * plan.costs.activations(mask), plan.step_bytes(mask, Sharding())
+        table.add_row(name, f"{plan.costs.share(mask):.2f}", size(activations), size(peak))
+    table.caption = "Predicted, at full length; step_share, step_seconds and step_gib choose masks by it."
     return table
 
 

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..adapters import adapt
 from ..components import component_table
-from ..masks import budget_vectors
+from ..selection import budget_vectors
 from ..series import Series
 from ..training.finite import FiniteLoss
 from ..trajectory import Trajectory

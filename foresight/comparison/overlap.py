@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..components import ComponentTable
-from ..masks import Mask, MaskSchedule, budget_vectors, select
+from ..masks import Mask, MaskSchedule
+from ..selection import budget_vectors, select
 from ..trajectory import Trajectory
 
 

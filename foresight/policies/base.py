@@ -15,7 +15,8 @@ import numpy as np
 
 from ..components import ComponentTable
 from ..errors import CheckpointError, ConfigError, TrajectoryError
-from ..masks import Mask, WeightMask, select
+from ..masks import Mask, WeightMask
+from ..selection import Limit, select
 from ..series import Series
 from ..skill_log import Forecast
 
@@ -56,8 +57,8 @@ class View:
         horizon: steps after `step` that a forecast is for (at most to the end of the run).
         cutoff: last step that a forecaster may see; None for every snapshot so far.
         damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run measures it.
-        head_share: share of the vectors that heads and KV groups get (see `masks.select`); None ranks kinds together.
-        cost_aware: share of the score that may be given up for cheaper steps (see `masks.select`).
+        head_share: share of the vectors that heads and KV groups get; None ranks kinds together (see `select`).
+        cost_aware: share of the score that may be given up for cheaper steps; limits: what a mask may cost (likewise).
     """
 
     table: ComponentTable
@@ -71,10 +72,11 @@ class View:
     damage: np.ndarray | None = None
     head_share: float | None = None
     cost_aware: float = 0.0
+    limits: tuple[Limit, ...] = ()
 
     def select(self, scores: np.ndarray) -> Mask:
-        """The components of highest score that the budget buys (see `masks.select`)."""
-        return select(scores, self.table, self.n_vectors, self.head_share, self.cost_aware)
+        """The components of highest score that the budget buys (see `foresight.selection.select`)."""
+        return select(scores, self.table, self.n_vectors, self.head_share, self.cost_aware, self.limits)
 
     def seen(self, until: int | None = None) -> Series:
         """The snapshots up to `step`, or `until` if that is earlier.
@@ -99,7 +101,7 @@ class Policy(ABC):
         needs_scores: the run must probe, before the first decision too.
         remasks: later decisions can differ from the first.
         forecasts: sets `last_forecast`.
-        ranks: it chooses by scores through `View.select`, so that a head share and cost awareness apply.
+        ranks: it chooses by scores through `View.select`, so that a head share, cost awareness and limits apply.
         measures: the virtual moves that it chooses by instead of the run's scorer (see foresight.damage).
         own_steps: steps at which it wants to decide besides the run's cadence.
         last_forecast: the last `Forecast`, whether it was believed or not, for a `SkillLog`; None without one.

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..forecasters import Forecaster
-from ..masks import Mask, circuit_size
+from ..masks import Mask
+from ..selection import circuit_size
 from ..skill_log import Forecast
 from ..targets import Target
 from ..targets.circuit import Circuit

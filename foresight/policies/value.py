@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..masks import Mask, head_share_of, select
+from ..masks import Mask
+from ..selection import head_share_of, select
 from ..targets.mask_value import MaskValue
 from ..targets.outcomes import Outcome
 from .base import Past, Policy, View

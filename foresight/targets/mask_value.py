@@ -21,7 +21,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..errors import ConfigError
-from ..masks import Mask, head_share_of, select
+from ..masks import Mask
+from ..selection import head_share_of, select
 from ..series import Series
 from .outcomes import Outcome
 

@@ -21,8 +21,8 @@ from ..comparison.results import environment
 from ..components import component_table
 from ..errors import ConfigError, NonFiniteError, TrajectoryError
 from ..files import write_json
-from ..masks import budget_vectors, circuit_size
 from ..scoring import ContrastProbe, Probe, TextProbe
+from ..selection import budget_vectors, circuit_size
 from ..tasks import DataConfig, load_data, task
 from ..training import checkpoint
 from ..training.config import ForesightConfig

@@ -19,6 +19,7 @@ from ..movement.memory import MEMORIES
 from ..policies import POLICIES, policy_class
 from ..policies.weights import WEIGHT_POLICIES, weight_policy_class
 from ..targets.registry import DEFAULT as CIRCUIT
+from .limits import check_limits
 from .ranking import check_target, checked_head_share
 
 WATCH_MODES = ("hold", "rotate", "full-keep", "full-rollback")
@@ -97,6 +98,30 @@ class ForesightConfig(SFTConfig):
             "help": "Share of a mask's score that may be given up for cheaper steps, in [0, 1), for policies that rank "
             "components: the mask is taken from the highest layers that keep the rest of the score, so that backward "
             "passes end early. 0 for the best mask whatever its cost."
+        },
+    )
+    step_share: float | None = field(
+        default=None,
+        metadata={
+            "help": "The most that a train step may take, as a share of full fine-tuning's operations in (0, 1], for "
+            "policies that rank components: of the masks within it, the one with most score. Predicted from shapes, at "
+            "full max_length, without the optimizer. None for no limit."
+        },
+    )
+    step_seconds: float | None = field(
+        default=None,
+        metadata={
+            "help": "The same in seconds of wall time: of an optimizer step's forward and backward passes, its "
+            "accumulation included, on the slowest rank. Predicted from passes over training batches that are timed "
+            "when the run begins; kept in checkpoints, but another run may time, and so choose, otherwise."
+        },
+    )
+    step_gib: float | None = field(
+        default=None,
+        metadata={
+            "help": "The same in GiB (2^30 bytes) of device memory: of a train step at its peak, in each process, "
+            "predicted as `foresight plan` does. Scoring passes keep activations of all layers whatever the mask: "
+            "lower probe_batch_size for them."
         },
     )
     trial_steps: int = field(
@@ -266,6 +291,7 @@ class ForesightConfig(SFTConfig):
         check_target(self)
         self.head_share = checked_head_share(self)
         self._check_cost_aware()
+        check_limits(self)
         one_of("watch", self.watch, WATCH_MODES)
         one_of("movement_memory", self.movement_memory, MEMORIES)
         one_of("moments", self.moments, MOMENTS)

@@ -1,26 +1,27 @@
 """The plan of a run: what it will train, when, and what memory that takes, from the model's shapes alone.
 
-Parameters, vectors, optimizer state and steps are exact. Activations are an estimate by our own formula.
+Parameters, vectors, optimizer state and steps are exact. Activations are an estimate (see `costs.py`).
 What memory all of it makes, sharded or not, is in `memory.py`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import nn
 
-from ..architectures import architecture_of
 from ..budget_schedule import BudgetSchedule
-from ..components import features
+from ..components import ComponentTable, features
+from ..costs import StepCosts
 from ..granularity import table_of
 from ..numbering import Numbering
 from ..policies.scouted import Scouted
 from .calendar import Calendar
 from .granularity import numbers_of, policy_type
-from .memory import FP32, Sizes
+from .memory import FP32, Sharding, Sizes, memory
 
 if TYPE_CHECKING:
     from .config import ForesightConfig
@@ -44,6 +45,8 @@ class Plan:
         calendar: when things happen, or None if the length of the run is unknown.
         probe_batches: batches in a snapshot.
         sizes: what `memory.memory` needs to know; its ledger is 0 if `ledger_bytes` is None.
+        table: what a mask is made of, components where it is single weights; costs: of a step by its mask;
+        batch: bytes that a training batch keeps for each element that a token does.
     """
 
     model_parameters: int
@@ -58,6 +61,14 @@ class Plan:
     calendar: Calendar | None
     probe_batches: int
     sizes: Sizes
+    table: ComponentTable
+    costs: StepCosts
+    batch: int
+
+    def step_bytes(self, components: np.ndarray, way: Sharding) -> int:
+        """Bytes on the device of one process at the peak of a step that trains some components, int64 [k], k > 0."""
+        activations = self.batch * self.costs.activations(components)
+        return memory(replace(self.sizes, rows=self.bank_vectors, activations=activations), way).device.peak
 
     @property
     def trainable_parameters(self) -> int:
@@ -105,11 +116,12 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     watches = calendar is None or calendar.first_decision > 0
     scouts = issubclass(policy_type(args), Scouted)  # on all components, before the run; undone, so not in the ledger
     peak = numbers.n_vectors if watches and args.watch.startswith("full") else rows
-    length = min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings)
-    tokens = int(length) * max(args.per_device_train_batch_size, args.probe_batch_size)
+    length = int(min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings))
+    element = next(model.parameters()).element_size()
+    row = length * min(element, 2 if args.bf16 else FP32)
+    costs = StepCosts(model, table, length, args.gradient_checkpointing)
     ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * _ledger_row(numbers)
-    weights = [model.get_submodule(t.module).weight.numel() for t in numbers.targets]
-    weight = next(model.parameters())
+    weights = [math.prod(features(model.get_submodule(t.module))) for t in numbers.targets]
     return Plan(
         model_parameters=table.model_parameters,
         components=len(table),
@@ -124,37 +136,22 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
         probe_batches=math.ceil(args.probe_examples / args.probe_batch_size),
         sizes=Sizes(
             weights=table.model_parameters,
-            element=weight.element_size(),
-            largest=max(p.numel() for p in model.parameters()),
+            element=element,
+            largest=max(getattr(p, "ds_numel", p.numel()) for p in model.parameters()),
             targets=sum(weights),
             rows=numbers.n_vectors if scouts else max(rows, peak if watches else rows),
             d_model=table.d_model,
-            activations=tokens
-            * saved_elements(model, args.gradient_checkpointing)
-            * min(weight.element_size(), 2 if args.bf16 else FP32),
+            activations=max(args.per_device_train_batch_size, args.probe_batch_size)
+            * row
+            * costs.activations(np.arange(len(table))),
             ledger=ledger or 0,
             accumulates=args.gradient_accumulation_steps > 1,
             matrix=max(weights) if args.granularity == "weights" else 0,
         ),
+        table=table,
+        costs=costs,
+        batch=args.per_device_train_batch_size * row,
     )
-
-
-def saved_elements(model: nn.Module, checkpointing: bool) -> int:
-    """Estimate the activation elements that autograd keeps for a token, at the peak, if every component is trained.
-
-    Our own count for a layer with attention width H (queries), K (keys) and F neurons: 6 d_model for norms, residuals
-    and projection inputs, 4 H + 2 K for attention without its score matrix, 4 F with a gate and 3 F without. Within a
-    factor of 1.4 of what autograd saves in fp32 for the families tried; a small mask keeps about half. Checkpointing
-    keeps d_model a layer and all of one layer.
-    """
-    arch, config = architecture_of(model), model.config.get_text_config()
-    layers = model.get_submodule(arch.layers)
-    width = features(layers[0].get_submodule(arch.attention_out))[1]
-    neurons = features(layers[0].get_submodule(arch.down))[1]
-    keys = width * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-    keys //= config.num_attention_heads
-    layer = 6 * config.hidden_size + 4 * width + 2 * keys + (2 + len(arch.up)) * neurons
-    return len(layers) * config.hidden_size + layer if checkpointing else len(layers) * layer
 
 
 def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:

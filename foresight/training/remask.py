@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,12 +15,14 @@ from transformers import TrainerCallback
 from ..bank import WeightBank
 from ..damage import VirtualMoves
 from ..errors import MaskLeakError
-from ..masks import Mask, WeightMask, churn, every_weight, everything, rotation, select
+from ..masks import Mask, WeightMask, churn, every_weight, everything
 from ..policies import View
 from ..policies.weight_base import WeightView
 from ..policies.weight_foresight import WeightForesight
+from ..selection import rotation, select
 from ..weight_table import WeightTable
 from .calendar import Calendar
+from .limits import Pace
 from .moments import restart
 from .sharding import agreed
 from .trials import share_now
@@ -42,7 +45,7 @@ class RemaskCallback(TrainerCallback):
         """Sum of learning rates since the run began: above zero, something in the mask must have moved."""
         self.seconds = 0.0
         self.choosing = 0.0
-        """Wall time that the policy took to decide, scoring of single weights and trials of head shares included."""
+        """Wall time that the policy took to decide; scoring of single weights, trials and timed passes included."""
         self.tried_share: float | None = None
         """The head share that trials have found best."""
 
@@ -61,6 +64,11 @@ class RemaskCallback(TrainerCallback):
             if self.trainer.retained is not None:
                 self.seconds += self.trainer.retained.seconds
                 self.trainer.note({"foresight/retained_seconds": self.trainer.retained.seconds})
+        if self.trainer.limits.untimed:
+            began = time.perf_counter()
+            self.trainer.limits.time(self.trainer)
+            self.choosing += time.perf_counter() - began
+        if state.global_step == 0:
             self._at(0)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
@@ -142,7 +150,8 @@ class RemaskCallback(TrainerCallback):
             return trainer.policy.watched(view, step // self.calendar.probe_every)
         if not self.calendar.rotates:
             n = self._vectors(step)
-            return select(self._ranking(0), trainer.table, n, share_now(trainer, n), trainer.args.cost_aware)
+            share, limits = share_now(trainer, n), trainer.limits.of_masks()
+            return select(self._ranking(0), trainer.table, n, share, trainer.args.cost_aware, limits)
         turns = rotation(trainer.table, self._vectors(step), trainer.mask_seed)
         return turns[step // self.calendar.probe_every % len(turns)]
 
@@ -189,6 +198,7 @@ class RemaskCallback(TrainerCallback):
             damage=self._watcher.damage() if self.calendar.scored else None,
             head_share=share_now(trainer, n_vectors),
             cost_aware=args.cost_aware,
+            limits=trainer.limits.of_masks(),
         )
         if args.granularity != "weights":
             return view
@@ -225,6 +235,10 @@ class RemaskCallback(TrainerCallback):
                 "foresight/budget": bank.vectors.numel() / trainer.table.model_parameters,
                 "foresight/scoring_share": self.scoring_share(),
                 **({} if kept is None else {"foresight/kept_moment_bytes": kept.nbytes}),
+                **{
+                    f"foresight/predicted_{limit.setting}": limit.cost(np.array(mask.components))
+                    for limit in trainer.limits.of_masks()
+                },
             }
         )
 
@@ -246,15 +260,17 @@ class RemaskCallback(TrainerCallback):
 
     # -- state ------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, float | None]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "learning_rates": self.learning_rates,
             "seconds": self.seconds,
             "choosing": self.choosing,
             "tried_share": self.tried_share,
+            "pace": asdict(pace) if (pace := self.trainer.limits.pace) is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tried_share = state.get("tried_share")
         self.learning_rates, self.seconds = state["learning_rates"], state["seconds"]
         self.choosing = state["choosing"]
+        self.trainer.limits.pace = Pace(**state["pace"]) if state.get("pace") else None

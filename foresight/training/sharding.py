@@ -15,6 +15,7 @@ from ..errors import ConfigError, MaskLeakError
 from ..masks import Mask, WeightMask
 from ..optimizer import BankAdamW
 from ..placement import Placement, bit_sum
+from .memory import Sharding
 
 if TYPE_CHECKING:
     from ..bank import AnyBank
@@ -44,6 +45,23 @@ def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) ->
     from .zero import ZeroPlacement  # deepspeed takes seconds to import, and is not installed everywhere
 
     return ZeroPlacement(model, engine)
+
+
+def sharding_of(args: ForesightConfig) -> Sharding:
+    """How the run is spread over processes, as predictions of memory have it."""
+    if not args.deepspeed:
+        return Sharding()
+    value = args.hf_deepspeed_config.get_value
+    bucket, live = (value(f"zero_optimization.{name}") for name in ("reduce_bucket_size", "stage3_max_live_parameters"))
+    return Sharding(
+        value("zero_optimization.stage", 0),
+        args.world_size,
+        bool(args.bf16),
+        offload_optimizer=value("zero_optimization.offload_optimizer.device", "none") == "cpu",
+        offload_param=value("zero_optimization.offload_param.device", "none") == "cpu",
+        bucket=None if bucket in (None, "auto") else int(bucket),
+        live=Sharding.live if live in (None, "auto") else int(live),
+    )
 
 
 def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:

@@ -16,12 +16,13 @@ from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from ..forecasters import Forecaster, make_forecaster
 from ..forecasters.pretrained import experienced
 from ..granularity import table_of
-from ..masks import MaskSchedule, budget_vectors, circuit_size
+from ..masks import MaskSchedule
 from ..numbering import Numbering
 from ..policies import Policy, make_policy
 from ..policies.scouted import Scouted
 from ..policies.weights import WeightPolicy
 from ..scoring import Probe, TextProbe
+from ..selection import budget_vectors, circuit_size
 from ..skill_log import SkillLog
 from ..targets.outcomes import read_outcomes
 from ..trajectory import Trajectory
@@ -29,6 +30,7 @@ from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta
 from .granularity import bank_of, numbers_of, policy_type, schedule_of, weight_policy
+from .limits import StepLimits
 from .moments import KeptMoments
 from .ranking import past_run, target_of
 from .remask import RemaskCallback
@@ -65,6 +67,7 @@ class ForesightTrainer(SFTTrainer):
             granularity weights, bank and schedule are a `WeightBank` and a `WeightSchedule`;
         trajectory: `Trajectory` of this run, or None while nothing was scored;
         target: what components are ranked by; history: the recorded runs that the settings name;
+        limits: what masks may cost by the settings;
         scouting: what the scouting run before this one cost, or None without one or in a resumed run;
         trials: the same of trials of head shares, and what they found.
 
@@ -95,6 +98,7 @@ class ForesightTrainer(SFTTrainer):
         self.mask_seed = args.seed if args.mask_seed is None else args.mask_seed
         self.table = table_of(self.model, args.granularity, args.mlp_block)
         numbers = numbers_of(self.model, self.table, args)
+        self.limits = StepLimits(self.model, self.table, args)
         measures = policy_type(args).measures or self.target.measures
         scorer = BENEFIT if measures else scorer_name(args, contrast_dataset, self.target.scorer)
         paths = (args.history or []) if args.granularity != "weights" else []
@@ -112,8 +116,10 @@ class ForesightTrainer(SFTTrainer):
         self.n_vectors = placement.whole_vectors(self.n_vectors, numbers.d_model)
         self.bank = bank_of(self.model, numbers, self.n_vectors, placement)
         self.kept_moments = KeptMoments(numbers.d_model) if args.entry_moments == "kept" else None
+        peak = self.n_vectors
         if not self.budget_schedule.constant:
-            self.budget_schedule.mean_and_peak(numbers, args.budget)  # raises what a later stage would
+            peak = self.budget_schedule.mean_and_peak(numbers, args.budget)[1]  # raises what a later stage would
+        self.limits.check(peak)
         self.retained: Retained | None = retained_rows(self, retained_dataset)
         self.schedule = schedule_of(args)
         self.skill_log = SkillLog(circuit_size(self.table, self.n_vectors))
@@ -347,6 +353,10 @@ class ForesightTrainer(SFTTrainer):
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         # The parent would look for whole-model or DeepSpeed checkpoints; a run's own state is the same for all.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        if self.args.gradient_checkpointing:
+            # With checkpointing, transformers makes the embeddings' output need a gradient, which non-reentrant
+            # checkpointing does without: every backward pass would go below the mask, down to the embeddings.
+            self.model.disable_input_require_grads()
         if self.args.deepspeed:
             if self.model_wrapped.optimizer.optimizer is not self.bank_optimizer:
                 raise ConfigError("DeepSpeed has replaced the bank's optimizer; leave the choice of it to foresight")

@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, NonFiniteError
-from ..masks import Mask, head_share_of
+from ..masks import Mask
 from ..policies import View
 from ..policies.prior import Prior
 from ..scoring import TextProbe
 from ..scoring.metrics import batch_loss
 from ..scoring.taps import logits_of, scoring_mode
+from ..selection import head_share_of
 from ..trajectory import Trajectory
 from .scout import held_bytes, planned_steps, trained
 
@@ -70,6 +71,8 @@ def try_shares(trainer: ForesightTrainer) -> Trials:
     available, a_step = len(trainer.train_dataset), args.train_batch_size * args.gradient_accumulation_steps
     if available < 2:
         raise ConfigError(f"head_share 'trials' needs training rows to hold out; the dataset has {available}")
+    if trainer.limits.untimed:
+        trainer.limits.time(trainer)
     order = np.random.default_rng([args.seed]).permutation(available)
     rows = order[: min(args.trial_steps * a_step, available // 2)]
     held_out = order[len(rows) : len(rows) + args.probe_examples]
@@ -131,7 +134,7 @@ def _first_masks(trainer: ForesightTrainer, total_steps: int) -> list[tuple[floa
         size = trainer.vectors_at(0, total_steps)
         view = View(
             trainer.table, size, 0, total_steps, series, trainer.mask_seed, damage=damage, head_share=share,
-            cost_aware=trainer.args.cost_aware,
+            cost_aware=trainer.args.cost_aware, limits=trainer.limits.of_masks(),
         )  # fmt: skip
         if policy.forecasts:
             assert series is not None

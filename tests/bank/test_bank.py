@@ -10,8 +10,9 @@ from foresight.bank import Bank
 from foresight.components import component_table, stored_transposed
 from foresight.errors import CheckpointError, ConfigError, MaskLeakError
 from foresight.fingerprint import is_bank_key
-from foresight.masks import Mask, budget_vectors, everything, select
+from foresight.masks import Mask, everything
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors, select
 from tiny import FAMILIES, tiny, tokens
 
 SETTINGS = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
@@ -361,3 +362,14 @@ def test_bad_inputs():
             bank.restore({**good, **broken}, bank.mask, optimizer)
     with pytest.raises(CheckpointError, match=r"lacks bank\.ids"):
         bank.restore({k: v for k, v in good.items() if k != "bank.ids"}, bank.mask, optimizer)
+
+
+def test_a_step_compiles_to_one_graph():
+    """A break would run the touched Linears uncompiled, without a word."""
+    model, bank, _ = banked()
+    rows = tokens(seed=0)
+    model(input_ids=rows, labels=rows).loss.backward()
+    expected, bank.vectors.grad = bank.vectors.grad, None
+    torch.compiler.reset()
+    torch.compile(model, backend="aot_eager", fullgraph=True)(input_ids=rows, labels=rows).loss.backward()
+    assert torch.allclose(bank.vectors.grad, expected, atol=1e-6)

@@ -10,8 +10,9 @@ from foresight.bank import AnyBank, Bank, WeightBank
 from foresight.components import component_table
 from foresight.errors import BudgetError, CheckpointError, ConfigError, MaskLeakError
 from foresight.fingerprint import is_bank_key
-from foresight.masks import Mask, WeightMask, budget_vectors, churn
+from foresight.masks import Mask, WeightMask, churn
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors
 from foresight.weight_table import weight_table
 from tiny import FAMILIES, tiny, tokens
 

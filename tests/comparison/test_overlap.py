@@ -6,7 +6,8 @@ import pytest
 from foresight.comparison.overlap import circuit_at, share_trained
 from foresight.components import component_table
 from foresight.errors import TrajectoryError
-from foresight.masks import Mask, MaskSchedule, budget_vectors
+from foresight.masks import Mask, MaskSchedule
+from foresight.selection import budget_vectors
 from foresight.trajectory import Recorded, Trajectory
 from tiny import tiny
 

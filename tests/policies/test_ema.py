@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foresight.errors import ConfigError, NonFiniteError
-from foresight.masks import select
 from foresight.policies import View, make_policy
+from foresight.selection import select
 from foresight.training.config import ForesightConfig
 from planted import make_table, random_walk, series_of
 

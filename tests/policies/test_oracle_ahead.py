@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from foresight.masks import Mask, select
+from foresight.masks import Mask
 from foresight.policies import View, make_policy
+from foresight.selection import select
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from planted import make_table, random_walk, series_of

@@ -3,8 +3,9 @@ import pytest
 
 from foresight.errors import BudgetError, CheckpointError, ConfigError, TrajectoryError, UnknownNameError
 from foresight.forecasters import Forecaster, make_forecaster
-from foresight.masks import Mask, MaskSchedule, everything, select
+from foresight.masks import Mask, MaskSchedule, everything
 from foresight.policies import POLICIES, Past, View, make_policy
+from foresight.selection import select
 from foresight.targets.outcomes import Outcome
 from planted import make_table, random_walk, series_of
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from foresight.errors import ConfigError
-from foresight.masks import Mask, head_share_of, select
+from foresight.masks import Mask
 from foresight.policies import View, make_policy
 from foresight.policies.value import candidates
+from foresight.selection import head_share_of, select
 from foresight.targets.mask_value import FEATURES, MaskValue, features
 from foresight.targets.outcomes import Outcome, read_outcomes, write_outcomes
 from planted import make_table, series_of

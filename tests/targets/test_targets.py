@@ -7,10 +7,10 @@ from foresight import plugins
 from foresight.damage import BENEFIT, DAMAGE
 from foresight.errors import ConfigError, UnknownNameError
 from foresight.forecasters import make_forecaster
-from foresight.masks import select
 from foresight.metrics import overlap
 from foresight.policies import Past, View, make_policy
 from foresight.policies.gate import FORECAST, Gate, windows
+from foresight.selection import select
 from foresight.targets import Target, make_target, register, registry, target_names
 from planted import make_table, random_walk, series_of
 from simulated import series

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from foresight.bank import Bank
 from foresight.components import component_table
 from foresight.errors import ConfigError
-from foresight.masks import budget_vectors
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import FP32, STEP_SHARD, STEP_WHOLE, Sharding, Sizes, memory, remask_bytes, ways
 from foresight.training.plan import make_plan

@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_leaves
 from foresight.bank import Bank
 from foresight.components import component_table
 from foresight.errors import ConfigError, MaskLeakError
-from foresight.masks import Mask, budget_vectors, select
+from foresight.masks import Mask
 from foresight.optimizer import BankAdamW
 from foresight.scoring import calibrate, make_scorer
+from foresight.selection import budget_vectors, select
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import agreed, optimizer_class, refuse_dtype, refuse_world
 from foresight.training.zero import ZeroPlacement

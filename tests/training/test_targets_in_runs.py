@@ -10,8 +10,8 @@ from test_trainer import Stop, delta, run, same, trainer
 
 from foresight.damage import BENEFIT, DAMAGE
 from foresight.errors import ConfigError, UnknownNameError
-from foresight.masks import head_share_of, select
 from foresight.policies import View, make_policy
+from foresight.selection import head_share_of, select
 from foresight.targets.outcomes import Outcome, write_outcomes
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer

@@ -16,7 +16,8 @@ from trl import SFTConfig, SFTTrainer
 from foresight.components import component_table
 from foresight.errors import BudgetError, CheckpointError, ConfigError, DataError, NonFiniteError, UnknownNameError
 from foresight.files import DiskFullError
-from foresight.masks import Mask, MaskSchedule, budget_vectors
+from foresight.masks import Mask, MaskSchedule
+from foresight.selection import budget_vectors
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta

@@ -20,8 +20,8 @@ from test_zero_kill import same_run
 
 from foresight.bank import Bank
 from foresight.components import component_table
-from foresight.masks import budget_vectors, select
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors, select
 from foresight.training.cpu_adam import BankCPUAdam
 from foresight.training.zero import ZeroPlacement
 from tiny import tiny, tokens

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from foresight.bank import WeightBank
 from foresight.errors import ConfigError
-from foresight.masks import WeightMask, budget_vectors
+from foresight.masks import WeightMask
 from foresight.optimizer import BankAdamW
+from foresight.selection import budget_vectors
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import optimizer_class, refuse_world
 from foresight.training.trainer import ForesightTrainer
