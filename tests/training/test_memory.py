@@ -1,15 +1,14 @@
 """What memory is predicted: by hand for a large model, against real optimizers, and against two real processes."""
 
-import importlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from eval import memory as measure
 from foresight.bank import Bank
 from foresight.components import component_table
 from foresight.errors import ConfigError
@@ -20,7 +19,6 @@ from foresight.training.memory import FP32, STEP_SHARD, STEP_WHOLE, Sharding, Si
 from foresight.training.plan import make_plan
 from tiny import published, tiny
 
-ROOT = Path(__file__).parents[2]
 SIZES = Sizes(
     weights=1000 * 64, element=2, largest=100 * 64, targets=500 * 64, rows=40, d_model=64, activations=10**6,
     ledger=12345, accumulates=True,
@@ -170,7 +168,7 @@ def _way(stage, dtype, offload):
     return Sharding(stage, 2, bf16, offload_optimizer=offload, **SMALL)
 
 
-def _two_processes(rank, measure, port, folder):
+def _two_processes(rank, port, folder):
     measure.join(rank, port)
     found = []
     for case in CASES:
@@ -183,13 +181,11 @@ def _two_processes(rank, measure, port, folder):
 
 
 @pytest.mark.multi_process
-@pytest.mark.timeout(240)
-def test_each_process_holds_what_is_predicted(tmp_path, monkeypatch):
+@pytest.mark.timeout(600)
+def test_each_process_holds_what_is_predicted(tmp_path):
     pytest.importorskip("deepspeed")
-    monkeypatch.syspath_prepend(ROOT)
-    measure = importlib.import_module("eval.memory")
     torch.multiprocessing.start_processes(
-        _two_processes, (measure, measure.free_port(), tmp_path), nprocs=2, start_method="fork"
+        _two_processes, (measure.free_port(), tmp_path), nprocs=2, start_method="fork"
     )
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     model = AutoModelForCausalLM.from_config(LlamaConfig(**MODEL))
