@@ -1,7 +1,8 @@
 """Is a mask better than random masks? The test that `foresight evidence` puts to edits, put to masks.
 
 An arm's run takes its place among the runs of random masks on the same task, base model and seed. If the choice of
-components made no difference, every place would be as likely (`statistics.among_random`).
+components made no difference, every place would be as likely (`statistics.among_random`). Both have the learning rate
+and optimizer memory that the arm was tuned to, or the difference could be these.
 """
 
 from __future__ import annotations
@@ -36,21 +37,30 @@ class AmongRandom:
 
 
 def among_draws(
-    runs: Mapping[str, Sequence[Record]], arms: Mapping[str, Arm], measure: Measure
+    runs: Mapping[str, Sequence[Record]],
+    points: Mapping[str, Sequence[Record]],
+    arms: Mapping[str, Arm],
+    measure: Measure,
 ) -> tuple[AmongRandom, ...]:
     """Every arm with masks of components among the draws of the fixed random arm; none without at least two draws.
 
-    Hindsight is left out: that it is better shows that locations differ, not that one could be found.
+    Arms at whose learning rate and optimizer memory no random mask was run are left out. So is hindsight: that it is
+    better shows that locations differ, not that one could be found.
+
+    Args:
+        runs: arm -> its scored runs at the setting that it was tuned to.
+        points: arm -> its scored runs at all settings.
     """
     settings = {"policy": "random"}
     random = next((name for name, arm in arms.items() if arm.settings == settings and len(runs[name]) > 1), None)
     if random is None:
         return ()
     sign = 1 if measure.higher_is_better else -1
-    others = _values(runs[random], measure, sign)
     found = {}
     for name, arm in arms.items():
+        tuned = {_setting(record) for record in runs[name]}
         mine = _values(runs[name], measure, sign)
+        others = _values([r for r in points[random] if _setting(r) in tuned], measure, sign)
         pairs = [(float(np.mean(mine[unit])), np.array(others[unit])) for unit in mine if len(others.get(unit, ())) > 1]
         fair = arm.method == "mask" and not (arm.weights or arm.trains_everything or arm.hindsight or arm.sized_by)
         if fair and pairs and name != random:
@@ -68,6 +78,10 @@ def among_draws(
         )
         for name, pairs in found.items()
     )
+
+
+def _setting(record: Record) -> tuple[float, str]:
+    return record.cell.learning_rate, record.cell.memory
 
 
 def _values(records: Sequence[Record], measure: Measure, sign: int) -> dict[Unit, list[float]]:

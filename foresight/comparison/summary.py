@@ -189,7 +189,7 @@ class Part:
             tasks=_per_task(primary),
             ceiling=Ceiling(_circuits(self.whole.get("full", [])), _spread(primary)),
             tuning=self.tuning,
-            among_random=among_draws(self.whole, self.arms, measure),
+            among_random=among_draws(self.whole, self.points, self.arms, measure),
         )
 
     def _values(self, key: str) -> dict[str, dict[Unit, float]]:

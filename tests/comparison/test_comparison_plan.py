@@ -75,7 +75,7 @@ def test_arms_differ_by_their_own_settings_alone(planned):
         shared = {k: v for k, v in cell.training.items() if k not in {*own, "budget", "probe_every"}}
         assert shared == {k: v for k, v in first.training.items() if k in shared}
         assert cell.training["restart_every"] == 20
-    assert {c.data["train_examples"] for c in scored} == {800} and {c.seed for c in scored} == {1, 2}
+    assert {c.data["train_examples"] for c in scored} == {EVERY.train_examples} and {c.seed for c in scored} == {1, 2}
 
 
 def test_nothing_of_a_scored_task_is_learned_from(planned):

@@ -200,3 +200,15 @@ def test_arms_take_their_place_among_random_masks(plain):
     assert set(found) == {"static", "prior", "reactive", "foresight"}
     assert all((one.beaten, one.units, one.draws) == (1.0, 4, 3) for one in found.values())
     assert all(one.p == pytest.approx(4**-4) and one.p_holm == pytest.approx(4 * 4**-4) for one in found.values())
+
+
+def test_only_random_masks_of_the_same_learning_rate_are_places_to_take():
+    """Here the random arm and the static one were tuned to another rate than the others."""
+    config = settings()
+
+    def moved(record):
+        elsewhere = record.cell.stage == "score" and record.cell.arm in ("random", "static")
+        return replace(record, cell=replace(record.cell, learning_rate=9.0)) if elsewhere else record
+
+    summary = summarise([moved(record) for record in comparison(config)], config)
+    assert {one.arm for one in summary.budgets[0].among_random} == {"static"}
