@@ -93,12 +93,12 @@ class CompareConfig:
     target_accuracy: float = field(
         default=0.8, metadata={"help": "Held-out accuracy whose first step is the `steps to target`."}
     )
-    steps: int = field(default=36, metadata={"help": "Optimizer steps of every run, watching and rotating included."})
+    steps: int = field(default=48, metadata={"help": "Optimizer steps of every run, watching and rotating included."})
     batch_size: int = field(default=24, metadata={"help": "Examples per optimizer step."})
-    train_examples: int = field(default=400, metadata={"help": "Distinct training examples of a task."})
-    remask_every: int = field(default=12, metadata={"help": "Steps between re-masks; forecasts begin at the first."})
-    probe_every: int = field(default=6, metadata={"help": "Steps between snapshots of the scores."})
-    probe_examples: int = field(default=24, metadata={"help": "Contrast pairs or examples in a snapshot."})
+    train_examples: int = field(default=800, metadata={"help": "Distinct training examples of a task."})
+    remask_every: int = field(default=16, metadata={"help": "Steps between re-masks; forecasts begin at the first."})
+    probe_every: int = field(default=8, metadata={"help": "Steps between snapshots of the scores."})
+    probe_examples: int = field(default=32, metadata={"help": "Contrast pairs or examples in a snapshot."})
     forecaster: str = field(
         default="ridge", metadata={"help": "Forecaster of the foresight arm: a registered name, or module:Class."}
     )
@@ -113,8 +113,8 @@ class CompareConfig:
         default=None,
         metadata={"help": "More settings of every run: SFTConfig fields such as bf16 or max_length (JSON in a flag)."},
     )
-    evaluations: int = field(default=3, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
-    eval_examples: int = field(default=40, metadata={"help": "Held-out examples per task."})
+    evaluations: int = field(default=4, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
+    eval_examples: int = field(default=60, metadata={"help": "Held-out examples per task."})
     workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
 
     def __post_init__(self):
@@ -197,6 +197,7 @@ class CompareConfig:
             probe_examples=16,
             train_examples=96,
             evaluations=2,
+            eval_examples=40,
         )
 
 
