@@ -40,7 +40,12 @@ GENERATED = ("classifier", "judge")
 Judge = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """(prompts, generated answers) -> one number each, more being better."""
 
-JUDGES: Registry = Registry("judge", Callable, "foresight.evidence.judges", ())  # type: ignore[arg-type]
+JUDGES: Registry = Registry(
+    "judge",
+    Callable,  # type: ignore[arg-type]  # anything that can be called; to mypy it is no class
+    "foresight.evidence.judges",
+    (),
+)
 """Functions of installed packages' and of users' own (module:function)."""
 
 

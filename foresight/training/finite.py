@@ -8,12 +8,17 @@ from ..errors import NonFiniteError
 
 
 class FiniteLoss:
-    """To be named before the trainer among the bases. Raises NonFiniteError from `compute_loss`."""
+    """To be named before the trainer among the bases, whose methods are `super()`'s here. Raises NonFiniteError from
+    `compute_loss` in training, before anything learns from the loss, with the message of `diverged`.
+    """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         loss = result[0] if return_outputs else result
-        if not torch.isfinite(loss):
-            step = self.state.global_step + 1  # type: ignore[attr-defined]
-            raise NonFiniteError(f"the loss is {loss.item()} at step {step}; lower learning_rate")
+        if self.model.training and not torch.isfinite(loss):  # type: ignore[attr-defined]
+            raise NonFiniteError(self.diverged(f"the loss is {loss.item()}"))
         return result
+
+    def diverged(self, what: str) -> str:
+        """The message: what is not finite, where, and the remedy."""
+        return f"{what} at step {self.state.global_step + 1}; lower learning_rate"  # type: ignore[attr-defined]

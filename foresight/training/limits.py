@@ -99,11 +99,6 @@ class StepLimits:
         if args.step_share is not None or args.step_gib is not None:
             self._plan, self._way = make_plan(model, args, None), sharding_of(args)
 
-    @property
-    def untimed(self) -> bool:
-        """Whether `time` has to be called before masks are chosen."""
-        return self._args.step_seconds is not None and self.pace is None
-
     def of_masks(self) -> tuple[Limit, ...]:
         """What every mask of the run has to keep; that in seconds once passes are timed."""
         costs = {"step_share": self._share, "step_seconds": self._seconds, "step_gib": self._gib}
@@ -130,7 +125,11 @@ class StepLimits:
         return float(self._args.gradient_accumulation_steps * passes)
 
     def time(self, trainer: ForesightTrainer) -> None:
-        """Time passes over the first training batches; collective. Gradients and random state stay as they were."""
+        """Time passes over the first training batches, once and only for `step_seconds`; to be called before masks are
+        chosen. Collective. Gradients and random state stay as they were.
+        """
+        if self._args.step_seconds is None or self.pace is not None:
+            return
         size = trainer.args.per_device_train_batch_size
         rows = list(islice(trainer.train_dataset, BATCHES * size))
         probes = [TextProbe.from_dataset(rows[at : at + size], size) for at in range(0, len(rows), size)]

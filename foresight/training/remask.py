@@ -64,10 +64,9 @@ class RemaskCallback(TrainerCallback):
             if self.trainer.retained is not None:
                 self.seconds += self.trainer.retained.seconds
                 self.trainer.note({"foresight/retained_seconds": self.trainer.retained.seconds})
-        if self.trainer.limits.untimed:
-            began = time.perf_counter()
-            self.trainer.limits.time(self.trainer)
-            self.choosing += time.perf_counter() - began
+        began = time.perf_counter()
+        self.trainer.limits.time(self.trainer)
+        self.choosing += time.perf_counter() - began
         if state.global_step == 0:
             self._at(0)
 

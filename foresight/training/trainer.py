@@ -29,6 +29,7 @@ from ..trajectory import Trajectory
 from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta
+from .finite import FiniteLoss
 from .granularity import bank_of, numbers_of, policy_type, schedule_of, weight_policy
 from .limits import StepLimits
 from .moments import KeptMoments
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
-class ForesightTrainer(SFTTrainer):
+class ForesightTrainer(FiniteLoss, SFTTrainer):
     """Fine-tunes a causal LM through a bank of fixed size whose mask a policy decides.
 
     Args:
@@ -272,23 +273,16 @@ class ForesightTrainer(SFTTrainer):
                 info=info,
             )
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """SFTTrainer's, but in training a loss that is not finite stops the run before anything learns from it."""
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = result[0] if return_outputs else result
-        if self.model.training and not torch.isfinite(loss):
-            raise NonFiniteError(self._diverged(f"the loss is {loss.item()}"))
-        return result
-
     def check_gradient(self) -> None:
         """Raise NonFiniteError if the bank's gradient is not finite; called before every optimizer step.
 
         DeepSpeed keeps gradients to itself: there, broken values are found before a checkpoint is written.
         """
         if self.bank.vectors.grad is not None and not torch.isfinite(self.bank.vectors.grad).all():
-            raise NonFiniteError(self._diverged("a gradient is NaN or infinite"))
+            raise NonFiniteError(self.diverged("a gradient is NaN or infinite"))
 
-    def _diverged(self, what: str) -> str:
+    def diverged(self, what: str) -> str:
+        # Of `FiniteLoss`, and of `check_gradient`.
         last = checkpoint.last_complete(self.output)
         return (
             f"{what} at step {self.state.global_step + 1}, learning rate {self.optimizer.param_groups[0]['lr']:.3g}; "

@@ -71,8 +71,7 @@ def try_shares(trainer: ForesightTrainer) -> Trials:
     available, a_step = len(trainer.train_dataset), args.train_batch_size * args.gradient_accumulation_steps
     if available < 2:
         raise ConfigError(f"head_share 'trials' needs training rows to hold out; the dataset has {available}")
-    if trainer.limits.untimed:
-        trainer.limits.time(trainer)
+    trainer.limits.time(trainer)
     order = np.random.default_rng([args.seed]).permutation(available)
     rows = order[: min(args.trial_steps * a_step, available // 2)]
     held_out = order[len(rows) : len(rows) + args.probe_examples]

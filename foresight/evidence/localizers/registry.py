@@ -10,7 +10,12 @@ from .base import Localizer
 
 BUILT_IN = ("attribution", "forecast", "given", "probes")
 """Names of the localizers in this folder; each is registered by the module of its name."""
-REGISTRY = Registry("localizer", Localizer, "foresight.evidence.localizers", BUILT_IN)  # type: ignore[type-abstract]
+REGISTRY = Registry(
+    "localizer",
+    Localizer,  # type: ignore[type-abstract]  # its subclasses are what is registered
+    "foresight.evidence.localizers",
+    BUILT_IN,
+)
 T = TypeVar("T", bound=type[Localizer])
 
 
