@@ -1,6 +1,6 @@
 """Measure speed and memory side by side; see `eval.speed`.
 
-python -m eval.speed --quick                                      # about two minutes on an idle machine
+python -m eval.speed --quick                                      # under two minutes
 python -m eval.speed --json eval/results/speed/results.json --plots eval/results/speed
 """
 
@@ -31,7 +31,7 @@ from .shapes import QUICK, Shape
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="less of everything: about two idle minutes")
+    parser.add_argument("--quick", action="store_true", help="a smaller model and less of everything, in under two minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write figures as SVG and PNG there")
     parser.add_argument("--eap-ig", type=Path, metavar="FILE", help="figures of `python -m eval.speed.eap_ig`")

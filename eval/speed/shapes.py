@@ -51,5 +51,5 @@ class Shape:
         return made.to(device)
 
 
-QUICK = Shape(layers=6, rows=4)
+QUICK = Shape(layers=4, width=384, mlp=1056, heads=6, kv_heads=6, rows=4)
 """Of a quick measurement."""

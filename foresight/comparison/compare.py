@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from rich.console import Console
@@ -34,4 +35,6 @@ def run_comparison(out: str | Path, config: CompareConfig | None = None, console
 def _work(cell: Cell, folder: Path) -> Measures:
     from .trial import run_cell  # what a trial needs of torch and transformers is loaded by the workers alone
 
+    if gc.get_freeze_count() == 0:
+        gc.freeze()  # the libraries stay: Trainer collects garbage after every run, and need not look through them
     return run_cell(cell, folder)
