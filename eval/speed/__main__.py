@@ -31,14 +31,16 @@ from .shapes import QUICK, Shape
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller model and less of everything, in under two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smaller model and less of everything, in under two minutes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write figures as SVG and PNG there")
     parser.add_argument("--eap-ig", type=Path, metavar="FILE", help="figures of `python -m eval.speed.eap_ig`")
     parser.add_argument("--device", default="cpu", help="where to train and score, such as cuda")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the frozen weights")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
-    parser.add_argument("--rounds", type=int, help="times everything is measured; 3 with --quick, else 5")
+    parser.add_argument("--rounds", type=int, help="times everything is measured, train steps twice as often; 3 with --quick, else 5")
     parser.add_argument("--note", default="", help="a remark on the machine, written into the JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

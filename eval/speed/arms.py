@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from foresight.adapters import adapt
 from foresight.bank import Bank
+from foresight.components import ComponentTable
 from foresight.granularity import table_of
 from foresight.masks import Mask
 from foresight.optimizer import BankAdamW
@@ -146,8 +147,12 @@ def bank(budget: float, granularity: str = "components", cost_aware: float = 0.0
 
 
 def random_mask(bank: Bank, seed: int, cost_aware: float = 0.0) -> Mask:
-    scores = np.random.default_rng(seed).random(len(bank.table))
-    return select(scores, bank.table, bank.n_vectors, cost_aware=cost_aware)
+    return select(random_scores(bank.table, seed), bank.table, bank.n_vectors, cost_aware=cost_aware)
+
+
+def random_scores(table: ComponentTable, seed: int = 0) -> np.ndarray:
+    """float64 [components]."""
+    return np.random.default_rng(seed).random(len(table))
 
 
 ARMS: dict[str, Callable[[Place], Arm]] = {

@@ -25,6 +25,9 @@ NEVER_RUN = {"scoring.exact": "it runs the model once a component: no run takes 
 EAP_IG = "it needs TransformerLens, in an environment of its own; `python -m eval.speed.eap_ig --help` says how"
 QUICKLY = "left out by --quick"
 
+STEPS_A_ROUND = 2
+"""Train steps are short, and a machine's pace changes within them: every round has two of each arm."""
+
 Builders = Mapping[str, Callable[[Place], Arm]]
 
 
@@ -90,7 +93,7 @@ def _train_steps(arms: Builders, place: Place, rounds: int) -> dict[str, Any]:
     built = {name: build(place) for name, build in arms.items()}
     renewing = [name for name, arm in built.items() if arm.renewal]
     first = {name: alternate({name: built[name].step}, 1, place.device, warm_up=0)[name] for name in renewing}
-    times = alternate({name: arm.step for name, arm in built.items()}, rounds, place.device)
+    times = alternate({name: arm.step for name, arm in built.items()}, STEPS_A_ROUND * rounds, place.device)
     for name in renewing:
         add_share(times[name], first[name], built[name].renewal)
     return {
