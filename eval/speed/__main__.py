@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where to train and score, such as cuda")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the frozen weights")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
-    parser.add_argument("--rounds", type=int, help="times everything is measured, train steps twice as often; 3 with --quick, else 5")
+    parser.add_argument(
+        "--rounds", type=int, help="times everything is measured, train steps twice as often; 3 with --quick, else 5"
+    )
     parser.add_argument("--note", default="", help="a remark on the machine, written into the JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
