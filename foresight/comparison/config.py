@@ -95,10 +95,10 @@ class CompareConfig:
     )
     steps: int = field(default=48, metadata={"help": "Optimizer steps of every run, watching and rotating included."})
     batch_size: int = field(default=24, metadata={"help": "Examples per optimizer step."})
-    train_examples: int = field(default=576, metadata={"help": "Distinct training examples of a task."})
+    train_examples: int = field(default=800, metadata={"help": "Distinct training examples of a task."})
     remask_every: int = field(default=16, metadata={"help": "Steps between re-masks; forecasts begin at the first."})
     probe_every: int = field(default=8, metadata={"help": "Steps between snapshots of the scores."})
-    probe_examples: int = field(default=24, metadata={"help": "Contrast pairs or examples in a snapshot."})
+    probe_examples: int = field(default=32, metadata={"help": "Contrast pairs or examples in a snapshot."})
     forecaster: str = field(
         default="ridge", metadata={"help": "Forecaster of the foresight arm: a registered name, or module:Class."}
     )
@@ -114,7 +114,7 @@ class CompareConfig:
         metadata={"help": "More settings of every run: SFTConfig fields such as bf16 or max_length (JSON in a flag)."},
     )
     evaluations: int = field(default=4, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
-    eval_examples: int = field(default=32, metadata={"help": "Held-out examples per task."})
+    eval_examples: int = field(default=60, metadata={"help": "Held-out examples per task."})
     workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
 
     def __post_init__(self):
@@ -197,6 +197,7 @@ class CompareConfig:
             probe_examples=16,
             train_examples=96,
             evaluations=2,
+            eval_examples=40,
         )
 
 

@@ -30,6 +30,7 @@ class LearningCurve(TrainerCallback):
 
     def __init__(self, trainer, cell: Cell):
         self.trainer, self.cell = trainer, cell
+        self.retained = cell.data["retained"] if cell.stage == "score" else []  # of others nobody asks it
         steps, n = cell.training["max_steps"], cell.data["evaluations"]
         self.at = {round(steps * i / n) for i in range(n + 1)}
         self.points: list[CurvePoint] = []
@@ -61,8 +62,8 @@ class LearningCurve(TrainerCallback):
 
     def _evaluate(self, step: int) -> None:
         began = time.perf_counter()
-        self.last = evaluate_tasks(self.trainer.model, self.cell, [self.cell.task, *self.cell.data["retained"]])
-        retained = [self.last[name] for name in self.cell.data["retained"]]
+        self.last = evaluate_tasks(self.trainer.model, self.cell, [self.cell.task, *self.retained])
+        retained = [self.last[name] for name in self.retained]
         mean = lambda key: float(np.mean([found[key] for found in retained])) if retained else None  # noqa: E731
         found = self.last[self.cell.task]
         self.points.append(CurvePoint(step, found["loss"], found["accuracy"], mean("loss"), mean("accuracy")))

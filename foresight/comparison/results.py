@@ -86,7 +86,8 @@ class Cell:
 class CurvePoint:
     """Held-out loss (nats per answer token) and accuracy of the target task after `step` optimizer steps.
 
-    `retained_loss` and `retained_accuracy` are means over the retained tasks; None if there are none.
+    `retained_loss` and `retained_accuracy` are means over the retained tasks; None if there are none, and for runs
+    that are not scored.
     """
 
     step: int
@@ -110,7 +111,7 @@ class Measures:
     """What one run showed.
 
     Attributes:
-        accuracy, loss: held-out, at the end of the run, by task: the target and the retained ones.
+        accuracy, loss: held-out, at the end of the run, by task: the target and, of a scored run, the retained ones.
         curve: over the run, step 0 included.
         log_loss_area: see `statistics.log_loss_area`.
         steps_to_target: optimizer steps until the held-out accuracy reaches the level asked for, by linear

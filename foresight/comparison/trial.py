@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, concatenate_datasets, disable_progress_bars
+from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from ..components import ComponentTable
 from ..errors import ConfigError
 from ..models import ModelConfig, load_model
-from ..tasks import OwnTask, task
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from ..trajectory import Trajectory
@@ -26,6 +25,7 @@ from .adapted import run_adapter
 from .curve import LearningCurve, evaluate_tasks, tokenizer_of
 from .overlap import circuit_at, share_trained
 from .results import RESULT, Cell, Measures, read_record
+from .rows import contrast_rows, keep, retained_rows, train_rows
 
 RUN = "run"
 """Folder of the training run inside a cell's folder."""
@@ -53,9 +53,11 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         args=_settings(cell, folder),
         train_dataset=train_rows(cell),
         contrast_dataset=contrast_rows(cell),
-        retained_dataset=_retained(cell),
+        retained_dataset=retained_rows(cell),
         processing_class=tokenizer_of(cell.model),
     )
+    if trainer.retained is None:
+        keep(cell, trainer.train_dataset)
     curve = LearningCurve(trainer, cell)
     trainer.add_callback(curve)
     began = time.perf_counter()
@@ -85,20 +87,6 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     )
 
 
-def train_rows(cell: Cell) -> Dataset:
-    """The training rows of a cell: prompt and completion."""
-    chosen = task(cell.task, cell.data["sources"].get(cell.task))
-    return chosen.dataset(tokenizer_of(cell.model), "train", cell.data["train_examples"], seed=cell.seed)
-
-
-def contrast_rows(cell: Cell) -> Dataset | None:
-    """The contrast pairs of a cell; None for a task of the user's that has none."""
-    chosen = task(cell.task, cell.data["sources"].get(cell.task))
-    if isinstance(chosen, OwnTask) and not chosen.has_pairs:
-        return None
-    return chosen.contrast(tokenizer_of(cell.model), "train", cell.data["probe_examples"], seed=cell.seed)
-
-
 def held_bytes(trainer: ForesightTrainer) -> int:
     """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
 
@@ -112,17 +100,6 @@ def held_bytes(trainer: ForesightTrainer) -> int:
         t.nbytes for t in [*trained, *state, ledger.ids, ledger.values]
     )  # a gradient is as large as its parameter
     return frozen + max(held, trainer.scouting.bytes if trainer.scouting else 0)
-
-
-def _retained(cell: Cell) -> Dataset | None:
-    """Training rows of the retained tasks, in equal parts as many as of the task itself; None where not asked for."""
-    names = cell.data["retained"] if cell.data["retains"] else []
-    if not names:
-        return None
-    share = max(1, cell.data["train_examples"] // len(names))
-    sources, tokenizer = cell.data["sources"], tokenizer_of(cell.model)
-    parts = [task(name, sources.get(name)).dataset(tokenizer, "train", share, seed=cell.seed) for name in names]
-    return concatenate_datasets(parts).shuffle(seed=cell.seed)
 
 
 def _settings(cell: Cell, folder: Path) -> ForesightConfig:

@@ -68,6 +68,15 @@ def test_an_arm_spends_its_budget_and_learns(runs, name):
     assert found.curve[-1].retained_loss == pytest.approx(found.loss["reverse"])
 
 
+def test_what_a_tuning_run_forgets_is_not_measured(tmp_path):
+    plan = Plan(CONFIG)
+    plan.tuned["full", ALL] = plan.tuned["static", CONFIG.budgets[0]] = Tuned(1.5e-3, "restarts", {}, False)
+    cell = plan._tuned_cell("tune", plan.arms["static"], CONFIG.budgets[0], plan.goals("tune")[0])
+    found = run_cell(cell, tmp_path)
+    assert list(found.loss) == list(found.accuracy) == [cell.task] and found.log_loss_area is not None
+    assert {(point.retained_loss, point.retained_accuracy) for point in found.curve} == {(None, None)}
+
+
 def test_the_realised_circuit_is_told_of_full_runs_alone(runs):
     full, static = runs("full"), runs("static")
     assert full.realised and full.overlap == full.chance == 1.0
