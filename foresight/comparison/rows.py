@@ -21,7 +21,7 @@ _tokenized: dict[str, Dataset] = {}
 
 
 def train_rows(cell: Cell) -> Dataset:
-    """The training rows of a cell: prompt and completion, or the rows that were `keep`-ed of one with the same."""
+    """The training rows of a cell: prompt and completion, tokenized too if those of an equal cell were kept."""
     if (known := _tokenized.get(_key(cell))) is not None:
         return known
     chosen = task(cell.task, cell.data["sources"].get(cell.task))
@@ -29,7 +29,7 @@ def train_rows(cell: Cell) -> Dataset:
 
 
 def keep(cell: Cell, rows: Dataset) -> None:
-    """Remember the rows of a cell as an SFTTrainer has prepared them, and none besides."""
+    """Remember the training rows of a cell as an SFTTrainer has prepared them; no others may be among them."""
     _tokenized[_key(cell)] = rows
     while len(_tokenized) > KEPT:
         del _tokenized[next(iter(_tokenized))]
