@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foresight.adapters import adapt
-from foresight.bank import Bank
-from foresight.components import ComponentTable
+from foresight.bank import Bank, InPlaceBank
 from foresight.granularity import table_of
 from foresight.masks import Mask
 from foresight.optimizer import BankAdamW
@@ -132,13 +131,15 @@ def adapter(method: str) -> Callable[[Place], Arm]:
     return build
 
 
-def bank(budget: float, granularity: str = "components", cost_aware: float = 0.0) -> Callable[[Place], Arm]:
+def bank(
+    budget: float, granularity: str = "components", cost_aware: float = 0.0, kind: type[Bank] = Bank
+) -> Callable[[Place], Arm]:
     """Our mask by random scores, which spreads it over all layers, unless it is cost-aware."""
 
     def build(place: Place) -> Arm:
         model = place.model()
         table = table_of(model, granularity)
-        vectors = Bank(model, table, budget_vectors(table, budget))
+        vectors = kind(model, table, budget_vectors(table, budget))
         optimizer = BankAdamW(vectors.vectors, lr=1e-4)
         vectors.remask(random_mask(vectors, 0, cost_aware), optimizer)
         return Arm(model, place.shape.batch(place.device), [vectors.vectors], optimizer, bank=vectors)
@@ -147,12 +148,8 @@ def bank(budget: float, granularity: str = "components", cost_aware: float = 0.0
 
 
 def random_mask(bank: Bank, seed: int, cost_aware: float = 0.0) -> Mask:
-    return select(random_scores(bank.table, seed), bank.table, bank.n_vectors, cost_aware=cost_aware)
-
-
-def random_scores(table: ComponentTable, seed: int = 0) -> np.ndarray:
-    """float64 [components]."""
-    return np.random.default_rng(seed).random(len(table))
+    scores = np.random.default_rng(seed).random(len(bank.table))
+    return select(scores, bank.table, bank.n_vectors, cost_aware=cost_aware)
 
 
 ARMS: dict[str, Callable[[Place], Arm]] = {
@@ -166,6 +163,8 @@ ARMS: dict[str, Callable[[Place], Arm]] = {
     "bank_1pct": bank(0.01),
     "bank_5pct": bank(0.05),
     "bank_20pct": bank(0.2),
+    "bank_5pct_in_place": bank(0.05, kind=InPlaceBank),
+    "bank_20pct_in_place": bank(0.2, kind=InPlaceBank),
     "bank_5pct_scattered": bank(0.05, "vectors"),
     "bank_5pct_cost_aware": bank(0.05, cost_aware=GIVEN_UP),
 }

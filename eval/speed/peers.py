@@ -14,7 +14,6 @@ from importlib import import_module, metadata
 import torch
 
 from .arms import ARMS, RANK, Arm, Place
-from .in_place import in_place
 
 GALORE = {"rank": RANK, "update_proj_gap": 200, "scale": 0.25, "proj_type": "std"}
 """Settings of https://github.com/jiaweizzhao/GaLore; the rank is that of LoRA here."""
@@ -69,7 +68,7 @@ def versions() -> dict[str, str]:
 
 def all_arms() -> tuple[dict[str, Callable[[Place], Arm]], dict[str, str]]:
     """The arms that can be measured here, those of other packages last; and why the others cannot, by JSON key."""
-    arms, missing = {**ARMS, "in_place_5pct": in_place}, {}
+    arms, missing = dict(ARMS), {}
     for name, (package, build) in PEERS.items():
         try:
             import_module(package)

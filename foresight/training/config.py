@@ -17,6 +17,7 @@ from ..granularity import GRANULARITIES
 from ..movement.forecast import RULES
 from ..movement.memory import MEMORIES
 from ..policies import POLICIES, policy_class
+from ..policies.scouted import Scouted
 from ..policies.weights import WEIGHT_POLICIES, weight_policy_class
 from ..targets.registry import DEFAULT as CIRCUIT
 from .limits import check_limits
@@ -90,6 +91,14 @@ class ForesightConfig(SFTConfig):
             "help": "Share of the budget's vectors that goes to heads (KV groups), for policies that rank components; "
             "by default all kinds are ranked in one list. A number in [0, 1]; prior: the share that the mask of policy "
             "'prior' has; trials: that of 0, 0.25, 0.5, 0.75, 1 which learns fastest in short trials before the run."
+        },
+    )
+    in_place: bool = field(
+        default=False,
+        metadata={
+            "help": "Train vectors inside the weights instead of beside them: faster steps, the more so the larger the "
+            "budget, for one more copy of the bank; results differ by rounding. For float32 weights that are not "
+            "sharded, without torch_compile, and policies that do not shift weights."
         },
     )
     cost_aware: float = field(
@@ -291,6 +300,7 @@ class ForesightConfig(SFTConfig):
         check_target(self)
         self.head_share = checked_head_share(self)
         self._check_cost_aware()
+        self._check_in_place()
         check_limits(self)
         one_of("watch", self.watch, WATCH_MODES)
         one_of("movement_memory", self.movement_memory, MEMORIES)
@@ -353,6 +363,17 @@ class ForesightConfig(SFTConfig):
                 f"cost_aware is {self.cost_aware}, but policy {self.policy!r} over {self.granularity} ranks no "
                 "components; remove it"
             )
+
+    def _check_in_place(self) -> None:
+        if not self.in_place:
+            return
+        if self.granularity == "weights" or issubclass(policy_class(self.policy), Scouted):
+            raise ConfigError(
+                f"in_place is set, but policy {self.policy!r} over {self.granularity} needs the frozen weights as they "
+                "are; remove it"
+            )
+        if self.torch_compile:
+            raise ConfigError("in_place writes into the weights as a forward pass begins; remove it or torch_compile")
 
     def _check_budget_schedule(self) -> None:
         schedule = BudgetSchedule.of(self.budget_schedule)

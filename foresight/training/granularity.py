@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
-from ..bank import Bank, WeightBank
+from ..bank import Bank, InPlaceBank, WeightBank
 from ..components import ComponentTable
 from ..errors import ConfigError
 from ..masks import MaskSchedule
@@ -33,7 +33,7 @@ def numbers_of(model: nn.Module, table: ComponentTable, args: ForesightConfig) -
     return weight_table(model) if args.granularity == "weights" else table
 
 
-def bank_of(model: nn.Module, numbers: Numbering, n_vectors: int, placement: Placement) -> Bank:
+def bank_of(model: nn.Module, numbers: Numbering, n_vectors: int, placement: Placement, in_place: bool = False) -> Bank:
     """The bank for them, attached to the model.
 
     A `WeightBank` passes for a `Bank` here: only what policies over weights do not need asks a bank for components.
@@ -41,7 +41,7 @@ def bank_of(model: nn.Module, numbers: Numbering, n_vectors: int, placement: Pla
     if isinstance(numbers, WeightTable):
         return cast(Bank, WeightBank(model, numbers, n_vectors, placement))
     assert isinstance(numbers, ComponentTable)
-    return Bank(model, numbers, n_vectors, placement)
+    return (InPlaceBank if in_place else Bank)(model, numbers, n_vectors, placement)
 
 
 def schedule_of(args: ForesightConfig) -> MaskSchedule:

@@ -147,6 +147,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             ledger=ledger or 0,
             accumulates=args.gradient_accumulation_steps > 1,
             matrix=max(weights) if args.granularity == "weights" else 0,
+            in_place=args.in_place,
         ),
         table=table,
         costs=costs,

@@ -115,7 +115,7 @@ class ForesightTrainer(FiniteLoss, SFTTrainer):
         self.n_vectors = numbers.n_vectors if everything else budget_vectors(numbers, args.budget)
         placement = placement_of(self.model, args)
         self.n_vectors = placement.whole_vectors(self.n_vectors, numbers.d_model)
-        self.bank = bank_of(self.model, numbers, self.n_vectors, placement)
+        self.bank = bank_of(self.model, numbers, self.n_vectors, placement, args.in_place)
         self.kept_moments = KeptMoments(numbers.d_model) if args.entry_moments == "kept" else None
         peak = self.n_vectors
         if not self.budget_schedule.constant:
