@@ -97,8 +97,8 @@ class ForesightConfig(SFTConfig):
         default=False,
         metadata={
             "help": "Train vectors inside the weights instead of beside them: faster steps, the more so the larger the "
-            "budget, for one more copy of the bank; results differ by rounding. For float32 weights that are not "
-            "sharded, without torch_compile, and policies that do not shift weights."
+            "budget, for one more copy of the bank; results differ by rounding. For float32 weights, "
+            "without DeepSpeed, torch_compile, and policies that shift weights."
         },
     )
     cost_aware: float = field(
@@ -372,8 +372,9 @@ class ForesightConfig(SFTConfig):
                 f"in_place is set, but policy {self.policy!r} over {self.granularity} needs the frozen weights as they "
                 "are; remove it"
             )
-        if self.torch_compile:
-            raise ConfigError("in_place writes into the weights as a forward pass begins; remove it or torch_compile")
+        for name in ("torch_compile", "deepspeed"):
+            if getattr(self, name):
+                raise ConfigError(f"in_place writes into the weights as a forward pass begins; remove it or {name}")
 
     def _check_budget_schedule(self) -> None:
         schedule = BudgetSchedule.of(self.budget_schedule)

@@ -70,7 +70,7 @@ class Sizes:
         ledger: bytes of the fp32 record of changed vectors at the end of the run.
         accumulates: whether a step takes several backward passes.
         matrix: elements of the largest weight that a mask can touch, if masks are of single weights; otherwise 0.
-        in_place: whether the bank's values are in the weights, which then are put aside.
+        in_place: whether the bank's values are in the weights, which then are put aside (without DeepSpeed alone).
     """
 
     weights: int
@@ -84,11 +84,6 @@ class Sizes:
     accumulates: bool
     matrix: int = 0
     in_place: bool = False
-
-    @property
-    def aside(self) -> int:
-        """Bytes of the weights that a bank in place has put aside."""
-        return FP32 * self.bank if self.in_place else 0
 
     @property
     def bank(self) -> int:
@@ -170,7 +165,8 @@ def _alone(sizes: Sizes) -> Memory:
     b, e = sizes.bank, sizes.element
     piece = FP32 if sizes.matrix else e
     states = {"frozen weights": e * sizes.weights, "bank": FP32 * b, "fetched bank": piece * b if piece < FP32 else 0}
-    states |= {"moments": 2 * FP32 * b, "ages": FP32 * sizes.rows, "ids": sizes.ids, "put aside": sizes.aside}
+    states |= {"moments": 2 * FP32 * b, "ages": FP32 * sizes.rows, "ids": sizes.ids}
+    states |= {"put aside": FP32 * b if sizes.in_place else 0}
     kept = FP32 * b if sizes.accumulates else 0
     phases = {
         "forward": {"activations": sizes.activations, "gradient": kept, "matrices": 2 * e * sizes.matrix},
@@ -187,7 +183,6 @@ def _partitioned(sizes: Sizes, way: Sharding, e: int, bucket: int) -> Memory:
     s = 2 * math.ceil(b / (2 * way.processes))  # DeepSpeed aligns partitions to two elements
     kept = e * b if sizes.accumulates else 0
     device = {"frozen weights": e * sizes.weights, "bank": e * b, "ages": FP32 * sizes.rows, "ids": sizes.ids}
-    device |= {"put aside": sizes.aside}
     host = {"ledger": sizes.ledger, "ids": sizes.ids}
     optimizer = {"master": FP32 * s, "moments": 2 * FP32 * s}
     step = {"temporaries": STEP_SHARD * s}

@@ -157,6 +157,7 @@ def test_weights_that_it_cannot_be_in_are_refused():
         ({"policy": "predicted"}, "predicted"),
         ({"granularity": "weights"}, "weights"),
         ({"torch_compile": True}, "torch_compile"),
+        ({"deepspeed": {"zero_optimization": {"stage": 1}}}, "deepspeed"),
     ],
 )
 def test_settings_that_contradict_it(tmp_path, settings, word):
