@@ -23,9 +23,12 @@ from .vectors import Bank
 
 
 class InPlaceBank(Bank):
-    """A `Bank` whose forward and backward passes cost no additions, for `length` x 4 bytes more a masked vector.
+    """A `Bank` whose forward and backward passes cost no additions, for d_model x 4 bytes more a masked vector.
 
     Equal to `Bank` up to the rounding of float32: x (W + v) in place of x W + x v.
+
+    Attributes:
+        put_aside: float32 [n_active, d_model], what the masked vectors were, while others are in their place; or None.
 
     Raises:
         ConfigError: weights that are not float32, in which small values would be lost, or are sharded.
@@ -34,7 +37,7 @@ class InPlaceBank(Bank):
     beside = False
 
     def __init__(self, model, table: ComponentTable, n_vectors: int, placement: Placement | None = None):
-        self._kept: Tensor | None = None
+        self.put_aside: Tensor | None = None
         super().__init__(model, table, n_vectors, placement)
         self._refuse()
 
@@ -89,18 +92,18 @@ class InPlaceBank(Bank):
 
     @torch.no_grad()
     def _put_in(self) -> None:
-        if self._kept is None:
-            self._kept = torch.cat([self.vectors[:0], *(stored[index] for stored, index, _ in self._masked())])
+        if self.put_aside is None:
+            self.put_aside = torch.cat([self.vectors[:0], *(stored[index] for stored, index, _ in self._masked())])
         for stored, index, part in self._masked():
-            stored.index_copy_(0, index, self._kept[part] + self.vectors[part])
+            stored.index_copy_(0, index, self.put_aside[part] + self.vectors[part])
 
     @torch.no_grad()
     def _put_back(self) -> None:
-        if self._kept is None:
+        if self.put_aside is None:
             return
         for stored, index, part in self._masked():
-            stored.index_copy_(0, index, self._kept[part])
-        self._kept = None
+            stored.index_copy_(0, index, self.put_aside[part])
+        self.put_aside = None
 
     def _masked(self) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Of every touched weight: its vectors as rows, which of them are masked, and their rows in the bank."""
