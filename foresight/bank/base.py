@@ -158,7 +158,7 @@ class AnyBank(nn.Module, ABC):
             if (part := parts.get(module)) is not None:
                 local = (self.ids[part] - target.offset).to(vectors.device)
                 vectors.index_add_(0, local, deltas[part].to(vectors.device))
-            return in_features(vectors, self.model.get_submodule(module), target.axis)
+            return _in_features(vectors, self.model.get_submodule(module), target.axis)
 
         return read
 
@@ -331,7 +331,7 @@ class AnyBank(nn.Module, ABC):
         delattr(self.model.base_model, BANK_NAME)
 
 
-def in_features(vectors: Tensor, module: nn.Module, axis: str) -> Tensor:
+def _in_features(vectors: Tensor, module: nn.Module, axis: str) -> Tensor:
     """A weight given as its vectors [n, length], as [out features, in features]."""
     if axis == "entry":
         stored = vectors.view(module.weight.shape)

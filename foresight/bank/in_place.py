@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ..components import ComponentTable
+from ..components import ComponentTable, stored_transposed
 from ..errors import ConfigError
 from ..numbering import Target
 from ..placement import Placement
-from .base import OtherForward, in_features
+from .base import OtherForward
 from .base_weights import BaseWeights, as_vectors
 from .vectors import Bank
 
@@ -71,10 +71,14 @@ class InPlaceBank(Bank):
             )
 
     def weights(self) -> Callable[[str], Tensor]:
+        self._put_in()
+
         def read(module: str) -> Tensor:
-            self._put_in()  # a reader may be used between a forward and its backward pass, which need the same weights
-            target, linear = self.table.target_of[module], self.model.get_submodule(module)
-            return in_features(as_vectors(linear.weight.detach(), linear, target.axis).clone(), linear, target.axis)
+            if self.put_aside is None:
+                self._put_in()  # a reader may be used between a forward and its backward pass, which need these weights
+            linear = self.model.get_submodule(module)
+            weight = linear.weight.detach().clone()
+            return weight.T if stored_transposed(linear) else weight
 
         return read
 

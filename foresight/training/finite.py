@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+from transformers import TrainerState
 
 from ..errors import NonFiniteError
 
@@ -12,13 +14,16 @@ class FiniteLoss:
     `compute_loss` in training, before anything learns from the loss, with the message of `diverged`.
     """
 
+    model: nn.Module
+    state: TrainerState
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]  # the trainer's
         loss = result[0] if return_outputs else result
-        if self.model.training and not torch.isfinite(loss):  # type: ignore[attr-defined]
+        if self.model.training and not torch.isfinite(loss):
             raise NonFiniteError(self.diverged(f"the loss is {loss.item()}"))
         return result
 
     def diverged(self, what: str) -> str:
         """The message: what is not finite, where, and the remedy."""
-        return f"{what} at step {self.state.global_step + 1}; lower learning_rate"  # type: ignore[attr-defined]
+        return f"{what} at step {self.state.global_step + 1}; lower learning_rate"

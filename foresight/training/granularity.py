@@ -33,7 +33,7 @@ def numbers_of(model: nn.Module, table: ComponentTable, args: ForesightConfig) -
     return weight_table(model) if args.granularity == "weights" else table
 
 
-def bank_of(model: nn.Module, numbers: Numbering, n_vectors: int, placement: Placement, in_place: bool = False) -> Bank:
+def bank_of(model: nn.Module, numbers: Numbering, n_vectors: int, placement: Placement, in_place: bool) -> Bank:
     """The bank for them, attached to the model.
 
     A `WeightBank` passes for a `Bank` here: only what policies over weights do not need asks a bank for components.

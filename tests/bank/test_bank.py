@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bank_cases import SETTINGS, banked, random_mask, train
 from foresight.bank import Bank
 from foresight.components import component_table, stored_transposed
 from foresight.errors import CheckpointError, ConfigError, MaskLeakError
@@ -14,31 +15,6 @@ from foresight.masks import Mask, everything
 from foresight.optimizer import BankAdamW
 from foresight.selection import budget_vectors, select
 from tiny import FAMILIES, tiny, tokens
-
-SETTINGS = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
-
-
-def banked(family="llama", budget=0.3, seed=0, dtype=torch.float32, **changes):
-    """(model, bank with a random mask, optimizer) of a tiny model."""
-    model = tiny(family, dtype=dtype, **changes)
-    table = component_table(model)
-    bank = Bank(model, table, budget_vectors(table, budget))
-    bank.remask(random_mask(bank, seed))
-    return model, bank, BankAdamW(bank.vectors, **SETTINGS)
-
-
-def random_mask(bank, seed):
-    return select(np.random.default_rng(seed).random(len(bank.table)), bank.table, len(bank.vectors))
-
-
-def train(model, optimizer, steps, accumulate=1, start=0):
-    model.train()
-    for step in range(start, start + steps):
-        for rows in tokens(seed=step).chunk(accumulate):
-            (model(input_ids=rows, labels=rows).loss / accumulate).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.eval()
 
 
 def all_state(bank, optimizer):

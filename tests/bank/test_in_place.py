@@ -1,42 +1,20 @@
 """The bank in the weights: it trains what the bank beside them trains, and gives the base back bit for bit."""
 
-import numpy as np
 import pytest
 import torch
 
+from bank_cases import banked, random_mask, train
 from foresight.bank import Bank, InPlaceBank
 from foresight.bank.base_weights import as_vectors
-from foresight.components import component_table
 from foresight.errors import ConfigError, MaskLeakError
-from foresight.optimizer import BankAdamW
 from foresight.placement import Placement
-from foresight.selection import budget_vectors, select
 from foresight.training.config import ForesightConfig
 from tiny import FAMILIES, tiny, tokens
 
 
-def banked(kind, family="llama", budget=0.3, **changes):
-    """(model, bank with a random mask, optimizer) of a tiny model."""
-    model = tiny(family, **changes)
-    table = component_table(model)
-    bank = kind(model, table, budget_vectors(table, budget))
-    bank.remask(mask_of(bank, 0))
-    # eps is large, as Adam makes whole steps of gradients that are rounding alone
-    return model, bank, BankAdamW(bank.vectors, lr=1e-2, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.0)
-
-
-def mask_of(bank, seed):
-    return select(np.random.default_rng(seed).random(len(bank.table)), bank.table, len(bank.vectors))
-
-
-def train(model, optimizer, steps, start=0, accumulate=1):
-    model.train()
-    for step in range(start, start + steps):
-        for rows in tokens(seed=step).chunk(accumulate):
-            (model(input_ids=rows, labels=rows).loss / accumulate).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.eval()
+def in_place(family="llama", kind=InPlaceBank, **changes):
+    """As `banked`, with a large eps: Adam makes whole steps of gradients that are rounding alone."""
+    return banked(family, kind=kind, eps=1e-5, **changes)
 
 
 def close(found, wanted):
@@ -48,11 +26,11 @@ def close(found, wanted):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_trains_what_a_bank_beside_the_weights_trains_over_re_masks(family):
-    pair = [banked(kind, family) for kind in (Bank, InPlaceBank)]
+    pair = [in_place(family, kind) for kind in (Bank, InPlaceBank)]
     for part, seed in enumerate((1, 2, 0)):  # the last returns to a mask that was left
         for model, bank, optimizer in pair:
             train(model, optimizer, 3, start=3 * part)
-            bank.remask(mask_of(bank, seed), optimizer)
+            bank.remask(random_mask(bank, seed), optimizer)
     (_, beside, _), (model, inside, _) = pair
     close(inside.merged_state_dict(), beside.merged_state_dict())
     assert torch.equal(inside.ledger.ids, beside.ledger.ids) and len(inside.ledger)
@@ -62,7 +40,7 @@ def test_it_trains_what_a_bank_beside_the_weights_trains_over_re_masks(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_base_comes_back_bit_for_bit_and_outside_nothing_ever_changes(family):
     untouched = {name: p.clone() for name, p in tiny(family).named_parameters()}
-    model, bank, optimizer = banked(InPlaceBank, family)
+    model, bank, optimizer = in_place(family)
     train(model, optimizer, 3)
     model(tokens())
     now, parts = dict(model.named_parameters()), dict(bank.table.by_target(bank.ids))
@@ -80,7 +58,7 @@ def test_the_base_comes_back_bit_for_bit_and_outside_nothing_ever_changes(family
 
 
 def test_weights_in_effect_are_those_that_it_computes_with_before_and_after_a_forward_pass():
-    model, bank, optimizer = banked(InPlaceBank)
+    model, bank, optimizer = in_place()
     train(model, optimizer, 2)
     merged, module = bank.merged_state_dict(), bank.table.targets[0].module
     for _ in range(2):
@@ -93,7 +71,7 @@ def test_weights_in_effect_are_those_that_it_computes_with_before_and_after_a_fo
 def test_reading_weights_between_the_passes_leaves_gradients_alone():
     gradients = []
     for reads in (False, True):
-        model, bank, optimizer = banked(InPlaceBank)
+        model, bank, optimizer = in_place()
         train(model, optimizer, 2)
         loss = model(input_ids=tokens(), labels=tokens()).loss
         if reads:
@@ -109,7 +87,7 @@ def test_reading_weights_between_the_passes_leaves_gradients_alone():
 def test_accumulation_and_checkpointing(accumulate, checkpointed):
     runs = []
     for kind in (Bank, InPlaceBank):
-        model, bank, optimizer = banked(kind)
+        model, bank, optimizer = in_place(kind=kind)
         if checkpointed:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         train(model, optimizer, 3, accumulate=accumulate)
@@ -118,20 +96,20 @@ def test_accumulation_and_checkpointing(accumulate, checkpointed):
 
 
 def test_restore_continues_bit_for_bit():
-    model, bank, optimizer = banked(InPlaceBank)
+    model, bank, optimizer = in_place()
     train(model, optimizer, 2)
-    bank.remask(mask_of(bank, 1), optimizer)
+    bank.remask(random_mask(bank, 1), optimizer)
     train(model, optimizer, 2, start=2)
     saved = {name: tensor.clone() for name, tensor in bank.tensors(optimizer).items()}
     train(model, optimizer, 2, start=4)
-    again, other, fresh = banked(InPlaceBank)
+    again, other, fresh = in_place()
     other.restore(saved, bank.mask, fresh)
     train(again, fresh, 2, start=4)
     assert all(torch.equal(a, b) for a, b in zip(bank.changed(), other.changed(), strict=True))
 
 
 def test_a_leak_is_found():
-    model, bank, optimizer = banked(InPlaceBank)
+    model, bank, optimizer = in_place()
     train(model, optimizer, 1)
     with torch.no_grad():
         model.get_submodule(bank.table.targets[0].module).weight.add_(1e-3)
@@ -141,8 +119,8 @@ def test_a_leak_is_found():
 
 def test_weights_that_it_cannot_be_in_are_refused():
     with pytest.raises(ConfigError, match=r"bfloat16.*in_place"):
-        banked(InPlaceBank, dtype=torch.bfloat16)
-    _, bank, _ = banked(InPlaceBank)
+        in_place(dtype=torch.bfloat16)
+    _, bank, _ = in_place()
 
     class Sharded(Placement):
         sharded = True

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bank_cases import SETTINGS, train
 from foresight.bank import AnyBank, Bank, WeightBank
 from foresight.components import component_table
 from foresight.errors import BudgetError, CheckpointError, ConfigError, MaskLeakError
@@ -15,8 +16,6 @@ from foresight.optimizer import BankAdamW
 from foresight.selection import budget_vectors
 from foresight.weight_table import weight_table
 from tiny import FAMILIES, tiny, tokens
-
-SETTINGS = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
 
 
 def random_mask(bank, seed):
@@ -31,16 +30,6 @@ def banked(family="llama", budget=0.05, seed=0, dtype=torch.float32, **changes):
     bank = WeightBank(model, table, budget_vectors(table, budget))
     bank.remask(random_mask(bank, seed))
     return model, bank, BankAdamW(bank.vectors, **SETTINGS)
-
-
-def train(model, optimizer, steps, accumulate=1, start=0):
-    model.train()
-    for step in range(start, start + steps):
-        for rows in tokens(seed=step).chunk(accumulate):
-            (model(input_ids=rows, labels=rows).loss / accumulate).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.eval()
 
 
 def entries(model, table):

@@ -108,7 +108,7 @@ def test_the_plan_counts_single_weights(tmp_path):
     assert plan.optimizer_bytes == moments + done.bank_optimizer.ages.nbytes
     states = memory(plan.sizes, Sharding()).device.states
     assert {k: v / n for k, v in states.items() if k != "frozen weights"} == {
-        "bank": 4, "fetched bank": 0, "moments": 8, "ages": 4, "ids": 8,
+        "bank": 4, "put aside": 0, "fetched bank": 0, "moments": 8, "ages": 4, "ids": 8,
     }  # fmt: skip
 
 
