@@ -96,8 +96,8 @@ class ForesightConfig(SFTConfig):
     in_place: bool = field(
         default=False,
         metadata={
-            "help": "Train vectors inside the weights instead of beside them: faster steps, the more so the larger the "
-            "budget, for one more copy of the bank; results differ by rounding. For float32 weights, "
+            "help": "Train vectors inside the weights instead of beside them: a step takes a few per cent less at "
+            "large budgets, for one more copy of the bank; results differ by rounding. For float32 weights, "
             "without DeepSpeed, torch_compile, and policies that shift weights."
         },
     )
