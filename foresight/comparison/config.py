@@ -114,7 +114,7 @@ class CompareConfig:
         metadata={"help": "More settings of every run: SFTConfig fields such as bf16 or max_length (JSON in a flag)."},
     )
     evaluations: int = field(default=4, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
-    eval_examples: int = field(default=60, metadata={"help": "Held-out examples per task."})
+    eval_examples: int = field(default=40, metadata={"help": "Held-out examples per task."})
     workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
 
     def __post_init__(self):
@@ -197,7 +197,6 @@ class CompareConfig:
             probe_examples=16,
             train_examples=96,
             evaluations=2,
-            eval_examples=40,
         )
 
 

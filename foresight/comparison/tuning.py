@@ -1,8 +1,7 @@
 """Equal tuning: every arm gets the same learning rates and optimizer memories on the same unscored tasks.
 
-The rule is the smallest rate that is as good as the best, within `MARGIN`, and of its memories the one named first.
-One run a setting cannot tell closer ones apart, and of two rates that look alike the larger is the one that ruins a
-run on another task.
+The rate taken is the best on those tasks. A memory has to earn its place: of those whose best rates cannot be told
+apart by one run a setting, within `MARGIN`, it is the one named first, so that arms differ in it for a reason only.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from .results import Record
 
 MARGIN = 0.05
-"""Difference in log-loss area below which two settings count as equally good."""
+"""Difference in log-loss area below which two memories, each at its best rate, count as equally good."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,20 @@ class Tuned:
 
 
 def tune(records: Iterable[Record]) -> Tuned:
-    """Choose for one arm at one budget from its tuning runs; memories are ranked in the order of the records."""
+    """Choose for one arm at one budget from its tuning runs; memories are named in the order of the records."""
     runs: dict[str, dict[float, list[float | None]]] = {}
     for record in records:
         area = record.measures.log_loss_area if record.measures else None
         runs.setdefault(record.cell.memory, {}).setdefault(record.cell.learning_rate, []).append(area)
     areas = {memory: {rate: _mean(found[rate]) for rate in sorted(found)} for memory, found in runs.items()}
     usable = {
-        (rate, rank): area
-        for rank, found in enumerate(areas.values())
-        for rate, area in found.items()
-        if area is not None
+        memory: [(area, rate) for rate, area in found.items() if area is not None] for memory, found in areas.items()
     }
-    if not usable:
+    best = {memory: min(found) for memory, found in usable.items() if found}
+    if not best:
         return Tuned(None, None, areas, False)
-    rate, rank = min(setting for setting, area in usable.items() if area <= min(usable.values()) + MARGIN)
-    memory = list(areas)[rank]
+    lowest, _ = min(best.values())
+    memory, rate = next((memory, rate) for memory, (area, rate) in best.items() if area <= lowest + MARGIN)
     rates = areas[memory]
     return Tuned(rate, memory, areas, len(rates) > 1 and rate in (min(rates), max(rates)))
 

@@ -26,17 +26,21 @@ def test_a_rate_that_diverges_anywhere_is_out():
     assert tune([]).learning_rate is None
 
 
-def test_rates_that_cannot_be_told_apart_go_to_the_smallest():
-    runs = [run(0.1, -0.90), run(0.2, -0.97), run(0.4, -1.0)]
-    assert tune(runs).learning_rate == 0.2
-    assert not tune(runs).at_edge
-    assert tune([run(0.2, -1.0), run(0.1, -1.0)]).learning_rate == 0.1
+def test_equal_rates_go_to_the_smallest():
+    runs = [run(0.2, -1.0), run(0.1, -1.0), run(0.4, -0.9)]
+    assert (tune(runs).learning_rate, tune(runs).at_edge) == (0.1, True)
+    assert tune([*runs, run(0.2, -1.02)]).learning_rate == 0.2
 
 
-def test_memories_that_cannot_be_told_apart_go_to_the_first_named():
+def test_memories_that_cannot_be_told_apart_go_to_the_first_named_at_its_best_rate():
     runs = [run(0.1, -1.0, memory="z"), run(0.1, -1.02, memory="a"), run(0.2, -1.01, memory="z")]
-    assert (tune(runs).learning_rate, tune(runs).memory) == (0.1, "z")
+    assert (tune(runs).learning_rate, tune(runs).memory) == (0.2, "z")
     assert tune(runs[1:]).memory == "a"
+    assert tune([*runs, run(0.4, -1.07, memory="a")]).memory == "a"
+
+
+def test_a_memory_that_failed_at_every_rate_is_out():
+    assert tune([run(0.1, None, memory="z"), run(0.1, 3.0, memory="a")]).memory == "a"
 
 
 def test_a_better_memory_is_taken_with_its_own_rate():
