@@ -18,6 +18,13 @@ _REPOSITORY = Path(__file__).parents[1]
 sys.path.append(str(_REPOSITORY))
 
 
+def pytest_collection_modifyitems(items):
+    """Tests run in several processes: a file stays whole, and what starts processes of its own takes turns."""
+    for item in items:
+        group = "multi_process" if item.get_closest_marker("multi_process") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Real data that is not part of the project; tests that need it are skipped without."""

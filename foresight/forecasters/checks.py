@@ -18,6 +18,7 @@ Rules need no data and no network. `growth` measures processor time; all others 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,8 +117,13 @@ def parametrize_with_checks(forecasters: Iterable[Forecaster | str]) -> Any:
         for name, rule in RULES.items():
             reason = made.expected_failures.get(name)
             marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            cases.append(pytest.param(made, rule, id=f"{' '.join(str(made).split())}-{name}", marks=marks))
+            cases.append(pytest.param(made, rule, id=f"{_shown(made)}-{name}", marks=marks))
     return pytest.mark.parametrize(("forecaster", "check"), cases)
+
+
+def _shown(forecaster: Forecaster) -> str:
+    """On one line, without the addresses of functions: pytest-xdist needs the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(forecaster).split()))
 
 
 def _tried(forecaster: Forecaster, name: str) -> CheckResult:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from foresight.errors import ConfigError, UnknownNameError
-from foresight.forecasters import Forecaster, make_forecaster
+from foresight.forecasters import Forecaster, from_function, make_forecaster
 from foresight.forecasters.checks import RULES, check_forecaster, iterate_checks, parametrize_with_checks
 from foresight.forecasters.checks_data import histories
 from planted import make_series, random_walk
@@ -279,6 +279,15 @@ def test_expected_failures_are_strict_xfails(forecaster, check, request):
         (mark,) = request.node.iter_markers("xfail")
         assert mark.kwargs == {"reason": "late indexes are believed to matter", "strict": True}
     check(forecaster)
+
+
+def test_names_of_tests_are_the_same_in_every_process():
+    _, cases = parametrize_with_checks([from_function(len)]).args
+    assert {case.id for case in cases} == {
+        f"FunctionForecaster(function=<built-in function len>)-{rule}" for rule in RULES
+    }
+    _, cases = parametrize_with_checks([from_function(histories)]).args
+    assert not any("0x" in case.id for case in cases)
 
 
 def test_an_expected_failure_that_passes_fails():
