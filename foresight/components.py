@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from .architectures import Architecture, architecture_of
@@ -120,6 +120,11 @@ class ComponentTable(Numbering):
 def stored_transposed(module: nn.Module) -> bool:
     """True if the module stores its weight as [in, out] (Conv1D) rather than [out, in] (Linear)."""
     return isinstance(module, Conv1D)
+
+
+def turned(matrix: Tensor, module: nn.Module) -> Tensor:
+    """A matrix of the module's weight from how it is stored to [out, in], or the other way round: a view."""
+    return matrix.T if stored_transposed(module) else matrix
 
 
 def features(module: nn.Module) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from .components import ComponentTable, stored_transposed
+from .components import ComponentTable, turned
 from .errors import ConfigError, NonFiniteError
 from .masks import WeightMask
 from .numbering import Target
@@ -109,4 +109,4 @@ def gradients(
         place.settle()
         for target in part:
             if (gradient := sums.pop(target.module, None)) is not None:
-                yield target, gradient.T if stored_transposed(model.get_submodule(target.module)) else gradient
+                yield target, turned(gradient, model.get_submodule(target.module))

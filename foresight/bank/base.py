@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..components import stored_transposed
+from ..components import turned
 from ..errors import CheckpointError, ConfigError
 from ..fingerprint import BANK_NAME, is_bank_key
 from ..masks import Mask, WeightMask
@@ -334,8 +334,7 @@ class AnyBank(nn.Module, ABC):
 def _in_features(vectors: Tensor, module: nn.Module, axis: str) -> Tensor:
     """A weight given as its vectors [n, length], as [out features, in features]."""
     if axis == "entry":
-        stored = vectors.view(module.weight.shape)
-        return stored.T if stored_transposed(module) else stored
+        return turned(vectors.view(module.weight.shape), module)
     return vectors if axis == "row" else vectors.T
 
 

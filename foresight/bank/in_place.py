@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ..components import ComponentTable, stored_transposed
+from ..components import ComponentTable, turned
 from ..errors import ConfigError
 from ..numbering import Target
 from ..placement import Placement
@@ -77,8 +77,7 @@ class InPlaceBank(Bank):
             if self.put_aside is None:
                 self._put_in()  # a reader may be used between a forward and its backward pass, which need these weights
             linear = self.model.get_submodule(module)
-            weight = linear.weight.detach().clone()
-            return weight.T if stored_transposed(linear) else weight
+            return turned(linear.weight.detach().clone(), linear)
 
         return read
 

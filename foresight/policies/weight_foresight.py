@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..bank import WeightBank
-from ..components import stored_transposed
+from ..components import turned
 from ..errors import BudgetError, CheckpointError
 from ..masks import WeightMask
 from ..movement.features import Measured
@@ -130,7 +130,7 @@ class WeightForesight(WeightPolicy):
         read = bank.weights()
         for target in bank.table.targets:
             weight = read(target.module).cpu()
-            stored = weight.T if stored_transposed(bank.model.get_submodule(target.module)) else weight
+            stored = turned(weight, bank.model.get_submodule(target.module))
             yield Measured(target.module, self.statistics.read(target.module), stored)
 
     # -- state ------------------------------------------------------------------------------------------------------

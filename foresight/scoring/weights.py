@@ -30,12 +30,11 @@ Weights = Callable[[], WeightOf]
 
 def stored_weight_of(model: nn.Module) -> WeightOf:
     """Read `module.weight` as it is stored, turned to [output features, input features] float32."""
-    from ..components import stored_transposed  # imports transformers
+    from ..components import turned  # imports transformers
 
     def read(name: str) -> Tensor:
         module = model.get_submodule(name)
-        weight = module.weight.detach().float()
-        return weight.T if stored_transposed(module) else weight
+        return turned(module.weight.detach().float(), module)
 
     return read
 

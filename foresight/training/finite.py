@@ -18,7 +18,8 @@ class FiniteLoss:
     state: TrainerState
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]  # the trainer's
+        # mypy sees no base with this method: it is the trainer's, which comes after this class
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         loss = result[0] if return_outputs else result
         if self.model.training and not torch.isfinite(loss):
             raise NonFiniteError(self.diverged(f"the loss is {loss.item()}"))
