@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from foresight.comparison.results import environment
-from foresight.files import write_json
+from foresight.common.files import write_json
 from foresight.forecasters.pretrained import DEFAULT, experienced
-from foresight.series import Series
+from foresight.studies.compare.results import environment
+from foresight.trajectory.series import Series
 
 COMPONENTS, SNAPSHOTS = (50_000, 100_000), (50, 100)
 REPEATS = 3

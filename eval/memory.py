@@ -38,10 +38,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.files import write_json
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors, select
+from foresight.bank.optimizer import BankAdamW
+from foresight.common.files import write_json
+from foresight.masks.selection import budget_vectors, select
+from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import Memory, Sharding, memory
 from foresight.training.plan import make_plan
@@ -150,7 +150,7 @@ def train(way: Sharding, dtype: str, rank: int, model_sizes: dict[str, int], bud
     bank.remask(select(np.random.default_rng(0).random(len(table)), table, bank.n_vectors), optimizer)
     engine = None
     if way.stage:
-        from foresight.training.zero import ZeroPlacement
+        from foresight.bank.zero import ZeroPlacement
 
         engine, *_ = deepspeed.initialize(
             model=model, model_parameters=[bank.vectors], optimizer=optimizer, config=deepspeed_config(way)

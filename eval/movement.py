@@ -36,14 +36,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from foresight.bank import WeightBank
-from foresight.comparison.results import environment
-from foresight.embedded import model_path
-from foresight.files import write_json
-from foresight.movement.features import FEATURES, Measured
-from foresight.movement.forecast import Example, Regression, example, movement_forecast
-from foresight.movement.memory import memory
-from foresight.policies.weight_foresight import WeightForesight
-from foresight.statistics import log_loss_area
+from foresight.common.files import write_json
+from foresight.common.intervals import log_loss_area
+from foresight.forecasters.single_weights.features import FEATURES, Measured
+from foresight.forecasters.single_weights.forecast import Example, Regression, example, movement_forecast
+from foresight.forecasters.single_weights.memory import memory
+from foresight.model.shipped import model_path
+from foresight.policies.single_weights.weight_foresight import WeightForesight
+from foresight.studies.compare.results import environment
 from foresight.tasks import evaluate, task
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer

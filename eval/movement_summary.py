@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foresight.statistics import mean_interval
+from foresight.common.intervals import mean_interval
 
 Cells = dict[str, Any]
 """{"task|rate|arm": what came of it}; arm "full" has the overlaps of forecasts with the hindsight mask."""

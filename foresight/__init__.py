@@ -14,12 +14,12 @@ _HOME = {
     "ForesightConfig": "training.config",
     "ForesightTrainer": "training.trainer",
     "apply_delta": "training.delta",
-    "component_table": "components",
+    "component_table": "model.components",
     "Bank": "bank",
-    "Mask": "masks",
-    "MaskSchedule": "masks",
-    "Trajectory": "trajectory",
-    "ForesightError": "errors",
+    "Mask": "masks.masks",
+    "MaskSchedule": "masks.masks",
+    "Trajectory": "trajectory.trajectory",
+    "ForesightError": "common.errors",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from . import __version__
-from .errors import ConfigError, ForesightError, UnknownNameError, did_you_mean
+from .common.errors import ConfigError, ForesightError, UnknownNameError, did_you_mean
 
 _SETTINGS = (
     "Settings come from the recipe or as flags, --name value; flags win. `foresight {} --settings` lists them all "

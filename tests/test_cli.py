@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from foresight.cli import main
-from foresight.components import component_table
-from foresight.embedded.tokenizer import make_tokenizer
+from foresight.model.components import component_table
+from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.training.delta import apply_delta
-from tiny import published, tiny
+from support.tiny import published, tiny
 
 WORDS = "the cat dog sat ran on mat log a big red one".split()
 
@@ -300,7 +300,7 @@ def test_train_refuses_a_second_run_and_resumes(cli, refused, train, tmp_path):
 
 
 def test_interrupted_training_says_how_to_go_on(cli, train, tmp_path, monkeypatch):
-    from foresight.optimizer import BankAdamW
+    from foresight.bank.optimizer import BankAdamW
 
     steps, step = [], BankAdamW.step
 

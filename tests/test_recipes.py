@@ -10,13 +10,13 @@ from foresight.cli import main
 from foresight.commands import track
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
-from foresight.comparison.config import CompareConfig
-from foresight.embedded.pretrain import read_config
-from foresight.evidence.config import EvidenceConfig
-from foresight.models import load_meta_model
+from foresight.model.loading import load_meta_model
+from foresight.model.shipped.pretrain import read_config
+from foresight.studies.compare.config import CompareConfig
+from foresight.studies.evidence.config import EvidenceConfig
 from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan
-from tiny import published
+from support.tiny import published
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))

@@ -17,7 +17,7 @@ from eval.speed.measure import read_eap_ig, with_eap_ig
 from eval.speed.plots import growth_figure, save_plots
 from eval.speed.report import tables
 from eval.speed.scoring import FAST, PLAIN, passes
-from foresight.errors import DataError
+from foresight.common.errors import DataError
 from foresight.scoring import SCORERS
 
 SMALL = Place(replace(gpu.TINY, width=128, mlp=384, layers=6, heads=4, kv_heads=4))

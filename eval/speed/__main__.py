@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from foresight.comparison.results import environment
-from foresight.errors import DataError
-from foresight.files import write_json
+from foresight.common.errors import DataError
+from foresight.common.files import write_json
+from foresight.studies.compare.results import environment
 
 from .arms import GIVEN_UP, Place
 from .clock import basis

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foresight.adapters import adapt
 from foresight.bank import Bank, InPlaceBank
-from foresight.granularity import table_of
-from foresight.masks import Mask
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors, select
+from foresight.bank.optimizer import BankAdamW
+from foresight.masks.masks import Mask
+from foresight.masks.selection import budget_vectors, select
+from foresight.model.granularity import table_of
+from foresight.studies.adapters import adapt
 
 from .shapes import Shape
 

@@ -23,8 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from foresight.comparison.results import environment
-from foresight.files import write_json
+from foresight.common.files import write_json
+from foresight.studies.compare.results import environment
 
 from .arms import ARMS, Arm, Place
 from .clock import wait

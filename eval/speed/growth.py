@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from foresight.components import component_table
 from foresight.forecasters.pretrained import DEFAULT, experienced
+from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 
 from ..forecast import series

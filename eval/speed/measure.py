@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from foresight.errors import DataError
+from foresight.common.errors import DataError
 
 from . import running
 from .arms import ARMS, Arm, Place

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
 
-from foresight.components import component_table
 from foresight.forecasters.pretrained import DEFAULT
+from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.training.config import ForesightConfig
 

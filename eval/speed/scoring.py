@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from foresight.components import ComponentTable, component_table
+from foresight.model.components import ComponentTable, component_table
 from foresight.scoring import SCORERS, ContrastProbe, Probe, TextProbe, make_scorer
 from foresight.scoring.probes import IGNORED, Batch
 from foresight.scoring.weights import stored_weight_of

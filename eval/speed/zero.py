@@ -49,8 +49,8 @@ def works(shape: Shape, stage: int, rank: int) -> tuple[Any, dict[str, Callable[
     """The engine of a group's process, and its step and re-mask; the bank at 5 % as in one process."""
     import deepspeed
 
+    from foresight.bank.zero import ZeroPlacement
     from foresight.training.memory import Sharding
-    from foresight.training.zero import ZeroPlacement
 
     from ..memory import SMALL, deepspeed_config
 

@@ -15,15 +15,15 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..components import turned
-from ..errors import CheckpointError, ConfigError
-from ..fingerprint import BANK_NAME, is_bank_key
-from ..masks import Mask, WeightMask
-from ..numbering import Numbering, Target
-from ..optimizer import BankAdamW
-from ..placement import Placement
+from ..common.errors import CheckpointError, ConfigError
+from ..masks.masks import Mask, WeightMask
+from ..model.components import turned
+from ..model.numbering import Numbering, Target
+from ..model.placement import Placement
 from .base_weights import BaseWeights, write_vectors
+from .fingerprint import BANK_NAME, is_bank_key
 from .ledger import Ledger
+from .optimizer import BankAdamW
 
 CHUNKS = 16
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..components import stored_transposed
-from ..errors import MaskLeakError
-from ..fingerprint import digest, fingerprint
-from ..numbering import Numbering, Target
-from ..placement import Placement
+from ..common.errors import MaskLeakError
+from ..model.components import stored_transposed
+from ..model.numbering import Numbering, Target
+from ..model.placement import Placement
+from .fingerprint import digest, fingerprint
 
 
 class BaseWeights:

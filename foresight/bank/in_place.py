@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ..components import ComponentTable, turned
-from ..errors import ConfigError
-from ..numbering import Target
-from ..placement import Placement
+from ..common.errors import ConfigError
+from ..model.components import ComponentTable, turned
+from ..model.numbering import Target
+from ..model.placement import Placement
 from .base import OtherForward
 from .base_weights import BaseWeights, as_vectors
 from .vectors import Bank

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..components import ComponentTable, stored_transposed
-from ..masks import Mask
-from ..numbering import Target
+from ..masks.masks import Mask
+from ..model.components import ComponentTable, stored_transposed
+from ..model.numbering import Target
 from .base import AnyBank, OtherForward, Remask
 from .features import Features
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..components import stored_transposed
-from ..masks import WeightMask
-from ..numbering import Target
-from ..placement import Placement
-from ..weight_table import WeightTable
+from ..masks.masks import WeightMask
+from ..model.components import stored_transposed
+from ..model.numbering import Target
+from ..model.placement import Placement
+from ..model.weight_table import WeightTable
 from .base import AnyBank, OtherForward
 
 

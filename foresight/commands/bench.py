@@ -11,22 +11,22 @@ from datasets import disable_progress_bars
 from rich.table import Table
 from transformers.utils import logging
 
-from ..benchmark.bench import Candidate, Entrant, run_bench
-from ..benchmark.corpus import SHIPPED, Run, read_runs
-from ..benchmark.from_weights import FromWeights, Opened
-from ..benchmark.leaderboard import PERSISTENCE, Leaderboard, leaderboard, sentences
-from ..benchmark.questions import CIRCUIT
-from ..benchmark.splits import KINDS, Split, one_scorer, splits
-from ..comparison.results import environment
-from ..components import component_table
-from ..errors import DataError, TrajectoryError
-from ..files import write_json
+from ..common.errors import DataError, TrajectoryError
+from ..common.files import write_json
 from ..forecasters.registry import forecaster_names
+from ..forecasters.single_weights.path import METHODS
+from ..model.components import component_table
 from ..report.leaderboard import YARDSTICK_LABELS, write_leaderboard
 from ..scoring import ContrastProbe
-from ..tracking.recording import Recording
+from ..studies.bench.bench import Candidate, Entrant, run_bench
+from ..studies.bench.corpus import SHIPPED, Run, read_runs
+from ..studies.bench.from_weights import FromWeights, Opened
+from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, leaderboard, sentences
+from ..studies.bench.questions import CIRCUIT
+from ..studies.bench.splits import KINDS, Split, one_scorer, splits
+from ..studies.compare.results import environment
+from ..studies.track.recording import Recording
 from ..training.scout import planned_rates
-from ..weight_forecasts.path import METHODS
 from .console import console
 from .track import reopen
 
@@ -45,10 +45,10 @@ def run(
     """Run what is missing of a benchmark in the folder `out`; write leaderboard.json and leaderboard.html.
 
     Args:
-        places: recorded runs, see `foresight.benchmark.corpus.read_runs`; None for the shipped corpus.
+        places: recorded runs, see `foresight.studies.bench.corpus.read_runs`; None for the shipped corpus.
         more: places besides those.
-        names: forecasters, also those from weights (see `foresight.weight_forecasts.path.METHODS`); none for all but
-            those. Persistence always takes part.
+        names: forecasters, also those from weights (see
+            `foresight.forecasters.single_weights.path.METHODS`); none for all but those. Persistence always takes part.
         left_out: "task" or "model"; None for both in turn.
 
     Raises:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from ..comparison.compare import run_comparison
-from ..comparison.config import CompareConfig
 from ..report import write_report
+from ..studies.compare.compare import run_comparison
+from ..studies.compare.config import CompareConfig
 from .settings import changed, describe, parse
 
 

@@ -6,8 +6,8 @@ from itertools import groupby
 
 from rich.table import Table
 
-from ..components import Component, ComponentTable, component_table
-from ..models import ModelConfig, load_meta_model
+from ..model.components import Component, ComponentTable, component_table
+from ..model.loading import ModelConfig, load_meta_model
 from .console import console
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from ..evidence.config import EvidenceConfig
-from ..evidence.study import run_study
 from ..report.evidence import write_evidence
+from ..studies.evidence.config import EvidenceConfig
+from ..studies.evidence.study import run_study
 from .compare import show
 from .settings import changed, describe, parse
 

@@ -7,8 +7,8 @@ import re
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import ConfigError
-from ..forecasters.checks import CheckResult, iterate_checks
+from ..common.errors import ConfigError
+from ..forecasters.conformance.checks import CheckResult, iterate_checks
 from ..forecasters.pretrained import DEFAULT
 from ..forecasters.registry import find_forecaster, forecaster_names, make_forecaster, origin
 from ..forecasters.wrap import FunctionForecaster

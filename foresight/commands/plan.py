@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from ..budget_schedule import BudgetSchedule
-from ..models import load_meta_model
+from ..masks.budget_schedule import BudgetSchedule
+from ..masks.selection import Limit, depths, select
+from ..model.loading import load_meta_model
 from ..policies.scouted import Scouted
-from ..selection import Limit, depths, select
 from ..training.calendar import Calendar, total_steps
 from ..training.config import ForesightConfig
 from ..training.granularity import policy_type

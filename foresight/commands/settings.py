@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 import yaml
 from trl import TrlParser
 
-from ..errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean
 
 
 class _Parser(TrlParser):

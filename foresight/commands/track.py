@@ -15,15 +15,15 @@ from datasets import disable_progress_bars
 from rich.table import Table
 from transformers.utils import logging
 
-from ..errors import ConfigError
-from ..models import ModelConfig, load_model, load_tokenizer
+from ..common.errors import ConfigError
+from ..model.loading import ModelConfig, load_model, load_tokenizer
 from ..report.tracking import write_report
+from ..studies.track.analysis import analyse
+from ..studies.track.answers import Answers, sentences
+from ..studies.track.cells import Setting
+from ..studies.track.config import TrackConfig
+from ..studies.track.study import STUDY, Study, run_study
 from ..tasks.config import DataConfig
-from ..tracking.analysis import analyse
-from ..tracking.answers import Answers, sentences
-from ..tracking.cells import Setting
-from ..tracking.config import TrackConfig
-from ..tracking.study import STUDY, Study, run_study
 from ..training.config import ForesightConfig
 from .console import console
 from .settings import changed, describe, parse, resolved, settings_of

@@ -11,9 +11,9 @@ import yaml
 from rich.table import Table
 from transformers import TrainerCallback
 
-from ..errors import ConfigError
-from ..files import write_json
-from ..models import ModelConfig, load_model, load_tokenizer
+from ..common.errors import ConfigError
+from ..common.files import write_json
+from ..model.loading import ModelConfig, load_model, load_tokenizer
 from ..tasks import evaluate, task
 from ..tasks.config import DataConfig, load_data, load_retained
 from ..training import checkpoint

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.base import clone
 
-from ..errors import CheckpointError, ConfigError
-from ..series import Series
+from ..common.errors import CheckpointError, ConfigError
+from ..trajectory.series import Series
 from .base import Forecaster
 from .features import canonical_order, some
 from .registry import make_forecaster

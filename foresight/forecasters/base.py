@@ -20,9 +20,9 @@ from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
-from ..errors import CheckpointError, ConfigError, NonFiniteError
-from ..files import write_whole
-from ..series import Series
+from ..common.errors import CheckpointError, ConfigError, NonFiniteError
+from ..common.files import write_whole
+from ..trajectory.series import Series
 
 STATE_VERSION = 2
 LARGEST_STATE = 2**31

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..series import Series
+from ..trajectory.series import Series
 from .backtest import backtest, build, copy, load_members, prefixed
 from .base import Forecaster, check_range
 from .registry import register

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from ..series import Series
+from ..trajectory.series import Series
 from .base import Forecaster, check_range
 from .features import log_scores, some
 from .registry import register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..series import Series
+from ..trajectory.series import Series
 from .base import Forecaster, cadence, check_range
 from .registry import register
 

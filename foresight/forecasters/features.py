@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from ..series import Series
+from ..trajectory.series import Series
 from .base import cadence
 from .relative import from_relative, to_relative
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import CheckpointError
-from ..series import Series
+from ..common.errors import CheckpointError
+from ..trajectory.series import Series
 from .base import Forecaster
 from .features import LogScores, log_scores, some
 from .registry import register

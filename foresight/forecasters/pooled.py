@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError
-from ..series import Series
+from ..common.errors import CheckpointError
+from ..trajectory.series import Series
 from .base import Forecaster, check_range
 from .features import FEATURES, Frame, canonical_order, windows
 

@@ -11,11 +11,11 @@ from .registry import make_forecaster
 DEFAULT = "stacking"
 """Weighs forecasts by their proven skill, and is persistence while none has any: what the benchmark on the shipped
 corpus recommends, where nothing beats persistence (README)."""
-SHIPPED = Path(__file__).parents[1] / "embedded"
+SHIPPED = Path(__file__).parents[1] / "model" / "shipped"
 
 
 def state_file(name: str) -> str:
-    """What the shipped state of a forecaster is called; `foresight.benchmark.ship` makes it."""
+    """What the shipped state of a forecaster is called; `foresight.studies.bench.ship` makes it."""
     return f"{name}.safetensors"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from ..series import Series
+from ..trajectory.series import Series
 from .base import check_range
 from .features import FEATURES
 from .pooled import PooledForecaster

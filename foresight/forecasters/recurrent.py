@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import CheckpointError
-from ..series import Series
+from ..common.errors import CheckpointError
+from ..trajectory.series import Series
 from .base import Forecaster, check_range
 from .features import GAPS, Frame, canonical_order
 from .registry import register

@@ -1,4 +1,4 @@
-"""Forecasters by name: the built-in ones, and plug-ins (see foresight.plugins) of the group `foresight.forecasters`."""
+"""Forecasters by name: the built-in ones, and plug-ins of the entry-point group `foresight.forecasters`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sklearn.base import clone
 
-from ..plugins import Registry
+from ..common.plugins import Registry
 from .base import Forecaster
 
 BUILT_IN = tuple(

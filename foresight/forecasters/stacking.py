@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError
-from ..metrics import skill
-from ..series import Series
+from ..common.errors import CheckpointError, ConfigError
+from ..trajectory.metrics import skill
+from ..trajectory.series import Series
 from .backtest import backtest, build, load_members, prefixed, thin
 from .base import Forecaster
 from .registry import register

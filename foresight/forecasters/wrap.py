@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
-from ..errors import ConfigError
-from ..series import Series
+from ..common.errors import ConfigError
+from ..trajectory.series import Series
 from .base import Forecaster
 from .pooled import PooledForecaster
 

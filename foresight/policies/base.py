@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from ..components import ComponentTable
-from ..errors import CheckpointError, ConfigError, TrajectoryError
-from ..masks import Mask, WeightMask
-from ..selection import Limit, select
-from ..series import Series
-from ..skill_log import Forecast
+from ..common.errors import CheckpointError, ConfigError, TrajectoryError
+from ..masks.masks import Mask, WeightMask
+from ..masks.selection import Limit, select
+from ..model.components import ComponentTable
+from ..trajectory.series import Series
+from ..trajectory.skill_log import Forecast
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class View:
     limits: tuple[Limit, ...] = ()
 
     def select(self, scores: np.ndarray) -> Mask:
-        """The components of highest score that the budget buys (see `foresight.selection.select`)."""
+        """The components of highest score that the budget buys (see `foresight.masks.selection.select`)."""
         return select(scores, self.table, self.n_vectors, self.head_share, self.cost_aware, self.limits)
 
     def seen(self, until: int | None = None) -> Series:

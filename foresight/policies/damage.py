@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..damage import BENEFIT, DAMAGE, over_the_rest
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from ..forecasters import Forecaster
-from ..masks import Mask
-from ..targets import damage as targets
+from ..masks.masks import Mask
+from ..scoring.virtual_moves import BENEFIT, DAMAGE
 from .base import Past, Policy, View
 from .simple import Reactive
+from .targets import damage as targets
+from .targets.retained_damage import over_the_rest
 
 
 class Utility(Reactive):

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..forecasters import Forecaster
-from ..masks import Mask
-from ..selection import circuit_size
-from ..skill_log import Forecast
-from ..targets import Target
-from ..targets.circuit import Circuit
+from ..masks.masks import Mask
+from ..masks.selection import circuit_size
+from ..trajectory.skill_log import Forecast
 from .base import Past, Policy, View
 from .gate import Gate
+from .targets import Target
+from .targets.circuit import Circuit
 
 
 class Foresight(Policy):

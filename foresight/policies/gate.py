@@ -19,12 +19,12 @@ from scipy import stats
 
 from ..forecasters import Forecaster, make_forecaster
 from ..forecasters.backtest import copy
-from ..metrics import overlap
-from ..series import Series
-from ..targets import Target
-from ..targets.circuit import Circuit
+from ..trajectory.metrics import overlap
+from ..trajectory.series import Series
 from .base import Past
 from .prior import LayerKindPrior
+from .targets import Target
+from .targets.circuit import Circuit
 
 FORECAST = "forecast"
 SIMPLE = ("persistence", "smoothed", "static", "prior")

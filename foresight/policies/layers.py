@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..masks import Mask
-from ..selection import select
+from ..masks.masks import Mask
+from ..masks.selection import select
 from .base import Policy, View
 
 

@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import rankdata
 
-from ..errors import ConfigError
-from ..files import write_json
-from ..masks import Mask
-from ..series import Series
-from ..targets import Target
-from ..targets.circuit import Circuit
+from ..common.errors import ConfigError
+from ..common.files import write_json
+from ..masks.masks import Mask
+from ..trajectory.series import Series
 from .base import Past, Policy, View
+from .targets import Target
+from .targets.circuit import Circuit
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 VERSION = 1
-SHIPPED = Path(__file__).parents[1] / "embedded" / "prior.json"
-"""Learned from the shipped corpus; `foresight.benchmark.ship` makes it."""
+SHIPPED = Path(__file__).parents[1] / "model" / "shipped" / "prior.json"
+"""Learned from the shipped corpus; `foresight.studies.bench.ship` makes it."""
 
 
 @dataclass(frozen=True)

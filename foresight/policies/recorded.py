@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import BudgetError
-from ..masks import Mask, MaskSchedule
-from ..series import Series
-from ..targets import Target
-from ..targets.circuit import Circuit
+from ..common.errors import BudgetError
+from ..masks.masks import Mask, MaskSchedule
+from ..trajectory.series import Series
 from .base import Policy, View, require_same_components
+from .targets import Target
+from .targets.circuit import Circuit
 
 
 class Oracle(Policy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConfigError, UnknownNameError, did_you_mean
+from ..common.errors import ConfigError, UnknownNameError, did_you_mean
 from .base import Policy, build
 from .damage import Damage, Utility
 from .foresight import Foresight

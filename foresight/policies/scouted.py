@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError
-from ..masks import Mask
+from ..common.errors import CheckpointError, ConfigError
+from ..masks.masks import Mask
 from .base import Policy, View
 
 

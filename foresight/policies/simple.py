@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..masks import Mask, everything
-from ..targets import Target
-from ..targets.circuit import Circuit
+from ..masks.masks import Mask, everything
 from .base import Policy, View
+from .targets import Target
+from .targets.circuit import Circuit
 
 
 class Full(Policy):

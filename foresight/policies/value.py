@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..masks import Mask
-from ..selection import head_share_of, select
-from ..targets.mask_value import MaskValue
-from ..targets.outcomes import Outcome
+from ..masks.masks import Mask
+from ..masks.selection import head_share_of, select
 from .base import Past, Policy, View
 from .prior import in_order, learned_or_shipped
+from .targets.mask_value import MaskValue
+from .targets.outcomes import Outcome
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Head shares of the stratified candidates."""
@@ -43,7 +43,7 @@ class Value(Policy):
     holds the static mask, and says so.
 
     Args:
-        outcomes: of past runs (see foresight.targets.outcomes).
+        outcomes: of past runs (see foresight.policies.targets.outcomes).
         history: past runs that the prior learns from; without any, the shipped one is taken.
 
     Raises:

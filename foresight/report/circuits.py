@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from ..comparison.results import LastForecast
-from ..series import Series
+from ..studies.compare.results import LastForecast
+from ..trajectory.series import Series
 from .style import borders, figure, label_layers, panels, shared_legend, styled
 
 MASK, CIRCUIT = "#ff4f00", "#0b7a5b"

@@ -7,18 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..comparison.arms import Arm
-from ..comparison.broken import Broken
-from ..comparison.config import CompareConfig
-from ..comparison.contrasts import Contrast
-from ..comparison.ledger import RUNS, read_comparisons
-from ..comparison.measures import FORGETTING, MEASURES, Measure, minus
-from ..comparison.results import Record
-from ..comparison.summary import BudgetSummary, Part, Summary
-from ..comparison.tuning import MARGIN
-from ..errors import TrajectoryError
-from ..statistics import Interval
-from ..trajectory import Trajectory
+from ..common.errors import TrajectoryError
+from ..common.intervals import Interval
+from ..studies.compare.arms import Arm
+from ..studies.compare.broken import Broken
+from ..studies.compare.config import CompareConfig
+from ..studies.compare.contrasts import Contrast
+from ..studies.compare.ledger import RUNS, read_comparisons
+from ..studies.compare.measures import FORGETTING, MEASURES, Measure, minus
+from ..studies.compare.results import Record
+from ..studies.compare.summary import BudgetSummary, Part, Summary
+from ..studies.compare.tuning import MARGIN
+from ..trajectory.trajectory import Trajectory
 from .circuits import Picture, heatmap, predicted_against_realised
 from .figures import Scene, frontiers, learning_curves, outcomes, overlap_over_time, principal
 from .page import REPORT, fill, write_page

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..evidence.config import EvidenceConfig
-from ..evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outcome
-from ..evidence.study import read_results
-from ..evidence.verdict import Evidence
-from ..evidence.words import EFFECTS, METHODS
-from ..statistics import Interval
+from ..common.intervals import Interval
+from ..studies.evidence.config import EvidenceConfig
+from ..studies.evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outcome
+from ..studies.evidence.study import read_results
+from ..studies.evidence.verdict import Evidence
+from ..studies.evidence.words import EFFECTS, METHODS
 from .page import REPORT, fill, write_page
 from .style import COLOURS, Look, data_uri, looks, panels, shared_legend, styled
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..comparison import frontier
-from ..comparison.measures import FORGETTING, Measure, by_unit
-from ..comparison.results import Record
-from ..comparison.summary import BudgetSummary
-from ..statistics import Unit
+from ..common.intervals import Unit
+from ..studies.compare import frontier
+from ..studies.compare.measures import FORGETTING, Measure, by_unit
+from ..studies.compare.results import Record
+from ..studies.compare.summary import BudgetSummary
 from .style import Look, figure, log_ticks, panels, shared_legend, styled
 
 MANY = 10

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..benchmark.bench import PRIOR, TWIN
-from ..benchmark.leaderboard import PERSISTENCE, Leaderboard, Standing, sentences
-from ..statistics import Interval
+from ..common.intervals import Interval
+from ..studies.bench.bench import PRIOR, TWIN
+from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, Standing, sentences
 from .page import fill, write_page
 from .style import COLOURS, data_uri, figure, styled
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..files import write_whole
+from ..common.files import write_whole
 from .style import COLOURS
 
 REPORT = "report.html"

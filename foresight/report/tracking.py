@@ -12,14 +12,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..errors import TrajectoryError
-from ..statistics import Interval, mean_interval
-from ..tracking.analysis import FOLDER, NAMES, SCORES, read_table
-from ..tracking.answers import Answers, Tables, answer, between_seeds
-from ..tracking.cells import RESULT
-from ..tracking.config import STRATEGIES
-from ..tracking.study import RUNS, STUDY
-from ..tracking.tables import Row
+from ..common.errors import TrajectoryError
+from ..common.intervals import Interval, mean_interval
+from ..studies.track.analysis import FOLDER, NAMES, SCORES, read_table
+from ..studies.track.answers import Answers, Tables, answer, between_seeds
+from ..studies.track.cells import RESULT
+from ..studies.track.config import STRATEGIES
+from ..studies.track.study import RUNS, STUDY
+from ..studies.track.tables import Row
 from . import tracking_figures as plots
 from . import tracking_matrices as matrices
 from .page import REPORT, fill, write_page
@@ -41,7 +41,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of an analysed study, from its tables alone; return its path.
 
     Args:
-        folder: of the study; its analysis is there (see `foresight.tracking.analysis`).
+        folder: of the study; its analysis is there (see `foresight.studies.track.analysis`).
         out: the file to write; by default report.html in the study's folder.
 
     Raises:
@@ -72,7 +72,7 @@ def render(tables: Tables, maps: Sequence[ScoreMap], settings: dict[str, Any], e
     """The page as text. Everything that is not a figure is escaped.
 
     Args:
-        tables: as `foresight.tracking.analysis.tabulate` makes them.
+        tables: as `foresight.studies.track.analysis.tabulate` makes them.
         maps: the runs whose components are shown.
         settings: part -> setting -> value.
         environment: versions of what it ran on.

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..statistics import mean_interval
-from ..tracking.answers import Answers
-from ..tracking.config import STRATEGIES
-from ..tracking.tables import Row
+from ..common.intervals import mean_interval
+from ..studies.track.answers import Answers
+from ..studies.track.config import STRATEGIES
+from ..studies.track.tables import Row
 from .circuits import KINDS
 from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..tracking.tables import Row
+from ..studies.track.tables import Row
 from .style import figure, styled
 from .tracking_figures import MOST_LABELS, mean_of, values
 from .tracking_words import number

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from ..tracking.answers import Answers
-from ..tracking.tables import Row
+from ..studies.track.answers import Answers
+from ..studies.track.tables import Row
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

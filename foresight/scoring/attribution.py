@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, one_of
+from ..common.errors import ConfigError, one_of
 from .ablation import ABLATIONS, Substitutes, substitutes
 from .base import Scorer, register
 from .metrics import METRICS, goodness
@@ -23,7 +23,7 @@ from .probes import Batch, Probe
 from .taps import Site, embeddings, record, sites, sum_by_component
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 
 @register

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from torch import nn
 
-from ..errors import ConfigError, DataError, NonFiniteError, UnknownNameError, did_you_mean
-from ..placement import Placement
+from ..common.errors import ConfigError, DataError, NonFiniteError, UnknownNameError, did_you_mean
+from ..model.placement import Placement
 from .taps import scoring_mode
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
     from .probes import Batch, Probe
 
 

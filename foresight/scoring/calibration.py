@@ -16,7 +16,7 @@ from .probes import Probe
 from .taps import scoring_mode
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 
 def calibrate(

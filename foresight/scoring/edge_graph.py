@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from ..architectures import architecture_of
-from ..errors import ConfigError
+from ..common.errors import ConfigError
+from ..model.architectures import architecture_of
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 ROLES = ("q", "k", "v", "mlp", "logits")
 

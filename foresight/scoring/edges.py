@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError, NonFiniteError, one_of
-from ..placement import Placement
+from ..common.errors import ConfigError, DataError, NonFiniteError, one_of
+from ..model.placement import Placement
 from .base import turns
 from .edge_graph import ROLES, EdgeGraph, Reader, Writer, edge_graph
 from .metrics import METRICS, goodness
@@ -41,7 +41,7 @@ from .taps import Site, embeddings, record, scoring_mode
 from .weights import WeightOf, Weights, stored_weight_of
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 Place = tuple[str, str]
 """A module and its side, ``input`` or ``output``."""

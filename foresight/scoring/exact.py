@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import one_of
+from ..common.errors import one_of
 from .ablation import ABLATIONS, substitutes
 from .base import Scorer, register
 from .metrics import METRICS, goodness
@@ -17,7 +17,7 @@ from .probes import Batch, Probe
 from .taps import logits_of, sites, tapped
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 TOKENS_PER_RUN = 8192
 """Patched copies of a batch share a forward up to this many tokens."""

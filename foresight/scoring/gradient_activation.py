@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import one_of
+from ..common.errors import one_of
 from .attribution import Attribution
 from .base import register
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 from .base import Scorer, register
 from .probes import Probe
 from .weights import WeightOf, Weights, stored_weight_of, sum_by_owner, vectors_first
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
 
 
 @register

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, did_you_mean
+from ..common.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
     from .probes import Batch
 
 

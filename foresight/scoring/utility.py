@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ..errors import one_of
+from ..common.errors import one_of
 from .base import mean_and_stderr, register
 from .weight_scorer import MinibatchScorer
 

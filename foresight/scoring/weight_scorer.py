@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..placement import Placement
+from ..model.placement import Placement
 from .base import Scorer, turns
 from .probes import Batch, Probe
 from .weights import WeightOf, sum_by_owner, vectors_first, weight_gradients
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable, Target
+    from ..model.components import ComponentTable, Target
 
 
 class WeightScorer(Scorer):

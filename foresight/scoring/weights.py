@@ -19,7 +19,7 @@ from .probes import Batch
 from .taps import embeddings, logits_of
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable, Target
+    from ..model.components import ComponentTable, Target
 
 WeightOf = Callable[[str], Tensor]
 """Of a target module's name, its weight in effect as [output features, input features]."""
@@ -30,7 +30,7 @@ Weights = Callable[[], WeightOf]
 
 def stored_weight_of(model: nn.Module) -> WeightOf:
     """Read `module.weight` as it is stored, turned to [output features, input features] float32."""
-    from ..components import turned  # imports transformers
+    from ..model.components import turned  # imports transformers
 
     def read(name: str) -> Tensor:
         module = model.get_submodule(name)

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigError, DataError
+from ..common.errors import ConfigError, DataError
 from .pairs import check_pairs
 from .words import known
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigError, mapping
+from ..common.errors import ConfigError, mapping
 from .data import DataTask, Source
 from .files import read_table, to_training
 from .pairs import check_pairs

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ConfigError, DataError, did_you_mean
+from ..common.errors import ConfigError, DataError, did_you_mean
 
 Correct = Callable[[str, str, str], bool]
 

@@ -15,7 +15,7 @@ from string import Template
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from ..errors import ConfigError, DataError, did_you_mean
+from ..common.errors import ConfigError, DataError, did_you_mean
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _TRAINABLE = (("messages",), ("prompt", "completion"), ("text",))

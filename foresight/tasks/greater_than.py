@@ -12,7 +12,7 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import DataError
+from ..common.errors import DataError
 from .base import Example, Task, Words
 from .words import after_space, listed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import DataError, did_you_mean
+from ..common.errors import DataError, did_you_mean
 
 PAIR_COLUMNS = ("clean", "corrupted", "answer", "wrong_answer")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import ConfigError, one_of
+from ..common.errors import ConfigError, one_of
 from .arithmetic import Arithmetic
 from .base import Task
 from .boolean import Boolean

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..budget_schedule import BudgetSchedule
+from ..masks.budget_schedule import BudgetSchedule
 
 if TYPE_CHECKING:
     from ..policies import Policy

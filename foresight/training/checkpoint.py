@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..files import sync, write_json, write_whole
+from ..common.errors import CheckpointError
+from ..common.files import sync, write_json, write_whole
 
 TENSORS, STATE, SEAL = "foresight.safetensors", "foresight.json", "seal.json"
 VERSION = 1

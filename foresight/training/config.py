@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from trl import SFTConfig
 
-from ..budget_schedule import BudgetSchedule
-from ..damage import PROXIES
-from ..errors import BudgetError, ConfigError, one_of
+from ..common.errors import BudgetError, ConfigError, one_of
 from ..forecasters.pretrained import DEFAULT
-from ..granularity import GRANULARITIES
-from ..movement.forecast import RULES
-from ..movement.memory import MEMORIES
+from ..forecasters.single_weights.forecast import RULES
+from ..forecasters.single_weights.memory import MEMORIES
+from ..masks.budget_schedule import BudgetSchedule
+from ..model.granularity import GRANULARITIES
 from ..policies import POLICIES, policy_class
+from ..policies.proxies import PROXIES
 from ..policies.scouted import Scouted
-from ..policies.weights import WEIGHT_POLICIES, weight_policy_class
-from ..targets.registry import DEFAULT as CIRCUIT
+from ..policies.single_weights.weights import WEIGHT_POLICIES, weight_policy_class
+from ..policies.targets.registry import DEFAULT as CIRCUIT
 from .limits import check_limits
 from .ranking import check_target, checked_head_share
 
@@ -252,7 +252,7 @@ class ForesightConfig(SFTConfig):
     )
     outcomes: str | None = field(
         default=None,
-        metadata={"help": "Policy 'value': file of what masks of past runs led to (see foresight.targets.outcomes)."},
+        metadata={"help": "Policy 'value': what masks of past runs led to (see foresight.policies.targets.outcomes)."},
     )
     movement_rule: str = field(
         default=RULES[0],

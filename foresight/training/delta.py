@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..bank.base_weights import as_vectors, write_vectors
-from ..errors import CheckpointError
-from ..files import write_json, write_whole
-from ..fingerprint import digest, fingerprint
-from ..granularity import numbering_of
-from ..numbering import Numbering, Target
-from ..placement import Placement
+from ..bank.fingerprint import digest, fingerprint
+from ..common.errors import CheckpointError
+from ..common.files import write_json, write_whole
+from ..model.granularity import numbering_of
+from ..model.numbering import Numbering, Target
+from ..model.placement import Placement
 
 WEIGHTS, INFO = "delta.safetensors", "delta.json"
 

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 from ..bank.base_weights import BaseWeights
 from ..bank.ledger import Ledger
-from ..errors import CheckpointError, ConfigError, one_of
-from ..granularity import numbering_of
-from ..placement import Placement
+from ..common.errors import CheckpointError, ConfigError, one_of
+from ..model.granularity import numbering_of
+from ..model.placement import Placement
 from . import checkpoint
 from .delta import INFO, WEIGHTS, apply_delta, read_info, require_base, write_delta
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import TrainerState
 
-from ..errors import NonFiniteError
+from ..common.errors import NonFiniteError
 
 
 class FiniteLoss:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from ..bank import Bank, InPlaceBank, WeightBank
-from ..components import ComponentTable
-from ..errors import ConfigError
-from ..masks import MaskSchedule
-from ..numbering import Numbering
-from ..placement import Placement
+from ..common.errors import ConfigError
+from ..masks.masks import MaskSchedule
+from ..masks.weight_schedule import WeightSchedule
+from ..model.components import ComponentTable
+from ..model.numbering import Numbering
+from ..model.placement import Placement
+from ..model.weight_table import WeightTable, weight_table
 from ..policies import Policy, policy_class
-from ..policies.weights import WeightPolicy, make_weight_policy, weight_policy_class
-from ..weight_schedule import WeightSchedule
-from ..weight_table import WeightTable, weight_table
+from ..policies.single_weights.weights import WeightPolicy, make_weight_policy, weight_policy_class
 from .delta import movement
 
 if TYPE_CHECKING:

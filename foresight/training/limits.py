@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..components import ComponentTable
-from ..costs import StepCosts
-from ..errors import ConfigError
+from ..common.errors import ConfigError
+from ..masks.costs import StepCosts
+from ..masks.selection import Limit, select
+from ..model.components import ComponentTable
 from ..policies import policy_class
 from ..policies.scouted import Scouted
 from ..scoring import TextProbe
 from ..scoring.metrics import batch_loss
 from ..scoring.taps import embeddings, logits_of
-from ..selection import Limit, select
 from .plan import make_plan
 from .sharding import sharding_of
 

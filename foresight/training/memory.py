@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 
 FP32 = 4
 """Bytes of a master value, of each of its two moments and of an age."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..masks import Mask, WeightMask
-from ..optimizer import MOMENTS, BankAdamW
+from ..bank.optimizer import MOMENTS, BankAdamW
+from ..common.errors import CheckpointError
+from ..masks.masks import Mask, WeightMask
 
 if TYPE_CHECKING:
     from ..bank import Bank

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from ..budget_schedule import BudgetSchedule
-from ..components import ComponentTable, features
-from ..costs import StepCosts
-from ..granularity import table_of
-from ..numbering import Numbering
+from ..masks.budget_schedule import BudgetSchedule
+from ..masks.costs import StepCosts
+from ..model.components import ComponentTable, features
+from ..model.granularity import table_of
+from ..model.numbering import Numbering
 from ..policies.scouted import Scouted
 from .calendar import Calendar
 from .granularity import numbers_of, policy_type

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..damage import DAMAGE
-from ..errors import ConfigError, did_you_mean, mapping
+from ..common.errors import ConfigError, did_you_mean, mapping
 from ..policies import Past, policy_class
-from ..targets import Target, make_target
-from ..targets.circuit import Circuit
-from ..trajectory import Trajectory
+from ..policies.targets import Target, make_target
+from ..policies.targets.circuit import Circuit
+from ..scoring.virtual_moves import DAMAGE
+from ..trajectory.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from .config import ForesightConfig

@@ -13,14 +13,14 @@ import torch
 from transformers import TrainerCallback
 
 from ..bank import WeightBank
-from ..damage import VirtualMoves
-from ..errors import MaskLeakError
-from ..masks import Mask, WeightMask, churn, every_weight, everything
+from ..common.errors import MaskLeakError
+from ..masks.masks import Mask, WeightMask, churn, every_weight, everything
+from ..masks.selection import rotation, select
+from ..model.weight_table import WeightTable
 from ..policies import View
-from ..policies.weight_base import WeightView
-from ..policies.weight_foresight import WeightForesight
-from ..selection import rotation, select
-from ..weight_table import WeightTable
+from ..policies.single_weights.weight_base import WeightView
+from ..policies.single_weights.weight_foresight import WeightForesight
+from ..scoring.virtual_moves import VirtualMoves
 from .calendar import Calendar
 from .limits import Pace
 from .moments import restart

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..damage import DAMAGE, PROXIES, VirtualMoves, make_proxy
-from ..errors import ConfigError, DataError
-from ..retained import Source, generated, read
+from ..common.errors import ConfigError, DataError
+from ..policies.proxies import PROXIES, make_proxy
 from ..scoring import Probe, Scorer, TextProbe
+from ..scoring.virtual_moves import DAMAGE, VirtualMoves
+from ..tasks.retained import Source, generated, read
 from .replay import COLUMNS
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..damage import VirtualMoves
-from ..errors import CheckpointError, NonFiniteError
-from ..skill_log import SkillLog
-from ..trajectory import Trajectory
+from ..common.errors import CheckpointError, NonFiniteError
+from ..scoring.virtual_moves import VirtualMoves
+from ..trajectory.skill_log import SkillLog
+from ..trajectory.trajectory import Trajectory
 from . import checkpoint
 
 if TYPE_CHECKING:

@@ -23,17 +23,17 @@ from transformers import DefaultFlowCallback, TrainerControl, TrainerState, get_
 from transformers.trainer_callback import CallbackHandler
 from trl import SFTTrainer
 
-from ..errors import ConfigError, NonFiniteError
-from ..masks import Mask, everything
+from ..common.errors import ConfigError, NonFiniteError
+from ..forecasters.single_weights.reach import draw
+from ..forecasters.single_weights.shift import in_float32
+from ..forecasters.single_weights.taylor import shifted_scores, taylor_scores
+from ..masks.masks import Mask, everything
 from ..scoring import Probe, Scorer, calibrate
 from ..scoring.weights import vectors_first
-from ..weight_forecasts.reach import draw
-from ..weight_forecasts.shift import in_float32
-from ..weight_forecasts.taylor import shifted_scores, taylor_scores
 from .calendar import total_steps
 
 if TYPE_CHECKING:
-    from ..components import ComponentTable
+    from ..model.components import ComponentTable
     from .config import ForesightConfig
     from .trainer import ForesightTrainer
 

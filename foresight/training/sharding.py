@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..budget_schedule import BudgetSchedule
-from ..errors import ConfigError, MaskLeakError
-from ..masks import Mask, WeightMask
-from ..optimizer import BankAdamW
-from ..placement import Placement, bit_sum
+from ..bank.optimizer import BankAdamW
+from ..common.errors import ConfigError, MaskLeakError
+from ..masks.budget_schedule import BudgetSchedule
+from ..masks.masks import Mask, WeightMask
+from ..model.placement import Placement, bit_sum
 from .memory import Sharding
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) ->
     """Where the model's parameters are at this moment; `engine` is DeepSpeed's, once there is one."""
     if not args.deepspeed:
         return Placement()
-    from .zero import ZeroPlacement  # deepspeed takes seconds to import, and is not installed everywhere
+    from ..bank.zero import ZeroPlacement  # deepspeed takes seconds to import, and is not installed everywhere
 
     return ZeroPlacement(model, engine)
 
@@ -79,7 +79,7 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
         return BankAdamW
     # accelerate and DeepSpeed would put a DeepSpeedCPUAdam of their own, without ages, in the place of this one.
     settings.config["zero_force_ds_cpu_optimizer"] = False
-    from .cpu_adam import BankCPUAdam
+    from ..bank.cpu_adam import BankCPUAdam
 
     return BankCPUAdam
 

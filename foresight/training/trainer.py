@@ -10,22 +10,22 @@ import torch
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
-from ..budget_schedule import BudgetSchedule
-from ..damage import BENEFIT, DAMAGE
-from ..errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from ..common.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from ..forecasters import Forecaster, make_forecaster
 from ..forecasters.pretrained import experienced
-from ..granularity import table_of
-from ..masks import MaskSchedule
-from ..numbering import Numbering
+from ..masks.budget_schedule import BudgetSchedule
+from ..masks.masks import MaskSchedule
+from ..masks.selection import budget_vectors, circuit_size
+from ..model.granularity import table_of
+from ..model.numbering import Numbering
 from ..policies import Policy, make_policy
 from ..policies.scouted import Scouted
-from ..policies.weights import WeightPolicy
+from ..policies.single_weights.weights import WeightPolicy
+from ..policies.targets.outcomes import read_outcomes
 from ..scoring import Probe, TextProbe
-from ..selection import budget_vectors, circuit_size
-from ..skill_log import SkillLog
-from ..targets.outcomes import read_outcomes
-from ..trajectory import Trajectory
+from ..scoring.virtual_moves import BENEFIT, DAMAGE
+from ..trajectory.skill_log import SkillLog
+from ..trajectory.trajectory import Trajectory
 from . import checkpoint, run_state
 from .config import ForesightConfig
 from .delta import write_delta

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ConfigError, NonFiniteError
-from ..masks import Mask
+from ..common.errors import ConfigError, NonFiniteError
+from ..masks.masks import Mask
+from ..masks.selection import head_share_of
 from ..policies import View
 from ..policies.prior import Prior
 from ..scoring import TextProbe
 from ..scoring.metrics import batch_loss
 from ..scoring.taps import logits_of, scoring_mode
-from ..selection import head_share_of
-from ..trajectory import Trajectory
+from ..trajectory.trajectory import Trajectory
 from .scout import held_bytes, planned_steps, trained
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..bank.base import AnyBank
-    from ..policies.weight_foresight import WeightForesight
+    from ..policies.single_weights.weight_foresight import WeightForesight
 
 BYTES_A_WEIGHT = 4 + 4 + 8 + 4 + 8 + 8
 """Of a weight in the bank, while the watch lasts: value, gradient, two moments, age, and its id on CPU and device."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..damage import DAMAGE, VirtualMoves
-from ..errors import ConfigError, one_of
-from ..policies.weights import SCORERS as _OF_WEIGHTS
+from ..common.errors import ConfigError, one_of
+from ..policies.single_weights.weights import SCORERS as _OF_WEIGHTS
 from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
-from ..series import Series
-from ..trajectory import Trajectory
+from ..scoring.virtual_moves import DAMAGE, VirtualMoves
+from ..trajectory.series import Series
+from ..trajectory.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from bank_cases import SETTINGS, banked, random_mask, train
 from foresight.bank import Bank
-from foresight.components import component_table, stored_transposed
-from foresight.errors import CheckpointError, ConfigError, MaskLeakError
-from foresight.fingerprint import is_bank_key
-from foresight.masks import Mask, everything
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors, select
-from tiny import FAMILIES, tiny, tokens
+from foresight.bank.fingerprint import is_bank_key
+from foresight.bank.optimizer import BankAdamW
+from foresight.common.errors import CheckpointError, ConfigError, MaskLeakError
+from foresight.masks.masks import Mask, everything
+from foresight.masks.selection import budget_vectors, select
+from foresight.model.components import component_table, stored_transposed
+from support.bank_cases import SETTINGS, banked, random_mask, train
+from support.tiny import FAMILIES, tiny, tokens
 
 
 def all_state(bank, optimizer):

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from bank_cases import banked, random_mask, train
 from foresight.bank import Bank, InPlaceBank
 from foresight.bank.base_weights import as_vectors
-from foresight.errors import ConfigError, MaskLeakError
-from foresight.placement import Placement
+from foresight.common.errors import ConfigError, MaskLeakError
+from foresight.model.placement import Placement
 from foresight.training.config import ForesightConfig
-from tiny import FAMILIES, tiny, tokens
+from support.bank_cases import banked, random_mask, train
+from support.tiny import FAMILIES, tiny, tokens
 
 
 def in_place(family="llama", kind=InPlaceBank, **changes):

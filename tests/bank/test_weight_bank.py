@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from bank_cases import SETTINGS, train
 from foresight.bank import AnyBank, Bank, WeightBank
-from foresight.components import component_table
-from foresight.errors import BudgetError, CheckpointError, ConfigError, MaskLeakError
-from foresight.fingerprint import is_bank_key
-from foresight.masks import Mask, WeightMask, churn
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors
-from foresight.weight_table import weight_table
-from tiny import FAMILIES, tiny, tokens
+from foresight.bank.fingerprint import is_bank_key
+from foresight.bank.optimizer import BankAdamW
+from foresight.common.errors import BudgetError, CheckpointError, ConfigError, MaskLeakError
+from foresight.masks.masks import Mask, WeightMask, churn
+from foresight.masks.selection import budget_vectors
+from foresight.model.components import component_table
+from foresight.model.weight_table import weight_table
+from support.bank_cases import SETTINGS, train
+from support.tiny import FAMILIES, tiny, tokens
 
 
 def random_mask(bank, seed):

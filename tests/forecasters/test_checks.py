@@ -7,11 +7,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from foresight.errors import ConfigError, UnknownNameError
+from foresight.common.errors import ConfigError, UnknownNameError
 from foresight.forecasters import Forecaster, from_function, make_forecaster
-from foresight.forecasters.checks import RULES, check_forecaster, iterate_checks, parametrize_with_checks
-from foresight.forecasters.checks_data import histories
-from planted import make_series, random_walk
+from foresight.forecasters.conformance.checks import RULES, check_forecaster, iterate_checks, parametrize_with_checks
+from foresight.forecasters.conformance.data import histories
+from support.planted import make_series, random_walk
 
 SIMPLE = [make_forecaster(name) for name in ("persistence", "mean", "smoothing", "drift")]
 POOLED = [make_forecaster("ridge", max_rows=2000), make_forecaster("boosting", max_iter=5, max_rows=2000)]

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from foresight.errors import CheckpointError
+from foresight.common.errors import CheckpointError
 from foresight.forecasters import make_forecaster
 from foresight.forecasters.features import FEATURES, Frame, canonical_order, windows
 from foresight.forecasters.relative import from_relative, to_relative
-from foresight.metrics import skill
-from planted import make_series, random_walk, trends
+from foresight.trajectory.metrics import skill
+from support.planted import make_series, random_walk, trends
 
 IRREGULAR = np.cumsum([0, 10, 10, 25, 5, 10, 40, 10, 10, 10, 3, 17])
 

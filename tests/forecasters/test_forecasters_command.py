@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from foresight import plugins
+from foresight.common import plugins
 from foresight.forecasters import registry
-from foresight.forecasters.checks import RULES
+from foresight.forecasters.conformance.checks import RULES
 
 MODULE = """
 from foresight.forecasters import Forecaster

@@ -52,7 +52,7 @@ def test_the_package_is_used_by_name_and_imported_only_then(python):
     script = (
         "import sys, numpy as np\n"
         "from foresight.forecasters import forecaster_names, make_forecaster\n"
-        "from foresight.forecasters.checks_data import irregular\n"
+        "from foresight.forecasters.conformance.data import irregular\n"
         "assert {'example_median', 'example_function'} < set(forecaster_names())\n"
         "make_forecaster('persistence')\n"
         "assert 'foresight_example' not in sys.modules\n"
@@ -74,12 +74,12 @@ def test_unknown_names_suggest_the_package_s(python):
 def test_the_package_is_judged_by_the_benchmark(python, tmp_path):
     make = (
         "import sys; sys.path += {paths}\n"
-        "from planted_corpus import runs\n"
-        "from foresight.benchmark.corpus import write_corpus\n"
+        "from support.planted_corpus import runs\n"
+        "from foresight.studies.bench.corpus import write_corpus\n"
         "write_corpus(runs('still', tasks=2, seeds=1), 'runs.safetensors')\n"
     )
     tests = Path(__file__).parents[1]
-    code, out = python("-c", make.format(paths=[str(tests), str(tests / "benchmark")]))
+    code, out = python("-c", make.format(paths=[str(tests)]))
     assert code == 0, out
     code, out = python("-m", "foresight", "forecasters", "bench", "example_median", "--runs", "runs.safetensors")
     assert code == 0 and "example_median" in out, out

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from foresight import plugins
-from foresight.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
+from foresight.common import plugins
+from foresight.common.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
 from foresight.forecasters import Forecaster, forecaster_names, make_forecaster, register, registry
-from foresight.series import Series
-from planted import make_series, random_walk
+from foresight.trajectory.series import Series
+from support.planted import make_series, random_walk
 
 NAMES = ("boosting", "drift", "mean", "persistence", "ridge", "smoothing")
 POOLED = ("ridge", "boosting")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from foresight.errors import CheckpointError, ConfigError
+from foresight.common.errors import CheckpointError, ConfigError
 from foresight.forecasters import make_forecaster
-from foresight.forecasters.checks import parametrize_with_checks
+from foresight.forecasters.conformance.checks import parametrize_with_checks
 from foresight.forecasters.templates import forty_lines, full, ten_lines
-from planted import make_series, random_walk
+from support.planted import make_series, random_walk
 
 
 @parametrize_with_checks([ten_lines.last_three, forty_lines.TowardsTheLayer(), full.Reversion(), full.Reversion(0)])

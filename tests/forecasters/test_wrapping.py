@@ -9,11 +9,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from foresight.errors import CheckpointError, ConfigError
+from foresight.common.errors import CheckpointError, ConfigError
 from foresight.forecasters import from_function, from_regressor, make_forecaster
-from foresight.forecasters.checks import parametrize_with_checks
-from foresight.metrics import skill
-from planted import make_series, random_walk, trends
+from foresight.forecasters.conformance.checks import parametrize_with_checks
+from foresight.trajectory.metrics import skill
+from support.planted import make_series, random_walk, trends
 
 
 def twice(series, horizon):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from foresight.errors import CheckpointError, ConfigError
+from foresight.common.errors import CheckpointError, ConfigError
 from foresight.forecasters import make_forecaster
-from foresight.forecasters.checks import RULES
+from foresight.forecasters.conformance.checks import RULES
 from foresight.forecasters.damped_drift import DAMPINGS, _follow, _powers
 from foresight.forecasters.local_level import SHARES, LocalLevel
 from foresight.forecasters.persistence import Persistence
 from foresight.forecasters.relative import from_relative, to_relative
-from foresight.metrics import newcomer_recall, skill
-from planted import make_series, random_walk, trends
+from foresight.trajectory.metrics import newcomer_recall, skill
+from support.planted import make_series, random_walk, trends
 
 SMALL = {
     "damped_drift": {},

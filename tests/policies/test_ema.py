@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from foresight.errors import ConfigError, NonFiniteError
+from foresight.common.errors import ConfigError, NonFiniteError
+from foresight.masks.selection import select
 from foresight.policies import View, make_policy
-from foresight.selection import select
 from foresight.training.config import ForesightConfig
-from planted import make_table, random_walk, series_of
+from support.planted import make_table, random_walk, series_of
 
 TABLE = make_table(layers=4, heads=4, blocks=4)
 BUDGET = 24

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from foresight.forecasters import make_forecaster
-from foresight.metrics import overlap
 from foresight.policies import Past
 from foresight.policies.gate import FEWEST, FORECAST, Gate, question, windows
-from simulated import series
+from foresight.trajectory.metrics import overlap
+from support.simulated import series
 
 K = 6
 

@@ -5,8 +5,8 @@ import pytest
 
 from foresight.forecasters import make_forecaster
 from foresight.policies import Past, View, make_policy
-from foresight.targets import make_target
-from planted import make_table, series_of
+from foresight.policies.targets import make_target
+from support.planted import make_table, series_of
 
 TABLE = make_table(layers=4, heads=4, blocks=4)
 STEPS = np.arange(0, 105, 5)

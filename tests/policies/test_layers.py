@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from foresight.components import component_table
-from foresight.errors import BudgetError
+from foresight.common.errors import BudgetError
+from foresight.model.components import component_table
 from foresight.policies import View, make_policy
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
-from planted import make_table
-from tiny import FAMILIES, sentences, tiny, tiny_tokenizer
+from support.planted import make_table
+from support.tiny import FAMILIES, sentences, tiny, tiny_tokenizer
 
 TABLE = make_table(layers=5, heads=4, blocks=4)  # 28 vectors a layer: heads of 4, MLP blocks of 3
 LAYER = 28

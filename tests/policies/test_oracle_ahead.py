@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from foresight.masks import Mask
+from foresight.masks.masks import Mask
+from foresight.masks.selection import select
 from foresight.policies import View, make_policy
-from foresight.selection import select
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
-from planted import make_table, random_walk, series_of
-from tiny import sentences, tiny, tiny_tokenizer
+from support.planted import make_table, random_walk, series_of
+from support.tiny import sentences, tiny, tiny_tokenizer
 
 TABLE = make_table(layers=4, heads=4, blocks=4)
 BUDGET = 24

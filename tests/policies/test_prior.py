@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from foresight.errors import ConfigError
+from foresight.common.errors import ConfigError
 from foresight.policies.prior import LayerKindPrior
-from simulated import series
+from support.simulated import series
 
 
 def test_a_prior_is_the_mean_rank_by_layer_and_kind():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from foresight.errors import BudgetError
-from foresight.masks import everything
+from foresight.common.errors import BudgetError
+from foresight.masks.masks import everything
+from foresight.masks.selection import head_share_of, select
 from foresight.policies import POLICIES, View, make_policy, policy_class
-from foresight.selection import head_share_of, select
-from planted import make_table, random_walk, series_of
+from support.planted import make_table, random_walk, series_of
 
 TABLE = make_table(layers=3, heads=4, blocks=5)  # heads of 4 vectors, MLP blocks of 3; 48 and 45 vectors
 SHARES = (0, 0.1, 0.25, 0.5, 0.8, 1)

@@ -8,19 +8,19 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from foresight.comparison.arms import ARMS
-from foresight.comparison.config import CompareConfig
-from foresight.comparison.ledger import RUNS, write_results
-from foresight.comparison.results import RESULT, environment
-from foresight.comparison.summary import Part, summarise
-from foresight.errors import DataError
-from foresight.files import write_json
+from foresight.common.errors import DataError
+from foresight.common.files import write_json
 from foresight.report import write_report
 from foresight.report.circuits import Picture, heatmap, predicted_against_realised
 from foresight.report.comparison import pictures, render
 from foresight.report.figures import MANY, Scene, frontiers, learning_curves, overlap_over_time, principal
 from foresight.report.style import COLOURS, MARKERS, looks
-from synthetic_runs import START, STEPS, comparison, mask, series, settings
+from foresight.studies.compare.arms import ARMS
+from foresight.studies.compare.config import CompareConfig
+from foresight.studies.compare.ledger import RUNS, write_results
+from foresight.studies.compare.results import RESULT, environment
+from foresight.studies.compare.summary import Part, summarise
+from support.synthetic_runs import START, STEPS, comparison, mask, series, settings
 
 
 def drawn(records, task="gender", arm="foresight") -> Picture:

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foresight.errors import TrajectoryError
+from foresight.common.errors import TrajectoryError
 from foresight.report.tracking import areas, mapped, render, write_report
 from foresight.report.tracking_maps import ScoreMap, in_words, read_map
 from foresight.report.tracking_words import MINUS, decided, number, questions, spread
-from foresight.tracking.analysis import NAMES
-from foresight.tracking.answers import answer
-from foresight.tracking.tables import Track, between_rows, distance_rows, score_table, staleness_rows
-from planted import make_table
+from foresight.studies.track.analysis import NAMES
+from foresight.studies.track.answers import answer
+from foresight.studies.track.tables import Track, between_rows, distance_rows, score_table, staleness_rows
+from support.planted import make_table
 
 TABLE = make_table(layers=2, heads=4, blocks=4)
 TASKS = ("ioi", "gender", "boolean")

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.components import component_table
-from foresight.errors import ConfigError, DataError, UnknownNameError
+from foresight.common.errors import ConfigError, DataError, UnknownNameError
+from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.ablation import substitutes
 from foresight.scoring.metrics import goodness
 from foresight.scoring.taps import logits_of, record, sites, tapped
-from scoring_cases import pair_probe, text_probe
-from tiny import FAMILIES, tiny
+from support.scoring_cases import pair_probe, text_probe
+from support.tiny import FAMILIES, tiny
 
 
 def slopes(model, table, probe, ablation, metric, towards):

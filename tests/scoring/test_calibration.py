@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from foresight.components import component_table
+from foresight.model.components import component_table
 from foresight.scoring import Scores, calibrate, make_scorer
 from foresight.scoring.calibration import slope
 from foresight.scoring.exact import ablation_effects
-from scoring_cases import pair_probe
-from tiny import tiny
+from support.scoring_cases import pair_probe
+from support.tiny import tiny
 
 
 def scores_that_are_off(model, table, probe, off):

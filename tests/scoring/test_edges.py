@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.architectures import ARCHITECTURES
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.errors import ConfigError, DataError, NonFiniteError, UnknownNameError
-from foresight.placement import Placement
+from foresight.common.errors import ConfigError, DataError, NonFiniteError, UnknownNameError
+from foresight.masks.selection import budget_vectors, select
+from foresight.model.architectures import ARCHITECTURES
+from foresight.model.components import component_table
+from foresight.model.placement import Placement
 from foresight.scoring import ContrastProbe, make_scorer
 from foresight.scoring.edge_graph import NORMS, ROLES, edge_graph
 from foresight.scoring.edges import edge_scores
 from foresight.scoring.probes import Batch
-from foresight.selection import budget_vectors, select
-from scoring_cases import pair_batch, pair_probe, text_probe
-from tiny import FAMILIES, tiny
+from support.scoring_cases import pair_batch, pair_probe, text_probe
+from support.tiny import FAMILIES, tiny
 
 ALL = 10**6
 DATA = Path(__file__).parent / "data"

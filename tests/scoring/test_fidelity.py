@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from foresight import embedded
-from foresight.components import component_table
+from foresight.model import shipped as embedded
+from foresight.model.components import component_table
 from foresight.scoring import ContrastProbe, make_scorer
 from foresight.tasks import task
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from foresight.components import component_table
-from foresight.errors import ConfigError
+from foresight.common.errors import ConfigError
+from foresight.model.components import component_table
 from foresight.scoring import ContrastProbe, make_scorer
 from foresight.scoring.metrics import goodness
 from foresight.scoring.taps import logits_of, record, sites
-from scoring_cases import pair_probe
-from tiny import tiny
+from support.scoring_cases import pair_probe
+from support.tiny import tiny
 
 
 def one_attention_layer():

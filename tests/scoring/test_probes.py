@@ -7,7 +7,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from foresight.errors import ConfigError, DataError
+from foresight.common.errors import ConfigError, DataError
 from foresight.scoring import ContrastProbe, TextProbe
 
 WORDS = "when mary and john went to the store , gave it paris".split()

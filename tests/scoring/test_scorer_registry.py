@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.components import component_table
-from foresight.errors import ConfigError, NonFiniteError, UnknownNameError
+from foresight.common.errors import ConfigError, NonFiniteError, UnknownNameError
+from foresight.model.components import component_table
 from foresight.scoring import SCORERS, Scorer, make_scorer
-from scoring_cases import pair_probe
-from tiny import tiny
+from support.scoring_cases import pair_probe
+from support.tiny import tiny
 
 
 def test_names_are_those_of_the_documentation():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from foresight.scoring.metrics import batch_loss, goodness
-from scoring_cases import pair_batch, text_probe
+from support.scoring_cases import pair_batch, text_probe
 
 
 def logits_for(batch, seed=0):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.components import component_table, stored_transposed
+from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import ContrastProbe, make_scorer
 from foresight.scoring.metrics import goodness
 from foresight.scoring.probes import Batch
 from foresight.scoring.taps import logits_of, scoring_mode, sites
-from scoring_cases import pair_batch, pair_probe, text_probe
-from tiny import FAMILIES, tiny
+from support.scoring_cases import pair_batch, pair_probe, text_probe
+from support.tiny import FAMILIES, tiny
 
 ACTIVATION_SCORERS = ("attribution", "attribution_abs", "attribution_ig", "exact", "gradient_activation")
 WEIGHT_SCORERS = ("gradient", "weight_gradient", "utility")

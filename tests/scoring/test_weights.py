@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.components import component_table, stored_transposed
-from foresight.errors import ConfigError, DataError, UnknownNameError
+from foresight.common.errors import ConfigError, DataError, UnknownNameError
+from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import make_scorer
 from foresight.scoring.metrics import batch_loss
 from foresight.scoring.taps import logits_of, scoring_mode
 from foresight.scoring.weights import stored_weight_of, sum_by_owner, weight_gradients
-from scoring_cases import pair_probe, text_probe
-from tiny import FAMILIES, tiny
+from support.scoring_cases import pair_probe, text_probe
+from support.tiny import FAMILIES, tiny
 
 
 def true_gradients(model, table, batch):

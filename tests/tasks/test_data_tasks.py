@@ -14,12 +14,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from foresight.cli import main
-from foresight.embedded.tokenizer import make_tokenizer
-from foresight.errors import ConfigError, DataError, UnknownNameError
+from foresight.common.errors import ConfigError, DataError, UnknownNameError
+from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.scoring.probes import ContrastProbe
 from foresight.tasks import DATA_TASKS, TASKS, DataConfig, Source, load_data, split_of, task
 from foresight.tasks.data.pairing import Row, pair
-from tiny import tiny
+from support.tiny import tiny
 
 FOLDERS = Path(__file__).parent / "data"
 ANSWERS = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from foresight.errors import ConfigError, DataError
+from foresight.common.errors import ConfigError, DataError
 from foresight.tasks import evaluate, task
-from tiny import tiny
+from support.tiny import tiny
 
 
 @pytest.fixture(scope="module")

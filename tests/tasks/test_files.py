@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 from transformers import HfArgumentParser
 from trl import SFTConfig, TrlParser
 
-from foresight.errors import ConfigError, DataError, UnknownNameError
+from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.tasks import DataConfig, load_data, read_table, to_training
 
 ROWS = [{"sentence": 'a "fine', "label": 1}, {"sentence": "so, so\tdull", "label": 0}, {"sentence": "nan", "label": 1}]

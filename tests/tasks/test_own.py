@@ -5,8 +5,8 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
-from foresight.embedded import model_path
-from foresight.errors import DataError
+from foresight.common.errors import DataError
+from foresight.model.shipped import model_path
 from foresight.tasks import OwnTask, split_of, task
 
 

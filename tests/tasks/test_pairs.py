@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from datasets import Dataset
 
-from foresight.errors import DataError
+from foresight.common.errors import DataError
 from foresight.tasks import check_pairs
 
 GOOD = {"clean": "Sequence: gold iron moon gold", "corrupted": "Sequence: gold lake moon gold",

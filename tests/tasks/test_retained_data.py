@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from foresight.embedded import model_path
-from foresight.errors import DataError
+from foresight.common.errors import DataError
+from foresight.model.shipped import model_path
 from foresight.tasks.config import DataConfig, load_retained
 
 

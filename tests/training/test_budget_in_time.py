@@ -4,15 +4,15 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from foresight.budget_schedule import BudgetSchedule
-from foresight.components import component_table
-from foresight.errors import BudgetError, ConfigError
+from foresight.common.errors import BudgetError, ConfigError
+from foresight.masks.budget_schedule import BudgetSchedule
+from foresight.model.components import component_table
 from foresight.policies import policy_class
 from foresight.training.calendar import Calendar
 from foresight.training.config import ForesightConfig
 from foresight.training.plan import make_plan
 from foresight.training.trainer import ForesightTrainer
-from tiny import pairs, sentences, tiny, tiny_tokenizer
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer
 
 SETTINGS = dict(
     use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=12,

@@ -8,13 +8,13 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from foresight.damage import BENEFIT, DAMAGE
-from foresight.errors import ConfigError, DataError
+from foresight.common.errors import ConfigError, DataError
+from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
-from foresight.trajectory import Trajectory
-from planted_damage import BAD, GOOD, RETAINED, TARGET, A, B, harmful_model, rows
-from tiny import sentences, tiny, tiny_tokenizer
+from foresight.trajectory.trajectory import Trajectory
+from support.planted_damage import BAD, GOOD, RETAINED, TARGET, A, B, harmful_model, rows
+from support.tiny import sentences, tiny, tiny_tokenizer
 
 SETTINGS = dict(
     use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=8,

@@ -4,8 +4,8 @@ import json
 
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
-from foresight.trajectory import Trajectory
-from tiny import pairs, sentences, tiny, tiny_tokenizer
+from foresight.trajectory.trajectory import Trajectory
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer
 
 SETTINGS = dict(
     use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=16,

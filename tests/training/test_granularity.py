@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_trainer import Stop, delta, run, same, trainer
 from transformers import AutoModelForCausalLM
 
-from foresight.components import component_table
-from foresight.errors import CheckpointError, ConfigError
-from foresight.granularity import table_of, vector_table
-from foresight.masks import WeightMask, everything
-from foresight.policies.weights import WeightView
+from foresight.common.errors import CheckpointError, ConfigError
+from foresight.masks.masks import WeightMask, everything
+from foresight.masks.weight_schedule import WeightSchedule
+from foresight.masks.weight_selection import Best, best_weights, gradients
+from foresight.model.components import component_table
+from foresight.model.granularity import table_of, vector_table
+from foresight.model.weight_table import weight_table
+from foresight.policies.single_weights.weights import WeightView
 from foresight.scoring import TextProbe
 from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta
 from foresight.training.export import export
 from foresight.training.memory import Sharding, memory
 from foresight.training.plan import make_plan
-from foresight.weight_schedule import WeightSchedule
-from foresight.weight_selection import Best, best_weights, gradients
-from foresight.weight_table import weight_table
-from tiny import FAMILIES, tiny
+from support.runs import Stop, delta, run, same, trainer
+from support.tiny import FAMILIES, tiny
 
 FINE = dict(granularity="weights", policy="random", redraw=True, budget=0.05, contrast=False)
 

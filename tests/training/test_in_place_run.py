@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from foresight.bank import InPlaceBank
-from foresight.errors import ConfigError
+from foresight.common.errors import ConfigError
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import Sharding, Sizes, memory
 from foresight.training.trainer import ForesightTrainer
-from tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 SETTINGS = dict(
     use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=9,

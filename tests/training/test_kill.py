@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
-from tiny import pairs, sentences, tiny, tiny_tokenizer
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer
 
 STEPS = 30
 

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from test_trainer import Stop, delta, run, same, trainer
 
 from foresight.commands.plan import show
-from foresight.costs import StepCosts
-from foresight.errors import BudgetError, ConfigError
+from foresight.common.errors import BudgetError, ConfigError
+from foresight.masks.costs import StepCosts
 from foresight.training import limits
 from foresight.training.config import ForesightConfig
 from foresight.training.limits import LIMITS, Pace
 from foresight.training.memory import Sharding
 from foresight.training.plan import make_plan
-from tiny import tiny
+from support.runs import Stop, delta, run, same, trainer
+from support.tiny import tiny
 
 DEEP = dict(num_hidden_layers=6)
 RUN = dict(policy="reactive", contrast=False, max_length=16)

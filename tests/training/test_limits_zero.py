@@ -4,10 +4,10 @@ import json
 import os
 
 import pytest
-from processes import run_group
 
 from foresight.training import checkpoint
-from tiny import sentences, tiny, tiny_tokenizer
+from support.processes import run_group
+from support.tiny import sentences, tiny, tiny_tokenizer
 
 pytestmark = pytest.mark.multi_process
 

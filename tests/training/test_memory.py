@@ -10,14 +10,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from eval import memory as measure
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.errors import ConfigError
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors
+from foresight.bank.optimizer import BankAdamW
+from foresight.common.errors import ConfigError
+from foresight.masks.selection import budget_vectors
+from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import FP32, STEP_SHARD, STEP_WHOLE, Sharding, Sizes, memory, remask_bytes, ways
 from foresight.training.plan import make_plan
-from tiny import published, tiny
+from support.tiny import published, tiny
 
 SIZES = Sizes(
     weights=1000 * 64, element=2, largest=100 * 64, targets=500 * 64, rows=40, d_model=64, activations=10**6,

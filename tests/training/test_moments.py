@@ -6,14 +6,14 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.errors import CheckpointError, ConfigError
-from foresight.masks import Mask
-from foresight.optimizer import MOMENTS, BankAdamW
+from foresight.bank.optimizer import MOMENTS, BankAdamW
+from foresight.common.errors import CheckpointError, ConfigError
+from foresight.masks.masks import Mask
+from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.moments import KeptMoments, restart
 from foresight.training.trainer import ForesightTrainer
-from tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 # A large epsilon keeps rounding near a zero gradient from becoming a step of another sign.
 COMMON = dict(

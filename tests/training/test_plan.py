@@ -9,17 +9,17 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.costs import StepCosts
-from foresight.embedded.tokenizer import make_tokenizer
-from foresight.errors import ArchitectureError, BudgetError
-from foresight.masks import everything
+from foresight.common.errors import ArchitectureError, BudgetError
+from foresight.masks.costs import StepCosts
+from foresight.masks.masks import everything
+from foresight.model.components import component_table
+from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.policies import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig
 from foresight.training.plan import make_plan
 from foresight.training.trainer import ForesightTrainer
-from tiny import published, tiny
+from support.tiny import published, tiny
 
 WORDS = "the cat dog sat ran on mat log a big red one".split()
 ROWS = 20

@@ -9,11 +9,11 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from foresight.errors import ConfigError, DataError
+from foresight.common.errors import ConfigError, DataError
 from foresight.training.config import ForesightConfig
 from foresight.training.replay import ReplaySampler, with_retained
 from foresight.training.trainer import ForesightTrainer
-from tiny import pairs, sentences, tiny, tiny_tokenizer
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer
 
 SETTINGS = dict(
     use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=12,

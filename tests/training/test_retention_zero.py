@@ -5,12 +5,12 @@ import os
 
 import pytest
 import torch
-from processes import run_group
 from safetensors.torch import load_file
 
-from foresight.errors import ConfigError
+from foresight.common.errors import ConfigError
 from foresight.training import checkpoint
-from tiny import sentences, tiny, tiny_tokenizer
+from support.processes import run_group
+from support.tiny import sentences, tiny, tiny_tokenizer
 
 pytestmark = [pytest.mark.multi_process, pytest.mark.slow]
 

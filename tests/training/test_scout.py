@@ -1,22 +1,21 @@
 """Scouting: it sees where the weights go, leaves the run as it found it, and its scores outlive a crash."""
 
 import math
-import random
 
 import numpy as np
 import pytest
 import torch
-from test_trainer import Stop, delta, run, same, trainer
 from transformers import TrainerCallback
 
-from foresight.errors import CheckpointError, ConfigError, NonFiniteError
+from foresight.common.errors import CheckpointError, ConfigError, NonFiniteError
 from foresight.policies import View, make_policy
 from foresight.policies.scouted import Scouted
 from foresight.scoring import make_scorer
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.scout import Cost, _rows, planned_rates, refuse_scouting, scout
-from tiny import sentences, tiny
+from support.runs import Stop, delta, run, same, state_of, trainer, unchanged
+from support.tiny import sentences, tiny
 
 POLICIES = ("probing", "predicted", "displaced")
 
@@ -24,30 +23,6 @@ POLICIES = ("probing", "predicted", "displaced")
 def dropping():
     """A model that draws random numbers in every training step."""
     return tiny("gpt2", resid_pdrop=0.1, embd_pdrop=0.1)
-
-
-def state_of(held):
-    """Everything that scouting might have touched, as copies."""
-    names = {name: (p.data_ptr(), p.dtype, p.requires_grad, p.clone()) for name, p in held.model.named_parameters()
-             if "foresight_bank" not in name}  # fmt: skip
-    python, (_, numpy, *rest) = random.getstate(), np.random.get_state()
-    return names, (python, numpy.tolist(), rest, torch.get_rng_state().tolist()), dict(vars(held.model)), dict(
-        vars(held), scouting=None
-    ), dict(vars(held.args)), held.bank.vectors.shape, len(held.bank.ids), len(held.bank.ledger)  # fmt: skip
-
-
-def unchanged(before, held):
-    after = state_of(held)
-    (weights, *rest), (weights_now, *rest_now) = before, after
-    for name, (where, dtype, grad, value) in weights.items():
-        now = weights_now[name]
-        assert (where, dtype, grad) == now[:3] and torch.equal(value, now[3]), name
-    for one, two in zip(rest, rest_now, strict=True):
-        if isinstance(one, dict):
-            assert one.keys() == two.keys() and all(one[key] is two[key] or one[key] == two[key] for key in one)
-        else:
-            assert one == two
-    assert held.bank.vectors.grad is None and not held.bank.vectors.any()
 
 
 @pytest.mark.parametrize("policy", ["probing", "predicted"])

@@ -10,22 +10,22 @@ import pytest
 import torch
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from deepspeed.comm import comm
-from processes import run_group
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.errors import ConfigError, MaskLeakError
-from foresight.masks import Mask
-from foresight.optimizer import BankAdamW
+from foresight.bank.optimizer import BankAdamW
+from foresight.bank.zero import ZeroPlacement
+from foresight.common.errors import ConfigError, MaskLeakError
+from foresight.masks.masks import Mask
+from foresight.masks.selection import budget_vectors, select
+from foresight.model.components import component_table
 from foresight.scoring import calibrate, make_scorer
-from foresight.selection import budget_vectors, select
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import agreed, optimizer_class, refuse_dtype, refuse_world
-from foresight.training.zero import ZeroPlacement
-from scoring_cases import pair_probe, text_probe
-from tiny import tiny, tokens
+from support.processes import run_group
+from support.scoring_cases import pair_probe, text_probe
+from support.tiny import tiny, tokens
 
 SCORERS = ("attribution", "attribution_ig", "gradient_activation", "gradient", "gradient_local", "weight_gradient",
            "utility", "movement")  # fmt: skip

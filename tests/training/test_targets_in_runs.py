@@ -5,19 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_scout import state_of, unchanged
-from test_trainer import Stop, delta, run, same, trainer
 
-from foresight.damage import BENEFIT, DAMAGE
-from foresight.errors import ConfigError, UnknownNameError
+from foresight.common.errors import ConfigError, UnknownNameError
+from foresight.masks.selection import head_share_of, select
 from foresight.policies import View, make_policy
-from foresight.selection import head_share_of, select
-from foresight.targets.outcomes import Outcome, write_outcomes
+from foresight.policies.targets.outcomes import Outcome, write_outcomes
+from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from foresight.training.trials import SHARES, try_shares
-from foresight.trajectory import Trajectory
-from tiny import sentences, tiny, tiny_tokenizer
+from foresight.trajectory.trajectory import Trajectory
+from support.runs import Stop, delta, run, same, state_of, trainer, unchanged
+from support.tiny import sentences, tiny, tiny_tokenizer
 
 OTHER = sentences(12, seed=7)
 

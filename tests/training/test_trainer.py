@@ -13,60 +13,25 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from foresight.components import component_table
-from foresight.errors import BudgetError, CheckpointError, ConfigError, DataError, NonFiniteError, UnknownNameError
-from foresight.files import DiskFullError
-from foresight.masks import Mask, MaskSchedule
-from foresight.selection import budget_vectors
+from foresight.common.errors import (
+    BudgetError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    UnknownNameError,
+)
+from foresight.common.files import DiskFullError
+from foresight.masks.masks import Mask, MaskSchedule
+from foresight.masks.selection import budget_vectors
+from foresight.model.components import component_table
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
-from tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
-
-COMMON = dict(
-    use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True, max_steps=12,
-    per_device_train_batch_size=4, learning_rate=1e-2, logging_steps=4, save_strategy="no", seed=3,
-)  # fmt: skip
-MASKED = dict(COMMON, budget=0.2, probe_every=2, remask_every=3, probe_examples=6, watch_steps=3)
-
-
-def trainer(folder, model=None, contrast=True, train_dataset=None, **settings):
-    args = ForesightConfig(output_dir=str(folder), **{**MASKED, **settings})
-    return ForesightTrainer(
-        model=model if model is not None else tiny(),
-        args=args,
-        train_dataset=sentences() if train_dataset is None else train_dataset,
-        contrast_dataset=pairs() if contrast else None,
-        processing_class=tiny_tokenizer(),
-    )
-
-
-def run(folder, resume=None, **settings):
-    result = trainer(folder, **settings)
-    result.train(resume_from_checkpoint=resume)
-    return result
-
-
-def delta(folder):
-    return load_file(folder / "delta" / "delta.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-class Stop(TrainerCallback):
-    """Breaks the run off after a step, as a crash would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise RuntimeError("power cut")
-
+from support.runs import COMMON, MASKED, Stop, delta, run, same, trainer
+from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 # -- the mask acts ----------------------------------------------------------------------------------------------------
 

@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_trainer import Stop, delta, run, same, trainer
 
-from foresight.errors import BudgetError, CheckpointError, ConfigError, UnknownNameError
-from foresight.masks import WeightMask
-from foresight.movement.features import FEATURES
-from foresight.movement.forecast import Regression
-from foresight.policies.weights import WeightView
+from foresight.common.errors import BudgetError, CheckpointError, ConfigError, UnknownNameError
+from foresight.forecasters.single_weights.features import FEATURES
+from foresight.forecasters.single_weights.forecast import Regression
+from foresight.masks.masks import WeightMask
+from foresight.masks.weight_schedule import read_mask
+from foresight.policies.single_weights.weights import WeightView
 from foresight.training.granularity import weight_policy
-from foresight.weight_schedule import read_mask
-from tiny import tiny
+from support.runs import Stop, delta, run, same, trainer
+from support.tiny import tiny
 
 FINE = dict(granularity="weights", policy="foresight", budget=0.05, contrast=False, watch_steps=4, remask_every=0)
 

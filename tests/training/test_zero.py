@@ -14,17 +14,17 @@ import deepspeed
 import numpy as np
 import pytest
 import torch
-import zero_run
-from processes import free_port, join_group, run_group
-from test_zero_kill import same_run
 
+import support.zero_run as zero_run
 from foresight.bank import Bank
-from foresight.components import component_table
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors, select
-from foresight.training.cpu_adam import BankCPUAdam
-from foresight.training.zero import ZeroPlacement
-from tiny import tiny, tokens
+from foresight.bank.cpu_adam import BankCPUAdam
+from foresight.bank.optimizer import BankAdamW
+from foresight.bank.zero import ZeroPlacement
+from foresight.masks.selection import budget_vectors, select
+from foresight.model.components import component_table
+from support.processes import free_port, join_group, run_group
+from support.same_run import same_run
+from support.tiny import tiny, tokens
 
 pytestmark = pytest.mark.multi_process
 

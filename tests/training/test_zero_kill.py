@@ -1,18 +1,18 @@
 """kill -9 of one of two processes, re-masks included: the resumed run is the uninterrupted one, at any world size."""
 
-import json
 import random
 import shutil
 
 import pytest
 import torch
-import zero_run
-from processes import run_group
 from safetensors.torch import load_file
 
+import support.zero_run as zero_run
 from foresight.training import checkpoint
 from foresight.training.export import export
-from tiny import tiny
+from support.processes import run_group
+from support.same_run import same_delta, same_run
+from support.tiny import tiny
 
 pytest.importorskip("deepspeed")
 pytestmark = pytest.mark.multi_process
@@ -30,17 +30,6 @@ def base(tmp_path_factory):
 
 def go(world, folder, base, stage, *more):
     return run_group(zero_run.main, world, str(folder), str(base), str(stage), *map(str, more))
-
-
-def same_run(one, other, tolerance=0.0):
-    masks = [json.loads((folder / "schedule.json").read_text())["entries"] for folder in (one, other)]
-    assert masks[0] == masks[1] and len(masks[0]) > 2
-    same_delta(one / "delta", other / "delta", tolerance)
-
-
-def same_delta(one, other, tolerance):
-    a, b = (load_file(folder / "delta.safetensors") for folder in (one, other))
-    assert a.keys() == b.keys() and max((a[k] - b[k]).abs().max() for k in a) <= tolerance
 
 
 @pytest.mark.timeout(900)

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
-from processes import run_group
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from foresight.bank import WeightBank
-from foresight.errors import ConfigError
-from foresight.masks import WeightMask
-from foresight.optimizer import BankAdamW
-from foresight.selection import budget_vectors
+from foresight.bank.optimizer import BankAdamW
+from foresight.bank.zero import ZeroPlacement
+from foresight.common.errors import ConfigError
+from foresight.masks.masks import WeightMask
+from foresight.masks.selection import budget_vectors
+from foresight.model.weight_table import weight_table
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import optimizer_class, refuse_world
 from foresight.training.trainer import ForesightTrainer
-from foresight.training.zero import ZeroPlacement
-from foresight.weight_table import weight_table
-from tiny import sentences, tiny, tiny_tokenizer, tokens
+from support.processes import run_group
+from support.tiny import sentences, tiny, tiny_tokenizer, tokens
 
 CELLS = [(stage, dtype) for stage in (1, 2) for dtype in ("float32", "bfloat16")]
 # A large epsilon: with the usual one, Adam turns the last bit of a vanishing gradient into a whole step.

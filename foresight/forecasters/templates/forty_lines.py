@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from foresight.errors import ConfigError
-from foresight.forecasters import Forecaster
-from foresight.forecasters.base import cadence
-from foresight.series import Series
+from ...common.errors import ConfigError
+from ...trajectory.series import Series
+from .. import Forecaster
+from ..base import cadence
 
 
 class TowardsTheLayer(Forecaster):

@@ -17,11 +17,11 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtri
 
-from foresight.errors import CheckpointError
-from foresight.forecasters import Forecaster
-from foresight.forecasters.base import cadence, check_range
-from foresight.forecasters.relative import from_relative, to_relative
-from foresight.series import Series
+from ...common.errors import CheckpointError
+from ...trajectory.series import Series
+from .. import Forecaster
+from ..base import cadence, check_range
+from ..relative import from_relative, to_relative
 
 MIN_SNAPSHOTS = 3
 

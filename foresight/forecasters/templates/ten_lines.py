@@ -1,6 +1,6 @@
 """Template: a forecaster from a function. `foresight forecasters check MODULE:last_three` tells what it breaks."""
 
-from foresight.forecasters import from_function
+from .. import from_function
 
 
 def mean_of_last_three(series, horizon):

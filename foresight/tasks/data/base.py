@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ...errors import ConfigError, DataError, did_you_mean, one_of
+from ...common.errors import ConfigError, DataError, did_you_mean, one_of
 from ..base import SPLITS, Example, Split, Task, Words, split_of
 from .pairing import Row, pair
 from .source import Source

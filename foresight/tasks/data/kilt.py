@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import DataError
+from ...common.errors import DataError
 
 
 def first_answer(raw: Mapping[str, Any]) -> str | None:

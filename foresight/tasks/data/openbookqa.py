@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import DataError
+from ...common.errors import DataError
 from .base import DataTask
 from .choices import choose
 from .pairing import Row

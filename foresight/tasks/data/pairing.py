@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
-from ...errors import DataError
+from ...common.errors import DataError
 from ..base import Example
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import DataError
+from ...common.errors import DataError
 from .base import DataTask
 from .kilt import first_answer
 from .pairing import Row

@@ -6,7 +6,7 @@ import numpy as np
 
 from foresight.forecasters import Forecaster, from_function
 from foresight.forecasters.base import check_range
-from foresight.series import Series
+from foresight.trajectory.series import Series
 
 
 class RecentMedian(Forecaster):

@@ -1,0 +1,116 @@
+"""The DeepSpeed side: a bank whose master values, optimizer state and base weights ZeRO 1, 2 or 3 has sharded.
+
+Three things hold a bank's values under ZeRO and all three are written at a re-mask: the fp32 master shard, the model's
+own (perhaps bf16) parameter and the moments. Leaving one out raises nothing and trains something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+)
+from torch import Tensor, nn
+
+from ..common.errors import ConfigError
+from ..model.placement import Change, Placement, T, bit_sum
+from .optimizer import MOMENTS, BankAdamW
+
+
+class ZeroPlacement(Placement):
+    """Parameters that DeepSpeed holds; before the engine exists, those that `zero.Init` has sharded on loading.
+
+    Args:
+        model: whose parameters they are.
+        engine: once there is one.
+    """
+
+    def __init__(self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None) -> None:
+        self._engine = engine
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.sharded = any(hasattr(p, "ds_id") for p in model.parameters())
+
+    def values(self, parameter: nn.Parameter) -> Tensor:
+        if not _in_engine(parameter):
+            return super().values(parameter)
+        return safe_get_full_fp32_param(parameter).view(_shape(parameter))
+
+    def change_values(self, parameter: nn.Parameter, change: Change) -> None:
+        if not _in_engine(parameter):
+            return super().change_values(parameter, change)
+        new = change(self.values(parameter))
+        if new.shape != _shape(parameter):
+            raise ConfigError(
+                f"a bank of {_shape(parameter)[0]} vectors cannot become one of {len(new)} under DeepSpeed, whose "
+                "shards are fixed; use watch 'hold' or 'rotate' instead of 'full-keep' or 'full-rollback'"
+            )
+        safe_set_full_fp32_param(parameter, new)
+        if hasattr(parameter, "ds_id"):
+            # What this rank holds: its piece, and while it is in use or kept by its small size the whole as well.
+            piece = parameter.ds_tensor
+            piece.copy_(new.flatten()[self.rank * piece.numel() : (self.rank + 1) * piece.numel()])
+            if parameter.ds_status == ZeroParamStatus.AVAILABLE:
+                parameter.data.copy_(new)
+        else:
+            parameter.data.copy_(new)
+
+    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> Iterator[tuple[str, Tensor]]:
+        if not optimizer.started:
+            yield from super().state(parameter, optimizer)
+            return
+        for key in MOMENTS:
+            yield key, safe_get_full_optimizer_state(parameter, key).view(_shape(parameter))
+
+    def change_state(self, parameter: nn.Parameter, optimizer: BankAdamW, change: Change) -> None:
+        if not optimizer.started:
+            return super().change_state(parameter, optimizer, change)
+        for key in MOMENTS:
+            whole = safe_get_full_optimizer_state(parameter, key).view(_shape(parameter))
+            safe_set_full_optimizer_state(parameter, change(whole), key)
+            del whole  # before the next one is gathered
+
+    @contextmanager
+    def whole(self, parameter: nn.Parameter, write: bool = False) -> Iterator[Tensor]:
+        sharded = hasattr(parameter, "ds_id")
+        # Every rank writes the same values; rank 0's are the ones that are kept.
+        with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0 if write else None, enabled=sharded):
+            yield parameter.data
+
+    def gather(self, mine: T) -> list[T]:
+        found: list = [None] * self.world
+        dist.all_gather_object(found, mine)
+        return found
+
+    def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
+        tensor = tensor.contiguous()  # NCCL takes no other
+        dist.reduce(tensor, owner)
+        return tensor
+
+    def settle(self) -> None:
+        # A backward that stops at activations leaves ZeRO 3 with weights it believes to be in use.
+        if self._engine is not None and self.sharded:
+            self._engine.optimizer.empty_partition_cache()
+
+    def checksum(self, parameter: nn.Parameter) -> int:
+        return bit_sum(parameter.ds_tensor) if hasattr(parameter, "ds_id") else bit_sum(parameter.data)
+
+    def total(self, sums: Tensor) -> Tensor:
+        # Gathered as an object, since NCCL does not reduce what is on the CPU.
+        return torch.stack(self.gather(sums)).sum(0) if self.sharded else sums
+
+
+def _in_engine(parameter: nn.Parameter) -> bool:
+    return hasattr(parameter, "_hp_mapping") or hasattr(parameter, "_z3_optimizer")
+
+
+def _shape(parameter: nn.Parameter) -> torch.Size:
+    return getattr(parameter, "ds_shape", parameter.shape)

@@ -1,0 +1,163 @@
+"""Plug-ins of one kind by name: built-in ones, those registered by a decorator, those of installed packages, and
+`module:Class`.
+
+A package offers its own under an entry-point group; it is imported only when its name is asked for. A built-in name
+cannot be taken over. `module:Class` imports that module, and is meant for what users type themselves: names read from
+files of a run are compared, never looked up.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from .errors import ConfigError, UnknownNameError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names of one kind of plug-in; a plug-in is a subclass of `base`, or an object of one.
+
+    Args:
+        what: the kind in messages, such as "forecaster".
+        base: the class, which has an attribute `name`; package: where it can be imported from.
+        built_in: names of modules of `package`, each of which registers the plug-in of its name.
+        hint: added to the message for something that is no plug-in.
+        group: the entry-point group under which packages offer theirs; by default the package's name.
+    """
+
+    def __init__(
+        self, what: str, base: type[T], package: str, built_in: tuple[str, ...], hint: str = "", group: str = ""
+    ):
+        self.what, self.base, self.package, self.built_in, self.hint = what, base, package, built_in, hint
+        self.group = group or package
+        self._registered: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Class decorator: make a class available under `name`. Raises ConfigError if the name is taken."""
+
+        def decorate(cls: type[T]) -> type[T]:
+            taken = self._registered.get(name)
+            if not (isinstance(cls, type) and issubclass(cls, self.base)):
+                raise ConfigError(f"{self.what} {name!r}: {cls!r} is not a subclass of {self._base_name}")
+            ours = cls.__module__ == f"{self.package}.{name}"
+            if (taken is not None and taken is not cls) or (name in self.built_in and not ours):
+                raise ConfigError(f"{self.what} {name!r} exists already; register {cls.__name__} under another name")
+            cls.name = name  # type: ignore[attr-defined]
+            self._registered[name] = cls
+            return cls
+
+        return decorate
+
+    def names(self) -> tuple[str, ...]:
+        """Every known name, sorted; imports none of them."""
+        return tuple(sorted({*self.built_in, *self._registered, *self._installed()}))
+
+    def find(self, name: str) -> type[T] | T:
+        """The class behind a name, or the object that `module:object` or an entry point names.
+
+        Raises:
+            UnknownNameError: nothing of that name; the message offers the closest.
+            ConfigError: a module or entry point without a plug-in of this kind.
+        """
+        if ":" in name:
+            return self._from_path(name)
+        if name in self.built_in:
+            import_module(f".{name}", self.package)
+        elif name not in self._registered and name in self._installed():
+            return self._from_package(name)
+        if name not in self._registered:
+            raise UnknownNameError(self.what, name, self.names())
+        return self._registered[name]
+
+    def origin(self, name: str) -> str:
+        """Where a plug-in comes from: "built-in", the package that offers it, or its module. Imports nothing."""
+        if name in self.built_in:
+            return "built-in"
+        if name in self._registered:
+            return self._registered[name].__module__
+        if name in self._installed():
+            return " and ".join(_package(point) for point in self._installed()[name])
+        return name.partition(":")[0]
+
+    def build(self, name: str, **params: Any) -> T:
+        """What the name stands for, built with the parameters of its `__init__`; an object that a module has built is
+        returned as it is.
+
+        Raises:
+            UnknownNameError, ConfigError: as `find`, and for a parameter that it does not have.
+        """
+        found = self.find(name)
+        if not isinstance(found, type):
+            self.check_params(name, params, [])
+            return found
+        self.check_params(name, params, list(inspect.signature(found).parameters))
+        return found(**params)
+
+    def check_params(self, name: str, params: dict[str, Any], known: list[str]) -> None:
+        """Raise ConfigError for a parameter that is not `known`."""
+        for param in params:
+            if param not in known:
+                raise ConfigError(
+                    f"{self.what} {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
+                    f"it has: {', '.join(known) or 'none'}"
+                )
+
+    @property
+    def _base_name(self) -> str:
+        return f"{self.package}.{self.base.__name__}"
+
+    def _from_path(self, path: str) -> type[T] | T:
+        if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", path):
+            raise ConfigError(f"{self.what} {path!r} cannot be read; expected module:Class, say my_package.mine:Mine")
+        module, _, attribute = path.partition(":")
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)  # last, so that nothing installed is shadowed
+        try:
+            loaded = import_module(module)
+        except Exception as error:  # a module may fail in any way
+            raise ConfigError(f"{self.what} {path!r}: importing {module!r} failed: {error!r}") from error
+        try:
+            found = attrgetter(attribute)(loaded)
+        except AttributeError as error:
+            hint = did_you_mean(attribute, vars(loaded))
+            raise ConfigError(f"{self.what} {path!r}: module {module!r} has no {attribute!r}{hint}") from error
+        return self._require(path, found)
+
+    def _from_package(self, name: str) -> type[T] | T:
+        points = self._installed()[name]
+        if len(points) > 1:
+            raise ConfigError(f"{self.what} {name!r} is offered by {self.origin(name)}; uninstall one of them")
+        try:
+            found = points[0].load()
+        except Exception as error:  # somebody else's package may fail in any way
+            raise ConfigError(f"{self.what} {name!r} of {self.origin(name)} cannot be imported: {error!r}") from error
+        found = self._require(name, found)
+        return self.register(name)(found) if isinstance(found, type) else found
+
+    def _require(self, name: str, found: Any) -> type[T] | T:
+        if isinstance(found, self.base) or (isinstance(found, type) and issubclass(found, self.base)):
+            return found
+        raise ConfigError(
+            f"{self.what} {name!r} is {found!r:.200}; expected a subclass of {self._base_name} or an object of one"
+            f"{self.hint}"
+        )
+
+    def _installed(self) -> dict[str, list[EntryPoint]]:
+        points: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            points.setdefault(point.name, []).append(point)
+        return points
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value

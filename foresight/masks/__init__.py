@@ -1,0 +1,1 @@
+"""What a mask and a schedule are, and what fits the budget."""

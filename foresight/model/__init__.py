@@ -1,0 +1,1 @@
+"""What can be masked, and where a component lies in memory."""

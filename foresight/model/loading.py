@@ -1,0 +1,136 @@
+"""Which model a command works on, and how it is loaded: safetensors and stock modules only, never remote code."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+
+from ..common.errors import ConfigError
+from .shipped import SHIPPED, model_path
+
+
+@dataclass
+class ModelConfig:
+    """The model of a run."""
+
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Local folder or Hugging Face Hub name; by default the model shipped with foresight."},
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Folder or Hub name of the tokenizer, if the model has none of its own."}
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto", metadata={"help": "Of the frozen weights; auto takes what the checkpoint says."}
+    )
+    from_config: bool = field(
+        default=False, metadata={"help": "Start from random weights (`seed`); the folder needs a config.json only."}
+    )
+
+    @classmethod
+    def of(cls, model: str) -> ModelConfig:
+        """Of a folder or Hub name, or `embedded.SHIPPED`."""
+        return cls(None if model == SHIPPED else model)
+
+    @property
+    def source(self) -> str:
+        """What to hand to `from_pretrained`."""
+        return self.model or str(model_path())
+
+
+def load_meta_model(settings: ModelConfig):
+    """The model without weights, on the meta device: shapes, dtypes and module names only. Reads config.json alone.
+
+    Raises:
+        ConfigError: no such model, or a model type that transformers does not know.
+    """
+    with _explained(settings, "config"), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(_config(settings), trust_remote_code=False)
+
+
+def load_model(settings: ModelConfig, seed: int):
+    """The model with its weights, or seeded random ones with `from_config`.
+
+    Raises:
+        ConfigError: no such model, no safetensors weights, or weights that do not cover the model.
+    """
+    with _explained(settings, "weights"):
+        if settings.from_config:
+            set_seed(seed)
+            return AutoModelForCausalLM.from_config(_config(settings), trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            settings.source,
+            revision=settings.model_revision,
+            dtype=settings.dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"model {settings.source}: its weights lack {len(report['missing_keys'])} tensors of "
+            f"{type(model).__name__} (first: {sorted(report['missing_keys'])[0]}), which would start random; "
+            "expected a complete causal language model"
+        )
+    if Path(settings.source).is_dir():  # what a run records has to hold from another working directory, too
+        model.config._name_or_path = str(Path(settings.source).resolve())
+    return model
+
+
+def load_tokenizer(settings: ModelConfig):
+    """The model's tokenizer, or the one that `tokenizer` names.
+
+    Raises:
+        ConfigError: there is none, or it has more tokens than the model.
+    """
+    source = settings.tokenizer or settings.source
+    revision = None if settings.tokenizer else settings.model_revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"tokenizer {source}: cannot be loaded ({_first_line(error)}); set `tokenizer` to a folder or Hub name"
+        ) from error
+    with _explained(settings, "config"):
+        size = _config(settings).get_text_config().vocab_size
+    if len(tokenizer) > size:
+        raise ConfigError(
+            f"tokenizer {source} has {len(tokenizer)} tokens, but model {settings.source} embeds {size}; "
+            "they do not belong together"
+        )
+    return tokenizer
+
+
+def _config(settings: ModelConfig) -> Any:
+    config = AutoConfig.from_pretrained(settings.source, revision=settings.model_revision, trust_remote_code=False)
+    if settings.dtype != "auto":
+        config.dtype = getattr(torch, settings.dtype)
+    return config
+
+
+@contextmanager
+def _explained(settings: ModelConfig, what: str):
+    """Turn what transformers raises for a missing or foreign model into one line with a remedy."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        folder = Path(settings.source)
+        if not folder.is_dir():
+            remedy = "expected a local folder with a config.json, or the name of a model on the Hub (and a connection)"
+        elif not (folder / "config.json").is_file():
+            remedy = "the folder has no config.json; expected a Hugging Face model folder"
+        elif what == "weights" and not list(folder.glob("*.safetensors")):
+            remedy = "the folder has no *.safetensors weights; set `from_config: true` to start from random ones"
+        else:
+            remedy = "expected the folder of a stock Hugging Face causal language model; remote code is never run"
+        raise ConfigError(f"model {settings.source}: {remedy} ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__

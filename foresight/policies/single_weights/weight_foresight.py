@@ -1,0 +1,146 @@
+"""Policy `foresight` over single weights: those that will move farthest, by what the first steps of the run tell."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...bank import WeightBank
+from ...common.errors import BudgetError, CheckpointError
+from ...forecasters.single_weights.features import Measured
+from ...forecasters.single_weights.forecast import movement_forecast
+from ...forecasters.single_weights.statistics import OF_GRADIENT, Statistics
+from ...masks.masks import WeightMask
+from ...masks.weight_selection import best_weights
+from ...model.components import turned
+from ..base import View
+from .weight_base import WeightPolicy, WeightView
+
+
+class WeightForesight(WeightPolicy):
+    """The weights that are forecast to move farthest, chosen once, when the watch ends.
+
+    During the watch all weights are trained, or random masks of the budget's size, and what their movement and
+    gradients tell is accumulated. Weights that the watch has not seen are known by their row and column alone, if the
+    memory is factored; otherwise they count as not moving.
+
+    Args:
+        shapes: of every matrix as it is stored, by module.
+        rule: one of `movement.forecast.RULES`, or the JSON file of a regression.
+        memory: one of `movement.memory.MEMORIES`.
+
+    Attributes:
+        seconds: wall time that accumulating and forecasting took.
+        nbytes: what the statistics took, at most.
+    """
+
+    name = "foresight"
+    forecasts = True
+
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], rule: str = "displacement", memory: str = "factored"):
+        self.forecast = movement_forecast(rule)
+        self.statistics = Statistics(shapes, self.forecast.needs, memory)
+        self.decided = False
+        self.seconds, self.nbytes = 0.0, 0
+
+    # -- the watch --------------------------------------------------------------------------------------------------
+
+    def watched(self, view: WeightView, turn: int) -> WeightMask:
+        """The random mask whose turn it is, under the budget; that of the turn before is measured.
+
+        Every matrix is cut into as many parts as there are turns, so that each mask has its share of each matrix and
+        all of them together have every weight once.
+
+        Raises:
+            BudgetError: fewer weights than matrices.
+        """
+        self.measure(view.bank)
+        table = view.bank.table
+        room = view.n_vectors - len(table.targets)  # a part may have one weight more than its matrix's share
+        if room < 1:
+            raise BudgetError(
+                f"{view.n_vectors} weights cannot sample {len(table.targets)} matrices; raise the budget to at least "
+                f"{(len(table.targets) + 1) / table.model_parameters:.4g}"
+            )
+        turns = math.ceil(table.n_vectors / room)
+        parts = []
+        for target in table.targets:
+            order = np.random.default_rng([view.seed, target.offset]).permutation(target.n)
+            parts.append(np.sort(order[turn % turns :: turns]) + target.offset)
+        return WeightMask(np.concatenate(parts))
+
+    @torch.no_grad()
+    def observe(self, bank: WeightBank) -> None:
+        """Take note of the gradient, before an optimizer step uses it."""
+        gradient = bank.vectors.grad
+        if gradient is None or not any(name in OF_GRADIENT for name in self.forecast.needs):
+            return
+        began = time.perf_counter()
+        for module, values, seen in self._matrices(bank, gradient):
+            self.statistics.stepped(module, values, seen)
+        self._charge(began)
+
+    @torch.no_grad()
+    def measure(self, bank: WeightBank) -> None:
+        """Take note of how far the weights of the mask have moved since they entered, before they leave."""
+        began = time.perf_counter()
+        for module, values, seen in self._matrices(bank, bank.vectors):
+            self.statistics.displaced(module, values.abs_(), seen)
+        self._charge(began)
+
+    def _charge(self, began: float) -> None:
+        self.seconds += time.perf_counter() - began
+        self.nbytes = max(self.nbytes, self.statistics.nbytes)
+
+    def _matrices(self, bank: WeightBank, rows: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """A number for every row of the bank, as matrices on the CPU: module, values, which of them are the bank's."""
+        for target, part in bank.table.by_target(bank.ids):
+            shape, local = self.statistics.shapes[target.module], bank.ids[part] - target.offset
+            values, seen = torch.zeros(target.n), torch.zeros(target.n, dtype=torch.bool)
+            values[local], seen[local] = rows[part].flatten().float().cpu(), True
+            yield target.module, values.view(shape), None if len(local) == target.n else seen.view(shape)
+
+    # -- the decision -----------------------------------------------------------------------------------------------
+
+    def mask(self, view: View) -> WeightMask:
+        assert isinstance(view, WeightView)
+        return view.bank.mask if self.decided else self._choose(view)
+
+    @torch.no_grad()
+    def _choose(self, view: WeightView) -> WeightMask:
+        self.measure(view.bank)
+        began, targets = time.perf_counter(), view.bank.table.target_of
+        scored = (
+            (targets[module], scores) for module, scores in self.forecast.scores(lambda: self.measured(view.bank))
+        )
+        mask = best_weights(scored, view.n_vectors)
+        self._charge(began)
+        self.statistics.clear()
+        self.decided = True
+        return mask
+
+    def measured(self, bank: WeightBank) -> Iterator[Measured]:
+        """What is known of every matrix now, one at a time."""
+        read = bank.weights()
+        for target in bank.table.targets:
+            weight = read(target.module).cpu()
+            stored = turned(weight, bank.model.get_submodule(target.module))
+            yield Measured(target.module, self.statistics.read(target.module), stored)
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays = {name: tensor.numpy() for name, tensor in self.statistics.tensors().items()}
+        return arrays, {"decided": self.decided, "seconds": self.seconds, "nbytes": self.nbytes}
+
+    def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
+        if data.keys() != {"decided", "seconds", "nbytes"}:
+            raise CheckpointError(f"the checkpoint is not of policy 'foresight' over single weights: {sorted(data)}")
+        self.statistics.load({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        self.decided, self.seconds, self.nbytes = bool(data["decided"]), float(data["seconds"]), int(data["nbytes"])

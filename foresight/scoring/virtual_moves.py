@@ -1,0 +1,134 @@
+"""Virtual moves: where the optimizer would take every component first, and what that does to two losses.
+
+The move of a weight is Adam's first step from fresh moments (Kingma & Ba, arXiv 1412.6980, algorithm 1 at t = 1, where
+bias correction makes the moments g and g^2), at the weights in effect:
+
+    dw = -lr * g / (|g| + eps),  g the gradient of the mean target loss over the probe.
+
+Its first-order effects, in nats, summed over the weights of a component:
+
+    benefit = -g . dw   (decrease of the target loss, never negative; about lr * |g|_1)
+    damage  = h . dw    (increase of the retained loss, h its mean gradient; negative where the move helps it too)
+
+That a mask be chosen by benefit minus damage on such moves is this project's own definition. With `lr` the run's
+(peak) learning rate, a rate that both share cannot change the order of components. Clipping of gradients is left out:
+a first step does not depend on the size of g, but for eps.
+
+Retained loss: cross-entropy on the retained rows. On text that the base model wrote, its expected gradient is that of
+the divergence KL(base || model), which needs the base model's logits to be computed exactly. Both are zero in
+expectation as long as the model is the base model: then the first measurement has sampling noise only, and damage
+shows once weights have moved, which is why it is measured again at every re-mask.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..model.placement import Placement
+from . import Probe, Scorer, Scores
+from .taps import scoring_mode
+from .weight_scorer import WeightScorer, gradient_sums, owned_gradients
+from .weights import sum_by_owner
+
+if TYPE_CHECKING:
+    from ..model.components import ComponentTable, Target
+
+BENEFIT, DAMAGE = "benefit", "damage"
+"""Names of the two in a trajectory."""
+
+
+class VirtualMoves(WeightScorer):
+    """Benefit and, if there is something to retain, damage of all components' virtual moves.
+
+    `score` gives the benefit alone; `measure` both, from one pass over the probe (whose summed gradients turn into
+    moves, 4 bytes a weight of host memory) and one over the retained probe, whose gradients meet the moves one matrix
+    of one batch at a time and are dropped.
+
+    Args:
+        learning_rate, epsilon: of the run's Adam.
+        retained: a `Probe` of retained rows; a `Scorer` that stands in for damage on the *target* probe where nothing
+            is known of retained skills (see `proxies`); None for benefit only.
+
+    Attributes:
+        damage_seconds: wall time spent on damage so far, which a policy without it would save.
+    """
+
+    name = BENEFIT
+
+    def __init__(self, learning_rate: float, epsilon: float = 1e-8, retained: Probe | Scorer | None = None):
+        self.learning_rate = learning_rate
+        self.epsilon = epsilon
+        self.retained = retained
+        self.damage_seconds = 0.0
+
+    def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
+        """What so many measurements took, to be logged: batches through the model (forward and backward; the proxy
+        ``activation`` goes forward only) for the benefit and, on top of them, for damage, and damage's seconds.
+        """
+        damage = 0
+        if isinstance(self.retained, Probe):
+            damage = len(self.retained.batches)
+        elif self.retained is not None and self.retained.reads_data:
+            damage = len(probe.batches)
+        return {
+            "benefit_passes": measurements * len(probe.batches),
+            "damage_passes": measurements * damage,
+            "damage_seconds": self.damage_seconds,
+        }
+
+    def measure(
+        self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
+    ) -> dict[str, Scores]:
+        """Scores by name: `benefit` (>= 0) and, unless nothing is retained, `damage` (signed, of retained rows)."""
+        if not isinstance(self.retained, Probe):
+            found = super().measure(model, table, probe, placement)
+            began = time.perf_counter()
+            if self.retained is not None:
+                weaker = self.retained.score(model, table, probe, placement)
+                found[DAMAGE] = _scaled(weaker, float(found[BENEFIT].values.sum(dtype=np.float64)))
+            self.damage_seconds += time.perf_counter() - began
+            return found
+        self._check_probe(probe)
+        assert probe is not None
+        place = placement or Placement()
+        benefit, damage = np.zeros(table.n_vectors), np.zeros(table.n_vectors)
+        with scoring_mode(model):
+            moves = gradient_sums(model, table, probe, place)
+            for target in table.targets:
+                if (gradient := moves.get(target.module)) is not None:
+                    benefit[_part(target)] = self._reduce(gradient, None).double().numpy()
+                    moves[target.module] = self._move(gradient)
+            began = time.perf_counter()
+
+            def meet(target: Target, gradient: Tensor) -> None:
+                change = gradient.mul_(moves[target.module].to(gradient.device)).sum(1)
+                damage[_part(target)] += change.double().cpu().numpy()
+
+            owned_gradients(model, table, self.retained, place, meet)
+        place.settle()
+        self.damage_seconds += time.perf_counter() - began
+        by_vector = {BENEFIT: benefit, DAMAGE: damage}
+        return {
+            name: self.combine(sum_by_owner(table, np.sum(place.gather(found), axis=0))[None], table)
+            for name, found in by_vector.items()
+        }
+
+    def _move(self, gradient: Tensor) -> Tensor:
+        return gradient / (gradient.abs() + self.epsilon) * -self.learning_rate
+
+    def _reduce(self, gradient: Tensor, weight: Tensor | None) -> Tensor:
+        return -(gradient * self._move(gradient)).sum(1)
+
+
+def _part(target: Target) -> slice:
+    return slice(target.offset, target.offset + target.n)
+
+
+def _scaled(scores: Scores, total: float) -> Scores:
+    size = float(np.abs(scores.values).sum(dtype=np.float64))
+    factor = np.float32(total / size if size > 0 else 0.0)
+    return Scores(scores.values * factor, scores.stderr * factor)

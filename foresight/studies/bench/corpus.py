@@ -1,0 +1,174 @@
+"""The corpus: recorded runs that forecasters learn from and are judged on, in a folder each or all in one file.
+
+A corpus file is one safetensors file: of run i `i.values` float32 [n_components, n_steps] and `i.steps` int64
+[n_steps], of component table j the arrays `table.j.*` of `foresight.trajectory.series.pack`, and in the header,
+as JSON, what each run is of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from ...common.errors import TrajectoryError
+from ...common.files import write_whole
+from ...trajectory.folder import TrajectoryFolder
+from ...trajectory.series import METADATA, Series, pack, unpack
+from ...trajectory.trajectory import Trajectory
+from ..track.recording import HEAD, Recording
+
+VERSION = 1
+SHIPPED = Path(__file__).parents[2] / "model" / "shipped" / "corpus.safetensors"
+"""Eight tasks x two models x two learning rates x three data orders; recipes/forecasters/corpus.yaml records them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One recorded run, as one scorer saw it.
+
+    Attributes:
+        model, task: what was trained on what; runs of equal names count as of the same model or task.
+        learning_rate: 0 if the recording does not say.
+        seed: of the data order.
+        series: the scores.
+        recording: where it was recorded, if its weights may be there; None for a run from a corpus file.
+    """
+
+    model: str
+    task: str
+    scorer: str
+    learning_rate: float
+    seed: int
+    series: Series
+    recording: Path | None = None
+
+    @property
+    def setting(self) -> tuple[str, str, str, float]:
+        """All but the seed: runs that agree here are twins, they differ in the order of the data alone."""
+        return self.model, self.task, self.scorer, self.learning_rate
+
+    @property
+    def hash(self) -> str:
+        """Hex digest (16 characters) of everything that forecasts and their judgement depend on."""
+        digest = hashlib.sha256(repr((*self.setting, self.seed)).encode())
+        for array in self.series.arrays().values():
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """All runs in the given places: corpus files, studies of `foresight track`, recordings, run or trajectory folders.
+
+    Raises:
+        TrajectoryError: a place that holds none, a damaged one, or a run that is there twice.
+    """
+    runs = [run for path in paths for run in _read(Path(path))]
+    seen: dict[tuple, Run] = {}
+    for run in runs:
+        twin = seen.setdefault((*run.setting, run.seed), run)
+        if twin is not run:
+            raise TrajectoryError(
+                f"run {run.task}, seed {run.seed}, learning rate {run.learning_rate:g} of model {run.model} is there "
+                f"twice ({twin.recording} and {run.recording}); name each recorded run once"
+            )
+    return runs
+
+
+def _read(path: Path) -> list[Run]:
+    if path.is_file():
+        return read_corpus(path)
+    if (path / HEAD).exists():
+        return _recorded(path)
+    for folder in (path, path / "trajectory"):
+        if TrajectoryFolder(folder).exists():
+            return _watched(folder)
+    runs = [run for head in sorted(path.glob(f"runs/*/run/recording/{HEAD}")) for run in _recorded(head.parent)]
+    if not runs:
+        raise TrajectoryError(
+            f"{path} holds no recorded run; expected a study of `foresight track`, the output_dir of a run with "
+            "record: true, or a corpus file"
+        )
+    return runs
+
+
+def _recorded(path: Path) -> list[Run]:
+    recording = Recording.read(path)
+    head, info = recording.head, recording.head.info
+    if len(recording.steps) < 2:
+        return []  # broken off before there was anything to forecast
+    task = str(info.get("task"))
+    task = task if task in head.tasks else head.tasks[0]
+    steps = np.array(recording.steps)
+    found = []
+    for scorer in head.scorers:
+        series = Series(recording.magnitudes(task, scorer).T, steps, **head.components)
+        model = _model(info.get("model"), head.model)
+        found.append(Run(model, task, scorer, float(info.get("learning_rate", 0)), int(info.get("seed", 0)),
+                         series, path))  # fmt: skip
+    return found
+
+
+def _watched(path: Path) -> list[Run]:
+    trajectory = Trajectory.read(path)
+    model, info = _model(trajectory.info.get("model"), trajectory.model_hash), trajectory.info
+    # Runs on one probe are of one task, whatever their folders are called.
+    task, rate = f"probe-{trajectory.data_hash[:8]}", float(info.get("learning_rate", 0))
+    if len(trajectory) < 2:
+        return []
+    return [Run(model, task, scorer, rate, int(info.get("seed", 0)), trajectory.series(scorer), path)
+            for scorer in trajectory.scorers]  # fmt: skip
+
+
+def _model(name: str | None, digest: str) -> str:
+    return f"{Path(name or 'model').name}-{digest[:6]}"
+
+
+def write_corpus(runs: Sequence[Run], path: str | Path) -> None:
+    """Write runs into one file."""
+    arrays: dict[str, np.ndarray] = {}
+    tables: dict[bytes, int] = {}
+    heads = []
+    for i, run in enumerate(runs):
+        table = pack({name: getattr(run.series, name) for name in METADATA})
+        key = b"".join(array.tobytes() for array in table.values())
+        if key not in tables:
+            tables[key] = len(tables)
+            arrays |= {f"table.{tables[key]}.{name}": array for name, array in table.items()}
+        arrays |= {f"{i}.values": run.series.values, f"{i}.steps": run.series.steps}
+        heads.append({"model": run.model, "task": run.task, "scorer": run.scorer,
+                      "learning_rate": run.learning_rate, "seed": run.seed, "table": tables[key]})  # fmt: skip
+    header = {"corpus": json.dumps({"version": VERSION, "runs": heads})}
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_whole(path, lambda temporary: save_file(whole, temporary, header))
+
+
+def read_corpus(path: str | Path) -> list[Run]:
+    """Inverse of `write_corpus`. Raises TrajectoryError for anything else."""
+    try:
+        with safe_open(path, "numpy") as file:
+            data = json.loads((file.metadata() or {})["corpus"])
+            if data["version"] != VERSION:
+                raise TrajectoryError(f"{path} has version {data['version']}, this foresight reads {VERSION}")
+            names, runs, tables = set(file.keys()), [], {}
+            for i, head in enumerate(data["runs"]):
+                j = int(head.pop("table"))
+                if j not in tables:
+                    tables[j] = unpack({name: file.get_tensor(f"table.{j}.{name}") for name in METADATA})
+                missing = {f"{i}.values", f"{i}.steps"} - names
+                if missing:
+                    raise TrajectoryError(f"{path} lacks {', '.join(sorted(missing))}")
+                series = Series(file.get_tensor(f"{i}.values"), file.get_tensor(f"{i}.steps"), **tables[j])
+                runs.append(Run(str(head["model"]), str(head["task"]), str(head["scorer"]),
+                                float(head["learning_rate"]), int(head["seed"]), series))  # fmt: skip
+            return runs
+    except TrajectoryError as error:
+        raise TrajectoryError(f"{path} is damaged: {error}") from error
+    except Exception as error:  # safetensors, JSON and the file system each have their own
+        raise TrajectoryError(f"{path} is not a corpus of runs: {error!r:.300}") from error

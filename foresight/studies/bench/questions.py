@@ -1,0 +1,84 @@
+"""What a forecaster is asked of a run, and what its answer was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import ndcg_score
+
+from ...trajectory.metrics import newcomer_recall, overlap, spearman
+from ...trajectory.series import Series
+
+CUTOFFS = (0.1, 0.25, 0.5)
+"""When it is asked, as shares of the run."""
+HORIZONS = (0.1, 0.25, 1.0)
+"""How far ahead, as shares of the run; 1 is to its end."""
+CIRCUIT = 0.1
+"""Share of the components that count as critical."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which components will be critical at snapshot `target`, seen from snapshot `cutoff` (positions in the series).
+
+    Attributes:
+        early, ahead: the shares of the run that they stand for.
+    """
+
+    cutoff: int
+    target: int
+    early: float
+    ahead: float
+
+
+def questions(series: Series) -> Iterator[Question]:
+    """All cutoffs x horizons that this run can answer, ordered by cutoff.
+
+    The cutoff is the last snapshot at or before its share of the run, and the target the first at or after its step
+    (the last one for a horizon of 1). Horizons that go beyond the run are left out, as are those that two shares have
+    in common.
+    """
+    steps = series.steps
+    first, length = int(steps[0]), int(steps[-1] - steps[0])
+    asked = set()
+    for early in CUTOFFS:
+        cutoff = int(np.searchsorted(steps, first + early * length, side="right")) - 1
+        for ahead in HORIZONS:
+            end = steps[-1] if ahead == 1 else steps[cutoff] + ahead * length
+            target = int(np.searchsorted(steps, end))
+            if cutoff < target < len(steps) and (cutoff, target) not in asked:
+                asked.add((cutoff, target))
+                yield Question(cutoff, target, early, ahead)
+
+
+def circuit_size(series: Series) -> int:
+    """Components in a circuit: k."""
+    return max(1, round(CIRCUIT * len(series)))
+
+
+def judge(prediction: np.ndarray, series: Series, question: Question, scores: bool = True) -> dict[str, float]:
+    """What a prediction [n_components] was worth.
+
+    Args:
+        scores: whether the prediction is of scores, so that errors mean something, or only an order.
+
+    Returns:
+        precision: share of the k components that were critical in the end which the predicted k have (precision@k,
+            which is the overlap of the two sets).
+        newcomers: share of those among them that were not critical at the cutoff; NaN if there are none.
+        spearman: rank correlation over all components; NaN where one side is constant.
+        ndcg: normalised discounted cumulative gain of the k predicted first (Jaervelin and Kekaelaeinen 2002).
+        error: mean absolute error over the mean score; NaN without `scores`.
+    """
+    actual, today, k = series.values[:, question.target], series.values[:, question.cutoff], circuit_size(series)
+    level = float(actual.mean(dtype=np.float64))
+    error = float(np.abs(prediction - actual).mean(dtype=np.float64)) / level if scores and level > 0 else np.nan
+    return {
+        "precision": overlap(prediction, actual, k),
+        "newcomers": newcomer_recall(prediction, actual, today, k),
+        "spearman": spearman(prediction, actual),
+        "ndcg": float(ndcg_score(actual[None], np.asarray(prediction)[None], k=k)),
+        "error": error,
+    }

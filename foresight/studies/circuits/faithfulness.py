@@ -1,0 +1,188 @@
+"""Faithfulness: how much of a behaviour is left when everything outside a circuit is ablated, on the real model.
+
+    f(C) = (m(C) - m(empty)) / (m(full) - m(empty))
+
+with m(C) the metric, averaged over examples, when every component outside C is ablated; f(full) = 1 and f(empty) = 0
+by construction. Ablated are components: embeddings, norms and biases stay as they are, so m(empty) is the model on its
+corrupted prompts where clean and corrupted prompts end in the same token, and near it elsewhere.
+
+The Mechanistic Interpretability Benchmark (Mueller et al., arXiv 2504.13151) sums f over nested circuits C_k, the top
+floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1:
+
+- CPR (integrated circuit performance ratio) is the area under f, CMD (integrated circuit-model distance) the area under
+  |1 - f|;
+- by trapezoids between the points, over p itself on a linear axis, from 0.001 to 1 and not rescaled: f = 1 throughout
+  gives 0.999;
+- |1 - f| is straight between the points too, also where f crosses 1 in between;
+- f is a ratio of means over examples, not a mean of ratios.
+
+The same is computed here, of components instead of edges, for models with at least 1,000 of them. Below that the
+benchmark's smallest fractions are the same circuit or none, so the curve has its points at whole sizes k instead: all
+of 0..n up to 32 components, else about 32 that grow geometrically; p is k / n exactly, and the area goes from 0 to 1.
+Which way the components are ranked is the caller's choice, as it is a switch of the benchmark's program: by signed
+score the curve asks for what helps (what CPR is for), by |score| for whatever matters (CMD).
+
+The ratio means nothing without the behaviour. `check_behaviour` wants the gap m(full) - m(empty) to be above zero by
+more than twice its standard error over examples (and by more than rounding); a negative gap, of a model that does
+better when everything is corrupted, is refused like one of zero. Resamples and halves in which the gap is not positive
+are left out as undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from ...common.errors import ConfigError, DataError, one_of
+from ...scoring.ablation import ABLATIONS
+from ...scoring.exact import ablation_effects
+from ...scoring.metrics import METRICS
+from ...scoring.taps import scoring_mode
+from .floors import Measured, measure
+
+if TYPE_CHECKING:
+    from ...model.components import ComponentTable
+    from ...scoring.probes import Probe
+
+FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+POINTS = 32
+ROUNDING = 1e-6
+"""A gap (in logits or nats) up to this may be rounding alone."""
+
+
+class NoBehaviourError(DataError):
+    """The model does not do, on this probe, what faithfulness is to be measured of."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaithfulnessCurve:
+    """Faithfulness of nested circuits.
+
+    Attributes:
+        sizes: int64 [points], components in the circuit.
+        fractions: float64 [points], where each point lies on the axis of the areas, see the module docstring.
+        faithfulness: one `Measured` a point.
+        cpr, cmd: the areas under f and under |1 - f|.
+        gap: m(full) - m(empty) in units of the metric.
+    """
+
+    sizes: np.ndarray
+    fractions: np.ndarray
+    faithfulness: tuple[Measured, ...]
+    cpr: Measured
+    cmd: Measured
+    gap: Measured
+
+
+def faithfulness_curve(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe,
+    ranking: Sequence[int] | np.ndarray,
+    ablation: str = "corrupted",
+    metric: str = "logit_difference",
+    seed: int = 0,
+) -> FaithfulnessCurve:
+    """Measure nested circuits on the model, one ablated forward a size, all from one clean run.
+
+    Args:
+        ranking: all table positions, most important first: ``top_k(scores, len(table))`` or that of |scores|.
+        ablation, metric: as of the scorer ``exact``.
+        seed: of the resampling of examples.
+
+    Raises:
+        ConfigError: `ranking` is not an order of all components, or a name is unknown.
+        NoBehaviourError: see the module docstring.
+    """
+    order = np.asarray(ranking)
+    if not np.array_equal(np.sort(order), np.arange(len(table))):
+        raise ConfigError(f"ranking has {len(order)} entries; expected each of the {len(table)} positions once")
+    sizes, fractions = curve_points(len(table))
+    drops = circuit_drops(model, table, probe, [order[:size] for size in sizes], ablation, metric)
+    check_behaviour(drops)
+    points = measure(faithfulness, drops, seed)
+    cpr, cmd = measure(lambda means: np.stack(areas(fractions, faithfulness(means)), -1), drops, seed)
+    (gap,) = measure(lambda means: means[:, -1], drops, seed)
+    return FaithfulnessCurve(sizes, fractions, tuple(points), cpr, cmd, gap)
+
+
+def curve_points(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes int64 [points] and fractions float64 [points] of the curve of n components, see the module docstring."""
+    benchmark = np.array([int(p * n) for p in FRACTIONS])
+    if benchmark[0] > 0 and (np.diff(benchmark) > 0).all():
+        return benchmark, np.array(FRACTIONS)
+    grown = np.arange(1, n + 1) if n <= POINTS else np.unique(np.geomspace(1, n, POINTS).round().astype(int))
+    sizes = np.concatenate([[0], grown])
+    return sizes, sizes / n
+
+
+def areas(fractions: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(CPR, CMD), each [...], of faithfulness [..., points] at `fractions` [points]."""
+    return np.trapezoid(curve, fractions, axis=-1), np.trapezoid(np.abs(1 - curve), fractions, axis=-1)
+
+
+def ablation_of(probe: Probe) -> tuple[str, str]:
+    """(ablation, metric) that a probe calls for: of contrast pairs the corrupted prompts, of plain text the mean."""
+    return ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
+
+
+def circuit_drops(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe,
+    circuits: Sequence[Sequence[int] | np.ndarray],
+    ablation: str = "corrupted",
+    metric: str = "logit_difference",
+) -> np.ndarray:
+    """What the metric loses when all but a circuit is ablated; in the last column, when everything is.
+
+    Args:
+        circuits: table positions of each; empty ones are allowed.
+
+    Returns:
+        float64 [n_examples, n_circuits + 1], examples in the order of the batches: samples for
+        `foresight.studies.circuits.floors` and for `faithfulness`.
+
+    Raises:
+        ConfigError: a position outside the table, an unknown name.
+        DataError: the probe has no contrast pairs where they are needed.
+    """
+    one_of("ablation", ablation, ABLATIONS)
+    one_of("metric", metric, METRICS)
+    if not probe.has_pairs and (ablation == "corrupted" or metric == "logit_difference"):
+        raise DataError(
+            f"ablation {ablation!r} with metric {metric!r} needs contrast pairs, but the probe has plain text; use "
+            "ablation 'zero' or 'mean' with metric 'loss' or 'kl'"
+        )
+    everything = np.arange(len(table))
+    for circuit in circuits:
+        strangers = np.setdiff1d(circuit, everything)
+        if len(strangers):
+            raise ConfigError(f"circuit has component {strangers[0]}; expected positions 0..{len(table) - 1}")
+    outside = [np.setdiff1d(everything, circuit) for circuit in circuits]
+    with scoring_mode(model):
+        return ablation_effects(model, table, probe, [*outside, everything], ablation, metric)
+
+
+def faithfulness(means: np.ndarray) -> np.ndarray:
+    """f [..., n_circuits] from means [..., n_circuits + 1] of `circuit_drops`; NaN where the gap is not positive."""
+    gap = means[..., -1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(gap > 0, 1 - means[..., :-1] / gap, np.nan)
+
+
+def check_behaviour(drops: np.ndarray) -> None:
+    """Refuse `circuit_drops` [n_examples, n_circuits + 1] without a clearly positive gap. Raises NoBehaviourError."""
+    gap = drops[:, -1]
+    error = float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else 0.0
+    if not gap.mean() > max(2 * error, ROUNDING):
+        raise NoBehaviourError(
+            f"the metric of the full model is {gap.mean():.3g} above that of the model with everything ablated "
+            f"(standard error {error:.2g} over {len(gap)} examples); expected clearly more than 0: the model does not "
+            "show this behaviour, so no circuit can be faithful to it. Measure a later step, another ablation, or a "
+            "larger probe"
+        )

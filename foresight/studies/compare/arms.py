@@ -1,0 +1,191 @@
+"""The arms of a comparison: who chooses what is trained, everything else equal.
+
+Every arm gets the same sweep of learning rate and optimizer memory (`config.CompareConfig.memories`). Memory is swept
+because it decides as much as the mask does: a component that enters a mask starts with fresh Adam moments, and fresh
+moments alone speed up learning, so that a re-masking policy would win by its bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from ...common.errors import ConfigError, UnknownNameError, did_you_mean
+from ...forecasters.registry import find_forecaster
+from ...scoring import SCORERS
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to choose what is trained, with its settings.
+
+    Attributes:
+        label: what a reader sees.
+        about: what it knows when it chooses, in a few words.
+        settings: `ForesightConfig` fields that this arm alone sets, the policy among them; of adapters, none.
+        method: "mask", or an adapter of `foresight.studies.adapters`.
+        learns: whether it may see the recorded runs of other tasks.
+        draws: repetitions with another random mask; they are averaged before anything is compared.
+        hindsight: what it is told of a full run of its own task, seed and data order: the "circuit" it ended with,
+            the "utility" of every component all along it, or the "movement" of every weight. Not a method.
+        sized_by: the arm whose run on this task and seed says, by the vectors that it touched, how large the mask is.
+        memory: the only optimizer memory that it is tuned with; None for all of the comparison's.
+    """
+
+    name: str
+    label: str
+    about: str
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    method: str = "mask"
+    learns: bool = False
+    draws: int = 1
+    hindsight: Literal["circuit", "utility", "movement"] | None = None
+    sized_by: str | None = None
+    memory: str | None = None
+
+    @property
+    def retains(self) -> bool:
+        """Whether it is given what the retained tasks train on."""
+        return self.settings.get("policy") == "damage" or bool(self.settings.get("replay_share"))
+
+    @property
+    def trains_everything(self) -> bool:
+        """Whether it has no mask, so that a budget means nothing to it."""
+        return self.settings.get("policy") == "full"
+
+    @property
+    def weights(self) -> bool:
+        """Whether its masks are of single weights, so that no components are scored, nor a trajectory recorded."""
+        return self.settings.get("granularity") == "weights"
+
+
+def _mask(name: str, label: str, about: str, policy: str | None = None, **given: Any) -> Arm:
+    parts = {key: given.pop(key) for key in ("learns", "draws", "hindsight", "sized_by") if key in given}
+    return Arm(name, label, about, {"policy": policy or name, **given}, **parts)
+
+
+def _weights(name: str, label: str, about: str, policy: str, **given: Any) -> Arm:
+    return _mask(f"weights_{name}", label, about, policy, granularity="weights", **given)
+
+
+ARMS = {
+    arm.name: arm
+    for arm in (
+        _mask("full", "Full", "trains every component, so it is no mask; the reference", record=True),
+        _mask("random", "Random", "knows nothing: a fixed mask drawn at random", draws=3),
+        _mask("rotating", "Rotating", "knows nothing: drawn anew at every re-mask", "random", redraw=True, draws=2),
+        _mask("layers", "Layers", "knows nothing: whole layers drawn anew at every re-mask", draws=2),
+        _mask("prior", "Prior", "layer and kind only, learned from other tasks", learns=True),
+        _mask("static", "Static", "the circuit before training"),
+        _mask("touched", "Static, as many as touched", "the circuit before training, as large as all that the reactive "
+              "arm touches in the course of its run", "static", sized_by="reactive"),
+        _mask("reactive", "Reactive", "the circuit at the last snapshot, re-masked as it changes"),
+        _mask("smoothed", "Smoothed", "the smoothed mean of the snapshots so far, re-masked as it changes",
+              "foresight", forecaster="smoothing", gate=False),
+        _mask("ema", "EMA", "a moving average of the snapshots so far, re-masked as it changes"),
+        _mask("utility", "Utility", "what a virtual optimizer step would gain most"),
+        _mask("damage", "Damage-aware", "that gain less what the step would cost in retained skills"),
+        _mask("foresight", "Foresight", "the circuit that is forecast from this run and from other tasks", learns=True),
+        _mask("probing", "Probing", "the circuit after a short run before training, which is undone"),
+        _mask("predicted", "Predicted", "the circuit that Taylor's formula expects where that short run leads"),
+        _mask("displaced", "Displaced", "the circuit of a model moved to where that short run leads: its control"),
+        _mask("oracle", "Oracle", "hindsight: the circuit that a full run of this task ended with",
+              hindsight="circuit"),
+        _mask("oracle_utility", "Oracle by utility", "hindsight: what a full run of this task gained most from next",
+              "oracle_ahead", hindsight="utility", scorer="utility"),
+        _mask("full_replay", "Full with replay", "trains everything, a quarter of each batch being retained tasks",
+              "full", replay_share=0.25),
+        _mask("static_replay", "Static with replay", "the circuit before training, a quarter of each batch being "
+              "retained tasks", "static", replay_share=0.25),
+        _mask("damage_replay", "Damage-aware with replay", "both: gain less harm, and replay of a quarter", "damage",
+              replay_share=0.25),
+        _weights("random", "Weights: random", "single weights drawn at random", "random", draws=2),
+        _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training",
+                 "static"),
+        _weights("foresight", "Weights: foresight", "the single weights that moved farthest in a prefix of the run "
+                 "that trains all of them and is then undone", "foresight", watch="full-rollback",
+                 movement_memory="dense"),
+        _weights("hindsight", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
+                 "movement", hindsight="movement"),
+        Arm("lora", "LoRA", "low-rank changes of all Linears, as many parameters", method="lora"),
+        Arm("adalora", "AdaLoRA", "low-rank changes whose ranks are pruned on the way", method="adalora"),
+        Arm("circuit_lora", "LoRA by circuit", "LoRA whose ranks follow the circuit before training",
+            method="circuit_lora"),
+        Arm("shira", "SHiRA", "single weights drawn at random, as an adapter", method="shira", draws=2),
+        Arm("ia3", "IA3", "scales of activations; its size is fixed", method="ia3"),
+    )
+}  # fmt: skip
+"""By name, in the order of tables and plots."""
+
+FAMILIES = {
+    "static": ("scorer", tuple(SCORERS), "the circuit before training by scorer {}"),
+    "reactive": ("remask_every", (), "the circuit at the last snapshot, re-masked every {} steps"),
+    "foresight": (
+        "forecaster",
+        (),
+        "the circuit that {} forecasts, whether it has proved itself or not",
+    ),
+}
+"""Arms that stand for several, written ``static:SCORER``, ``reactive:STEPS``, ``foresight:FORECASTER``: the setting
+that varies, its values where they are few, and what such an arm knows."""
+
+_OWN = ("name", "like", "label", "about", "draws", "memory", "settings")
+
+
+def arm(given: str | Mapping[str, Any]) -> Arm:
+    """The arm that a recipe asks for.
+
+    Args:
+        given: a name from ARMS, a member of one of FAMILIES, or a mapping with `name` and `like` (an arm as before)
+            and any of label, about, draws, memory and settings (`ForesightConfig` fields), which replace those of
+            the arm that it is like.
+
+    Raises:
+        UnknownNameError: no such arm, scorer or forecaster; the message offers the closest.
+        ConfigError: a mapping that lacks name or like, or has other keys; an interval of steps that is no number.
+    """
+    if isinstance(given, str):
+        return _named(given)
+    if not isinstance(given, Mapping) or not {"name", "like"} <= set(given):
+        raise ConfigError(f"arm {given!r}: expected a name, or a mapping with name and like")
+    for key in given:
+        if key not in _OWN:
+            raise ConfigError(f"arm {given['name']!r}: unknown key {key!r}{did_you_mean(key, _OWN)}")
+    base = _named(given["like"])
+    changes = {key: value for key, value in given.items() if key in {f.name for f in fields(Arm)}}
+    settings = base.settings | dict(given.get("settings") or {})
+    return replace(base, **{"label": given["name"], **changes, "settings": settings})
+
+
+def arms(given: Iterable[str | Mapping[str, Any]]) -> dict[str, Arm]:
+    """The arms by name, `full` first, in the given order otherwise. Raises ConfigError for two of one name."""
+    found = [arm(entry) for entry in given]
+    names = [a.name for a in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two arms are called {name!r}; give each a name of its own")
+    return {a.name: a for a in sorted(found, key=lambda a: a.name != "full")}
+
+
+def _named(name: str) -> Arm:
+    family, _, value = name.partition(":")
+    if not value:
+        if name not in ARMS:
+            raise UnknownNameError("arm", name, (*ARMS, *(f"{family}:..." for family in FAMILIES)))
+        return ARMS[name]
+    if family not in FAMILIES:
+        raise UnknownNameError("family of arms", family, FAMILIES)
+    setting, known, about = FAMILIES[family]
+    chosen: Any = value
+    if setting == "remask_every":
+        if not value.isdecimal() or int(value) < 1:
+            raise ConfigError(f"arm {name!r}: {value!r} is no number of steps; write for example reactive:10")
+        chosen = int(value)
+    elif setting == "forecaster":
+        find_forecaster(value)
+    elif value not in known:
+        raise UnknownNameError(setting, value, known)
+    base = ARMS[family]
+    settings = base.settings | {setting: chosen} | ({"gate": False} if family == "foresight" else {})
+    return replace(base, name=name, label=f"{base.label}: {value}", about=about.format(value), settings=settings)

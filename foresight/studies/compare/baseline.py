@@ -1,0 +1,104 @@
+"""One arm against the best of several, when nobody told in advance which that is.
+
+Picking the best on the runs that it is then compared on flatters it. Three answers instead of that one:
+
+- *nested*: for each task the baseline is the arm that is best on all other tasks. The task has no part in the choice,
+  so that equal arms differ by zero on average. But the choices of two tasks share their runs, which a t-test of these
+  differences does not know: with four equal baselines on fifteen tasks it finds something in 13 % of all cases.
+- so the *interval* and *p* rest on no choice. An arm is better than the best baseline if it is better than each (the
+  intersection-union test, R. L. Berger, Technometrics 24, 1982), so the lower end is the lowest of the intervals
+  against each, uncorrected. It is worse if it is worse than any, so the upper end is the lowest upper end, each at
+  Bonferroni's level.
+- *hindsight*: against the arm that is best on all tasks. It flatters the baseline, and is never above the nested one.
+
+The combination of the three is this project's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...common.intervals import LEVEL, Interval, Unit, mean_interval, p_value
+
+Worth = Mapping[str, Mapping[Unit, float]]
+"""Arm -> unit -> a value of which more is better."""
+
+
+@dataclass(frozen=True)
+class AgainstBest:
+    """One arm minus the best of several, more being better.
+
+    Attributes:
+        nested: the mean is of the nested choice; the interval is of arm minus best, whichever that is.
+        hindsight: against `best`, with its own interval.
+        p: two-sided, of the same test as the interval; None where there is none.
+        by_task: task -> the baseline that is best on the other tasks; of one task, on its own runs.
+    """
+
+    nested: Interval
+    hindsight: Interval
+    p: float | None
+    best: str
+    by_task: dict[str, str]
+
+
+def choose(worth: Worth) -> tuple[str, dict[str, str]]:
+    """The arm that is best on all tasks, and for each task that which is best on the others. Ties: the first named.
+
+    All arms must have the same units.
+    """
+    means = {name: _by_task(values) for name, values in worth.items()}
+    tasks = list(next(iter(means.values())))
+
+    def best(known: Sequence[str]) -> str:
+        return max(means, key=lambda name: round(sum(means[name][task] for task in known), 12))
+
+    return best(tasks), {task: best([t for t in tasks if t != task] or tasks) for task in tasks}
+
+
+def against_best(mine: Mapping[Unit, float], baselines: Worth, level: float = LEVEL) -> AgainstBest | None:
+    """Compare on the units that all have; None if there are none."""
+    found = gains(mine, baselines)
+    shared = list(next(iter(found.values()), {}))
+    if not shared:
+        return None
+    best, by_task = choose({name: {unit: baselines[name][unit] for unit in shared} for name in found})
+    estimate = mean_interval({unit: found[by_task[unit[0]]][unit] for unit in shared}, level)
+    bonferroni = 1 - (1 - level) / len(found)
+    lows = [mean_interval(values, level).low for values in found.values()]
+    highs = [mean_interval(values, bonferroni).high for values in found.values()]
+    if estimate.low is not None and estimate.mean is not None:
+        # The nested mean is never below the lower end, but may be above the upper one; a wider interval holds as well.
+        high = max(estimate.mean, min(value for value in highs if value is not None))
+        estimate = replace(estimate, low=min(value for value in lows if value is not None), high=high)
+    return AgainstBest(
+        nested=estimate,
+        hindsight=mean_interval(found[best], level),
+        p=_p_value(list(found.values())),
+        best=best,
+        by_task=by_task,
+    )
+
+
+def gains(mine: Mapping[Unit, float], baselines: Worth) -> dict[str, dict[Unit, float]]:
+    """Baseline -> unit -> advantage over it, on the units that all have."""
+    shared = [unit for unit in mine if all(unit in values for values in baselines.values())]
+    return {name: {unit: mine[unit] - values[unit] for unit in shared} for name, values in baselines.items()}
+
+
+def _p_value(found: Sequence[Mapping[Unit, float]]) -> float | None:
+    better = [p_value(values, "greater") for values in found]
+    worse = [p_value(values, "less") for values in found]
+    if any(p is None for p in better):
+        return None
+    won = max(p for p in better if p is not None)
+    lost = len(found) * min(p for p in worse if p is not None)
+    return min(1.0, 2 * min(won, lost))
+
+
+def _by_task(values: Mapping[Unit, float]) -> dict[str, float]:
+    tasks: dict[str, list[float]] = {}
+    for (task, _), value in values.items():
+        tasks.setdefault(task, []).append(value)
+    return {task: sum(found) / len(found) for task, found in tasks.items()}

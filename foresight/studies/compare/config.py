@@ -1,0 +1,206 @@
+"""`CompareConfig`: what `foresight compare` runs. The defaults are recipes/compare/demo.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import BudgetError, ConfigError, UnknownNameError, mapping, one_of
+from ...model.shipped import SHIPPED, card
+from ...tasks import DATA_TASKS, TASKS
+from .arms import Arm, arms
+from .measures import MEASURES
+
+MEMORY_FIELDS = ("restart_every", "adam_beta1", "adam_beta2")
+"""What an optimizer memory consists of: `ForesightConfig` fields that hold for adapters as well."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of a comparison: arms x tasks x seeds x base models x budgets.
+
+    A task is the name of one that foresight knows, or a JSONL file or folder (see `foresight.tasks.own`).
+
+    Raises:
+        ConfigError: a value that does not fit, with what was expected.
+    """
+
+    models: list[str] = field(
+        default_factory=lambda: [SHIPPED],
+        metadata={"help": f"Base models: folders or Hub names; {SHIPPED} is the one that comes with foresight."},
+    )
+    target_tasks: list[str] = field(
+        default_factory=lambda: ["gender", "ioi", "second", "order"],
+        metadata={"help": "Tasks that are trained on and scored: names, or JSONL files or folders of your own."},
+    )
+    tuning_tasks: list[str] = field(
+        default_factory=lambda: ["boolean"],
+        metadata={"help": "Unscored tasks on which learning rate and optimizer memory of every arm are chosen."},
+    )
+    history_tasks: list[str] = field(
+        default_factory=lambda: ["induction"],
+        metadata={"help": "Unscored tasks whose recorded runs, with those of the tuning tasks, are learned from."},
+    )
+    retained_tasks: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Tasks that are not to be forgotten; by default those that the shipped model does well, if it is "
+            "the base model, else none. For each scored task the others are measured."
+        },
+    )
+    sources: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "Where the data of a task lie if not on the hub: task to file or folder (JSON in a flag)."},
+    )
+    arms: list[Any] = field(
+        default_factory=lambda: ["full", "random", "static", "prior", "reactive", "foresight", "oracle"],
+        metadata={
+            "help": "What is compared: names, or mappings with name, like, and label, memory, draws, settings. "
+            "static:SCORER, reactive:STEPS and foresight:FORECASTER are arms as well."
+        },
+    )
+    budgets: list[float] = field(
+        default_factory=lambda: [0.1],
+        metadata={"help": "Shares of all model parameters that may be trained at a time; the first is judged."},
+    )
+    seeds: int = field(default=2, metadata={"help": "Repetitions per scored task, with other data and data order."})
+    learning_rates: list[float] = field(
+        default_factory=lambda: [5e-4, 1.5e-3, 5e-3], metadata={"help": "Learning rates that every arm is tuned over."}
+    )
+    memories: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": f"Optimizer memories that every arm is tuned over: a name to settings ({', '.join(MEMORY_FIELDS)}; "
+            "JSON in a flag). By default one, which restarts Adam's moments every remask_every steps."
+        },
+    )
+    frontier: bool = field(
+        default=False,
+        metadata={
+            "help": "Score every arm at all learning rates, not only the tuned one: forgetting is then compared at "
+            "equal target loss over rates and steps, otherwise over steps alone."
+        },
+    )
+    primary_arm: str = field(default="foresight", metadata={"help": "The arm that the comparison is about."})
+    primary_against: list[str] = field(
+        default_factory=lambda: ["static", "prior", "reactive", "smoothed"],
+        metadata={"help": "Arms of whose best it has to be better; those that are not compared are left out."},
+    )
+    primary_measure: str = field(
+        default="log_loss_area", metadata={"help": f"The measure of the primary contrast: {', '.join(MEASURES)}."}
+    )
+    target_accuracy: float = field(
+        default=0.8, metadata={"help": "Held-out accuracy whose first step is the `steps to target`."}
+    )
+    steps: int = field(default=48, metadata={"help": "Optimizer steps of every run, watching and rotating included."})
+    batch_size: int = field(default=24, metadata={"help": "Examples per optimizer step."})
+    train_examples: int = field(default=800, metadata={"help": "Distinct training examples of a task."})
+    remask_every: int = field(default=16, metadata={"help": "Steps between re-masks; forecasts begin at the first."})
+    probe_every: int = field(default=8, metadata={"help": "Steps between snapshots of the scores."})
+    probe_examples: int = field(default=32, metadata={"help": "Contrast pairs or examples in a snapshot."})
+    forecaster: str = field(
+        default="ridge", metadata={"help": "Forecaster of the foresight arm: a registered name, or module:Class."}
+    )
+    gate: bool = field(
+        default=False,
+        metadata={
+            "help": "Let the foresight arm forecast only where forecasts have proved themselves. By default what is "
+            "compared is the forecast, not the choice between forecasting and not."
+        },
+    )
+    training: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "More settings of every run: SFTConfig fields such as bf16 or max_length (JSON in a flag)."},
+    )
+    evaluations: int = field(default=4, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
+    eval_examples: int = field(default=40, metadata={"help": "Held-out examples per task."})
+    workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
+
+    def __post_init__(self):
+        for name in ("memories", "sources", "training"):
+            object.__setattr__(self, name, mapping(name, getattr(self, name), "a mapping, or JSON in a flag") or {})
+        if not self.memories:
+            object.__setattr__(self, "memories", {"restarts": {"restart_every": self.remask_every}})
+        for name in ("models", "target_tasks", "tuning_tasks", "learning_rates", "arms", "budgets"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; expected at least one entry")
+            _once(name, [str(entry) for entry in getattr(self, name)])
+        _once("target_tasks, tuning_tasks and history_tasks", self.tasks)
+        for name in ("seeds", "steps", "evaluations", "workers", "batch_size", "remask_every", "probe_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for budget in self.budgets:
+            if not 0 < budget <= 1:
+                raise BudgetError(f"budget {budget}: expected a share of all model parameters in (0, 1]")
+        for name in (*self.tasks, *self.retained()):
+            if name not in (*TASKS, *DATA_TASKS) and not Path(name).exists():
+                raise UnknownNameError("task, file or folder", name, (*TASKS, *DATA_TASKS))
+        self._check_memories()
+        self._check_primary()
+
+    def _check_memories(self) -> None:
+        assert isinstance(self.memories, dict)
+        for name, settings in self.memories.items():
+            for key in mapping(f"memory {name!r}", settings, "restart_every: 20") or {}:
+                one_of(f"setting of memory {name!r}", key, MEMORY_FIELDS)
+
+    def _check_primary(self) -> None:
+        known = self.chosen()
+        for arm in known.values():
+            if arm.memory is not None:
+                one_of(f"memory of arm {arm.name!r}", arm.memory, self.memories or {})
+            if arm.sized_by is not None and arm.sized_by not in known:
+                raise ConfigError(f"arm {arm.name!r} is as large as arm {arm.sized_by!r} gets: add that to arms")
+            if arm.retains and not self.retained():
+                raise ConfigError(f"arm {arm.name!r} needs retained_tasks, and there are none; name some, or remove it")
+        one_of("primary_arm", self.primary_arm, known)
+        one_of("primary_measure", self.primary_measure, MEASURES)
+        if not self.against:
+            raise ConfigError(
+                f"none of primary_against ({', '.join(self.primary_against)}) is among the arms "
+                f"({', '.join(known)}); the primary contrast needs at least one"
+            )
+
+    def chosen(self) -> dict[str, Arm]:
+        """The arms by name, `full` first: it is always run, as hindsight and history come from it."""
+        return arms(self.arms if "full" in self.arms else ["full", *self.arms])
+
+    @property
+    def against(self) -> list[str]:
+        """Arms of whose best the primary arm has to be better."""
+        known = self.chosen()
+        return [name for name in self.primary_against if name in known and name != self.primary_arm]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task that some run trains on."""
+        return [*self.target_tasks, *self.tuning_tasks, *self.history_tasks]
+
+    def retained(self, task: str | None = None) -> list[str]:
+        """The retained tasks, without `task`."""
+        found = self.retained_tasks
+        if found is None:
+            found = [name for name in card()["retained"] if name not in self.tasks] if SHIPPED in self.models else []
+        return [name for name in found if name != task]
+
+    def quick(self) -> CompareConfig:
+        """The same flow in under a minute: one task, one rate, few steps and examples. Its numbers mean nothing."""
+        return replace(
+            self,
+            target_tasks=self.target_tasks[:1],
+            learning_rates=self.learning_rates[:1],
+            seeds=1,
+            steps=12,
+            remask_every=4,
+            probe_every=4,
+            probe_examples=16,
+            train_examples=96,
+            evaluations=2,
+        )
+
+
+def _once(what: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{what}: {twice} named twice; expected each once")

@@ -1,0 +1,101 @@
+"""The learning curve of a run: held-out loss and accuracy of the target and the retained tasks over its steps."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+from ...common.intervals import log_loss_area
+from ...model.loading import ModelConfig, load_tokenizer
+from ...tasks import HeldOut, task
+from .results import Cell, CurvePoint, LastForecast
+
+EVALUATION_SEED = 1_000_000
+"""Held-out examples are the same for every arm, seed and step, and come from the tasks' test split."""
+
+
+class LearningCurve(TrainerCallback):
+    """Evaluates at evenly spaced steps, the first and last included.
+
+    Also keeps the last forecast, which the trainer forgets once it has been judged.
+
+    Attributes:
+        points: the curve so far. last: task -> accuracy and loss at the last of them.
+        seconds: wall time that evaluating took.
+    """
+
+    def __init__(self, trainer, cell: Cell):
+        self.trainer, self.cell = trainer, cell
+        self.retained = cell.data["retained"] if cell.stage == "score" else []  # of others nobody asks it
+        steps, n = cell.training["max_steps"], cell.data["evaluations"]
+        self.at = {round(steps * i / n) for i in range(n + 1)}
+        self.points: list[CurvePoint] = []
+        self.last: dict[str, dict[str, float]] = {}
+        self.forecast: LastForecast | None = None
+        self.seconds = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._evaluate(0)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        log = getattr(self.trainer, "skill_log", None)
+        if log is not None and log.pending:
+            last = log.pending[-1]
+            self.forecast = LastForecast(last.made_at, last.for_step, tuple(last.prediction.tolist()))
+        if state.global_step in self.at:
+            self._evaluate(state.global_step)
+
+    def measured(self) -> dict[str, Any]:
+        """The fields of `Measures` that the curve gives."""
+        steps, losses = [point.step for point in self.points], [point.loss for point in self.points]
+        return {
+            "accuracy": {name: found["accuracy"] for name, found in self.last.items()},
+            "loss": {name: found["loss"] for name, found in self.last.items()},
+            "curve": tuple(self.points),
+            "log_loss_area": log_loss_area(steps, losses),
+            "steps_to_target": steps_to(self.points, self.cell.data["target_accuracy"]),
+        }
+
+    def _evaluate(self, step: int) -> None:
+        began = time.perf_counter()
+        self.last = evaluate_tasks(self.trainer.model, self.cell, [self.cell.task, *self.retained])
+        retained = [self.last[name] for name in self.retained]
+        mean = lambda key: float(np.mean([found[key] for found in retained])) if retained else None  # noqa: E731
+        found = self.last[self.cell.task]
+        self.points.append(CurvePoint(step, found["loss"], found["accuracy"], mean("loss"), mean("accuracy")))
+        self.seconds += time.perf_counter() - began
+
+
+def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:
+    """First step at which the accuracy is reached, by linear interpolation between evaluations; None if it never is."""
+    before = None
+    for point in points:
+        if point.accuracy >= accuracy:
+            if before is None:
+                return float(point.step)
+            share = (accuracy - before.accuracy) / (point.accuracy - before.accuracy)
+            return before.step + share * (point.step - before.step)
+        before = point
+    return None
+
+
+def evaluate_tasks(model, cell: Cell, names: list[str]) -> dict[str, dict[str, float]]:
+    """Accuracy and loss of the model on held-out examples of these tasks."""
+    sources, examples = cell.data["sources"], cell.data["eval_examples"]
+    return {name: _held_out(cell.model, name, sources.get(name), examples).measure(model) for name in names}
+
+
+@cache
+def _held_out(model: str, name: str, source: str | None, examples: int) -> HeldOut:
+    chosen, tokenizer = task(name, source), tokenizer_of(model)
+    return HeldOut(tokenizer, chosen.dataset(tokenizer, "test", examples, seed=EVALUATION_SEED), correct=chosen.correct)
+
+
+@cache
+def tokenizer_of(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model, loaded once a process."""
+    return load_tokenizer(ModelConfig.of(model))

@@ -1,0 +1,93 @@
+"""Is a mask better than random masks? The test that `foresight evidence` puts to edits, put to masks.
+
+An arm's run takes its place among the runs of random masks on the same task, base model and seed. If the choice of
+components made no difference, every place would be as likely (`statistics.among_random`). Both have the learning rate
+and optimizer memory that the arm was tuned to, or the difference could be these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...common.intervals import Unit, among_random, holm
+from .arms import Arm
+from .measures import Measure
+from .results import Record
+
+
+@dataclass(frozen=True)
+class AmongRandom:
+    """One arm among random masks of as many parameters.
+
+    Attributes:
+        p: the test's, one-sided; p_holm: corrected for all arms that are tested.
+        beaten: share of the random runs that its runs were better than, on their own tasks.
+        units: tasks, base models and seeds; draws: random masks on each, at least.
+    """
+
+    arm: str
+    p: float
+    p_holm: float
+    beaten: float
+    units: int
+    draws: int
+
+
+def among_draws(
+    runs: Mapping[str, Sequence[Record]],
+    points: Mapping[str, Sequence[Record]],
+    arms: Mapping[str, Arm],
+    measure: Measure,
+) -> tuple[AmongRandom, ...]:
+    """Every arm with masks of components among the draws of the fixed random arm; none without at least two draws.
+
+    Arms at whose learning rate and optimizer memory no random mask was run are left out. So is hindsight: that it is
+    better shows that locations differ, not that one could be found.
+
+    Args:
+        runs: arm -> its scored runs at the setting that it was tuned to.
+        points: arm -> its scored runs at all settings.
+    """
+    settings = {"policy": "random"}
+    random = next((name for name, arm in arms.items() if arm.settings == settings and len(runs[name]) > 1), None)
+    if random is None:
+        return ()
+    sign = 1 if measure.higher_is_better else -1
+    found = {}
+    for name, arm in arms.items():
+        tuned = {_setting(record) for record in runs[name]}
+        mine = _values(runs[name], measure, sign)
+        others = _values([r for r in points[random] if _setting(r) in tuned], measure, sign)
+        pairs = [(float(np.mean(mine[unit])), np.array(others[unit])) for unit in mine if len(others.get(unit, ())) > 1]
+        fair = arm.method == "mask" and not (arm.weights or arm.trains_everything or arm.hindsight or arm.sized_by)
+        if fair and pairs and name != random:
+            found[name] = pairs
+    p = {name: among_random(pairs) for name, pairs in found.items()}
+    corrected = holm(p)
+    return tuple(
+        AmongRandom(
+            arm=name,
+            p=p[name],
+            p_holm=corrected[name],
+            beaten=float(np.mean([np.mean(drawn < value) for value, drawn in pairs])),
+            units=len(pairs),
+            draws=min(len(drawn) for _, drawn in pairs),
+        )
+        for name, pairs in found.items()
+    )
+
+
+def _setting(record: Record) -> tuple[float, str]:
+    return record.cell.learning_rate, record.cell.memory
+
+
+def _values(records: Sequence[Record], measure: Measure, sign: int) -> dict[Unit, list[float]]:
+    """Unit -> values of its draws, higher is better."""
+    found: dict[Unit, list[float]] = {}
+    for record in records:
+        if (value := measure.read(record)) is not None:
+            found.setdefault((record.cell.task, record.cell.replicate), []).append(sign * value)
+    return found

@@ -1,0 +1,91 @@
+"""Forgetting at equal target loss: the definition is this project's own.
+
+Whoever learns less forgets less, so that retained losses are comparable only where the target loss is equal. The
+points of a run are its evaluations, (target loss, retained loss); those of all learning rates at which an arm was
+scored belong together. The frontier of these points is the least retained loss that had been seen at a target loss of t
+or less; between two of its points it is a straight line over log target loss, as runs pass there between evaluations
+(a staircase would charge an arm that learns fast for evaluations that it has not). The forgetting of one arm minus
+another is the mean difference of their frontiers over log(t + FLOOR), evenly from the lowest target loss that both
+reached to the loss before training. Draws have frontiers of their own, whose differences are averaged. A pair of runs
+of which one hardly gets below the loss before training has no common range, and no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import numpy as np
+
+from ...common.intervals import FLOOR, Unit
+from .results import Record
+
+GRID = 50
+LEAST = 0.02
+"""Nats of target loss that a common range must span."""
+
+Point = tuple[float, float]
+"""(target loss, retained loss), nats."""
+
+
+def points(records: Iterable[Record]) -> dict[Unit, list[list[Point]]]:
+    """(task, replicate) -> for each draw, the points of all its runs; runs without retained losses have none."""
+    found: dict[Unit, dict[int, list[Point]]] = {}
+    for record in records:
+        if record.measures is None:
+            continue
+        seen = [(p.loss, p.retained_loss) for p in record.measures.curve if p.retained_loss is not None]
+        if seen:
+            draws = found.setdefault((record.cell.task, record.cell.replicate), {})
+            draws.setdefault(record.cell.draw, []).extend(seen)
+    return {unit: list(draws.values()) for unit, draws in found.items()}
+
+
+def envelope(seen: Sequence[Point]) -> np.ndarray:
+    """The points of the frontier [n, 2], ascending in target loss and descending in retained loss."""
+    kept: list[Point] = []
+    for target, retained in sorted(seen):
+        if not kept or retained < kept[-1][1]:
+            kept.append((target, retained))
+    return np.array(kept)
+
+
+def retained_at(frontier: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Retained loss at target losses: NaN below the lowest that was reached, the least one above the highest."""
+    found = np.interp(np.log(target + FLOOR), np.log(frontier[:, 0] + FLOOR), frontier[:, 1])
+    return np.where(target < frontier[0, 0] * (1 - 1e-12), np.nan, found)
+
+
+def grid(low: float, high: float) -> np.ndarray:
+    """Target losses from `low` to `high`, evenly spaced in log(loss + FLOOR)."""
+    losses = np.exp(np.linspace(np.log(low + FLOOR), np.log(high + FLOOR), GRID)) - FLOOR
+    return np.clip(losses, low, high)
+
+
+def difference(a: Sequence[Point], b: Sequence[Point]) -> float | None:
+    """Mean retained loss of a minus b at equal target loss, nats; None without a common range.
+
+    The first point of each is the model before training.
+    """
+    low = max(min(a)[0], min(b)[0])
+    high = min(a[0][0], b[0][0])
+    if high - low < LEAST:
+        return None
+    target = grid(low, high)
+    return float(np.mean(retained_at(envelope(a), target) - retained_at(envelope(b), target)))
+
+
+def forgetting(
+    a: dict[Unit, list[list[Point]]], b: dict[Unit, list[list[Point]]]
+) -> tuple[dict[Unit, float], list[Unit]]:
+    """Forgetting of one arm minus another on the units that both have, and the units without a common range."""
+    differences: dict[Unit, float] = {}
+    unmatched = []
+    for unit in [unit for unit in a if unit in b]:
+        found = [difference(mine, its) for mine, its in product(a[unit], b[unit])]
+        known = [value for value in found if value is not None]
+        if known:
+            differences[unit] = float(np.mean(known))
+        else:
+            unmatched.append(unit)
+    return differences, unmatched

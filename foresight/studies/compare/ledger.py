@@ -1,0 +1,146 @@
+"""The folder of a finished comparison, written and read back.
+
+results.json                                   settings, versions, keys of the runs, and the summary
+runs.parquet, curves.parquet, contrasts.parquet    see `tables`
+runs/<key>/result.json                         one record each, from which all of the above is made
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import ConfigError, DataError
+from ...common.files import write_json
+from .config import CompareConfig
+from .results import RESULT, SCHEMA, Record, environment, read_record
+from .summary import Summary, summarise
+from .tables import write_tables
+
+RESULTS = "results.json"
+RUNS = "runs"
+
+MERGED = ("target_tasks", "budgets")
+"""Settings in which folders may differ that are reported as one: what they list is put together."""
+
+_FREE = (*MERGED, "workers", "retained_tasks")
+"""Settings that are not compared as they stand; of the retained tasks what they come to must be equal."""
+
+Ledger = tuple[CompareConfig, Summary, list[Record], dict[str, str]]
+"""Settings, summary, records and environment of a comparison."""
+
+
+def write_results(folder: str | Path, config: CompareConfig, records: Sequence[Record]) -> Summary:
+    """Summarise the records and write results.json and the tables into the folder; return the summary.
+
+    Raises:
+        DiskFullError: no space left; older files stay as they were.
+    """
+    folder = Path(folder)
+    summary = summarise(records, config)
+    write_tables(folder, records, summary)
+    versions = environment() | ({"git": commit} if (commit := git_commit()) else {})
+    data = summary.to_json()
+    data |= {"config": asdict(config), "environment": versions, "records": [record.key for record in records]}
+    write_json(folder / RESULTS, data)
+    return summary
+
+
+def read_comparison(folder: str | Path) -> Ledger:
+    """What a finished comparison's folder holds; the summary is computed anew from the records.
+
+    Raises:
+        DataError: the folder holds no finished comparison, or one of another version.
+    """
+    config, records, versions = _read(Path(folder))
+    return config, summarise(records, config), records, versions
+
+
+def read_comparisons(folders: Sequence[str | Path]) -> Ledger:
+    """Several folders of equal settings as one comparison; see `MERGED` for what may differ.
+
+    A run that several folders hold counts once, the first folder's.
+
+    Raises:
+        DataError: a folder holds no finished comparison, or one of other settings, which are named.
+    """
+    found = [_read(Path(folder)) for folder in folders]
+    if not found:
+        raise DataError("no folder to read; name at least one folder of `foresight compare`")
+    first, _, versions = found[0]
+    for (config, _, _), folder in zip(found[1:], folders[1:], strict=True):
+        _refuse_different(first, config, folders[0], folder)
+    merged = first
+    if len(found) > 1:
+        lists: dict[str, Any] = {
+            name: list(dict.fromkeys(v for c, _, _ in found for v in getattr(c, name))) for name in MERGED
+        }
+        merged = replace(first, retained_tasks=first.retained(), **lists)
+    records: dict[tuple, Record] = {}
+    for _, part, _ in found:
+        for record in part:
+            records.setdefault(_what(record), record)
+    return merged, summarise(list(records.values()), merged), list(records.values()), versions
+
+
+def git_commit() -> str | None:
+    """The commit of foresight's own source, with "+changes" if it differs; None where it is not a git checkout."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(root, "status", "--porcelain", "--", "foresight") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    ran = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
+    return ran.stdout.strip()
+
+
+def _read(folder: Path) -> tuple[CompareConfig, list[Record], dict[str, str]]:
+    path = folder / RESULTS
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        if data["schema"] != SCHEMA:
+            raise DataError(f"{path} has schema {data['schema']}, expected {SCHEMA}; run the comparison again")
+        config = CompareConfig(**data["config"])
+        records = [read_record(folder / RUNS / key / RESULT) for key in data["records"]]
+        versions = dict(data["environment"])
+    except ConfigError as error:
+        raise DataError(f"the settings in {path} cannot be used here: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not the result of a finished comparison ({error}); run `foresight compare` into that folder"
+        ) from error
+    found = [record for record in records if record is not None]
+    if len(found) < len(records):
+        raise DataError(f"{folder} lacks {len(records) - len(found)} of its {len(records)} runs; run it again")
+    return config, found, versions
+
+
+def _refuse_different(first: CompareConfig, other: CompareConfig, where: str | Path, there: str | Path) -> None:
+    for field in fields(CompareConfig):
+        mine, its = getattr(first, field.name), getattr(other, field.name)
+        if field.name == "retained_tasks":
+            mine, its = first.retained(), other.retained()
+        elif field.name in _FREE:
+            continue
+        if mine != its:
+            raise DataError(
+                f"{there} has another {field.name} than {where} ({its!r}, not {mine!r}); only comparisons of equal "
+                f"settings are reported as one ({', '.join(MERGED)} may differ)"
+            )
+
+
+def _what(record: Record) -> tuple:
+    """A run by what it is, not by the versions that it ran with."""
+    cell = record.cell
+    return (cell.stage, cell.arm, cell.task, cell.model, cell.seed, cell.draw, cell.budget, cell.memory,
+            cell.learning_rate)  # fmt: skip

@@ -1,0 +1,38 @@
+"""How much of the realised circuit a run has trained; the definitions are this project's own.
+
+The realised circuit is the one that full fine-tuning of the same task, seed and data order ended with: the top
+components at its last snapshot that fit into the budget. Shares are of vectors, not of components, because that is
+what a budget counts, and are averaged over optimizer steps, because a mask that becomes right only at the end has
+trained the wrong components until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...masks.masks import Mask, MaskSchedule
+from ...masks.selection import budget_vectors, select
+from ...model.components import ComponentTable
+from ...trajectory.trajectory import Trajectory
+
+
+def circuit_at(trajectory: Trajectory, table: ComponentTable, budget: float, snapshot: int = -1) -> Mask:
+    """The circuit at a snapshot of a recorded run, by default the last: what a run of that task ended with."""
+    trajectory.require_table(table)
+    series = trajectory.series(trajectory.scorers[0])
+    return select(series.values[:, snapshot], table, budget_vectors(table, budget))
+
+
+def share_trained(schedule: MaskSchedule, circuit: Iterable[int], table: ComponentTable, steps: int) -> float | None:
+    """Share of the vectors of these components that were being trained, averaged over `steps` optimizer steps.
+
+    None if there are no components.
+    """
+    wanted = set(table.vector_ids(tuple(circuit)).tolist())
+    if not wanted:
+        return None
+    ends = [step for step, _ in schedule.entries[1:]] + [steps]
+    shared = 0
+    for (step, mask), until in zip(schedule.entries, ends, strict=True):
+        shared += (until - step) * len(wanted.intersection(table.vector_ids(mask.components).tolist()))
+    return shared / (steps * len(wanted))

@@ -1,0 +1,99 @@
+"""The tables of a comparison, as Parquet with a typed schema: a row a run, a run and evaluation, or a contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...common.files import json_rows, write_whole
+from .broken import broken
+from .measures import MEASURES
+from .results import SCHEMA, Record
+from .summary import Summary
+
+Row = dict[str, Any]
+
+_TEXT, _COUNT, _NUMBER = pa.string(), pa.int64(), pa.float64()
+_CELL = {
+    "key": _TEXT, "stage": _TEXT, "arm": _TEXT, "task": _TEXT, "model": _TEXT, "seed": _COUNT, "draw": _COUNT,
+    "budget": _NUMBER, "memory": _TEXT, "learning_rate": _NUMBER, "method": _TEXT,
+}  # fmt: skip
+_OWN = {
+    "steps_to_target": _NUMBER, "chance": _NUMBER, "train_seconds": _NUMBER, "scoring_seconds": _NUMBER,
+    "peak_bytes": _COUNT, "trainable": _COUNT, "model_parameters": _COUNT, "touched": _COUNT, "words": _TEXT,
+}  # fmt: skip
+_POINT = {"step": _COUNT, "loss": _NUMBER, "accuracy": _NUMBER, "retained_loss": _NUMBER, "retained_accuracy": _NUMBER}
+
+SCHEMAS = {
+    name: pa.schema(list(columns.items()), {"foresight_schema": str(SCHEMA)})
+    for name, columns in {
+        "runs": _CELL | {"error": _TEXT, "broken": _TEXT} | dict.fromkeys(MEASURES, _NUMBER) | _OWN,
+        "curves": _CELL | _POINT,
+        "contrasts": {
+            "budget": _NUMBER, "a": _TEXT, "b": _TEXT, "measure": _TEXT, "mean": _NUMBER, "low": _NUMBER,
+            "high": _NUMBER, "runs": _COUNT, "units": _COUNT, "method": _TEXT, "p": _NUMBER, "p_holm": _NUMBER,
+            "outcome": _TEXT, "unmatched": _COUNT,
+        },
+    }.items()
+}  # fmt: skip
+"""Table -> its columns; in `contrasts` the row of the primary contrast has b = "best of ..." and more is better."""
+
+
+def write_tables(folder: Path, records: Sequence[Record], summary: Summary) -> None:
+    """Write runs.parquet, curves.parquet and contrasts.parquet."""
+    rows = {"runs": run_rows(records), "curves": curve_rows(records), "contrasts": contrast_rows(summary)}
+    for name, found in rows.items():
+        table = pa.Table.from_pylist(json_rows(found), SCHEMAS[name])
+        write_whole(folder / f"{name}.parquet", partial(pq.write_table, table))
+
+
+def run_rows(records: Sequence[Record]) -> Iterable[Row]:
+    """A row a run, of every stage."""
+    lost = broken([r for r in records if r.cell.stage == "score"])
+    for record in records:
+        of = record.measures
+        yield {
+            **_cell(record),
+            "error": record.error,
+            "broken": lost[record.key].how if record.key in lost else None,
+            **{key: measure.read(record) for key, measure in MEASURES.items()},
+            **{key: getattr(of, key) if of else None for key in _OWN},
+        }
+
+
+def curve_rows(records: Iterable[Record]) -> Iterable[Row]:
+    """A row a run and evaluation."""
+    for record in records:
+        for point in record.measures.curve if record.measures else ():
+            yield {**_cell(record), **{key: getattr(point, key) for key in _POINT}}
+
+
+def contrast_rows(summary: Summary) -> Iterable[Row]:
+    """The primary contrast of every budget, then its secondary ones."""
+    for part in summary.budgets:
+        gain = part.verdict.gain
+        if gain:
+            found = gain.nested
+            yield {
+                "budget": part.budget, "a": "primary", "b": "best of the baselines", "measure": summary.measure,
+                "mean": found.mean, "low": found.low, "high": found.high, "runs": found.n, "units": found.units,
+                "method": found.method, "p": gain.p, "p_holm": part.p_holm, "outcome": part.verdict.outcome,
+                "unmatched": 0,
+            }  # fmt: skip
+        for contrast in part.contrasts:
+            value = contrast.interval
+            yield {
+                "budget": part.budget, "a": contrast.a, "b": contrast.b, "measure": contrast.measure,
+                "mean": value.mean, "low": value.low, "high": value.high, "runs": value.n, "units": value.units,
+                "method": value.method, "p": contrast.p, "p_holm": contrast.p_holm, "outcome": contrast.outcome,
+                "unmatched": contrast.unmatched,
+            }  # fmt: skip
+
+
+def _cell(record: Record) -> Row:
+    return {"key": record.key} | {key: getattr(record.cell, key) for key in list(_CELL)[1:]}

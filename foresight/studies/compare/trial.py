@@ -1,0 +1,169 @@
+"""One cell: fine-tune a base model on one task under one arm, and measure what came of it.
+
+Runs in a worker process. Everything here is deterministic given the cell.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import disable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+from ...common.errors import ConfigError
+from ...model.components import ComponentTable
+from ...model.loading import ModelConfig, load_model
+from ...training.config import ForesightConfig
+from ...training.trainer import ForesightTrainer
+from ...trajectory.trajectory import Trajectory
+from .adapted import run_adapter
+from .curve import LearningCurve, evaluate_tasks, tokenizer_of
+from .overlap import circuit_at, share_trained
+from .results import RESULT, Cell, Measures, read_record
+from .rows import contrast_rows, keep, retained_rows, train_rows
+
+RUN = "run"
+"""Folder of the training run inside a cell's folder."""
+
+
+def run_cell(cell: Cell, folder: Path) -> Measures:
+    """Run one cell; its trajectory and mask schedule stay in `folder`/run.
+
+    Raises:
+        ForesightError: the run diverged, or its settings or data cannot be used.
+    """
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    model = load_model(ModelConfig.of(cell.model), 0)
+    if cell.stage == "base":
+        found = evaluate_tasks(model.to(_device(cell)), cell, [*cell.data["targets"], *cell.data["retained"]])
+        return Measures(accuracy=_each(found, "accuracy"), loss=_each(found, "loss"))
+    if cell.method != "mask":
+        first = folder.parent / cell.sources["realised"] / RUN / "trajectory" if cell.method == "circuit_lora" else None
+        return run_adapter(cell, folder / RUN, model, train_rows(cell), first)
+
+    trainer = ForesightTrainer(
+        model=model,
+        args=_settings(cell, folder),
+        train_dataset=train_rows(cell),
+        contrast_dataset=contrast_rows(cell),
+        retained_dataset=retained_rows(cell),
+        processing_class=tokenizer_of(cell.model),
+    )
+    if trainer.retained is None:
+        keep(cell, trainer.train_dataset)
+    curve = LearningCurve(trainer, cell)
+    trainer.add_callback(curve)
+    began = time.perf_counter()
+    trainer.train()
+    elapsed = time.perf_counter() - began - curve.seconds
+    scoring = trainer.watcher.seconds if trainer.watcher else 0.0
+    if trainer.watcher and not trainer.policy.needs_scores:  # recorded for the report and for hindsight alone
+        elapsed, scoring = elapsed - scoring, 0.0
+    if trainer.scouting is not None:
+        scoring += trainer.scouting.training_seconds + trainer.scouting.scoring_seconds
+    notes = _last_logged(trainer.state.log_history)
+    scoring += notes.get("foresight/trial_seconds", 0.0)
+    if not cell.data.get("keep_delta"):
+        shutil.rmtree(folder / RUN / "delta")
+    return Measures(
+        **curve.measured(),
+        train_seconds=elapsed,
+        scoring_seconds=scoring,
+        peak_bytes=held_bytes(trainer),
+        trainable=trainer.bank.vectors.numel(),
+        model_parameters=trainer.bank.table.model_parameters,
+        touched=trainer.bank.changed()[1].numel(),
+        forecast=curve.forecast,
+        notes=notes,
+        words=trainer.policy.verdict.words if trainer.policy.verdict else None,
+        **_of_components(cell, folder, trainer),
+    )
+
+
+def held_bytes(trainer: ForesightTrainer) -> int:
+    """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
+
+    More if scouting held more besides the parameters.
+    """
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
+    ledger = trainer.bank.ledger
+    frozen = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.model.buffers()])
+    held = sum(
+        t.nbytes for t in [*trained, *state, ledger.ids, ledger.values]
+    )  # a gradient is as large as its parameter
+    return frozen + max(held, trainer.scouting.bytes if trainer.scouting else 0)
+
+
+def _settings(cell: Cell, folder: Path) -> ForesightConfig:
+    runs, given = folder.parent, dict(cell.training)
+    if cell.history:
+        given["history"] = [str(runs / key / RUN / "trajectory") for key in cell.history]
+    if "oracle" in cell.sources:
+        other = runs / cell.sources["oracle"] / RUN
+        if given["policy"] == "movement":
+            given["movement_from"] = str(other)
+        else:
+            given["oracle_trajectory"] = str(other / "trajectory")
+    if "touched" in cell.sources:
+        record = read_record(runs / cell.sources["touched"] / RESULT)
+        if record is None or record.measures is None:
+            raise ConfigError(f"the run that says how large this mask is failed: {record.error if record else 'none'}")
+        given["budget"] = min(1.0, record.measures.touched / record.measures.model_parameters)
+    return ForesightConfig(
+        output_dir=str(folder / RUN),
+        learning_rate=cell.learning_rate,
+        seed=cell.seed,
+        mask_seed=1000 * cell.seed + cell.draw,
+        **given,
+    )
+
+
+def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[str, Any]:
+    """Measures of masks of components against the realised circuit; none for masks of single weights."""
+    if trainer.args.granularity == "weights":
+        return {}
+    table, steps = trainer.table, trainer.state.max_steps
+    found: dict[str, Any] = {
+        "schedule": tuple((step, tuple(mask.names(table))) for step, mask in trainer.schedule.entries)
+    }
+    source = folder.parent / cell.sources["realised"] if "realised" in cell.sources else folder
+    if not (source / RUN / "trajectory").exists():
+        return found  # the full run of this task and seed failed
+    trajectory = Trajectory.read(source / RUN / "trajectory")
+    realised, first = (circuit_at(trajectory, table, cell.data["circuit"], at) for at in (-1, 0))
+    new = set(realised.components) - set(first.components)
+    own = "realised" not in cell.sources
+    return found | {
+        "overlap": share_trained(trainer.schedule, realised.components, table, steps),
+        "newcomers": share_trained(trainer.schedule, new, table, steps),
+        "chance": _chance(trainer, table),
+        "realised": tuple(realised.names(table)) if own else None,
+    }
+
+
+def _chance(trainer: ForesightTrainer, table: ComponentTable) -> float:
+    return float(min(1.0, trainer.n_vectors / table.n_vectors))
+
+
+def _device(cell: Cell) -> torch.device:
+    return torch.device("cpu" if cell.data["cpu"] else torch.accelerator.current_accelerator() or "cpu")
+
+
+def _each(found: dict[str, dict[str, float]], key: str) -> dict[str, float]:
+    return {name: values[key] for name, values in found.items()}
+
+
+def _last_logged(history: list[dict[str, float]]) -> dict[str, float]:
+    """The last finite value of every number that foresight logged."""
+    notes: dict[str, float] = {}
+    for entry in history:
+        notes |= {k: float(v) for k, v in entry.items() if k.startswith("foresight/") and np.isfinite(v)}
+    return notes

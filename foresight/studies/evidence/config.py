@@ -1,0 +1,169 @@
+"""`EvidenceConfig`: what `foresight evidence` runs. The defaults are recipes/evidence/demo.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import ConfigError, UnknownNameError, mapping, one_of
+from ...model.shipped import SHIPPED, card
+from ...tasks import TASKS
+from .edit import READS
+from .localizers import localizer_names
+from .measures import EFFECTS, JUDGES
+from .probes import DIRECTIONS
+
+EDIT, ITI = "edit", "iti"
+METHODS = (EDIT, ITI)
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """Settings of a study of one behaviour of one model.
+
+    Raises:
+        ConfigError: a value that does not fit, with what was expected.
+    """
+
+    model: str = field(
+        default=SHIPPED, metadata={"help": f"A folder or Hub name; {SHIPPED} is the one that comes with foresight."}
+    )
+    behaviour: str = field(
+        default="greater_than",
+        metadata={
+            "help": "A generated task, or a file or folder of preferences: columns prompt, chosen, rejected, or those "
+            "of contrast pairs, or those of TruthfulQA."
+        },
+    )
+    invert: bool = field(
+        default=True, metadata={"help": "Prefer the wrong answers: the edit has to take the behaviour away."}
+    )
+    retained_tasks: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Generated tasks in which side effects are measured; by default those that the shipped model does "
+            "well, if it is the model. Without any, the divergence is measured on the behaviour's own answers."
+        },
+    )
+    heads: int = field(default=4, metadata={"help": "Heads in a set: of a localizer the first, or drawn at random."})
+    draws: int = field(
+        default=39,
+        metadata={
+            "help": "Random sets of heads; with as many as there are sets, say of one head, each set once. The test "
+            "finds nothing with fewer than 19, or with several localizers 20 times as many less one."
+        },
+    )
+    localizers: list[Any] = field(
+        default_factory=lambda: ["probes", "attribution"],
+        metadata={"help": "What is tested: names, or mappings with name, like, and the localizer's settings."},
+    )
+    methods: list[str] = field(
+        default_factory=lambda: [EDIT, ITI],
+        metadata={"help": "edit: the optimal rank-one edit; iti: the shift of inference-time intervention."},
+    )
+    read: str = field(
+        default="all", metadata={"help": "What the optimal edit reads: all heads of a layer, or (heads) its own."}
+    )
+    taus: list[float] = field(
+        default_factory=lambda: [0.05], metadata={"help": "Strengths of the pull towards the model before the edit."}
+    )
+    learning_rates: list[float] = field(
+        default_factory=lambda: [3e-2, 1e-1], metadata={"help": "Learning rates that every set of heads is tuned over."}
+    )
+    epochs: float = field(default=4.0, metadata={"help": "Passes over the preference pairs."})
+    batch_size: int = field(default=8, metadata={"help": "Preference pairs per optimizer step."})
+    training: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "More fields of TRL's DPOConfig, such as bf16 or max_length (JSON in a flag)."}
+    )
+    direction: str = field(default="mass_mean", metadata={"help": "Of the shift: mass_mean or probe."})
+    strengths: list[float] = field(
+        default_factory=lambda: [3.0, 10.0, 30.0],
+        metadata={"help": "Strengths of the shift, in standard deviations, that every set of heads is tuned over."},
+    )
+    effect: str = field(default="choice", metadata={"help": f"What is tuned for and compared: {', '.join(EFFECTS)}."})
+    max_divergence: float | None = field(
+        default=None,
+        metadata={
+            "help": "Settings whose KL divergence from the model before is larger (nats) are not chosen, where a set "
+            "has others: to compare at equal side effect. Changing it runs nothing again."
+        },
+    )
+    judge: str | None = field(
+        default=None,
+        metadata={
+            "help": "A function, module:function, from lists of prompts and generated answers to a list of numbers."
+        },
+    )
+    classifier: bool = field(
+        default=False, metadata={"help": "Judge generated answers by a classifier of the training answers as well."}
+    )
+    max_new_tokens: int = field(default=32, metadata={"help": "Length of generated answers."})
+    train_questions: int = field(default=64, metadata={"help": "Questions to localize and train on."})
+    validation_questions: int = field(default=48, metadata={"help": "Questions that settings are chosen on."})
+    test_questions: int = field(default=96, metadata={"help": "Questions that are reported."})
+    retained_examples: int = field(default=24, metadata={"help": "Examples of each retained task."})
+    seeds: int = field(default=1, metadata={"help": "Repetitions with other training questions and starts."})
+    workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
+
+    def __post_init__(self):
+        object.__setattr__(self, "training", mapping("training", self.training, "a mapping, or JSON in a flag"))
+        for name in ("localizers", "methods", "taus", "learning_rates", "strengths"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; expected at least one entry")
+        for name in ("heads", "draws", "batch_size", "seeds", "workers", "max_new_tokens", "train_questions",
+                     "validation_questions", "test_questions", "retained_examples"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("taus", "learning_rates", "strengths"):
+            if min(getattr(self, name)) <= 0:
+                raise ConfigError(f"{name} are {getattr(self, name)}; expected numbers above 0")
+        for name in ("epochs", "max_divergence"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} is {value}; expected a number above 0")
+        for method in self.methods:
+            one_of("method", method, METHODS)
+        one_of("read", self.read, READS)
+        one_of("direction", self.direction, DIRECTIONS)
+        one_of("effect", self.effect, EFFECTS)
+        if self.effect == "judge" and self.judge is None:
+            raise ConfigError("effect is 'judge', but there is none; set judge to module:function")
+        if self.effect == "classifier" and not self.classifier:
+            raise ConfigError("effect is 'classifier', but classifier is off; set `classifier: true`")
+        if self.judge is not None:
+            JUDGES.find(self.judge)
+        if self.behaviour not in TASKS and not Path(self.behaviour).exists():
+            raise UnknownNameError("task, file or folder", self.behaviour, TASKS)
+        for name in self.retained():
+            one_of("retained task", name, TASKS)
+        self.chosen()
+
+    def chosen(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The localizers by the name that they have here: (registered name, settings)."""
+        found: dict[str, tuple[str, dict[str, Any]]] = {}
+        for entry in self.localizers:
+            name, like, settings = _localizer(entry)
+            if name in found:
+                raise ConfigError(f"localizer {name!r} is there twice; give one of them another name")
+            if ":" not in like:
+                one_of("localizer", like, localizer_names())
+            found[name] = (like, settings)
+        return found
+
+    def retained(self) -> list[str]:
+        """The retained tasks, without the behaviour."""
+        found: Iterable[str] = self.retained_tasks or ()
+        if self.retained_tasks is None and self.model == SHIPPED:
+            found = card()["retained"]
+        return [name for name in found if name != self.behaviour]
+
+
+def _localizer(entry: Any) -> tuple[str, str, dict[str, Any]]:
+    if isinstance(entry, str):
+        return entry, entry, {}
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise ConfigError(f"localizer {entry!r}: expected a name, or a mapping with name, like and settings")
+    settings = {key: value for key, value in entry.items() if key not in ("name", "like")}
+    return entry["name"], str(entry.get("like", entry["name"])), settings

@@ -1,0 +1,195 @@
+"""What an edit does: effects on held-out questions, side effects on retained tasks, without an outside judge.
+
+Effects are one number a question, more being better:
+
+choice           1 if the best right answer is likelier than every wrong one, else 0 (MC1 of TruthfulQA)
+mass             the probability of the right answers as a share of that of all answers of the question (MC2)
+log_probability  of the best right answer, nats
+classifier       probability that a text classifier, fitted to the training answers, gives to what the model generates
+judge            what a function of the user's says of what the model generates
+
+Side effects are the KL divergence of the next-token distribution after the edit from that before, KL(after || before)
+in nats, mean over the tokens of right answers; and the accuracy in retained tasks, as `tasks.evaluate` has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from ...common.errors import DataError
+from ...common.plugins import Registry
+from ...scoring.taps import scoring_mode
+from ...tasks.evaluation import collate, encode
+from .intervention import Intervention
+from .preferences import Question
+
+EFFECTS = ("choice", "mass", "log_probability", "classifier", "judge")
+GENERATED = ("classifier", "judge")
+
+Judge = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""(prompts, generated answers) -> one number each, more being better."""
+
+JUDGES: Registry = Registry(
+    "judge",
+    Callable,  # type: ignore[arg-type]  # anything that can be called; to mypy it is no class
+    "foresight.studies.evidence.judges",
+    (),
+    group="foresight.evidence.judges",
+)
+"""Functions of installed packages' and of users' own (module:function)."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of pairs of a prompt and an answer; all [n].
+
+    log_probability: of the whole answer, nats. predicted: the likeliest token at each of its positions, as text.
+    divergence: KL(after || before) in nats, mean over its tokens; zero without an intervention.
+    """
+
+    log_probability: np.ndarray
+    predicted: list[str]
+    divergence: np.ndarray
+
+
+def score_answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[tuple[str, str]],
+    intervention: Intervention | None = None,
+    divergence: bool = False,
+    batch_size: int = 64,
+) -> Answers:
+    """Run (prompt, answer) texts with the answers given, and compare with the model before the edit if asked to.
+
+    Raises:
+        DataError: an answer without a token.
+    """
+    encoded = [encode(tokenizer, *row) for row in rows]
+    for row, (ids, start) in zip(rows, encoded, strict=True):
+        if not 0 < start < len(ids):
+            raise DataError(f"prompt {row[0]!r} with answer {row[1]!r}: expected at least one token in each")
+    result = Answers(np.zeros(len(rows)), [""] * len(rows), np.zeros(len(rows)))
+    order = sorted(range(len(rows)), key=lambda i: len(encoded[i][0]))
+    with torch.inference_mode(), scoring_mode(model):
+        for at in range(0, len(order), batch_size):
+            picks = order[at : at + batch_size]
+            after, labels = _log_probabilities(model, [encoded[i] for i in picks], intervention)
+            wanted = labels >= 0
+            truth = after.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+            result.log_probability[picks] = _sum(truth, wanted)
+            for i, best, where in zip(picks, after.argmax(-1), wanted, strict=True):
+                result.predicted[i] = tokenizer.decode(best[where].tolist()).strip()
+            if divergence and intervention is not None:
+                with intervention.off():
+                    before, _ = _log_probabilities(model, [encoded[i] for i in picks], None)
+                kl = (after.exp() * (after - before)).sum(-1)
+                result.divergence[picks] = _sum(kl, wanted) / wanted.sum(1).cpu().numpy()
+    return result
+
+
+def _log_probabilities(
+    model: nn.Module, rows: list[tuple[list[int], int]], intervention: Intervention | None
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [B, K, vocabulary], float32, and labels [B, K], at the positions where some row answers."""
+    inputs, labels = collate(rows)
+    targets = labels[:, 1:]
+    positions = (targets >= 0).any(0).nonzero().flatten()
+    mask = (torch.arange(inputs.shape[1]) < torch.tensor([len(ids) for ids, _ in rows])[:, None]).long()
+    first = torch.tensor([start - 1 for _, start in rows])
+    device = next(model.parameters()).device
+    with intervention.answering(first) if intervention is not None else nullcontext():
+        logits = model(
+            input_ids=inputs.to(device),
+            attention_mask=mask.to(device),
+            logits_to_keep=positions.to(device),
+            use_cache=False,
+        ).logits
+    return logits.float().log_softmax(-1), targets[:, positions].to(device)
+
+
+def _sum(values: Tensor, wanted: Tensor) -> np.ndarray:
+    return values.masked_fill(~wanted, 0).sum(1).double().cpu().numpy()
+
+
+def effects(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    intervention: Intervention | None,
+    judges: Mapping[str, Judge],
+    max_new_tokens: int = 32,
+) -> dict[str, np.ndarray]:
+    """Effect -> one number a question, float64 [n]: those of the answers given, and one a judge of generations.
+
+    Args:
+        judges: "classifier" or "judge" -> who judges. Nothing is generated if there are none.
+    """
+    rows = [(q.prompt, answer) for q in questions for answer in (*q.right, *q.wrong)]
+    log_p = score_answers(model, tokenizer, rows, intervention).log_probability
+    ends = np.cumsum([len(q.right) + len(q.wrong) for q in questions])
+    found: dict[str, list[float]] = {"choice": [], "mass": [], "log_probability": []}
+    for question, end in zip(questions, ends, strict=True):
+        p = log_p[end - len(question.right) - len(question.wrong) : end]
+        right, wrong = p[: len(question.right)], p[len(question.right) :]
+        found["choice"].append(float(right[0] > wrong.max()))
+        found["mass"].append(float(np.exp(np.logaddexp.reduce(right) - np.logaddexp.reduce(p))))
+        found["log_probability"].append(float(right[0]))
+    result = {name: np.array(values) for name, values in found.items()}
+    if judges:
+        prompts = [q.prompt for q in questions]
+        texts = generate(model, tokenizer, prompts, max_new_tokens)
+        result |= {name: _judged(name, judge, prompts, texts) for name, judge in judges.items()}
+    return result
+
+
+def generate(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32
+) -> list[str]:
+    """Greedy answers to the prompts; an edit that is in effect acts at every decoding step."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    device = next(model.parameters()).device
+    texts = []
+    with torch.inference_mode(), scoring_mode(model):
+        for start in range(0, len(prompts), batch_size):
+            ids = [encode(tokenizer, prompt, "")[0] for prompt in prompts[start : start + batch_size]]
+            width = max(map(len, ids))
+            inputs = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
+            out = model.generate(
+                input_ids=inputs, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad
+            )
+            texts += tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    return texts
+
+
+def text_classifier(questions: Sequence[Question]) -> Judge:
+    """A judge fitted to right and wrong answers: logistic regression on word and word-pair TF-IDF (scikit-learn)."""
+    texts = [(f"{q.prompt}{answer}", right) for q in questions for answers, right in ((q.right, 1), (q.wrong, 0))
+             for answer in answers]  # fmt: skip
+    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
+    fitted.fit([text for text, _ in texts], [right for _, right in texts])
+
+    def judge(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        whole = [f"{prompt} {answer.strip()}" for prompt, answer in zip(prompts, answers, strict=True)]
+        return fitted.predict_proba(whole)[:, 1].tolist()
+
+    return judge
+
+
+def _judged(name: str, judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    values = np.asarray(judge(prompts, texts), float)
+    if values.shape != (len(prompts),) or not np.isfinite(values).all():
+        raise DataError(f"{name} returned {values.shape} values for {len(prompts)} answers; expected one finite each")
+    return values

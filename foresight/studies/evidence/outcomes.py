@@ -1,0 +1,101 @@
+"""What one set of heads came to: its settings tuned on the validation questions, its effect read on the test questions.
+
+Every set is tuned alike, the random ones included: over the same settings, for the same measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..compare.results import Record
+
+Kind = Literal["localized", "random", "full", "lora"]
+LOCALIZED: Kind = "localized"
+RANDOM: Kind = "random"
+FULL: Kind = "full"
+LORA_ARM: Kind = "lora"
+
+Setting = tuple[float, float]
+"""(tau, learning rate) of an optimal edit, (0, strength) of a shift."""
+
+Run = tuple[Record, "np.ndarray | None"]
+"""A record, and its effect by test question."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A set of heads by seed (a localizer may find others in other questions); empty for LoRA."""
+
+    name: str
+    kind: Kind
+    heads: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of one set of heads, mean over seeds: effect on validation and test questions, and side effects.
+
+    kl: KL(after || before) in nats. retained: mean accuracy over retained tasks, None without any.
+    """
+
+    tau: float
+    value: float
+    validation: float
+    test: float
+    kl: float
+    retained: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One set of heads at the setting that is best on the validation questions.
+
+    answers: effect by test question, mean over seeds. points: all settings. failed: runs that failed.
+    """
+
+    name: str
+    kind: Kind
+    heads: tuple[tuple[str, ...], ...]
+    best: Point
+    answers: tuple[float, ...]
+    points: tuple[Point, ...]
+    failed: int = 0
+
+
+def outcome(
+    arm: Arm, runs: Mapping[Setting, Sequence[Run]], effect: str, max_divergence: float | None = None
+) -> Outcome | None:
+    """Tune one set of heads; ties go to the smaller divergence. None if no setting finished for every seed.
+
+    Settings with more than `max_divergence` are not chosen, unless all have more: then it is the one with the least.
+    """
+    points: dict[Setting, tuple[Point, np.ndarray]] = {}
+    failed = 0
+    for setting, found in runs.items():
+        measured = [(record.measures, answers) for record, answers in found if record.measures and answers is not None]
+        failed += len(found) - len(measured)
+        if not measured or len(measured) < len(found):
+            continue
+        kept = [np.mean(list(m.accuracy.values())) for m, _ in measured if m.accuracy]
+        notes = {name: float(np.mean([m.notes[name] for m, _ in measured])) for name in measured[0][0].notes}
+        points[setting] = (
+            Point(
+                *setting,
+                validation=notes[f"validation {effect}"],
+                test=notes[f"test {effect}"],
+                kl=notes["kl"],
+                retained=float(np.mean(kept)) if kept else None,
+            ),
+            np.mean([answers for _, answers in measured], 0),
+        )
+    if not points:
+        return None
+    allowed = [found for found in points.values() if max_divergence is None or found[0].kl <= max_divergence]
+    allowed = allowed or [min(points.values(), key=lambda found: found[0].kl)]
+    best, answers = max(allowed, key=lambda found: (round(found[0].validation, 12), -found[0].kl))
+    every = tuple(point for point, _ in points.values())
+    return Outcome(arm.name, arm.kind, arm.heads, best, tuple(answers.tolist()), every, failed)

@@ -1,0 +1,114 @@
+"""What single heads know of right and wrong: last-token outputs, a logistic probe a head, directions of a shift.
+
+Li et al., "Inference-Time Intervention" (arXiv 2306.03341), section 3: the text of question and answer is run, the
+output of every head is read at its last token, and a probe tells right answers from wrong ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ...common.errors import one_of
+from ...model.components import ComponentTable
+from ...scoring.taps import Site, scoring_mode, sites, tapped
+from ...tasks.evaluation import collate, encode
+from .intervention import head_names, head_taps
+from .preferences import Question
+
+Direction = Literal["mass_mean", "probe"]
+DIRECTIONS = ("mass_mean", "probe")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Of the texts prompt + answer. values: float32 [n, heads, head_dim]; right: bool [n]."""
+
+    values: np.ndarray
+    right: np.ndarray
+
+
+def read_outputs(
+    model: nn.Module,
+    table: ComponentTable,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    batch_size: int = 32,
+) -> Outputs:
+    """The outputs of all heads, in model order, at the last token of every answer of the questions."""
+    texts = [(q.prompt, answer, right) for q in questions for answers, right in ((q.right, True), (q.wrong, False))
+             for answer in answers]  # fmt: skip
+    rows = [encode(tokenizer, prompt, answer) for prompt, answer, _ in texts]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    modules = head_taps(table, head_names(table))
+    places: list[Site] = [site for site in sites(table) if site.side == "input" and site.module in modules]
+    heads = len(head_names(table))
+    found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+    with torch.inference_mode(), scoring_mode(model):
+        for start in range(0, len(order), batch_size):
+            picks = order[start : start + batch_size]
+            inputs, _ = collate([rows[i] for i in picks])
+            lengths = torch.tensor([len(rows[i][0]) for i in picks])
+            seen: dict[int, torch.Tensor] = {}
+
+            def keep(place: int, o: torch.Tensor, seen=seen, lengths=lengths) -> None:
+                seen[place] = o[torch.arange(len(o)), lengths.to(o.device) - 1].float().cpu()
+
+            mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()
+            with tapped(model, places, keep):
+                model(
+                    input_ids=inputs.to(model.device),
+                    attention_mask=mask.to(model.device),
+                    logits_to_keep=1,
+                    use_cache=False,
+                )
+            outputs = torch.cat([seen[i] for i in range(len(places))], 1).reshape(len(picks), heads, -1)
+            for i, output in zip(picks, outputs, strict=True):
+                found[i] = output
+    return Outputs(torch.stack(found).numpy(), np.array([right for _, _, right in texts]))
+
+
+@dataclass(frozen=True)
+class Probes:
+    """One probe a head. accuracy: on held-out texts, float64 [heads]; normals: of the boundaries, [heads, head_dim]."""
+
+    accuracy: np.ndarray
+    normals: np.ndarray
+
+
+def fit_probes(train: Outputs, held_out: Outputs) -> Probes:
+    """Logistic regression (scikit-learn, L2 with C = 1), a head at a time."""
+    accuracy, normals = [], []
+    for head in range(train.values.shape[1]):
+        probe = LogisticRegression(max_iter=1000).fit(train.values[:, head], train.right)
+        accuracy.append(probe.score(held_out.values[:, head], held_out.right))
+        normals.append(probe.coef_[0])
+    return Probes(np.array(accuracy), np.array(normals))
+
+
+def shifts(kind: Direction, outputs: Outputs, heads: Sequence[int]) -> dict[int, np.ndarray]:
+    """Head -> sigma u, [head_dim]: a unit direction towards right answers times the spread of the outputs along it.
+
+    Args:
+        kind: ``mass_mean``, the mean of right answers minus that of wrong ones; ``probe``, the normal of its boundary.
+        heads: positions in model order.
+    """
+    one_of("direction", kind, DIRECTIONS)
+    found = {}
+    for head in heads:
+        o = outputs.values[:, head]
+        if kind == "probe":
+            normal = LogisticRegression(max_iter=1000).fit(o, outputs.right).coef_[0]
+        else:
+            normal = o[outputs.right].mean(0) - o[~outputs.right].mean(0)
+        length = np.linalg.norm(normal)
+        unit = normal / length if length > 0 else normal  # a silent head is not shifted
+        found[head] = (unit * (o @ unit).std()).astype(np.float32)
+    return found

@@ -1,0 +1,183 @@
+"""A study from its settings to its results: localize, edit at the found heads and at random ones, judge.
+
+results.json                what `verdict` says, the outcomes it rests on, settings and versions
+runs/<key>/result.json      one record a cell (see comparison.runner); a finished cell is never run twice
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import combinations, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from ...common.errors import ConfigError, DataError
+from ...common.files import write_json
+from ...model.components import component_table
+from ...model.loading import ModelConfig, load_meta_model
+from ..compare.ledger import git_commit
+from ..compare.plan import digest
+from ..compare.results import Cell, Measures, Record, environment
+from ..compare.runner import Runner
+from .config import EDIT, ITI, EvidenceConfig
+from .intervention import head_names
+from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, outcome
+from .trial import ANSWERS, BASE, LOCALIZE, LORA
+from .verdict import Evidence, judge
+
+RESULTS, RUNS = "results.json", "runs"
+SCHEMA = 1
+
+
+def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Console | None = None) -> Evidence:
+    """Run a study into `out`, or continue one that was interrupted there, and write its results.
+
+    Starts worker processes by spawning: a script that calls this needs an ``if __name__ == "__main__":`` guard.
+
+    Raises:
+        ConfigError: more heads in a set than the model has. DataError: a localizer failed, or nothing to compare.
+    """
+    config = config or EvidenceConfig()
+    plan = Plan(config)
+    folder = Path(out)
+    with Runner(folder / RUNS, _work, config.workers, plan.total, console) as runner:
+        (base,) = plan.records(runner, [plan.cell(BASE, stage="base")], "before the edit")
+        arms = plan.arms(runner)
+        outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
+    before = _values(base, config.effect)
+    evidence = judge(outcomes, before, config.effect, heads=config.heads)
+    versions = environment() | ({"git": commit} if (commit := git_commit()) else {})
+    found = {"schema": SCHEMA, **evidence.to_json(), "config": asdict(config), "environment": versions}
+    write_json(folder / RESULTS, found)
+    return evidence
+
+
+def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str, str]]:
+    """Settings, verdict and versions of a finished study.
+
+    Raises:
+        DataError: the folder holds none, or one of another version.
+    """
+    path = Path(folder) / RESULTS
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        if data.pop("schema") != SCHEMA:
+            raise DataError(f"{path} has another schema than {SCHEMA}; run the study again")
+        config, versions = EvidenceConfig(**data.pop("config")), dict(data.pop("environment"))
+        return config, Evidence.from_json(data), versions
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the result of a study ({error}); run `foresight evidence` there") from error
+
+
+class Plan:
+    """Which cells a study consists of.
+
+    Attributes:
+        every: names of all heads, in model order. total: cells at most, localizations included.
+    """
+
+    def __init__(self, config: EvidenceConfig):
+        self.config = config
+        self.every = head_names(component_table(load_meta_model(ModelConfig.of(config.model))))
+        if config.heads >= len(self.every):
+            raise ConfigError(f"heads is {config.heads}, but the model has {len(self.every)}; expected fewer")
+        paths = [name for name in (config.model, config.behaviour) if Path(name).exists()]
+        self.inputs = {name: digest(Path(name)) for name in paths}
+        points = {EDIT: len(config.taus) * len(config.learning_rates), ITI: len(config.strengths)}
+        sets = {EDIT: len(config.localizers) + 2, ITI: len(config.localizers) + 1}
+        self.random = random_sets(self.every, config.heads, config.draws)
+        edits = sum(points[method] * (sets[method] + len(self.random)) for method in config.methods)
+        self.total = 1 + config.seeds * (len(config.localizers) + edits)
+
+    def cell(self, method: str, seed: int = 0, value: float = 0.0, stage: Any = "score", **training: Any) -> Cell:
+        """One run; `value` is its learning rate or strength. Equal sets of heads are one cell, whoever found them."""
+        c = self.config
+        questions = {part: getattr(c, f"{part}_questions") for part in ("train", "validation", "test")}
+        same = ("invert", "retained_examples", "judge", "classifier", "max_new_tokens")
+        data = {"questions": questions, "retained": c.retained(), **{name: getattr(c, name) for name in same}}
+        return Cell(stage, method, c.behaviour, c.model, seed, learning_rate=value, method=method, training=training,
+                    data=data, inputs=self.inputs)  # fmt: skip
+
+    def arms(self, runner: Runner) -> list[Arm]:
+        """Localize, and list every set of heads: of each localizer by seed, random, all of them."""
+        c = self.config
+        arms = []
+        for name, localizer in c.chosen().items():
+            cells = [self.cell(LOCALIZE, seed, stage="track", localizer=localizer) for seed in range(c.seeds)]
+            ranked = [r.measures.schedule[0][1] for r in self.records(runner, cells, "localize") if r.measures]
+            for heads in ranked:
+                if len(heads) < c.heads:
+                    raise DataError(f"localizer {name!r} ranks {len(heads)} heads; expected at least {c.heads}")
+            arms.append(Arm(name, LOCALIZED, tuple(tuple(heads[: c.heads]) for heads in ranked)))
+        arms += [Arm(f"random {i}", RANDOM, (heads,) * c.seeds) for i, heads in enumerate(self.random)]
+        return [*arms, Arm("all heads", FULL, (tuple(self.every),) * c.seeds)]
+
+    def outcomes(self, runner: Runner, method: str, arms: Sequence[Arm]) -> list[Outcome]:
+        """Run every set of heads at every setting, and choose each one's setting on the validation questions."""
+        arms = [*arms, *([Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)] if method == EDIT else [])]
+        cells = [(arm, point, cell) for arm in arms for point, cell in self._cells(method, arm)]
+        records = self.records(runner, [cell for _, _, cell in cells], method, failures=True)
+        runs: dict[str, dict[tuple[float, float], list[tuple[Record, np.ndarray | None]]]] = {}
+        for (arm, point, _), record in zip(cells, records, strict=True):
+            answers = None if record.failed else _answers(runner, record, self.config.effect)
+            runs.setdefault(arm.name, {}).setdefault(point, []).append((record, answers))
+        found = [outcome(arm, runs[arm.name], self.config.effect, self.config.max_divergence) for arm in arms]
+        return [result for result in found if result is not None]
+
+    def _cells(self, method: str, arm: Arm) -> Iterator[tuple[tuple[float, float], Cell]]:
+        """((tau, learning rate) or (0, strength), cell), for every setting and seed."""
+        c = self.config
+        for seed, heads in enumerate(arm.heads):
+            chosen = {"heads": sorted(heads, key=self.every.index)} if heads else {}
+            if method == ITI:
+                for strength in c.strengths:
+                    yield (0.0, strength), self.cell(ITI, seed, strength, **chosen, direction=c.direction)
+                continue
+            how = {"epochs": c.epochs, "batch_size": c.batch_size, "more": c.training or {}}
+            for tau in c.taus:
+                for rate in c.learning_rates:
+                    if arm.kind == LORA_ARM:
+                        yield (tau, rate), self.cell(LORA, seed, rate, tau=tau, **how)
+                    else:
+                        yield (tau, rate), self.cell(EDIT, seed, rate, **chosen, tau=tau, read=c.read, **how)
+
+    def records(self, runner: Runner, cells: Sequence[Cell], stage: str, failures: bool = False) -> list[Record]:
+        """Records in the order of the cells. Raises DataError for one that failed, unless failures are expected."""
+        records = runner.run(cells, stage)
+        for record in records:
+            if record.failed and not failures:
+                raise DataError(f"{record.cell.label}: {record.error}; see {runner.path(record.cell)}")
+        return records
+
+
+def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> list[tuple[str, ...]]:
+    """Distinct random sets of heads; where there are no more than `draws`, every set once, as all single heads."""
+    possible = math.comb(len(heads), size)
+    if possible <= draws:
+        return list(combinations(heads, size))
+    rng = np.random.default_rng(seed)
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < draws:
+        found[tuple(sorted(rng.choice(len(heads), size, replace=False).tolist()))] = None
+    return [tuple(heads[i] for i in picks) for picks in islice(found, draws)]
+
+
+def _answers(runner: Runner, record: Record, effect: str) -> np.ndarray:
+    return np.array(json.loads((runner.path(record.cell) / ANSWERS).read_text())[effect])
+
+
+def _values(record: Record, effect: str) -> float:
+    assert record.measures is not None
+    return record.measures.notes[f"test {effect}"]
+
+
+def _work(cell: Cell, folder: Path) -> Measures:
+    from .trial import run_cell
+
+    return run_cell(cell, folder)

@@ -1,0 +1,169 @@
+"""One cell: localize heads, or put one edit on the model, and measure what came of it.
+
+Runs in a worker process. Everything here is deterministic given the cell.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import disable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+from ...common.files import write_json
+from ...model.components import component_table
+from ...model.loading import ModelConfig, load_model, load_tokenizer
+from ...tasks import task
+from ..compare.results import Cell, Measures
+from .align import Alignment, align, align_lora
+from .edit import RankOneEdit
+from .intervention import Intervention, head_names
+from .localizers import Case, make_localizer
+from .measures import JUDGES, Judge, effects, score_answers, text_classifier
+from .preferences import Behaviour, Question, inverted, load_behaviour, preferences
+from .probes import read_outputs, shifts
+from .steering import Steering
+
+BASE, LOCALIZE, LORA = "base", "localize", "lora"
+EVALUATION_SEED = 1_000_000
+"""Retained examples are the same for every edit and seed, and come from the tasks' test split."""
+
+ANSWERS = "answers.json"
+"""In a cell's folder: effect -> one number a test question, by which edits are compared pairwise."""
+
+EDIT_FILE = "edit.safetensors"
+
+
+def run_cell(cell: Cell, folder: Path) -> Measures:
+    """Run one cell; the effects by question, and the edit, stay in `folder`.
+
+    Raises:
+        ForesightError: training diverged, or a setting or the data cannot be used.
+    """
+    if not torch.accelerator.is_available():
+        torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    model = load_model(ModelConfig.of(cell.model), 0)
+    model.to(torch.accelerator.current_accelerator() or "cpu")
+    table = component_table(model)
+    tokenizer = tokenizer_of(cell.model)
+    behaviour = load_behaviour(cell.task, tokenizer, cell.data["questions"], cell.seed)
+    if cell.data["invert"]:
+        behaviour = inverted(behaviour)
+    if cell.method == LOCALIZE:
+        name, settings = cell.training["localizer"]
+        ranked = make_localizer(name, **settings).rank(Case(model, table, tokenizer, behaviour, cell.seed))
+        return Measures(accuracy={}, schedule=((0, tuple(ranked)),))
+
+    began = time.perf_counter()
+    intervention: Intervention | None = None
+    before = sum(p.numel() for p in model.parameters())
+    trainable = 0
+    if cell.method == "iti":
+        intervention = _steer(cell, model, table, behaviour)
+    elif cell.method == "edit":
+        edit = RankOneEdit(model, table, cell.training["heads"], cell.training["read"], cell.seed)
+        align(edit, model, tokenizer, preferences(behaviour.train), _alignment(cell), folder / "run")
+        edit.save(folder / EDIT_FILE)
+        trainable, intervention = sum(p.numel() for p in edit.parameters()), edit
+    elif cell.method == LORA:
+        rows = preferences(behaviour.train)
+        model, intervention = align_lora(model, table, tokenizer, rows, _alignment(cell), folder / "run")
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    elapsed = time.perf_counter() - began
+    return measure(cell, folder, model, behaviour, intervention, seconds=elapsed, trainable=trainable, before=before)
+
+
+def measure(
+    cell: Cell,
+    folder: Path,
+    model: Any,
+    behaviour: Behaviour,
+    intervention: Intervention | None,
+    seconds: float,
+    trainable: int,
+    before: int,
+) -> Measures:
+    """Effects on validation and test questions, and side effects. Writes `ANSWERS`."""
+    tokenizer, judges = tokenizer_of(cell.model), _judges(cell, behaviour)
+    length = cell.data["max_new_tokens"]
+    held_out = effects(model, tokenizer, behaviour.validation, intervention, judges, length)
+    test = effects(model, tokenizer, behaviour.test, intervention, judges, length)
+    write_json(folder / ANSWERS, {name: values.tolist() for name, values in test.items()})
+    own = _best_answers(behaviour.test)
+    on_own = score_answers(model, tokenizer, own, intervention, divergence=True)
+    kept = {name: _retained(cell, name) for name in cell.data["retained"]}
+    retained = {
+        name: score_answers(model, tokenizer, rows, intervention, divergence=True) for name, rows in kept.items()
+    }
+    kl = float(np.mean([found.divergence.mean() for found in retained.values() or [on_own]]))
+    return Measures(
+        accuracy={
+            name: float(
+                np.mean(
+                    [task(name).correct(*row, text) for row, text in zip(rows, retained[name].predicted, strict=True)]
+                )
+            )
+            for name, rows in kept.items()
+        },
+        notes={
+            **{f"validation {name}": float(values.mean()) for name, values in held_out.items()},
+            **{f"test {name}": float(values.mean()) for name, values in test.items()},
+            "kl": kl,
+            "kl on the behaviour": float(on_own.divergence.mean()),
+        },
+        train_seconds=seconds,
+        trainable=trainable,
+        model_parameters=before,
+    )
+
+
+def _steer(cell: Cell, model: Any, table, behaviour: Behaviour) -> Steering:
+    outputs = read_outputs(model, table, tokenizer_of(cell.model), behaviour.train)
+    names = head_names(table)
+    found = shifts(cell.training["direction"], outputs, [names.index(name) for name in cell.training["heads"]])
+    strength = cell.learning_rate
+    return Steering(model, table, {names[i]: torch.from_numpy(strength * shift) for i, shift in found.items()})
+
+
+def _alignment(cell: Cell) -> Alignment:
+    return Alignment(
+        tau=cell.training["tau"],
+        learning_rate=cell.learning_rate,
+        epochs=cell.training["epochs"],
+        batch_size=cell.training["batch_size"],
+        seed=cell.seed,
+        use_cpu=not torch.accelerator.is_available(),
+        more=cell.training["more"],
+    )
+
+
+def _judges(cell: Cell, behaviour: Behaviour) -> dict[str, Judge]:
+    judges: dict[str, Judge] = {}
+    if cell.data["classifier"]:
+        judges["classifier"] = text_classifier(behaviour.train)
+    if cell.data["judge"]:
+        judges["judge"] = JUDGES.find(cell.data["judge"])
+    return judges
+
+
+def _best_answers(questions: tuple[Question, ...]) -> list[tuple[str, str]]:
+    return [(question.prompt, question.right[0]) for question in questions]
+
+
+def _retained(cell: Cell, name: str) -> list[tuple[str, str]]:
+    examples = cell.data["retained_examples"]
+    rows = task(name).dataset(tokenizer_of(cell.model), "test", examples, seed=EVALUATION_SEED)
+    return list(zip(rows["prompt"], rows["completion"], strict=True))
+
+
+@cache
+def tokenizer_of(model: str):
+    """The tokenizer of a model, loaded once a process."""
+    return load_tokenizer(ModelConfig.of(model))

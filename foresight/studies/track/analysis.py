@@ -1,0 +1,108 @@
+"""The analysis of a study: its recordings as tables (Parquet) and answers (JSON) in OUT/analysis.
+
+distance, staleness, between, stability, scores, metrics, cost .parquet    see `tables`
+signs, boolean, curves .parquet                                            see `conflict` and `curves`
+answers.json                                                               see `answers`, with its sentences
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...common.errors import TrajectoryError
+from ...common.files import write_json, write_whole
+from . import tables
+from .answers import Answers, Tables, answer, sentences
+from .cells import MEASURED, Result, recording_of
+from .recording import Recording
+from .study import Study
+
+FOLDER, ANSWERS = "analysis", "answers.json"
+NAMES = ("distance", "staleness", "between", "stability", "metrics", "cost", "signs", "boolean", "curves")
+SCORES = "scores"
+"""The one table that grows with components x snapshots x runs; it is written run by run and not held in memory."""
+
+
+def tabulate(study: Study) -> Tables:
+    """All tables of a study but the scores, by name: lists of flat rows. Runs that broke off appear in `cost` alone.
+
+    Raises:
+        TrajectoryError: nothing has finished, or a recording is damaged.
+    """
+    if not study.results:
+        raise TrajectoryError(f"{study.folder} holds no finished run; run the study, or continue it with --resume")
+    found: Tables = {name: [] for name in NAMES}
+    found["cost"] = tables.cost_rows(study.results)
+    tracks = []
+    for result, recording in _recorded(study):
+        found["metrics"] += tables.metric_rows(result, recording)
+        for track in tables.tracks_of(result, recording):
+            tracks.append(tables.condensed(track))
+            found["distance"] += tables.distance_rows(track)
+            found["staleness"] += tables.staleness_rows(track)
+            found["stability"] += tables.stability_rows(track, recording)
+        _add_measured(found, study.path(result.cell), asdict(result.cell))
+    found["between"] = tables.between_rows(tracks)
+    _add_measured(found, study.folder, {"task": None, "strategy": None, "seed": None})
+    return found
+
+
+def _add_measured(found: Tables, folder: Path, labels: tables.Row) -> None:
+    """Rows of measured.json, if there is one: of a run's last model, or of the base model (labels are null)."""
+    path = folder / MEASURED
+    if not path.exists():
+        return
+    try:
+        for name, rows in json.loads(path.read_text()).items():
+            found[name] += [labels | row for row in rows]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise TrajectoryError(f"{path} is damaged ({error!r}); delete it and resume") from error
+
+
+def _recorded(study: Study) -> Iterator[tuple[Result, Recording]]:
+    for result in study.results:
+        if result.error is None:
+            yield result, recording_of(study.path(result.cell))
+
+
+def _write_scores(study: Study, path: Path) -> None:
+    writer = None
+    try:
+        for result, recording in _recorded(study):
+            for track in tables.tracks_of(result, recording):
+                table = tables.score_table(track)
+                writer = writer or pq.ParquetWriter(path, table.schema)
+                writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def analyse(study: Study) -> Answers:
+    """Make the tables, answer the questions, and write both into the study's folder. Raises as `tabulate`."""
+    found = tabulate(study)
+    answers = answer(found)
+    folder = study.folder / FOLDER
+    for name, rows in found.items():
+        table = pa.Table.from_pylist(rows)
+        write_whole(folder / f"{name}.parquet", partial(pq.write_table, table))
+    if any(_recorded(study)):
+        write_whole(folder / f"{SCORES}.parquet", partial(_write_scores, study))
+    write_json(folder / ANSWERS, {"sentences": sentences(answers), **answers.to_json()})
+    return answers
+
+
+def read_table(folder: str | Path, name: str) -> list[tables.Row]:
+    """A table of a study's folder, as `tabulate` made it. Raises TrajectoryError if it is not there."""
+    path = Path(folder) / FOLDER / f"{name}.parquet"
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise TrajectoryError(f"{path} cannot be read ({error}); run `foresight track --resume` to make it") from error

@@ -1,0 +1,258 @@
+"""What a study says, with intervals: do circuits move, do heads move more than MLPs, how stale is the map of step 0.
+
+Intervals are over tasks (over seeds where there is one task), see `foresight.common.intervals`, and about the
+circuits of the task that a run was trained on. Distances enter with their `excess`, which is zero where nothing but
+noise differs (see `distances`), so that a noise floor is in the intervals already; raw means and floors stand beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ...common.files import json_rows
+from ...common.intervals import Interval, mean_interval, paired_difference
+from .tables import Row
+
+Tables = dict[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Lists of flat rows, JSON-able; an interval is spread over mean, interval_low, interval_high, n, units, decided.
+
+    Attributes:
+        moves: by strategy, scorer, step, kind and measure: mean distance from step 0, its floors, and the excess.
+        heads_over_mlps: by strategy, scorer, step and measure: excess of heads minus excess of MLP blocks.
+        staleness: by strategy, scorer and step: overlap of the step-0 map, ceiling, chance, held, and what is lost.
+        stability: by strategy, scorer and step: faithfulness of the step-0 circuit over that of the step's own, where
+            it is defined (`defined` of `runs`), its floor, and the interval of ratio - 1.
+        conflict: of every two tasks on the base model, strongest first: value, interval, floor, and whether it is
+            beyond the floor.
+        outcome: final accuracy and loss by strategy; with `minus`, the paired difference of two strategies.
+        cost: by strategy: share of the runs' time that went into being tracked.
+        failures: cells that broke off, with their errors.
+    """
+
+    moves: list[Row]
+    heads_over_mlps: list[Row]
+    staleness: list[Row]
+    stability: list[Row]
+    conflict: list[Row]
+    outcome: list[Row]
+    cost: list[Row]
+    failures: list[Row]
+
+    def to_json(self) -> dict[str, Any]:
+        """Undefined numbers become null."""
+        return {name: json_rows(rows) for name, rows in asdict(self).items()}
+
+
+def answer(tables: Tables) -> Answers:
+    """Answers from the tables that `analysis.analyse` makes."""
+    own = {name: [r for r in tables[name] if r["circuit_of"] == r["task"]] for name in ("distance", "staleness")}
+    since_start = [row for row in own["distance"] if row["since"] == "start"]
+    failures = [row for row in tables["cost"] if row["error"]]
+    return Answers(
+        moves=_moves(since_start, tables["between"]),
+        heads_over_mlps=_heads_over_mlps(since_start),
+        staleness=_staleness(own["staleness"]),
+        stability=_stability(tables["stability"]),
+        conflict=_conflict(tables["signs"]),
+        outcome=_outcome(tables["metrics"]),
+        cost=_cost(tables["cost"]),
+        failures=[{name: row[name] for name in ("task", "strategy", "seed", "error")} for row in failures],
+    )
+
+
+def _moves(rows: Sequence[Row], between: Sequence[Row]) -> list[Row]:
+    found = []
+    for group, members in _grouped(rows, "strategy", "scorer", "step", "kind", "measure"):
+        runs = [r["between_runs"] for r in between
+                if r["circuit_of"] == r["task"] and all(r[name] == value for name, value in group.items())]  # fmt: skip
+        found.append(group | {
+            "distance": _mean(members, "value"),
+            "floor": _mean(members, "floor"),
+            "between_runs": float(np.mean(runs)) if runs else float("nan"),
+            "beyond_floor": sum(r["value"] > r["floor_high"] for r in members),
+        } | _spread(mean_interval(_units(members, "excess"))))  # fmt: skip
+    return found
+
+
+def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
+    found = []
+    for group, members in _grouped(rows, "strategy", "scorer", "step", "measure"):
+        heads, mlps = ([r for r in members if r["kind"] == kind] for kind in ("head", "mlp"))
+        found.append(group | {"heads": _mean(heads, "excess"), "mlps": _mean(mlps, "excess")}
+                     | _spread(paired_difference(_units(heads, "excess"), _units(mlps, "excess"))))  # fmt: skip
+    return found
+
+
+def _staleness(rows: Sequence[Row]) -> list[Row]:
+    found = []
+    for group, members in _grouped(rows, "strategy", "scorer", "step"):
+        columns = ("overlap", "across", "ceiling", "chance", "held")
+        found.append(group | {name: _mean(members, name) for name in columns}
+                     | _spread(mean_interval(_units(members, "lost"))))  # fmt: skip
+    return found
+
+
+def _stability(rows: Sequence[Row]) -> list[Row]:
+    of_start = [r | {"step": r["t"], "excess": r["value"] - 1} for r in rows
+                if r["measure"] == "ratio" and r["s"] == 0 < r["t"] and r["circuit_of"] == r["task"]]  # fmt: skip
+    found = []
+    for group, members in _grouped(of_start, "strategy", "scorer", "step"):
+        units = _units(members, "excess")
+        columns = {"ratio": _mean(members, "value"), "floor": _mean(members, "floor"), "defined": len(units),
+                   "between_runs": between_seeds(members, "value")}  # fmt: skip
+        found.append(group | columns | {"runs": len(members)} | _spread(mean_interval(units)))
+    return found
+
+
+def _conflict(rows: Sequence[Row]) -> list[Row]:
+    base = [{k: float("nan") if v is None else v for k, v in r.items()} for r in rows
+            if r["seed"] is None and r["value"] is not None]  # fmt: skip
+    names = ("task_a", "task_b", "value", "low", "high", "floor", "floor_high", "shared")
+    strongest = sorted(base, key=lambda r: -r["value"])
+    return [{name: r[name] for name in names} | {"beyond_floor": r["value"] > r["floor_high"]} for r in strongest]
+
+
+def _outcome(rows: Sequence[Row]) -> list[Row]:
+    """Of the task trained on, at each run's last snapshot."""
+    last: dict[tuple[str, str, int], Row] = {}
+    for row in rows:
+        if row["measured_task"] == row["task"]:
+            key = row["task"], row["strategy"], row["seed"]
+            last[key] = max(last.get(key, row), row, key=lambda r: r["step"])
+    strategies = list(dict.fromkeys(strategy for _, strategy, _ in last))
+    found = []
+    for metric in ("accuracy", "loss"):
+        units = {s: _units([r for r in last.values() if r["strategy"] == s], metric) for s in strategies}
+        for strategy in strategies:
+            row = {"metric": metric, "strategy": strategy, "minus": None}
+            found.append(row | _spread(mean_interval(units[strategy])))
+        for a, b in combinations(strategies, 2):
+            found.append({"metric": metric, "strategy": a, "minus": b} | _spread(paired_difference(units[a], units[b])))
+    return found
+
+
+def _cost(rows: Sequence[Row]) -> list[Row]:
+    return [group | {"runs": len(members), "seconds": sum(r["seconds"] + r["replay_seconds"] for r in members),
+                     "tracking_share": _mean(members, "tracking_share")}
+            for group, members in _grouped(rows, "strategy")]  # fmt: skip
+
+
+def _grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
+    """Rows by the values of some columns, in the order of their first appearance."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]
+
+
+def _units(rows: Iterable[Row], column: str) -> dict[tuple[str, int], float]:
+    """Sorted, so that the resampling does not depend on the order in which runs finished."""
+    return dict(sorted(((r["task"], r["seed"]), r[column]) for r in rows if np.isfinite(r[column])))
+
+
+def _floors(row: Row) -> str:
+    """What two halves of the probe and two runs put a number apart, as far as known."""
+    known = {"two halves of the probe": row["floor"], "two runs": row["between_runs"]}
+    found = [f"{name} put it {value:.2f} apart" for name, value in known.items() if np.isfinite(value)]
+    return "".join(f"{part}; " for part in found) or "floor unknown; "
+
+
+def between_seeds(rows: Iterable[Row], column: str) -> float:
+    """The floor between runs that differ in their seed alone: mean |difference| of a column over the pairs of seeds of
+    each task; NaN without such pairs.
+    """
+    groups = _grouped((row for row in rows if np.isfinite(row[column])), "task")
+    apart = [abs(a[column] - b[column]) for _, members in groups for a, b in combinations(members, 2)]
+    return float(np.mean(apart)) if apart else float("nan")
+
+
+def _mean(rows: Sequence[Row], column: str) -> float:
+    values = [r[column] for r in rows if np.isfinite(r[column])]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _spread(interval: Interval) -> Row:
+    return {"mean": interval.mean, "interval_low": interval.low, "interval_high": interval.high, "n": interval.n,
+            "units": interval.units, "decided": interval.decided}  # fmt: skip
+
+
+# -- in words ---------------------------------------------------------------------------------------------------------
+
+
+def sentences(answers: Answers) -> list[str]:
+    """The answers at the last step, by strategy, as plain sentences; of the first scorer and the Jaccard distance."""
+    lines: list[str] = []
+    if not answers.moves:
+        return ["No run has two snapshots, so nothing can be said of movement."]
+    scorer = answers.moves[0]["scorer"]
+    for strategy in dict.fromkeys(row["strategy"] for row in answers.moves):
+
+        def last(rows: Sequence[Row], strategy: str = strategy, **wanted: str) -> Row:
+            wanted |= {"strategy": strategy, "scorer": scorer}
+            fitting = [r for r in rows if all(r[name] == value for name, value in wanted.items())]
+            return max(fitting, key=lambda r: r["step"])
+
+        moved = last(answers.moves, kind="all", measure="jaccard")
+        verdict = {1: "moved beyond noise", -1: "differed less than noise would make them", 0: "not shown to move"}
+        between = moved["between_runs"]
+        lines.append(
+            f"{strategy}, step {moved['step']}: circuits {verdict[moved['decided']]}. Distance from step 0 "
+            f"{moved['distance']:.2f}, between halves of the probe {moved['floor']:.2f}"
+            + (f", between runs {between:.2f}" if np.isfinite(between) else "")
+            + f"; movement alone {_said(moved)}; {moved['beyond_floor']} of {moved['n']} runs lie above what 95 % of "
+            "halves differ by."
+        )
+        kinds = last(answers.heads_over_mlps, measure="jaccard")
+        if kinds["n"]:
+            verdict = {1: "heads moved more than MLPs", -1: "MLPs moved more than heads", 0: "no difference shown"}
+            lines.append(
+                f"{strategy}: {verdict[kinds['decided']]} (heads {kinds['heads']:+.2f}, MLPs {kinds['mlps']:+.2f}, "
+                f"difference {_said(kinds)})."
+            )
+        stale = last(answers.staleness)
+        held = f"{stale['held']:.0%}" if np.isfinite(stale["held"]) else "an unknown share"
+        lines.append(
+            f"{strategy}: of the step-0 map {held} still holds (overlap {stale['across']:.2f}, where a fresh map has "
+            f"{stale['ceiling']:.2f} and chance {stale['chance']:.2f}; lost {_said(stale)})."
+        )
+        lines += [
+            f"{strategy}: on the model of step {row['step']} the step-0 circuit is {row['ratio']:.2f} times as "
+            f"faithful as that step's own ({_floors(row)}minus 1: {_said(row)}; defined in {row['defined']} of "
+            f"{row['runs']} runs)."
+            for row in _at_last_step(answers.stability, strategy, scorer) if row["defined"]
+        ]  # fmt: skip
+    if answers.conflict:
+        beyond, worst = sum(row["beyond_floor"] for row in answers.conflict), answers.conflict[0]
+        lines.append(
+            f"On the base model {beyond} of {len(answers.conflict)} pairs of tasks conflict beyond noise; most of all "
+            f"{worst['task_a']} and {worst['task_b']}, in {worst['value']:.0%} of what their circuits share (halves of "
+            f"one task's probe: {worst['floor']:.0%})."
+        )
+    for row in answers.outcome:
+        if row["metric"] == "accuracy" and row["minus"] and row["n"]:
+            better = {1: "better than", -1: "worse than", 0: "not told apart from"}[row["decided"]]
+            lines.append(f"{row['strategy']} is {better} {row['minus']} in final accuracy ({_said(row)}).")
+    lines += [f"{row['strategy']}: tracking took {row['tracking_share']:.0%} of the time." for row in answers.cost]
+    lines += [f"{row['task']}, {row['strategy']}, seed {row['seed']} broke off: {row['error']}"
+              for row in answers.failures]  # fmt: skip
+    return lines
+
+
+def _at_last_step(rows: Sequence[Row], strategy: str, scorer: str) -> list[Row]:
+    fitting = [r for r in rows if (r["strategy"], r["scorer"]) == (strategy, scorer)]
+    return [max(fitting, key=lambda r: r["step"])] if fitting else []
+
+
+def _said(row: Row) -> str:
+    if row["interval_low"] is None:
+        return f"{row['mean']:+.2f}, one unit, no interval"
+    return f"{row['mean']:+.2f} [{row['interval_low']:+.2f}, {row['interval_high']:+.2f}]"

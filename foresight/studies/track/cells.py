@@ -1,0 +1,282 @@
+"""One run of a study: a task under a strategy with a seed, recorded; continued where it was broken off."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+
+from ...common.errors import ConfigError, NonFiniteError, TrajectoryError
+from ...common.files import write_json
+from ...masks.selection import budget_vectors, circuit_size
+from ...model.components import component_table
+from ...scoring import ContrastProbe, Probe, TextProbe
+from ...tasks import DataConfig, load_data, task
+from ...training import checkpoint
+from ...training.config import ForesightConfig
+from ...training.trainer import ForesightTrainer
+from ..circuits.conflict import MOST_TASKS
+from ..compare.results import environment
+from .config import STRATEGIES, TrackConfig
+from .conflict import conflicts
+from .curves import curve_rows
+from .recording import Recording
+from .tracker import Tracker, TrackerConfig, Watched
+
+RUN, RESULT, RECORDING, MEASURED = "run", "result.json", "recording", "measured.json"
+OWN = "dataset"
+"""What a user's own dataset is called where a task's name is asked for."""
+
+Rows = dict[str, list[dict[str, Any]]]
+"""Rows of tables, by the table's name."""
+
+Load = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+"""Loads the base model and its tokenizer; importable by name, as fresh processes call it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run: what it trains on, who chooses its mask, and the seed of its data order."""
+
+    task: str
+    strategy: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Also the name of its folder."""
+        return f"{self.task}-{self.strategy}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        metrics: task -> accuracy and loss at the end.
+        steps: optimizer steps.
+        seconds, tracking_seconds, replay_seconds: see `Tracker`; `seconds` is of training with its snapshots.
+        trainable: parameters trained at a time.
+        error: why it broke off, or None.
+    """
+
+    cell: Cell
+    metrics: dict[str, dict[str, float]]
+    steps: int = 0
+    seconds: float = 0.0
+    tracking_seconds: float = 0.0
+    replay_seconds: float = 0.0
+    trainable: int = 0
+    error: str | None = None
+
+    @property
+    def tracking_share(self) -> float:
+        """Share of the run's time that went into being tracked, in [0, 1]."""
+        whole = self.seconds + self.replay_seconds
+        return (self.tracking_seconds + self.replay_seconds) / whole if whole else 0.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that the cells of a study share."""
+
+    track: TrackConfig
+    data: DataConfig
+    training: ForesightConfig
+    load: Load
+
+    def cells(self) -> list[Cell]:
+        """Every cell, seeds outermost, so that a study broken off has whole repetitions.
+
+        Raises:
+            ConfigError: tasks and a dataset at once, or neither.
+        """
+        track, data = self.track, self.data
+        single = data.task or (OWN if data.dataset else None)
+        if bool(track.tasks) == bool(single):
+            raise ConfigError(
+                f"tasks is {track.tasks}, task {data.task!r}, dataset {data.dataset!r}; expected either tasks, or a "
+                "task or dataset"
+            )
+        tasks = track.tasks or [str(single)]
+        seeds = range(self.training.seed, self.training.seed + track.seeds)
+        return [Cell(name, strategy, seed) for seed, strategy, name in product(seeds, track.strategies, tasks)]
+
+    def tables(self, name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset | None, Dataset | None]:
+        """Training table, evaluation table and contrast pairs of a task: the same for every strategy and seed."""
+        data = self.data
+        pairs = max(self.training.probe_examples, data.task_contrast_examples)
+        if name == data.task:
+            data = replace(data, task_contrast_examples=pairs)
+        elif name != OWN:
+            place = self.track.places().get(name)
+            data = DataConfig(name, data.task_examples, data.task_eval_examples, pairs, dataset=place)
+        return load_data(data, tokenizer, self.training.seed)
+
+
+def run_cell(cell: Cell, folder: Path, setting: Setting) -> Result:
+    """Run a cell in `folder`, or continue it from its last complete checkpoint, and write its result.json last.
+
+    A run that diverges is a result, too. Everything else that goes wrong is raised: it can be mended and resumed.
+
+    Raises:
+        ForesightError: settings or data that cannot be used.
+    """
+    began = time.perf_counter()
+    try:
+        result = _train(cell, folder, setting)
+    except NonFiniteError as error:
+        result = Result(cell, {}, seconds=time.perf_counter() - began, error=str(error))
+    write_json(folder / RESULT, {**asdict(result), "environment": environment()})
+    for leftover in (folder / RUN).glob("checkpoint-*"):
+        shutil.rmtree(leftover)
+    return result
+
+
+def read_result(folder: str | Path) -> Result | None:
+    """The result in a cell's folder, or None while there is none. Raises TrajectoryError if it is damaged."""
+    path = Path(folder) / RESULT
+    try:
+        data = json.loads(path.read_text())
+        known = {f.name: data[f.name] for f in fields(Result)}
+        return Result(**{**known, "cell": Cell(**data["cell"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrajectoryError(f"{path} is not the result of a tracked run ({error!r}); delete its folder") from error
+
+
+def recording_of(folder: str | Path) -> Recording:
+    """The recording in a cell's folder. Raises TrajectoryError."""
+    return Recording.read(Path(folder) / RUN / RECORDING)
+
+
+def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
+    track, args = setting.track, _arguments(cell, folder, setting)
+    model, tokenizer = setting.load()
+    train, evaluation, pairs = setting.tables(cell.task, tokenizer)
+    trainer = ForesightTrainer(
+        model=model,
+        args=args,
+        train_dataset=train,
+        eval_dataset=evaluation if args.eval_strategy != "no" else None,
+        contrast_dataset=pairs,
+        processing_class=tokenizer,
+    )
+    watched = [_watched(cell.task, (evaluation, pairs), trainer)]
+    for name in track.also or []:
+        if name != cell.task:
+            watched.append(_watched(name, setting.tables(name, tokenizer)[1:], trainer))
+    paired = all(one.probe.has_pairs for one in watched)
+    if track.edges_every and not paired:
+        raise ConfigError(
+            f"edges_every is {track.edges_every}, but edges are scored on contrast pairs and there are none; set "
+            "`contrast`, or edges_every to 0"
+        )
+    config = TrackerConfig(
+        scorers=tuple(track.scorers or ["attribution" if paired else "gradient_activation"]),
+        every=args.probe_every,
+        circuit=circuit_size(trainer.table, budget_vectors(trainer.table, args.budget)),
+        calibrate=args.calibrate,
+        edges_every=track.edges_every,
+        top_edges=track.top_edges,
+        faithfulness=track.faithfulness,
+        keep_weights=track.keep_weights,
+    )
+    info = {**asdict(cell), "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
+    tracker = Tracker(trainer, watched, config, {**info, "budget": args.budget, "policy": args.policy})
+    trainer.add_callback(tracker)
+    if len(setting.cells()) > 1:
+        trainer.remove_callback(PrinterCallback)  # the study has a progress bar of its own
+    output = folder / RUN
+    resume = checkpoint.last_complete(output)
+    if resume is None:
+        shutil.rmtree(output, ignore_errors=True)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    probes, scores = {one.name: one.probe for one in watched}, _scores(tracker.recording, -1)
+    found: Rows = {}
+    if track.conflict and 2 <= len(watched) <= MOST_TASKS:
+        found = conflicts(trainer.model, trainer.table, probes, scores, config.circuit).to_json()
+    if track.curves:
+        found["curves"] = curve_rows(trainer.model, trainer.table, probes, scores)
+    write_json(folder / MEASURED, found)
+    if not track.keep_models:
+        shutil.rmtree(output / "delta")
+    last = tracker.recording.metrics(tracker.recording.steps[-1])
+    return Result(
+        cell,
+        last.tasks,
+        trainer.state.global_step,
+        tracker.seconds,
+        tracker.tracking_seconds,
+        tracker.replay_seconds,
+        trainer.bank.vectors.numel(),
+    )
+
+
+def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
+    """Conflicts and faithfulness on the base model, by the circuits that the tasks' runs had at step 0: rows by table.
+
+    Args:
+        folders: task -> the folder of a finished cell that trained on it.
+    """
+    model, tokenizer = setting.load()
+    track, args, scores, k = setting.track, setting.training, {}, 1
+    probes: dict[str, Probe] = {}
+    for name, folder in folders.items():
+        recording = recording_of(folder)
+        pairs = setting.tables(name, tokenizer)[2]
+        if pairs is None:
+            return {}  # without contrast pairs the probe is a run's own training text
+        probes[name] = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
+        scores[name], k = _scores(recording, 0)[name], recording.head.circuit
+    table = component_table(model, args.mlp_block)
+    found: Rows = {}
+    if track.conflict and len(probes) > 1:
+        edges = args.budget if track.edges_every else 0.0
+        found = conflicts(model, table, probes, scores, k, edges).to_json()
+    if track.curves:
+        found["curves"] = curve_rows(model, table, probes, scores)
+    return found
+
+
+def _scores(recording: Recording, at: int) -> dict[str, np.ndarray]:
+    """Of the first scorer, task -> magnitudes [n_components] at the snapshot number `at`."""
+    head, step = recording.head, recording.steps[at]
+    first = head.scorers[0]
+    return {t: head.magnitude(t, first, recording.samples(step, t, first)) for t in head.tasks}
+
+
+def _arguments(cell: Cell, folder: Path, setting: Setting) -> ForesightConfig:
+    """The study's training settings with what is the cell's own: folder, policy, seeds, learning rate."""
+    args = copy.copy(setting.training)
+    args.output_dir = str(folder / RUN)
+    args.disable_tqdm = args.disable_tqdm or len(setting.cells()) > 1
+    args.policy = STRATEGIES.get(cell.strategy, cell.strategy)
+    args.seed = args.data_seed = cell.seed
+    args.mask_seed = cell.seed
+    args.learning_rate = setting.track.rates().get(cell.strategy, args.learning_rate)
+    return args
+
+
+def _watched(name: str, tables: tuple[Dataset | None, Dataset | None], trainer: ForesightTrainer) -> Watched:
+    evaluation, pairs = tables
+    args, tokenizer = trainer.args, trainer.processing_class
+    probe: Probe
+    if pairs is not None:
+        probe = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
+    else:
+        probe = TextProbe.from_dataset(trainer.train_dataset, args.probe_batch_size, args.probe_examples)
+    if evaluation is not None and not isinstance(evaluation[0].get("prompt"), str):
+        evaluation = None  # conversations and plain text have no answer to be right about
+    return Watched(name, probe, evaluation, None if name == OWN else task(name).correct)

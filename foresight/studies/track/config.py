@@ -1,0 +1,110 @@
+"""`TrackConfig`: what `foresight track` runs and records; everything else is `ForesightConfig`'s and `DataConfig`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...common.errors import ConfigError, mapping, one_of
+from ...policies import POLICIES
+from ...scoring import SCORERS
+from ...tasks import DATA_TASKS, TASKS
+
+STRATEGIES = {"free": "full", "mech": "static", "random": "random"}
+"""Name of a strategy -> the policy that it is, in the words of "Navigating by Old Maps" (arXiv 2605.06076)."""
+
+
+@dataclass
+class TrackConfig:
+    """Settings of a tracking study: tasks x strategies x seeds, one run each, all from one base model.
+
+    The cadence is `probe_every`, the probe `probe_examples` contrast pairs of the training split, the circuit as many
+    components as `budget` buys. Seeds change the order of the data alone (and the mask of strategy random).
+
+    Raises:
+        ConfigError: names the setting, its value and what was expected.
+    """
+
+    tasks: list[str] | None = field(
+        default=None, metadata={"help": "Tasks to train on, a run each; none with `dataset` or `task`."}
+    )
+    strategies: list[str] = field(
+        default_factory=lambda: ["free"],
+        metadata={
+            "help": "free: all components are trained; mech: the circuit of step 0 at `budget`; random: a random mask "
+            "of the same budget. Any policy's name will do as well."
+        },
+    )
+    seeds: int = field(default=1, metadata={"help": "Runs per task and strategy, seeded from `seed` on."})
+    strategy_learning_rates: dict[str, float] | str | None = field(
+        default=None,
+        metadata={"help": "Learning rates of strategies that need another than `learning_rate` (JSON in a flag)."},
+    )
+    also: list[str] | None = field(
+        default=None, metadata={"help": "Tasks whose circuits are followed in every run, besides the one trained on."}
+    )
+    sources: dict[str, str] | str | None = field(
+        default=None,
+        metadata={"help": "Where the data of a task lie if not on the hub: task to file or folder (JSON in a flag)."},
+    )
+    scorers: list[str] | None = field(
+        default=None,
+        metadata={"help": "Scorers of every snapshot; by default attribution, or gradient_activation without pairs."},
+    )
+    edges_every: int = field(
+        default=0, metadata={"help": "Snapshots between those that also score edges; 0 for no edges."}
+    )
+    top_edges: int = field(default=20_000, metadata={"help": "Edges kept of a task at a snapshot, by |score|."})
+    faithfulness: bool = field(
+        default=True, metadata={"help": "Test the circuits of earlier snapshots on the model of each snapshot."}
+    )
+    keep_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep what had changed at every snapshot, and test the circuits of all snapshots on all models."
+        },
+    )
+    keep_models: bool = field(default=True, metadata={"help": "Keep what each run has learned, for foresight export."})
+    conflict: bool = field(
+        default=True, metadata={"help": "Measure how the tasks' circuits conflict on the base model (several tasks)."}
+    )
+    curves: bool = field(
+        default=True,
+        metadata={"help": "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each last model."},
+    )
+    workers: int = field(
+        default=1, metadata={"help": "Runs at a time. With 1 they run in this process; more compute on a thread each."}
+    )
+
+    def __post_init__(self) -> None:
+        every, strategies = (*TASKS, *DATA_TASKS), (*STRATEGIES, *POLICIES)
+        for name, values, known in (
+            ("tasks", self.tasks, every),
+            ("also", self.also, every),
+            ("strategies", self.strategies, strategies),
+            ("scorers", self.scorers, SCORERS),
+        ):
+            if values is None:
+                continue
+            if not values:
+                raise ConfigError(f"{name} is empty; expected at least one entry, or no such setting")
+            for value in values:
+                one_of(f"entry of {name}", value, known)
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name} is {values}; expected no entry twice")
+        for name, least in (("seeds", 1), ("workers", 1), ("top_edges", 1), ("edges_every", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        for strategy, rate in self.rates().items():
+            one_of("strategy of strategy_learning_rates", strategy, strategies)
+            if not isinstance(rate, (int, float)) or not rate > 0:
+                raise ConfigError(f"strategy_learning_rates: {strategy} is {rate!r}; expected a number above 0")
+        for name in self.places():
+            one_of("task of sources", name, DATA_TASKS)
+
+    def rates(self) -> dict[str, float]:
+        """`strategy_learning_rates` as a dictionary. Raises ConfigError if it is none."""
+        return mapping("strategy_learning_rates", self.strategy_learning_rates, '{"mech": 0.001}') or {}
+
+    def places(self) -> dict[str, str]:
+        """`sources` as a dictionary. Raises ConfigError if it is none."""
+        return mapping("sources", self.sources, '{"sst2": "data/sst2"}') or {}

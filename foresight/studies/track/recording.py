@@ -1,0 +1,297 @@
+"""The recording of one run: what each probe example said of every component, at every snapshot.
+
+    recording.json               components, tasks, scorers, circuit size, what the scores belong to
+    samples/00000040.safetensors "<task>/<scorer>": float32 [n_rows, n_components], signed, a row a probe example
+    edges/00000040.parquet       task, source, destination, role, score (at the snapshots that have edges)
+    weights/00000040/            the delta of the run at that step (see foresight.training.delta), if kept
+    metrics/00000040.json        accuracy and loss of the tasks, seconds; written last, so a step without it is absent
+    stability/00000040.safetensors  what this step's model loses when all but the circuit of another step is ablated
+
+Samples and not only their means are kept: halves of the probe and the bootstrap over its examples are made of them.
+Every file is whole or absent (`foresight.common.files`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from ...common.errors import NonFiniteError, TrajectoryError, one_of
+from ...common.files import write_json, write_whole
+from ...trajectory.series import METADATA
+
+VERSION = 1
+HEAD = "recording.json"
+_CIRCUITS = "/circuits"  # no task has a slash in its name
+EDGE_COLUMNS = pa.schema(
+    [("task", pa.string()), ("source", pa.string()), ("destination", pa.string()), ("role", pa.string()),
+     ("score", pa.float32())]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What a recording is of; fixed when it is created.
+
+    Attributes:
+        table, model: hashes of the component table and of the weights before training.
+        components: metadata arrays [n_components] by name (see `foresight.trajectory.series.METADATA`).
+        probes: task -> hash of its probe.
+        scorers: names; the first one's circuits are those of `stability/`.
+        circuit: components in a circuit, k.
+        calibration: "<task>/<scorer>" -> kind -> factor that makes the scores of the kinds comparable.
+        info: free-form JSON of the run.
+    """
+
+    table: str
+    model: str
+    components: dict[str, np.ndarray]
+    probes: dict[str, str]
+    scorers: tuple[str, ...]
+    circuit: int
+    calibration: dict[str, dict[str, float]] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.probes)
+
+    @property
+    def keys(self) -> list[str]:
+        """ "<task>/<scorer>" of every array of a snapshot."""
+        return [f"{task}/{scorer}" for task in self.tasks for scorer in self.scorers]
+
+    def factors(self, task: str, scorer: str) -> np.ndarray:
+        """Calibration factor of every component, float64 [n_components]; 1 where there is none."""
+        by_kind = self.calibration.get(f"{task}/{scorer}", {})
+        return np.array([by_kind.get(kind, 1.0) for kind in self.components["kind"].tolist()])
+
+    def magnitude(self, task: str, scorer: str, samples: np.ndarray) -> np.ndarray:
+        """Scores as circuits are made of them: |mean over rows| x calibration, float64 [n_components]."""
+        return np.abs(samples.mean(0, dtype=np.float64)) * self.factors(task, scorer)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Numbers of one snapshot.
+
+    Attributes:
+        tasks: task -> accuracy and loss on its held-out examples; a task without such examples has no entry.
+        tracking_seconds: wall time spent on snapshots since the run began, this one included.
+        seconds: wall time of the run until then, snapshots included.
+    """
+
+    tasks: dict[str, dict[str, float]] = field(default_factory=dict)
+    tracking_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+class Recording:
+    """Snapshots of one run on disk. Made by `create` or `read`.
+
+    Attributes:
+        path: the folder.
+        head: its `Head`.
+        steps: optimizer steps of the snapshots, ascending.
+    """
+
+    def __init__(self, path: Path, head: Head):
+        self.path, self.head = path, head
+        self.steps = sorted(int(file.stem) for file in (path / "metrics").glob("[0-9]*.json"))
+
+    @classmethod
+    def create(cls, path: str | Path, head: Head) -> Recording:
+        """Start an empty recording in a new folder.
+
+        Raises:
+            TrajectoryError: the folder holds a recording, a task's or scorer's name contains a slash, or k is not
+                between 1 and the number of components.
+        """
+        path = Path(path)
+        if (path / HEAD).exists():
+            raise TrajectoryError(f"{path} already holds a recording; resume that run, or name another folder")
+        for name in (*head.tasks, *head.scorers):
+            if not name or "/" in name:
+                raise TrajectoryError(f"{name!r} cannot name a task or scorer of a recording; use no slash")
+        n = len(head.components["name"])
+        if not 1 <= head.circuit <= n:
+            raise TrajectoryError(f"circuit is {head.circuit}; expected between 1 and the {n} components")
+        components = {key: head.components[key].tolist() for key in METADATA}
+        write_json(path / HEAD, {"version": VERSION, **{**asdict(head), "components": components}})
+        return cls(path, head)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recording:
+        """Open a folder. Raises TrajectoryError if it holds no recording, or one of another version."""
+        file = Path(path) / HEAD
+        try:
+            data = json.loads(file.read_text())
+            version = data.pop("version")
+            if version != VERSION:
+                raise TrajectoryError(f"{file} has version {version}, this foresight reads {VERSION}")
+            stored = data.pop("components")
+            components: dict[str, np.ndarray] = {key: np.array(stored[key], kind) for key, kind in METADATA.items()}
+            head = Head(components=components, **{**data, "scorers": tuple(data["scorers"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrajectoryError(
+                f"{file} is not the head of a recording ({error!r}); name the folder `recording` of a tracked run"
+            ) from error
+        return cls(Path(path), head)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        step: int,
+        samples: Mapping[str, np.ndarray],
+        metrics: Metrics,
+        edges: pa.Table | None = None,
+        stability: tuple[Sequence[int], Mapping[str, np.ndarray]] | None = None,
+    ) -> None:
+        """Add the snapshot of `step`.
+
+        Args:
+            samples: "<task>/<scorer>" -> [n_rows, n_components], the same keys and shapes at every step.
+            edges: columns task, source, destination, role (text) and score.
+            stability: circuits and drops, see `write_stability`.
+
+        Raises:
+            TrajectoryError: a step that is there already or not after the last, other keys, shapes or columns.
+            NonFiniteError: NaN or infinity among the samples.
+        """
+        if self.steps and step <= self.steps[-1]:
+            raise TrajectoryError(
+                f"{self.path}: step {step} does not follow step {self.steps[-1]}; a run that resumes truncates first"
+            )
+        arrays = self._checked(step, samples)
+        if edges is not None:
+            if set(edges.column_names) != set(EDGE_COLUMNS.names):
+                raise TrajectoryError(f"edges have columns {edges.column_names}; expected {EDGE_COLUMNS.names}")
+            table = edges.select(EDGE_COLUMNS.names).cast(EDGE_COLUMNS)
+            write_whole(self._file("edges", step, "parquet"), lambda path: pq.write_table(table, path))
+        write_whole(self._file("samples", step, "safetensors"), lambda path: save_file(arrays, path))
+        if stability is not None:
+            self.write_stability(step, *stability)
+        write_json(self._file("metrics", step, "json"), asdict(metrics))
+        self.steps.append(step)
+
+    def truncate(self, step: int) -> None:
+        """Delete what was recorded after `step`: its files in any state, the mark of completeness first."""
+        later = [p for folder in ("metrics", "stability", "samples", "edges", "weights")
+                 for p in (self.path / folder).glob("[0-9]*") if int(p.name.split(".")[0]) > step]  # fmt: skip
+        for path in (*later, *self.path.glob("*/.*.part"), *self.path.glob(".*.part")):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        self.steps = [kept for kept in self.steps if kept <= step]
+
+    def write_stability(self, step: int, circuits: Sequence[int], drops: Mapping[str, np.ndarray]) -> None:
+        """Keep, for the model of `step`, task -> `circuit_drops` (foresight.studies.circuits.faithfulness) of circuits.
+
+        Args:
+            circuits: the steps whose circuits they are.
+            drops: float [n_examples, len(circuits) + 1].
+        """
+        arrays = {task: np.ascontiguousarray(values, np.float32) for task, values in drops.items()}
+        for task, values in arrays.items():
+            if values.shape[1:] != (len(circuits) + 1,):
+                raise TrajectoryError(
+                    f"step {step}: drops of {task} have shape {values.shape}; expected [rows, {len(circuits) + 1}]"
+                )
+        arrays[_CIRCUITS] = np.array(circuits, np.int64)
+        write_whole(self._file("stability", step, "safetensors"), lambda path: save_file(arrays, path))
+
+    def weights(self, step: int) -> Path:
+        """Where the delta of `step` is, or goes."""
+        return self.path / "weights" / f"{step:08d}"
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def samples(self, step: int, task: str, scorer: str) -> np.ndarray:
+        """float32 [n_rows, n_components], signed and uncalibrated.
+
+        Raises:
+            UnknownNameError: no such task or scorer.
+            TrajectoryError: no snapshot of that step, or a damaged one.
+        """
+        one_of("task of the recording", task, self.head.tasks)
+        one_of("scorer of the recording", scorer, self.head.scorers)
+        file = self._file("samples", self._known(step), "safetensors")
+        try:
+            with safe_open(file, "numpy") as tensors:
+                return tensors.get_tensor(f"{task}/{scorer}")
+        except (OSError, SafetensorError) as error:
+            raise TrajectoryError(f"{file} is damaged or missing ({error})") from error
+
+    def snapshot(self, step: int) -> dict[str, np.ndarray]:
+        """All samples of a step: "<task>/<scorer>" -> float32 [n_rows, n_components]."""
+        return {key: self.samples(step, *key.split("/")) for key in self.head.keys}
+
+    def magnitudes(self, task: str, scorer: str) -> np.ndarray:
+        """`Head.magnitude` at every step: float64 [n_steps, n_components]."""
+        return np.stack([self.head.magnitude(task, scorer, self.samples(s, task, scorer)) for s in self.steps])
+
+    def metrics(self, step: int) -> Metrics:
+        """Raises TrajectoryError if there is no such step, or its file is damaged."""
+        file = self._file("metrics", self._known(step), "json")
+        try:
+            return Metrics(**json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise TrajectoryError(f"{file} is damaged ({error!r})") from error
+
+    def edges(self, step: int) -> pa.Table | None:
+        """The edges of a step, or None if none were recorded then."""
+        file = self._file("edges", self._known(step), "parquet")
+        return pq.read_table(file) if file.exists() else None
+
+    def stability(self, step: int) -> tuple[list[int], dict[str, np.ndarray]] | None:
+        """What `write_stability` kept of the model of `step`, (circuits, drops), or None."""
+        file = self._file("stability", self._known(step), "safetensors")
+        if not file.exists():
+            return None
+        try:
+            arrays = load_file(file)
+            return arrays.pop(_CIRCUITS).tolist(), arrays
+        except (OSError, SafetensorError, KeyError) as error:
+            raise TrajectoryError(f"{file} is damaged ({error!r})") from error
+
+    def _file(self, folder: str, step: int, suffix: str) -> Path:
+        return self.path / folder / f"{step:08d}.{suffix}"
+
+    def _known(self, step: int) -> int:
+        if step not in self.steps:
+            raise TrajectoryError(f"{self.path} has no snapshot of step {step}; it has {self.steps}")
+        return step
+
+    def _checked(self, step: int, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if sorted(samples) != sorted(self.head.keys):
+            raise TrajectoryError(f"step {step}: samples of {sorted(samples)}; expected {sorted(self.head.keys)}")
+        n, arrays = len(self.head.components["name"]), {}
+        for key, values in samples.items():
+            array = np.ascontiguousarray(values, np.float32)
+            if array.ndim != 2 or array.shape[1] != n or not len(array):
+                raise TrajectoryError(f"step {step}: samples of {key} have shape {array.shape}; expected [rows, {n}]")
+            if self.steps:
+                rows = len(self.samples(self.steps[0], *key.split("/")))
+                if len(array) != rows:
+                    raise TrajectoryError(f"step {step}: {key} has {len(array)} rows; step {self.steps[0]} has {rows}")
+            bad = np.flatnonzero(~np.isfinite(array).all(0))
+            if len(bad):
+                name = self.head.components["name"][bad[0]]
+                raise NonFiniteError(
+                    f"step {step}: samples of {key} are not finite for {len(bad)} components (first: {name}); the "
+                    "run has probably diverged: lower the learning rate"
+                )
+            arrays[key] = array
+        return arrays

@@ -1,0 +1,281 @@
+"""The tracker: records circuits while a `ForesightTrainer` trains, under any policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from ...common.errors import ConfigError, TrajectoryError
+from ...scoring import Probe, calibrate
+from ...scoring.edges import edge_scores
+from ...tasks import HeldOut
+from ...training.delta import apply_delta, write_delta
+from ...training.watcher import scorer_of
+from ...trajectory.metrics import top_k
+from ...trajectory.series import METADATA
+from ..circuits.faithfulness import ablation_of, circuit_drops
+from .recording import HEAD, Head, Metrics, Recording
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ...tasks.evaluation import Correct
+    from ...training.trainer import ForesightTrainer
+
+FEWEST_ROWS = 4
+"""Rows of samples below which halves of a probe cannot be compared, so that no noise floor exists."""
+
+EDGE_STEPS = 5
+"""Points of the integrated gradients of edges, as in the published studies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A task whose circuit is followed.
+
+    Attributes:
+        probe: the examples it is scored on, at every snapshot.
+        evaluation: held-out rows with columns prompt and completion; None measures nothing.
+        correct: what counts as a correct answer (see `foresight.tasks.HeldOut`).
+    """
+
+    name: str
+    probe: Probe
+    evaluation: Dataset | None = None
+    correct: Correct | None = None
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How a run is recorded.
+
+    Attributes:
+        scorers: names; the circuits of the first are the ones tested for stability.
+        every: steps between snapshots; steps 0 and the last are always among them.
+        circuit: components in a circuit.
+        calibrate: make kinds comparable by exact patching at step 0 (attribution scorers on contrast pairs).
+        edges_every: snapshots between those with edges; 0 for none.
+        top_edges: edges kept of every task.
+        faithfulness: test the circuits of earlier snapshots on the model of each.
+        keep_weights: keep what had changed at each snapshot, and test the circuits of all snapshots on all models.
+    """
+
+    scorers: tuple[str, ...] = ("attribution",)
+    every: int = 10
+    circuit: int = 1
+    calibrate: bool = True
+    edges_every: int = 0
+    top_edges: int = 20_000
+    faithfulness: bool = True
+    keep_weights: bool = False
+
+
+class Tracker(TrainerCallback):
+    """Records snapshots into `output_dir/recording`. Add it to a trainer before `train`.
+
+    Scores are taken at the weights in effect, base plus bank. Scoring leaves random state, gradients and training flags
+    alone, so a tracked run is the run that it would have been. A run that resumes from a checkpoint continues the
+    recording from the checkpoint's step; later snapshots are taken again.
+
+    Args:
+        trainer: one process only.
+        tasks: what to follow; the first is the task that the run trains on.
+        info: free-form JSON for the recording's head.
+
+    Attributes:
+        recording: the `Recording`; set when training begins.
+        seconds, tracking_seconds: wall time of the run so far, and the part of it that went into snapshots.
+        replay_seconds: wall time of the tests after training, with `keep_weights`.
+
+    Raises:
+        ConfigError: several processes, or nothing to follow.
+        UnknownNameError: a scorer that does not exist.
+    """
+
+    def __init__(
+        self,
+        trainer: ForesightTrainer,
+        tasks: Sequence[Watched],
+        config: TrackerConfig,
+        info: dict[str, Any] | None = None,
+    ):
+        if trainer.args.world_size > 1:
+            raise ConfigError(
+                f"tracking runs in one process, this is one of {trainer.args.world_size}; start it without a launcher"
+            )
+        if not tasks or not config.scorers:
+            raise ConfigError(f"tracking {len(tasks)} tasks by {len(config.scorers)} scorers; name at least one each")
+        self.trainer, self.tasks, self.config, self.info = trainer, list(tasks), config, info or {}
+        self.scorers = {name: scorer_of(name, trainer.bank) for name in config.scorers}
+        self.held_out = {
+            task.name: HeldOut(trainer.processing_class, task.evaluation, correct=task.correct)
+            for task in tasks
+            if task.evaluation is not None
+        }
+        self.start = _copy(trainer.bank.merged_state_dict()) if config.keep_weights else None
+        self.circuits: dict[str, dict[int, np.ndarray]] = {task.name: {} for task in self.tasks}
+        self.recording: Recording
+        self.seconds, self.tracking_seconds, self.replay_seconds = 0.0, 0.0, 0.0
+
+    @property
+    def folder(self) -> Path:
+        return self.trainer.output / "recording"
+
+    # -- events of the training loop --------------------------------------------------------------------------------
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            self._clock = time.perf_counter()
+            self._begin()
+        else:
+            self._continue(state.global_step)
+            self._clock = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.config.every == 0 or state.global_step == state.max_steps:
+            self._snapshot(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.recording.steps[-1] != state.global_step:  # stopped early
+            self._snapshot(state.global_step)
+        if self.start is not None and self.config.faithfulness:
+            self._replay()
+
+    # -- what happens -----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        bank, began = self.trainer.bank, time.perf_counter()
+        samples, calibration = self._samples(), {}
+        if self.config.calibrate:
+            for task in self.tasks:
+                for name, scorer in self.scorers.items():
+                    if name.startswith("attribution") and task.probe.has_pairs:
+                        scores = scorer.combine(samples[f"{task.name}/{name}"], bank.table)
+                        calibration[f"{task.name}/{name}"] = calibrate(bank.model, bank.table, task.probe, scores)
+        head = Head(calibration=calibration, info=self.info, **self._identity())
+        self.recording = Recording.create(self.folder, head)
+        self._record(0, samples, began)
+
+    def _continue(self, step: int) -> None:
+        if not (self.folder / HEAD).exists():
+            raise TrajectoryError(
+                f"the run resumes at step {step}, but {self.folder} holds no recording; start it afresh to track it"
+            )
+        self.recording = Recording.read(self.folder)
+        for name, mine in self._identity().items():
+            found = getattr(self.recording.head, name)
+            if name != "components" and found != mine:
+                raise TrajectoryError(
+                    f"{self.folder} was recorded with {name} {found}, this run has {mine}; resume with the settings, "
+                    "model and data that it was started with"
+                )
+        self.recording.truncate(step)
+        for kept in self.recording.steps:
+            self._remember(kept, self.recording.snapshot(kept))
+        if self.recording.steps:
+            last = self.recording.metrics(self.recording.steps[-1])
+            self.seconds, self.tracking_seconds = last.seconds, last.tracking_seconds
+
+    def _replay(self) -> None:
+        """Load the model of every snapshot again and test the circuits of all snapshots on it."""
+        model, began = self.trainer.model, time.perf_counter()
+        replica = AutoModelForCausalLM.from_config(model.config).to(model.device, model.dtype)
+        for step in self.recording.steps:
+            if self.recording.stability(step) is None:
+                replica.load_state_dict(self.start)
+                apply_delta(replica, self.recording.weights(step))
+                self.recording.write_stability(step, *self.column(replica))
+        self.replay_seconds = time.perf_counter() - began
+
+    def _identity(self) -> dict[str, Any]:
+        table = self.trainer.table
+        return {
+            "table": table.hash,
+            "model": self.trainer.bank.base.hash,
+            "components": {field: getattr(table, field) for field in METADATA},
+            "probes": {task.name: task.probe.hash for task in self.tasks},
+            "scorers": tuple(self.scorers),
+            "circuit": self.config.circuit,
+        }
+
+    def _snapshot(self, step: int) -> None:
+        began = time.perf_counter()
+        self._record(step, self._samples(), began)
+
+    def _record(self, step: int, samples: dict[str, np.ndarray], began: float) -> None:
+        bank, config = self.trainer.bank, self.config
+        due = config.edges_every > 0 and len(self.recording.steps) % config.edges_every == 0
+        edges = self._edges() if due else None
+        measured = {name: rows.measure(self.trainer.model) for name, rows in self.held_out.items()}
+        self._remember(step, samples)
+        stability = None
+        if config.keep_weights:
+            dtype = str(bank.base.dtype).removeprefix("torch.")
+            name = bank.model.config._name_or_path
+            info = {"model": name, "base_hash": bank.base.hash, "dtype": dtype, "step": step}
+            write_delta(self.recording.weights(step), bank.table, *bank.changed(), info)
+        elif config.faithfulness:
+            stability = self.column(bank.model)
+        now = time.perf_counter()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+        self.tracking_seconds += now - began
+        self.recording.append(step, samples, Metrics(measured, self.tracking_seconds, self.seconds), edges, stability)
+
+    def _samples(self) -> dict[str, np.ndarray]:
+        bank, found = self.trainer.bank, {}
+        for task in self.tasks:
+            for name, scorer in self.scorers.items():
+                rows = scorer.samples(bank.model, bank.table, task.probe)
+                if len(rows) < FEWEST_ROWS:
+                    raise ConfigError(
+                        f"scorer {name!r} gives {len(rows)} rows on the probe of {task.name!r}; at least {FEWEST_ROWS} "
+                        "are needed for a noise floor: raise probe_examples, or use a scorer of activations, which "
+                        "gives a row an example, such as 'attribution'"
+                    )
+                found[f"{task.name}/{name}"] = rows
+        return found
+
+    def _remember(self, step: int, samples: dict[str, np.ndarray]) -> None:
+        first = next(iter(self.scorers))
+        for task in self.tasks:
+            scores = self.recording.head.magnitude(task.name, first, samples[f"{task.name}/{first}"])
+            self.circuits[task.name][step] = top_k(scores, self.config.circuit)
+
+    def column(self, model: nn.Module) -> tuple[list[int], dict[str, np.ndarray]]:
+        """What `model` loses outside each circuit remembered: steps of the circuits, task -> `circuit_drops`."""
+        steps, table, drops = list(self.circuits[self.tasks[0].name]), self.trainer.table, {}
+        for task in self.tasks:
+            circuits = list(self.circuits[task.name].values())
+            drops[task.name] = circuit_drops(model, table, task.probe, circuits, *ablation_of(task.probe))
+        return steps, drops
+
+    def _edges(self) -> pa.Table:
+        bank, parts = self.trainer.bank, []
+        for task in self.tasks:
+            found = edge_scores(
+                bank.model, bank.table, task.probe, EDGE_STEPS, top=self.config.top_edges, weights=bank.weights
+            )
+            names = np.array(found.names)
+            parts.append(
+                pa.table({
+                    "task": [task.name] * len(found),
+                    "source": names[found.source],
+                    "destination": names[found.destination],
+                    "role": found.role,
+                    "score": found.score,
+                })
+            )  # fmt: skip
+        return pa.concat_tables(parts)
+
+
+def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in state.items()}

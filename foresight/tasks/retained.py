@@ -1,0 +1,154 @@
+"""Retained data that nobody has to supply: text that the base model writes, which stands for what it knows.
+
+Rows are continuations at temperature 1, so they are drawn from the base model's own distribution: cross-entropy on them
+is, in expectation, the divergence KL(base || model) plus a constant. Only continuations are labelled, prompts are not
+the model's words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..common.errors import DataError
+from ..common.files import write_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+IGNORED = -100
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Source:
+    """What text is generated from; equal sources of equal models give equal rows on one machine.
+
+    Attributes:
+        rows: how many; tokens: new tokens of each, fewer where the model ends its text.
+        seed: of the sampling and of random prompts; the process's own random state is left as it was.
+        prompts: texts to continue, in turn; None for the beginning-of-sequence token, if there is one, and a random
+            ordinary token.
+    """
+
+    rows: int
+    tokens: int
+    seed: int
+    prompts: tuple[str, ...] | None = None
+
+    def key(self, model: str) -> str:
+        """Hex digest (12 characters) of the source and a name or hash of the model."""
+        text = json.dumps([model, self.rows, self.tokens, self.seed, self.prompts])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Source) -> list[dict[str, Any]]:
+    """Rows of input_ids, labels (-100 for the prompt) and text.
+
+    Raises:
+        DataError: a prompt without tokens, or no ordinary token to start from.
+    """
+    prompts = _prompts(model, tokenizer, source)
+    found: list[dict[str, Any]] = []
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(source.seed)
+            for start in range(0, len(prompts), BATCH):
+                part = prompts[start : start + BATCH]
+                found += [
+                    _row(tokenizer, *pair) for pair in zip(part, _sample(model, part, source.tokens), strict=True)
+                ]
+    finally:
+        model.train(training)
+    return found
+
+
+def write(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as JSON lines; whole or not at all."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read(path: str | Path) -> list[dict[str, Any]]:
+    """Rows that `write` wrote. Raises DataError, naming file and line, for anything else."""
+    found = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            fits = len(row["input_ids"]) == len(row["labels"]) > 0
+            if not fits or not all(type(token) is int for token in (*row["input_ids"], *row["labels"])):
+                raise ValueError("input_ids and labels must be equally many whole numbers")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}, line {number}: not a generated row ({error}); delete the file") from error
+        found.append(row)
+    if not found:
+        raise DataError(f"{path} is empty; delete the file, and the text is generated again")
+    return found
+
+
+def generated(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Source, path: Path) -> float:
+    """Make sure that the rows are in `path`: generate and write them unless it exists. Returns the seconds it took."""
+    began = time.perf_counter()
+    if not path.exists():
+        write(path, generate(model, tokenizer, source))
+    return time.perf_counter() - began
+
+
+def _prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Source) -> list[list[int]]:
+    if source.prompts:
+        texts = [source.prompts[i % len(source.prompts)] for i in range(source.rows)]
+        rows = [list(row) for row in tokenizer(texts)["input_ids"]]
+        for text, row in zip(texts, rows, strict=True):
+            if row and row[-1] == tokenizer.eos_token_id:
+                row.pop()  # a text that has ended cannot be continued
+            if not row:
+                raise DataError(f"the prompt {text!r} has no tokens to continue; remove it")
+        return rows
+    special = set(tokenizer.all_special_ids)
+    size = min(len(tokenizer), model.config.get_text_config().vocab_size)
+    ordinary = torch.tensor([token for token in range(size) if token not in special])
+    if not len(ordinary):
+        raise DataError("the tokenizer has special tokens only; give prompts to continue instead")
+    picks = torch.randint(len(ordinary), (source.rows,), generator=torch.Generator().manual_seed(source.seed))
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [[*begin, token] for token in ordinary[picks].tolist()]
+
+
+def _sample(model: PreTrainedModel, prompts: list[list[int]], tokens: int) -> list[list[int]]:
+    """Continuations at temperature 1 of the whole distribution, up to and with the end-of-sequence token."""
+    from transformers import GenerationConfig
+
+    config = model.generation_config
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    pad = next((token for token in (config.pad_token_id, *ends) if token is not None), 0)
+    length = max(map(len, prompts))
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", length + tokens) - length
+    if room < 1:
+        raise DataError(f"a prompt of {length} tokens leaves no room to continue it; give shorter prompts")
+    ids = torch.tensor([[pad] * (length - len(row)) + row for row in prompts], device=model.device)
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    plain = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=min(tokens, room),
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=pad,
+    )  # fmt: skip
+    new: Tensor = model.generate(input_ids=ids, attention_mask=mask, generation_config=plain)[:, length:]
+    return [_until_end(row, {end for end in ends if end is not None}) for row in new.tolist()]
+
+
+def _until_end(row: list[int], ends: set[int]) -> list[int]:
+    return next((row[: i + 1] for i, token in enumerate(row) if token in ends), row)
+
+
+def _row(tokenizer: PreTrainedTokenizerBase, prompt: list[int], new: list[int]) -> dict[str, Any]:
+    ids = [*prompt, *new]
+    return {"input_ids": ids, "labels": [IGNORED] * len(prompt) + new, "text": tokenizer.decode(ids)}

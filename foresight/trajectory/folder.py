@@ -1,0 +1,133 @@
+"""The folder of a trajectory: append-only, checksummed, never torn.
+
+    meta.json                                          hashes, versions, calibration, free-form info of the run
+    components.safetensors                             layer, kind, index, vectors, name of every component
+    snapshots/000003-00000030-<checksum>.safetensors   scores and standard errors of snapshot 3, taken at step 30
+
+Every file is written under a temporary name, synced and renamed, so that a torn write is never visible. A snapshot's
+name holds the first 16 hex digits of the SHA-256 of its content: a flipped bit or a truncation is found by the
+checksum, a missing file by the gap in the sequence (the loss of the *last* files alone looks like a shorter run).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ..common.errors import ConfigError, TrajectoryError
+from ..common.files import sync, write_json, write_whole
+from .series import pack, unpack
+
+VERSION = 1
+_SNAPSHOT = re.compile(r"(\d{6,})-(\d{8,})-([0-9a-f]{16})\.safetensors")
+
+
+class SnapshotFile(NamedTuple):
+    """What the name of a snapshot file says."""
+
+    sequence: int
+    step: int
+    checksum: str
+    path: Path
+
+
+class TrajectoryFolder:
+    """Reads and writes the files of one folder; knows nothing of what scores mean.
+
+    Raises TrajectoryError for what is missing or damaged, DiskFullError for a write without space.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.snapshots = self.path / "snapshots"
+
+    def exists(self) -> bool:
+        """Whether it holds a trajectory, or the snapshots of one that lost its meta.json."""
+        return (self.path / "meta.json").exists() or (self.snapshots.exists() and bool(self.files()))
+
+    def write_head(self, meta: dict[str, Any], components: dict[str, np.ndarray]) -> None:
+        """Write the metadata. Raises ConfigError for what is not JSON."""
+        data = save(pack(components))
+        meta = {"version": VERSION, "components_checksum": _checksum(data), **meta}
+        try:
+            meta["checksum"] = _checksum(_canonical(meta))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"trajectory info is not JSON: {error}; pass strings, numbers, lists") from error
+        self.snapshots.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path / "components.safetensors", lambda temporary: temporary.write_bytes(data))
+        write_json(self.path / "meta.json", meta)
+
+    def read_head(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """(meta, component arrays), both verified."""
+        meta_file, components_file = self.path / "meta.json", self.path / "components.safetensors"
+        if not meta_file.exists() and not self.exists():
+            raise TrajectoryError(f"{self.path} is not a trajectory folder: it has no meta.json")
+        try:
+            meta = json.loads(meta_file.read_bytes())
+            claimed = meta.pop("checksum")
+            if _checksum(_canonical(meta)) != claimed:
+                raise TrajectoryError("its checksum does not match")
+            if meta["version"] != VERSION:
+                raise TrajectoryError(f"it has version {meta['version']}; this foresight reads version {VERSION}")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, TrajectoryError) as error:
+            raise TrajectoryError(f"{meta_file} is damaged: {error}. The snapshots beside it are untouched") from error
+        try:
+            data = components_file.read_bytes()
+            if _checksum(data) != meta["components_checksum"]:
+                raise TrajectoryError(f"its {len(data)} bytes do not have the checksum in meta.json")
+            return meta, unpack(load(data))
+        except (OSError, SafetensorError, TrajectoryError) as error:
+            raise TrajectoryError(
+                f"{components_file} is damaged: {error}. The snapshots beside it are untouched; copy the file from a "
+                f"trajectory of the same model and mlp_block (component table {meta['table']})"
+            ) from error
+
+    def files(self) -> list[SnapshotFile]:
+        """Snapshot files in sequence; temporary and foreign files are passed over."""
+        if not self.snapshots.is_dir():
+            raise TrajectoryError(f"{self.snapshots} is missing: all snapshots of the trajectory are gone")
+        matches = [(_SNAPSHOT.fullmatch(path.name), path) for path in self.snapshots.iterdir()]
+        return sorted(SnapshotFile(int(m[1]), int(m[2]), m[3], path) for m, path in matches if m)
+
+    def write(self, sequence: int, step: int, tensors: dict[str, np.ndarray]) -> None:
+        """Add one snapshot file."""
+        data = save({"position": np.array([sequence, step], np.int64), **tensors})
+        path = self.snapshots / f"{sequence:06d}-{step:08d}-{_checksum(data)}.safetensors"
+        write_whole(path, lambda temporary: temporary.write_bytes(data))
+
+    def read(self, file: SnapshotFile) -> dict[str, np.ndarray]:
+        """Tensors of one snapshot file, verified against its name."""
+        try:
+            data = file.path.read_bytes()
+            if _checksum(data) != file.checksum:
+                raise TrajectoryError(f"its {len(data)} bytes do not have the checksum in its name")
+            tensors = load(data)
+        except (OSError, SafetensorError) as error:
+            raise TrajectoryError(str(error)) from error
+        if tensors.pop("position", np.zeros(0)).tolist() != [file.sequence, file.step]:
+            raise TrajectoryError("its content is of another snapshot than its name says")
+        return tensors
+
+    def truncate(self, n: int) -> None:
+        """Delete snapshots from sequence number `n` on, the newest first: a crash on the way leaves a shorter run."""
+        for file in reversed(self.files()):
+            if file.sequence >= n:
+                file.path.unlink()
+        for leftover in (*self.path.glob(".*.part"), *self.snapshots.glob(".*.part")):
+            leftover.unlink()
+        sync(self.snapshots)
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _canonical(meta: dict[str, Any]) -> bytes:
+    return json.dumps(meta, sort_keys=True, allow_nan=False).encode()

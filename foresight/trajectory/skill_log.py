@@ -1,0 +1,113 @@
+"""`SkillLog`: remembers forecasts until their horizon has passed, then says what they were worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ..common.errors import CheckpointError, ConfigError
+from .metrics import overlap, skill
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """What was expected at step `made_at` for step `for_step`.
+
+    Attributes:
+        prediction: float32 [n_components], the forecast scores.
+        persistence: float32 [n_components], the last scores seen when the forecast was made.
+    """
+
+    made_at: int
+    for_step: int
+    prediction: np.ndarray
+    persistence: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a forecast was worth, judged by the first snapshot at or after its step.
+
+    Attributes:
+        resolved_at: step of that snapshot.
+        skill: 1 - error / error of persistence (see `foresight.trajectory.metrics.skill`).
+        overlap, persistence_overlap: share of the realised top k that the forecast and persistence had.
+    """
+
+    made_at: int
+    for_step: int
+    resolved_at: int
+    skill: float
+    overlap: float
+    persistence_overlap: float
+
+
+class SkillLog:
+    """Judges forecasts once what they were about has come true.
+
+    Attributes:
+        k: size of the circuit for the overlaps.
+        pending: forecasts whose step has not come yet.
+        outcomes: what the others were worth, in the order in which they were resolved.
+    """
+
+    def __init__(self, k: int):
+        self.k = k
+        self.pending: list[Forecast] = []
+        self.outcomes: list[Outcome] = []
+
+    def record(self, forecast: Forecast) -> None:
+        """Remember a forecast. Raises ConfigError if it is not about the future or its shapes differ."""
+        if forecast.for_step <= forecast.made_at:
+            raise ConfigError(f"a forecast made at step {forecast.made_at} for step {forecast.for_step} is none")
+        shapes = np.shape(forecast.prediction), np.shape(forecast.persistence)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise ConfigError(f"prediction and persistence have shapes {shapes}; expected one of [n_components]")
+        arrays = (np.array(a, np.float32) for a in (forecast.prediction, forecast.persistence))
+        self.pending.append(Forecast(int(forecast.made_at), int(forecast.for_step), *arrays))
+
+    def resolve(self, step: int, actual: np.ndarray) -> list[Outcome]:
+        """Judge every pending forecast for a step <= `step` by the scores `actual` [n_components] of that step."""
+        due = [forecast for forecast in self.pending if forecast.for_step <= step]
+        new = [
+            Outcome(
+                forecast.made_at,
+                forecast.for_step,
+                int(step),
+                skill(forecast.prediction, actual, forecast.persistence),
+                overlap(forecast.prediction, actual, self.k),
+                overlap(forecast.persistence, actual, self.k),
+            )
+            for forecast in due
+        ]
+        self.pending = [forecast for forecast in self.pending if forecast.for_step > step]
+        self.outcomes += new
+        return new
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(arrays, JSON) from which `from_state` makes an equal log. A skill of -inf is written as the string."""
+        arrays = {}
+        for i, forecast in enumerate(self.pending):
+            arrays[f"{i}.prediction"], arrays[f"{i}.persistence"] = forecast.prediction, forecast.persistence
+        outcomes = [{key: str(v) if v == float("-inf") else v for key, v in asdict(o).items()} for o in self.outcomes]
+        pending = [[forecast.made_at, forecast.for_step] for forecast in self.pending]
+        return arrays, {"k": self.k, "pending": pending, "outcomes": outcomes}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> SkillLog:
+        """Inverse of `state`. Raises CheckpointError for anything else."""
+        types: dict[Any, Any] = {"int": int, "float": float}
+        try:
+            log = cls(int(data["k"]))
+            for i, (made_at, for_step) in enumerate(data["pending"]):
+                log.record(Forecast(int(made_at), int(for_step), arrays[f"{i}.prediction"], arrays[f"{i}.persistence"]))
+            for outcome in data["outcomes"]:
+                log.outcomes.append(Outcome(*(types[f.type](outcome[f.name]) for f in fields(Outcome))))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"not the state of a skill log ({error!r}); the checkpoint is damaged") from error
+        if len(arrays) != 2 * len(log.pending) or set(data) != {"k", "pending", "outcomes"}:
+            raise CheckpointError(f"skill log: unexpected entries among {sorted(arrays)} and {sorted(data)}")
+        return log

@@ -1,0 +1,312 @@
+"""Trajectories: the scores of all components over the steps of a run, in memory and (trajectory_folder.py) on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..common.errors import ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
+from .folder import SnapshotFile, TrajectoryFolder
+from .series import METADATA, Series
+
+if TYPE_CHECKING:
+    from ..model.components import ComponentTable
+    from ..scoring.base import Scores
+
+_LIBRARIES = ("foresight-sft", "torch", "transformers", "trl", "numpy")
+_log = logging.getLogger(__name__)
+
+
+class Recorded(NamedTuple):
+    """Scores as a trajectory keeps them: float32 [n_components] each; a standard error is NaN where unknown."""
+
+    values: np.ndarray
+    stderr: np.ndarray
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Scores of all components at one optimizer step, by scorer name."""
+
+    step: int
+    scores: dict[str, Recorded]
+
+
+class Trajectory:
+    """Snapshots of one run. Made by `create`, `read` or `open_append`, not directly.
+
+    Attributes:
+        folder: the `TrajectoryFolder` where appended snapshots are written; None keeps them in memory only.
+        components: metadata arrays [n_components] by name (layer, kind, index, vectors, name).
+        snapshots: list of `Snapshot`, by strictly increasing step.
+        table_hash, model_hash, data_hash: what the scores belong to.
+        versions: library versions at creation.
+        info: free-form JSON of the run.
+        calibration: scorer -> kind -> factor that makes the scores of the kinds comparable in `series`.
+        damage: what `read(recover=True)` had to leave out, or None.
+    """
+
+    def __init__(self, components: dict[str, np.ndarray], meta: dict[str, Any], folder: TrajectoryFolder | None):
+        self.components = components
+        self.folder = folder
+        self.snapshots: list[Snapshot] = []
+        self.damage: str | None = None
+        self.table_hash: str = meta["table"]
+        self.model_hash: str = meta["model"]
+        self.data_hash: str = meta["data"]
+        self.versions: dict[str, str] = meta["versions"]
+        self.info: dict[str, Any] = meta["info"]
+        self.calibration: dict[str, dict[str, float]] = meta["calibration"]
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path | None,
+        table: ComponentTable,
+        *,
+        model_hash: str = "",
+        data_hash: str = "",
+        info: dict[str, Any] | None = None,
+    ) -> Trajectory:
+        """Start an empty trajectory for the components of `table`, in a new folder or (path None) in memory.
+
+        Raises:
+            TrajectoryError: the folder already holds a trajectory, or cannot be written.
+            ConfigError: `info` is not JSON.
+        """
+        folder = None if path is None else TrajectoryFolder(path)
+        if folder is not None and folder.exists():
+            raise TrajectoryError(f"{path} already holds a trajectory; open it with open_append or name a new folder")
+        meta = {
+            "table": table.hash,
+            "model": model_hash,
+            "data": data_hash,
+            "versions": library_versions(),
+            "info": info or {},
+            "calibration": {},
+        }
+        trajectory = cls({field: getattr(table, field) for field in METADATA}, meta, folder)
+        trajectory._write_head()
+        return trajectory
+
+    @classmethod
+    def read(cls, path: str | Path, recover: bool = False) -> Trajectory:
+        """Read a folder without touching it; what is appended to the result later stays in memory.
+
+        Args:
+            recover: keep the good snapshots before a damaged one (and log it) instead of raising.
+
+        Raises:
+            TrajectoryError: not a trajectory, or damaged; names the file and what is wrong with it.
+        """
+        folder = TrajectoryFolder(path)
+        meta, components = folder.read_head()
+        trajectory = cls(components, meta, None)
+        try:
+            trajectory._load(folder, folder.files())
+        except TrajectoryError as error:
+            n = len(trajectory)
+            if not recover:
+                raise TrajectoryError(f"{error}; recover=True keeps the {n} good snapshots before it") from error
+            trajectory.damage = str(error)
+            _log.warning("%s; keeping the %d good snapshots before it", error, n)
+        return trajectory
+
+    @classmethod
+    def open_append(cls, path: str | Path, keep: int | None = None) -> Trajectory:
+        """Continue a folder after its first `keep` snapshots (None: all), deleting the later ones.
+
+        A run that resumes from a checkpoint passes the number of snapshots it had then. Damage past `keep` does not
+        matter.
+
+        Raises:
+            TrajectoryError: not a trajectory, fewer than `keep` snapshots, or one of them damaged.
+        """
+        folder = TrajectoryFolder(path)
+        meta, components = folder.read_head()
+        trajectory = cls(components, meta, None)
+        trajectory._load(folder, [file for file in folder.files() if keep is None or file.sequence < keep])
+        if keep is not None and len(trajectory) < keep:
+            raise TrajectoryError(f"{path} has {len(trajectory)} snapshots; expected at least {keep} to continue from")
+        trajectory.folder = folder
+        trajectory.truncate(len(trajectory))
+        return trajectory
+
+    def __len__(self) -> int:
+        """Number of snapshots."""
+        return len(self.snapshots)
+
+    @property
+    def n_components(self) -> int:
+        return len(self.components["layer"])
+
+    @property
+    def steps(self) -> np.ndarray:
+        """int64 [n_snapshots]."""
+        return np.array([snapshot.step for snapshot in self.snapshots], np.int64)
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """Names of the scorers, the same in every snapshot; empty before the first."""
+        return tuple(self.snapshots[0].scores) if self.snapshots else ()
+
+    def append(self, step: int, scores: Mapping[str, Scores | Recorded]) -> None:
+        """Add the snapshot of `step`; on disk first, so that a failed write leaves no trace in memory either.
+
+        Args:
+            scores: scorer name -> values and stderr, [n_components] each; the same scorers in every snapshot.
+
+        Raises:
+            TrajectoryError: step not after the last one, other scorers than before, wrong shapes.
+            NonFiniteError: a value is NaN or infinite, or a standard error infinite.
+            DiskFullError: no space left.
+        """
+        snapshot = self._checked(step, scores)
+        if self.folder is not None:
+            tensors = {}
+            for scorer, recorded in snapshot.scores.items():
+                tensors.update({f"{scorer}/values": recorded.values, f"{scorer}/stderr": recorded.stderr})
+            self.folder.write(len(self), snapshot.step, tensors)
+        self.snapshots.append(snapshot)
+
+    def truncate(self, n_snapshots: int) -> None:
+        """Keep the first `n_snapshots`, in memory and on disk."""
+        if n_snapshots < 0:
+            raise ConfigError(f"cannot keep {n_snapshots} snapshots; expected 0 or more")
+        del self.snapshots[n_snapshots:]
+        if self.folder is not None:
+            self.folder.truncate(n_snapshots)
+
+    def calibrate(self, scorer: str, factors: Mapping[str, float]) -> None:
+        """Set the factors by which `series` multiplies the scores of each kind, for example head and mlp.
+
+        Raises:
+            ConfigError: a kind of this model without a factor, or a factor that is not finite and > 0.
+        """
+        kinds = set(self.components["kind"].tolist())
+        bad = {kind: f for kind, f in factors.items() if not (np.isfinite(f) and f > 0)}
+        if bad or not kinds <= set(factors):
+            raise ConfigError(
+                f"calibration of {scorer!r} is {dict(factors)}; expected a factor > 0 for each of {sorted(kinds)}"
+            )
+        self.calibration[scorer] = {kind: float(f) for kind, f in factors.items()}
+        self._write_head()
+
+    def annotate(self, **facts: Any) -> None:
+        """Add facts, JSON each, to `info`; on disk too."""
+        self.info.update(facts)
+        self._write_head()
+
+    def values(self, scorer: str) -> np.ndarray:
+        """Scores as the scorer gave them, signed and not calibrated: float32 [n_components, n_snapshots]."""
+        return self._stack(scorer, "values", len(self))
+
+    def stderr(self, scorer: str) -> np.ndarray:
+        """Standard errors of `values`: float32 [n_components, n_snapshots]."""
+        return self._stack(scorer, "stderr", len(self))
+
+    def series(self, scorer: str, until: int | None = None) -> Series:
+        """What a forecaster may see: |values| x the calibration factor of the kind, at the steps <= `until`.
+
+        Raises:
+            UnknownNameError: no such scorer in this trajectory.
+            TrajectoryError: no snapshot at or before `until`.
+        """
+        steps = self.steps if until is None else self.steps[self.steps <= until]
+        if not len(steps):
+            what = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
+            raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {what}")
+        values = np.abs(self._stack(scorer, "values", len(steps)))
+        if scorer in self.calibration:
+            factors = self.calibration[scorer]
+            values *= np.array([factors[kind] for kind in self.components["kind"].tolist()], np.float32)[:, None]
+        return Series(values=values, steps=steps, **self.components)
+
+    def require_table(self, table: ComponentTable) -> None:
+        """Raise TrajectoryError unless the trajectory was recorded over exactly the components of `table`."""
+        if self.table_hash != table.hash:
+            raise TrajectoryError(
+                f"trajectory{f' {self.folder.path}' if self.folder else ''} has component table {self.table_hash} "
+                f"({self.n_components} components), this model has {table.hash} ({len(table)}); record it on the same "
+                "model with the same mlp_block"
+            )
+
+    def _stack(self, scorer: str, which: str, n: int) -> np.ndarray:
+        if n and scorer not in self.scorers:
+            raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
+        out = np.empty((n, self.n_components), np.float32)
+        for row, snapshot in zip(out, self.snapshots[:n], strict=True):
+            row[:] = getattr(snapshot.scores[scorer], which)
+        return out.T
+
+    def _checked(self, step: int, scores: Mapping[str, Scores | Recorded]) -> Snapshot:
+        last = self.snapshots[-1].step if self.snapshots else -1
+        if step <= last:
+            raise TrajectoryError(f"snapshot of step {step} does not follow step {last}; steps must increase")
+        if not scores or (self.snapshots and set(scores) != set(self.scorers)):
+            expected = sorted(self.scorers) or "at least one"
+            raise TrajectoryError(f"snapshot of step {step} has scorers {sorted(scores)}; expected {expected}")
+        recorded = {}
+        for scorer in self.scorers or scores:
+            arrays = {}
+            for which in ("values", "stderr"):
+                array = np.array(getattr(scores[scorer], which), np.float32)
+                if array.shape != (self.n_components,):
+                    raise TrajectoryError(
+                        f"{scorer!r} at step {step}: {which} have shape {array.shape}; expected ({self.n_components},)"
+                    )
+                bad = np.flatnonzero(np.isinf(array) | (np.isnan(array) & (which == "values")))
+                if len(bad):
+                    first = f"{self.components['name'][bad[0]]} = {array[bad[0]]}"
+                    raise NonFiniteError(
+                        f"{scorer!r} at step {step}: {len(bad)} {which} are not finite (first: {first}); lower the "
+                        "learning rate or check the probe"
+                    )
+                array.flags.writeable = False
+                arrays[which] = array
+            recorded[scorer] = Recorded(**arrays)
+        return Snapshot(int(step), recorded)
+
+    def _load(self, folder: TrajectoryFolder, files: list[SnapshotFile]) -> None:
+        for file in files:
+            if file.sequence != len(self):
+                what = "missing" if file.sequence > len(self) else "there twice"
+                number = min(file.sequence, len(self))
+                raise TrajectoryError(f"snapshot {number:06d} is {what} (found {file.path})")
+            try:
+                tensors = folder.read(file)
+                names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
+                scores = {name: Recorded(tensors[f"{name}/values"], tensors[f"{name}/stderr"]) for name in names}
+                self.snapshots.append(self._checked(file.step, scores))
+            except (KeyError, NonFiniteError, TrajectoryError) as error:
+                raise TrajectoryError(f"snapshot {file.path} is damaged: {error}") from error
+
+    def _write_head(self) -> None:
+        if self.folder is None:
+            return
+        meta = {
+            "table": self.table_hash,
+            "model": self.model_hash,
+            "data": self.data_hash,
+            "versions": self.versions,
+            "info": self.info,
+            "calibration": self.calibration,
+        }
+        self.folder.write_head(meta, self.components)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that scores depend on."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,1 +1,0 @@
-"""Forecasts from weights: what a component's score will be where the weights are going, instead of where scores go."""

@@ -1,0 +1,41 @@
+"""What ships is what its recipe makes."""
+
+import pytest
+
+from foresight.common.errors import ConfigError
+from foresight.forecasters import make_forecaster
+from foresight.forecasters.pretrained import DEFAULT, experienced, state_file
+from foresight.policies.prior import SHIPPED as PRIOR
+from foresight.policies.prior import LayerKindPrior
+from foresight.studies.bench.corpus import SHIPPED, read_corpus, write_corpus
+from foresight.studies.bench.ship import named, ship
+from support.planted_corpus import runs
+
+
+def test_the_shipped_files_are_made_of_the_shipped_corpus(tmp_path):
+    made = ship(read_corpus(SHIPPED), tmp_path)
+    for file in made:
+        assert file.read_bytes() == (SHIPPED.parent / file.name).read_bytes(), file.name
+    assert {file.name for file in made} == {SHIPPED.name, PRIOR.name, state_file(DEFAULT)}
+
+
+def test_the_default_forecaster_has_learned_from_the_corpus():
+    histories = [run.series for run in read_corpus(SHIPPED)]
+    own = make_forecaster(DEFAULT).pretrain(histories).fit(histories[0].until(10)).predict(20)
+    shipped = experienced(DEFAULT)
+    assert (shipped.fit(histories[0].until(10)).predict(20) == own).all()
+    assert len(shipped.past_skills_) == 16  # tasks x models
+    assert not hasattr(experienced(DEFAULT, members=["drift"]), "past_skills_")
+    assert not hasattr(experienced("local_level"), "past_frequency_")
+
+
+def test_runs_are_called_what_their_places_are_named(tmp_path):
+    write_corpus(runs("walk", tasks=2, seeds=1), tmp_path / "a.safetensors")
+    found = named([f"mine={tmp_path / 'a.safetensors'}"])
+    assert {run.model for run in found} == {"mine"}
+    ship(found, tmp_path / "out")
+    assert [run.hash for run in read_corpus(tmp_path / "out" / SHIPPED.name)] == [run.hash for run in found]
+    assert LayerKindPrior.read(tmp_path / "out" / PRIOR.name).profiles
+    for place in ("no-name", "=x", "name="):
+        with pytest.raises(ConfigError, match="NAME=PLACE"):
+            named([place])

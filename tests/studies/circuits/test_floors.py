@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+
+from foresight.common.errors import ConfigError, NonFiniteError
+from foresight.studies.circuits.distance import distance_statistic, measured_distance
+from foresight.studies.circuits.floors import (
+    Measured,
+    MeasuredMatrix,
+    between_run_floor,
+    bootstrap,
+    each_row,
+    half_weights,
+    interval,
+    measure,
+    measure_distance,
+    resampled_means,
+    resampling_weights,
+    split_half_floor,
+)
+from foresight.trajectory.metrics import circuit_distance
+from support.circuit_cases import noisy
+
+LAYERS, HEADS, BLOCKS = 4, 3, 5
+LAYER = np.repeat(np.arange(LAYERS), HEADS + BLOCKS)
+KIND = np.tile(["head"] * HEADS + ["mlp"] * BLOCKS, LAYERS)
+
+
+def gap(a, b):
+    """A distance of one number: how far the first components' means lie apart."""
+    return np.abs(a - b)[:, 0]
+
+
+def bump(layer: int) -> np.ndarray:
+    """A circuit of all components of one layer."""
+    return np.where(layer == LAYER, 5.0, 0.0)
+
+
+def test_examples_that_agree_have_no_floor_and_no_interval():
+    samples = np.tile(np.arange(6.0), (9, 1))
+    floor = split_half_floor(each_row(lambda a, b: np.abs(a - b)), samples)
+    np.testing.assert_allclose([floor.mean, floor.high], 0, atol=1e-14)
+    np.testing.assert_allclose(bootstrap(lambda a: a, samples), [np.arange(6.0)] * 2)
+
+
+@pytest.mark.parametrize("examples", [16, 17, 64])
+def test_halves_differ_with_twice_the_variance_of_two_whole_probes(examples):
+    """Var(mean of half - mean of half) = 2 sigma^2 / (n / 2) = 4 sigma^2 / n; of two whole probes 2 sigma^2 / n."""
+    samples = np.random.default_rng(0).normal(size=(examples, 400))
+    floor = split_half_floor(lambda a, b: np.abs(a - b), samples, splits=400)
+    sigma = 2 / np.sqrt(2 * (examples // 2))
+    assert np.mean(floor.mean) == pytest.approx(sigma * np.sqrt(2 / np.pi), rel=0.05)
+    assert np.mean(floor.high) == pytest.approx(1.96 * sigma, rel=0.06)
+
+
+def test_halves_are_disjoint_and_equal():
+    for n in (2, 7, 10):
+        first, second = half_weights(n, 30)
+        assert not (first * second).any()
+        np.testing.assert_allclose([first.sum(1), second.sum(1)], 1)
+        assert set(np.unique(first)) == {0, 1 / (n // 2)}
+        assert (first + second > 0).any(0).all()  # nobody sits out every time
+    np.testing.assert_allclose(resampling_weights(7, 30).sum(1), 1)
+
+
+def test_where_nothing_moves_the_distance_is_within_the_floor():
+    truth = np.random.default_rng(1).random(len(LAYER))
+    beyond = []
+    for seed in range(20):
+        a, b = noisy(truth, seed=2 * seed), noisy(truth, seed=2 * seed + 1)
+        statistic = distance_statistic(8, LAYER, KIND)
+        floor = split_half_floor(statistic, a, splits=40)
+        value = statistic(a.mean(0)[None], b.mean(0)[None])[0]
+        assert floor.mean[1] > 0
+        beyond.append(value > floor.high)
+    assert np.mean(beyond) <= 0.05
+    same = measured_distance(a, a, 8, LAYER, KIND)
+    assert {m.value for parts in same.values() for m in parts.values()} == {0.0}
+    assert not any(m.beyond_floor for parts in same.values() for m in parts.values())
+
+
+def test_a_circuit_that_migrates_one_layer_up():
+    """All score moves from layer 1 to layer 2 of 4: Wasserstein 1/4, and no component is in both circuits."""
+    a, b = noisy(bump(1), noise=0.01), noisy(bump(2), noise=0.01, seed=1)
+    found = measured_distance(a, b, HEADS + BLOCKS, LAYER, KIND)
+    assert list(found) == ["all", "head", "mlp"]
+    for parts in found.values():
+        assert parts["jaccard"].value == 1 and parts["jaccard"].floor_high == 0
+        assert parts["wasserstein"].value == pytest.approx(1 / LAYERS, rel=0.01)
+        assert parts["wasserstein"].low <= parts["wasserstein"].value <= parts["wasserstein"].high
+        assert parts["jaccard"].beyond_floor and parts["wasserstein"].beyond_floor
+
+
+def test_heads_that_move_while_mlps_stay():
+    truth = bump(0)
+    moved = np.where(KIND == "head", bump(3), truth)
+    found = measured_distance(noisy(truth, noise=0.01), noisy(moved, noise=0.01), 8, LAYER, KIND)
+    assert found["head"]["wasserstein"].value == pytest.approx(3 / 4, rel=0.01)
+    assert found["mlp"]["wasserstein"].value == pytest.approx(0, abs=1e-9)  # the same noise at both steps
+    assert found["head"]["jaccard"].beyond_floor and not found["mlp"]["jaccard"].beyond_floor
+
+
+def test_distance_of_samples_is_that_of_their_means():
+    a, b = noisy(bump(1)), noisy(bump(2), seed=1)
+    found = measured_distance(a, b, 5, LAYER, KIND)
+    for group, expected in circuit_distance(a.mean(0), b.mean(0), 5, LAYER, KIND).items():
+        assert found[group]["jaccard"].value == expected.jaccard
+        assert found[group]["wasserstein"].value == expected.wasserstein
+
+
+def test_a_floor_can_be_that_of_two_runs():
+    """Runs that differ in their order of data by as much as the steps do: nothing is beyond that."""
+    a, b = noisy(bump(1), noise=0.01), noisy(bump(2), noise=0.01, seed=1)
+    floor = between_run_floor(distance_statistic(8, LAYER, KIND), a.mean(0), b.mean(0))
+    found = measured_distance(a, b, 8, LAYER, KIND, floor)["all"]["wasserstein"]
+    assert found.floor == found.floor_high == found.value and not found.beyond_floor
+
+
+def test_samples_that_share_examples_are_resampled_together():
+    a = noisy(np.zeros(3), seed=3)
+    low, high = bootstrap(lambda x, y: y - x, a, a + 5)
+    np.testing.assert_allclose([low, high], 5)
+
+
+def test_the_interval_of_a_mean_covers_it():
+    inside = []
+    for seed in range(60):
+        samples = np.random.default_rng(seed).normal(size=(12, 10))
+        low, high = bootstrap(lambda means: means, samples, seed=seed)
+        inside.append((low < 0) & (high > 0))
+    assert 0.92 < np.mean(inside) < 0.98
+
+
+def test_results_depend_on_the_seed_alone():
+    a, b = noisy(bump(1)), noisy(bump(2), seed=1)
+    assert measure_distance(gap, a, b, seed=1) == measure_distance(gap, a, b, seed=1)
+    assert measure_distance(gap, a, b, seed=1) != measure_distance(gap, a, b, seed=2)
+    assert (resampled_means(a, seed=1) != resampled_means(a, seed=2)).any()
+    np.testing.assert_allclose(resampled_means(a, 4000).mean(0), a.mean(0), atol=0.01)
+
+
+def test_a_level_has_the_difference_of_halves_as_floor():
+    samples = noisy([2.0, 3.0], examples=40)
+    first, second = measure(lambda means: means, samples)
+    assert first.value == samples.mean(0)[0] and second.value == samples.mean(0)[1]
+    np.testing.assert_allclose(first.floor, split_half_floor(gap, samples).mean)
+    assert first.low < first.value < first.high
+
+
+def test_undefined_replicates_are_left_out_until_they_are_too_many():
+    replicates = np.tile(np.linspace(0, 1, 100)[:, None], (1, 3))
+    replicates[:3, 1] = [np.nan, np.inf, -np.inf]
+    replicates[:6, 2] = np.nan
+    low, high = interval(replicates, 50)
+    assert np.isfinite(low[:2]).all() and np.isfinite(high[:2]).all()
+    assert low[0] < 0.03 < low[1] < high[1] <= 1
+    assert np.isnan([low[2], high[2]]).all()
+
+
+def test_undefined_is_never_beyond_the_floor():
+    nan = float("nan")
+    assert not Measured(nan, nan, nan, 0, 0).beyond_floor and not Measured(1, 1, 1, nan, nan).beyond_floor
+    matrix = MeasuredMatrix.of([[Measured(1, 2, 3, 4, 5)] * 2] * 2)
+    assert matrix.value.tolist() == [[1, 1], [1, 1]] and matrix.floor_high.tolist() == [[5, 5], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        (np.ones((1, 3)), ConfigError, "there are 1 examples to resample; expected at least two"),
+        (np.ones(3), ConfigError, r"shape \(3,\); expected \[n_examples, n\]"),
+        (np.ones((4, 0)), ConfigError, "shape"),
+        (np.array([[1.0], [np.nan]]), NonFiniteError, "NaN or infinite"),
+    ],
+)
+def test_bad_samples_are_refused(samples, error, message):
+    with pytest.raises(error, match=message):
+        split_half_floor(gap, samples)
+    with pytest.raises(error, match=message):
+        bootstrap(lambda means: means, samples)
+
+
+def test_samples_of_other_examples_are_refused():
+    with pytest.raises(ConfigError, match=r"\[4, 5\] examples; expected the same examples"):
+        measure_distance(gap, np.ones((4, 2)), np.ones((5, 2)))

@@ -1,0 +1,108 @@
+"""Gates from noising and denoising edges: set algebra, pruning to paths, and what is refused."""
+
+import numpy as np
+import pytest
+
+from foresight.common.errors import ConfigError, DataError, NonFiniteError, UnknownNameError
+from foresight.studies.circuits.gates import Gate, gate_circuit, on_path, top_edges
+
+
+def edges(text: str) -> set[tuple[str, str]]:
+    """``"input>a a>logits"`` as pairs."""
+    return {tuple(edge.split(">")) for edge in text.split()}
+
+
+def test_gates_by_hand():
+    # Into m: a and b by denoising alone (OR), c and d by noising alone (AND), e by both (ADDER).
+    shared = "input>a input>b input>c input>d input>e input>m e>m m>logits "
+    circuit = gate_circuit(edges(shared + "c>m d>m a>logits b>logits"), edges(shared + "a>m b>m c>logits d>logits"))
+    assert circuit.groups["m"] == {Gate.OR: ["a", "b"], Gate.AND: ["c", "d"], Gate.ADDER: ["e", "input"]}
+    assert circuit.groups["logits"] == {Gate.AND: ["a", "b"], Gate.OR: ["c", "d"], Gate.ADDER: ["m"]}
+    assert circuit.components == ("a", "b", "c", "d", "e", "m")
+    assert circuit.count() == {Gate.AND: 4, Gate.OR: 4, Gate.ADDER: 8}
+
+
+def test_noising_is_and_denoising_is_or():
+    noising, denoising = edges("input>a input>b a>m b>m m>logits"), edges("input>c input>d c>m d>m m>logits")
+    gates = gate_circuit(noising, denoising).gates
+    assert gates["a", "m"] == gates["b", "m"] == Gate.AND
+    assert gates["c", "m"] == gates["d", "m"] == Gate.OR
+    swapped = gate_circuit(denoising, noising).gates
+    assert swapped["a", "m"] == Gate.OR and swapped["c", "m"] == Gate.AND
+
+
+def test_a_lone_edge_adds():
+    # a>m is seen by noising alone and b>m by denoising alone, but neither has a second edge of its kind.
+    circuit = gate_circuit(edges("input>a a>m m>logits"), edges("input>b b>m m>logits"))
+    assert set(circuit.gates.values()) == {Gate.ADDER}
+
+
+def test_equal_circuits_only_add():
+    circuit = gate_circuit(edges("input>a a>logits input>b b>logits"), edges("input>a a>logits input>b b>logits"))
+    assert circuit.count() == {Gate.AND: 0, Gate.OR: 0, Gate.ADDER: 4}
+
+
+def test_only_edges_on_a_path_count():
+    # dead ends (a>x), orphans (y>a) and what is cut off (z>w) go, and so does a fan-in of two that one of them made.
+    kept = edges("input>a a>b b>logits input>logits")
+    assert on_path(kept | edges("a>x y>a z>w"), "input", "logits") == kept
+    circuit = gate_circuit(edges("input>a a>m y>m m>logits"), edges("input>m m>logits"))
+    assert circuit.gates["a", "m"] == Gate.ADDER and ("y", "m") not in circuit.gates
+
+
+def test_pruning_is_idempotent_and_monotone():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        pairs = [(f"n{min(a, b)}", f"n{max(a, b)}") for a, b in rng.integers(0, 9, (12, 2)) if a != b]
+        pruned = on_path(pairs, "n0", "n8")
+        assert on_path(pruned, "n0", "n8") == pruned <= set(pairs)
+        assert on_path(pairs[:6], "n0", "n8") <= pruned
+
+
+def test_order_of_edges_does_not_matter():
+    noising, denoising = sorted(edges("input>a input>b a>m b>m m>logits")), sorted(edges("input>c c>m m>logits"))
+    first = gate_circuit(noising, denoising)
+    assert list(first.gates.items()) == list(gate_circuit(noising[::-1], denoising[::-1]).gates.items())
+
+
+def test_top_edges():
+    pairs = [("a", "m"), ("b", "m"), ("a", "m"), ("c", "m"), ("d", "m")]
+    scores = np.array([0.1, -3.0, 2.0, 1.0, 1.0])
+    assert top_edges(pairs, scores, 2) == {("b", "m"), ("a", "m")}  # by |score|; the second a>m counts
+    assert top_edges(pairs, scores, 3) == {("b", "m"), ("a", "m"), ("c", "m")}  # c before d, its equal
+    assert top_edges(pairs, scores, 99) == set(pairs)
+
+
+@pytest.mark.parametrize("cycle", ["a>b b>a", "a>a", "a>b b>c c>a", "x>y y>x"])
+def test_a_cycle_is_refused(cycle):
+    line = "input>a a>logits input>b b>logits input>c c>logits "
+    with pytest.raises(DataError, match="cycle"):
+        gate_circuit(edges(line + cycle), edges(line))
+    with pytest.raises(DataError, match="cycle"):  # one half in each circuit
+        gate_circuit(edges(line + "a>b"), edges(line + "b>a"))
+
+
+def test_an_unknown_node_is_named():
+    line = edges("input>a a>logits")
+    with pytest.raises(UnknownNameError, match="'L1.hed2'.*did you mean 'L1.head2'"):
+        gate_circuit(line, line | {("L1.hed2", "logits")}, nodes={"input", "a", "L1.head2", "logits"})
+    gate_circuit(line, line, nodes=["input", "a", "logits", "unused"])
+
+
+def test_an_output_out_of_reach_is_refused():
+    line = edges("input>a a>logits")
+    with pytest.raises(DataError, match="denoising circuit of 1 edges has no path from 'input' to 'logits'"):
+        gate_circuit(line, edges("input>a"))
+    with pytest.raises(DataError, match="noising circuit"):
+        gate_circuit(set(), line)
+    with pytest.raises(DataError, match="'logits'"):
+        gate_circuit(line, line, source="embeddings")
+
+
+def test_bad_scores_are_refused():
+    with pytest.raises(ConfigError, match="expected one per edge"):
+        top_edges([("a", "b")], np.zeros(2), 1)
+    with pytest.raises(ConfigError, match="k is 0"):
+        top_edges([("a", "b")], np.zeros(1), 0)
+    with pytest.raises(NonFiniteError):
+        top_edges([("a", "b")], np.array([np.nan]), 1)

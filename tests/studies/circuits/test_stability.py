@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+
+from foresight.common.errors import ConfigError
+from foresight.model.components import component_table
+from foresight.scoring import ContrastProbe
+from foresight.studies.circuits import faithfulness as faithfulness_module
+from foresight.studies.circuits.faithfulness import circuit_drops, faithfulness
+from foresight.studies.circuits.stability import column_of, rank_distances, stability_column, stability_matrix
+from foresight.trajectory.metrics import spearman
+from support.circuit_cases import learned_probe, noisy, plain_batch
+from support.tiny import tiny
+
+
+def drops(*losses, gap=10.0, examples=6):
+    """Every example loses the same: a circuit of faithfulness f loses (1 - f) gap."""
+    return np.tile([*losses, gap], (examples, 1))
+
+
+def values(measured):
+    return [m.value for m in measured]
+
+
+def test_the_ratio_by_hand():
+    """Faithfulness 0.5, 0.8 (own), 1.2, -0.4: ratios 0.625, 1, 1.5, -0.5."""
+    column = column_of(drops(5, 2, -2, 14), (0, 10, 20, 30), step=10)
+    assert values(column.faithfulness) == pytest.approx([0.5, 0.8, 1.2, -0.4])
+    assert values(column.ratio) == pytest.approx([0.625, 1, 1.5, -0.5])
+    assert column.ratio[1].low == column.ratio[1].high == 1 and column.ratio[1].floor_high == 0
+    assert not column.reason
+
+
+@pytest.mark.parametrize("own_loss", [10.0, 13.0])
+def test_an_own_circuit_that_explains_nothing_leaves_the_ratio_undefined(own_loss):
+    column = column_of(drops(5, own_loss), (0, 10), step=10)
+    assert values(column.faithfulness) == pytest.approx([0.5, 1 - own_loss / 10])
+    assert np.isnan(values(column.ratio)).all()
+    assert "step 10 has a faithfulness of" in column.reason and "larger circuit" in column.reason
+
+
+def test_a_model_without_the_behaviour_leaves_everything_undefined():
+    for gap in (0.0, -3.0):
+        column = column_of(drops(5, 2, gap=gap), (0, 10), step=0)
+        assert np.isnan(values(column.faithfulness)).all() and np.isnan(values(column.ratio)).all()
+        assert "does not show this behaviour" in column.reason
+
+
+def test_an_own_circuit_near_zero_has_no_interval_instead_of_an_infinite_one():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 20)
+    samples = np.stack([np.full(20, 5.0), 9.9 + noise - noise.mean(), np.full(20, 10.0)], 1)  # f = 0.5, own 0.01
+    column = column_of(samples, (0, 10), step=10)
+    assert column.ratio[0].value == pytest.approx(50)
+    assert np.isnan([column.ratio[0].low, column.ratio[0].high, column.ratio[0].floor_high]).all()
+
+
+def test_the_matrix_puts_columns_in_order_and_says_what_is_missing():
+    """Row: step of the circuit, column: step of the model. Kept weights of 0, 20 and 30, and 30 went wrong."""
+    columns = [
+        column_of(drops(2, 4), (20, 0), step=20),  # f of 20's own circuit 0.8, of 0's circuit 0.6
+        column_of(drops(5), (0,), step=0),
+        column_of(drops(10, 1), (30, 0), step=30),
+    ]
+    found = stability_matrix([30, 0, 10, 20], columns)
+    nan = np.nan
+    assert found.steps.tolist() == [0, 10, 20, 30]
+    np.testing.assert_allclose(
+        found.faithfulness.value, [[0.5, nan, 0.6, 0.9], [nan] * 4, [nan, nan, 0.8, nan], [nan, nan, nan, 0]]
+    )
+    np.testing.assert_allclose(found.ratio.value, [[1, nan, 0.75, nan], [nan] * 4, [nan, nan, 1, nan], [nan] * 4])
+    assert set(found.missing) == {10, 30}
+    assert found.missing[10] == "no weights of this step" and "explains nothing" in found.missing[30]
+    assert found.n_undefined == 13
+    for part in ("low", "high", "floor", "floor_high"):
+        np.testing.assert_array_equal(np.isnan(getattr(found.ratio, part)), np.isnan(found.ratio.value))
+
+
+def test_on_a_real_model_all_circuits_are_ablated_in_one_call(monkeypatch):
+    model = tiny("mistral")
+    table, probe = component_table(model), learned_probe(model)
+    order = np.random.default_rng(0).permutation(len(table))
+    circuits = {0: order[:20], 10: order[:30], 20: np.arange(len(table)), 30: order[:30][::-1]}
+    calls, real = [], faithfulness_module.ablation_effects
+
+    def counted(*args):
+        calls.append(len(args[3]))
+        return real(*args)
+
+    monkeypatch.setattr(faithfulness_module, "ablation_effects", counted)
+    column = stability_column(model, table, probe, circuits, step=20)
+    assert calls == [5]
+    alone = [faithfulness(circuit_drops(model, table, probe, [c]).mean(0))[0] for c in circuits.values()]
+    assert values(column.ratio) == pytest.approx(alone, rel=1e-4)
+    assert column.ratio[2].value == 1 and column.ratio[1] == column.ratio[3]
+    assert 0 < column.ratio[1].floor < column.ratio[1].floor_high
+
+
+def test_rank_distance_is_one_minus_spearman():
+    samples = [noisy(np.random.default_rng(seed).random(30), seed=seed) for seed in range(3)]
+    samples.append(-samples[0])
+    samples.append(np.round(samples[1], 0))  # with ties
+    found = rank_distances(samples)
+    for s, a in enumerate(samples):
+        for t, b in enumerate(samples):
+            assert found.value[s, t] == pytest.approx(1 - spearman(a.mean(0), b.mean(0)), abs=1e-12)
+    for part in (found.value, found.low, found.high, found.floor, found.floor_high):
+        np.testing.assert_array_equal(part, part.T)
+    assert found.value[0, 3] == pytest.approx(2)
+    np.testing.assert_allclose(np.diag(found.value), 0, atol=1e-12)
+
+
+def test_scores_that_do_not_move_stay_within_the_floor_and_others_leave_it():
+    rng = np.random.default_rng(0)
+    truth = rng.random(40)
+    found = rank_distances([noisy(truth, seed=1), noisy(truth, seed=2), noisy(rng.permutation(truth), seed=3)])
+    assert 0 < found.value[0, 1] < found.floor_high[0, 1]
+    assert found.value[0, 2] > found.floor_high[0, 2] and found.low[0, 2] > found.floor_high[0, 2]
+
+
+def test_constant_scores_have_no_rank_distance():
+    found = rank_distances([np.ones((4, 5)), noisy(np.arange(5.0), examples=4)])
+    assert np.isnan(found.value[0]).all() and np.isnan(found.low[0]).all() and found.value[1, 1] == 0
+
+
+def test_bad_input_is_refused():
+    model, probe = torch.nn.Identity(), ContrastProbe([plain_batch((4,))])
+    with pytest.raises(ConfigError, match=r"no circuit of step 5, the model's own; got those of steps \[0, 10\]"):
+        stability_column(model, None, probe, {10: [0], 0: [1]}, step=5)
+    column = column_of(drops(5), (0,), step=0)
+    with pytest.raises(ConfigError, match="at most one column a step"):
+        stability_matrix([0, 10], [column, column])
+    with pytest.raises(ConfigError, match=r"steps \[0\] that are not among \[10\]"):
+        stability_matrix([10], [column])

@@ -1,0 +1,164 @@
+import pytest
+import torch
+from torch import nn
+
+from foresight.common.errors import CheckpointError, ConfigError, UnknownNameError
+from foresight.model.components import component_table, stored_transposed
+from foresight.studies.evidence.edit import NAME, RankOneEdit
+from foresight.studies.evidence.intervention import head_names, head_taps
+from foresight.studies.evidence.steering import Steering
+from support.evidence_cases import many_heads
+from support.tiny import FAMILIES, tiny, tokens
+
+HEADS = ("L0.head.1", "L1.head.0", "L1.head.3")
+
+
+def edited(family="llama", heads=HEADS, read="all", **changes):
+    """A model with an edit that does something, and its logits before."""
+    model = tiny(family, **changes)
+    before = model(tokens()).logits.detach()
+    edit = RankOneEdit(model, component_table(model), heads, read)
+    for layer in edit.layers:
+        nn.init.normal_(layer.b)
+    return model, edit, before
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(tokens()).logits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merged_is_the_same_function_and_switched_off_the_base(family):
+    model, edit, before = edited(family)
+    after = logits(model)
+    assert not torch.allclose(after, before, atol=1e-3)
+    with edit.off():
+        assert torch.equal(logits(model), before)
+    assert torch.equal(logits(model), after)
+    edit.merge()
+    assert not hasattr(model, NAME)
+    torch.testing.assert_close(logits(model), after, rtol=1e-4, atol=1e-4)
+
+
+def test_new_edit_changes_nothing():
+    model = tiny()
+    before = logits(model)
+    RankOneEdit(model, component_table(model), HEADS)
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("read", ["all", "heads"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_change_of_the_weight_is_w_b_a_with_b_at_the_heads_alone(family, read):
+    model, edit, _ = edited(family, read=read)
+    inside = head_taps(component_table(model), HEADS)
+    changes = edit.weight_changes()
+    assert set(changes) == set(inside)
+    for layer, (name, change) in zip(edit.layers, changes.items(), strict=True):
+        chosen = torch.zeros(layer.width, dtype=torch.bool)
+        for tap in inside[name]:
+            chosen[tap.start : tap.stop] = True
+        module = model.get_submodule(name)
+        weight, change = (w.T if stored_transposed(module) else w for w in (module.weight, change))
+        assert torch.linalg.matrix_rank(change) == 1
+        torch.testing.assert_close(change, weight @ torch.outer(layer.writing, layer.reading))
+        assert not layer.writing[~chosen].any() and layer.writing[chosen].all()
+        assert (change.abs().sum(0) > 0).tolist() == (chosen.tolist() if read == "heads" else [True] * layer.width)
+
+
+def test_a_bias_plays_no_part():
+    model, edit, before = edited("gpt2")
+    with torch.no_grad():
+        after = logits(model) - before
+        for layer in model.transformer.h:
+            layer.attn.c_proj.bias.zero_()
+    changes = edit.weight_changes()
+    edit.detach()
+    for name, change in changes.items():
+        module = model.get_submodule(name)
+        o = torch.randn(3, module.weight.shape[0])
+        assert module.bias is not None
+        torch.testing.assert_close((o @ (module.weight + change)) - o @ module.weight, o @ change, atol=1e-4, rtol=1e-3)
+    assert after.abs().max() > 1e-3
+
+
+def test_gradients_reach_the_edit_alone():
+    model, edit, _ = edited()
+    model(tokens(), labels=tokens()).loss.backward()
+    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient == {f"{NAME}.{name}" for name, _ in edit.named_parameters()}
+    assert all(p.grad.abs().sum() > 0 for p in edit.parameters())
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == with_gradient
+
+
+def test_saved_edit_comes_back(tmp_path):
+    model, edit, _ = edited(read="heads")
+    edit.save(tmp_path / "edit.safetensors")
+    other = tiny()
+    loaded = RankOneEdit.load(other, component_table(other), tmp_path / "edit.safetensors")
+    assert (loaded.heads, loaded.read) == (HEADS, "heads")
+    assert torch.equal(logits(other), logits(model))
+
+
+def test_edit_of_another_model_or_no_edit_is_refused(tmp_path):
+    _, edit, _ = edited()
+    edit.save(tmp_path / "edit.safetensors")
+    wide = tiny(hidden_size=64)
+    with pytest.raises(CheckpointError, match="another model"):
+        RankOneEdit.load(wide, component_table(wide), tmp_path / "edit.safetensors")
+    assert not hasattr(wide, NAME)
+    (tmp_path / "noise").write_bytes(b"noise")
+    for path in ("noise", "missing"):
+        with pytest.raises(CheckpointError, match="holds no edit"):
+            RankOneEdit.load(wide, component_table(wide), tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    "heads, match", [((), "at least one"), (("L0.head.1",) * 2, "each once"), (("L9.head.1",), "unknown head"),
+                     (("L0.mlp.0",), "unknown head")]
+)  # fmt: skip
+def test_heads_that_are_none_are_refused(heads, match):
+    model = tiny()
+    with pytest.raises(ConfigError, match=match):
+        RankOneEdit(model, component_table(model), heads)
+    assert not hasattr(model, NAME)
+
+
+def test_unknown_read_is_refused():
+    model = tiny()
+    with pytest.raises(UnknownNameError, match="did you mean 'heads'"):
+        RankOneEdit(model, component_table(model), HEADS, "head")
+
+
+def test_bf16_model_keeps_its_dtype():
+    model, _, _ = edited(dtype=torch.bfloat16)
+    assert logits(model).dtype == torch.bfloat16
+
+
+def test_shift_acts_from_the_first_answering_position_on():
+    model, table, _ = many_heads()
+    before = logits(model)
+    steering = Steering(model, table, {"L1.head.2": torch.ones(4)})
+    first = torch.tensor([3, 7, 11, 0])
+    with steering.answering(first):
+        after = logits(model)
+    for row, start in enumerate(first.tolist()):
+        assert torch.equal(after[row, :start], before[row, :start])
+        assert (after[row, start:] != before[row, start:]).any(-1).all()
+    with steering.off():
+        assert torch.equal(logits(model), before)
+    steering.detach()
+    assert torch.equal(logits(model), before)
+
+
+def test_shift_while_generating_is_the_shift_of_given_answers():
+    model, table, _ = many_heads()
+    steering = Steering(model, table, {name: torch.full((4,), 0.7) for name in head_names(table)[::3]})
+    prompts = tokens(3, 6)
+    out = model.generate(prompts, max_new_tokens=5, do_sample=False, pad_token_id=0, eos_token_id=[])
+    with steering.answering(torch.full((3,), 5)), torch.no_grad():
+        given = model(out).logits[:, 5:-1].argmax(-1)
+    assert torch.equal(given, out[:, 6:])
+    with steering.off():
+        assert not torch.equal(model.generate(prompts, max_new_tokens=5, do_sample=False, pad_token_id=0), out)
