@@ -19,16 +19,27 @@ sys.path.append(str(_REPOSITORY))
 
 
 def pytest_collection_modifyitems(items):
-    """Tests run in several processes: a file stays whole, and what starts processes of its own takes turns."""
+    """Share the tests out: a file goes to one worker; so does all that starts process groups, which begins first."""
     for item in items:
-        group = "multi_process" if item.get_closest_marker("multi_process") else item.path.stem
+        group = "multi_process" if item.get_closest_marker("multi_process") else item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("multi_process") is None)
 
 
 @pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """Real data that is not part of the project; tests that need it are skipped without."""
-    return Path(os.environ.get("FORESIGHT_TEST_DATA", _REPOSITORY / ".." / "shared" / "data")).resolve()
+def real_data():
+    """Gives the path of real data, which lies outside the project; a test is skipped where it is missing."""
+    root = os.environ.get("FORESIGHT_TEST_DATA")
+
+    def path_of(name: str) -> Path:
+        if not root:
+            pytest.skip(f"needs real data: set FORESIGHT_TEST_DATA to a folder that holds {name}")
+        path = Path(root).resolve() / name
+        if not path.exists():
+            pytest.skip(f"FORESIGHT_TEST_DATA holds no {name}")
+        return path
+
+    return path_of
 
 
 @pytest.fixture

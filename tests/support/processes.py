@@ -13,11 +13,19 @@ import torch
 # DeepSpeedCPUAdam asks at every construction, which takes more than a second.
 cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
 
-PRELOAD = [
+_PRELOAD = [
     "deepspeed", "deepspeed.runtime.zero.stage3", "deepspeed.runtime.zero.stage_1_and_2", "torch._inductor.compile_fx",
-    "deepspeed.module_inject", "sklearn.metrics", "foresight.training.trainer", "foresight.bank.zero", "zero_run",
+    "deepspeed.module_inject", "sklearn.metrics", "foresight.training.trainer", "foresight.bank.zero",
+    "transformers.models.llama.modeling_llama",
 ]  # fmt: skip
-"""What takes seconds to import, some of it at first use only."""
+"""What takes seconds to import, some of it at first use only. The server does not know the path of tests/."""
+
+
+def forkserver():
+    """Where processes start with everything imported: one server for all tests of this process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return context
 
 
 def free_port():
@@ -46,8 +54,7 @@ def run_group(target, world, *args, timeout=240):
 
     When one of them fails or is killed, the others are ended like a launcher does.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = forkserver()
     port, start = free_port(), time.monotonic()
     members = [context.Process(target=_member, args=(rank, world, port, target, args)) for rank in range(world)]
     for member in members:

@@ -15,10 +15,7 @@ def word_tokenizer():
 
 
 @pytest.fixture(scope="session", params=["words", "pythia"])
-def tokenizer(request, word_tokenizer, data_folder):
+def tokenizer(request, word_tokenizer, real_data):
     if request.param == "words":
         return word_tokenizer
-    folder = data_folder / "pythia-tokenizer"
-    if not folder.is_dir():
-        pytest.skip(f"no subword tokenizer at {folder}; set FORESIGHT_TEST_DATA")
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(real_data("pythia-tokenizer"))

@@ -75,18 +75,13 @@ def tokenizer(request, texts):
 
 
 @pytest.fixture(scope="session")
-def pythia(data_folder):
-    folder = data_folder / "pythia-tokenizer"
-    if not folder.is_dir():
-        pytest.skip(f"no subword tokenizer at {folder}; set FORESIGHT_TEST_DATA")
-    return AutoTokenizer.from_pretrained(folder)
+def pythia(real_data):
+    return AutoTokenizer.from_pretrained(real_data("pythia-tokenizer"))
 
 
 @pytest.fixture(scope="session")
-def real_sst2(data_folder) -> Source:
-    folder = data_folder / "sst2"
-    if not folder.is_dir():
-        pytest.skip(f"no SST-2 at {folder}; set FORESIGHT_TEST_DATA")
+def real_sst2(real_data) -> Source:
+    folder = real_data("sst2")
     return Source(str(folder / "train.tsv"), test_path=str(folder / "dev.tsv"), column_names=("sentence", "label"))
 
 

@@ -70,10 +70,8 @@ def test_headerless_tsv_keeps_quotation_marks(write):
     ]
 
 
-def test_sst2(data_folder):
-    path = data_folder / "sst2" / "dev.tsv"
-    if not path.is_file():
-        pytest.skip(f"no SST-2 at {path}; set FORESIGHT_TEST_DATA")
+def test_sst2(real_data):
+    path = real_data("sst2/dev.tsv")
     rows = read_table(path, column_names=["sentence", "label"])
     text = path.read_text(encoding="utf-8").splitlines()
     assert len(rows) == len(text)

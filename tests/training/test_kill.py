@@ -1,16 +1,17 @@
 """kill -9 at random moments, re-masks and checkpoint writes included: the resumed run is the uninterrupted one."""
 
-import multiprocessing
 import random
 import shutil
 import time
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
+from support.processes import forkserver
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer
 
 STEPS = 30
@@ -38,10 +39,9 @@ def newest(folder):
     return max((int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), default=0)
 
 
+@pytest.mark.multi_process
 def test_sigkill_at_random_moments(tmp_path):
-    # The server imports everything once and forks a fresh child each time, before torch has started any thread.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["foresight.training.trainer", "tiny"])
+    context = forkserver()
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def start(folder):

@@ -66,7 +66,7 @@ def test_killed_and_restarted_it_ends_with_the_same_ledger(tmp_path):
     code = (
         "from dataclasses import replace\n"
         "from foresight.studies.compare.compare import run_comparison\n"
-        "from test_compare import SMALL\n"
+        "from tests.studies.compare.test_compare import SMALL\n"
         "if __name__ == '__main__': run_comparison(__import__('sys').argv[1], SMALL)\n"
     )
     script = tmp_path / "script.py"

@@ -360,17 +360,15 @@ def test_export_errors(refused, tmp_path):
     assert "did you mean 'merged'?" in refused("export", tmp_path, "--to", "merge", "--out", tmp_path / "out")
 
 
-def test_sst2_recipe_on_real_data(cli, tmp_path, data_folder):
+def test_sst2_recipe_on_real_data(cli, tmp_path, real_data):
     """Labelled sentences, a subword tokenizer and a model built from its config: trained, exported, loaded."""
-    if not (data_folder / "sst2").is_dir():
-        pytest.skip(f"no SST-2 at {data_folder}; set FORESIGHT_TEST_DATA")
-    recipe = Path(__file__).parents[1] / "recipes" / "train" / "sst2.yaml"
+    recipe = Path(__file__).parents[2] / "recipes" / "train" / "sst2.yaml"
     tiny("qwen2", vocab_size=50304).config.save_pretrained(tmp_path / "model")
-    rows = (data_folder / "sst2" / "train.tsv").read_text().splitlines(keepends=True)[:200]
+    rows = real_data("sst2/train.tsv").read_text().splitlines(keepends=True)[:200]
     (tmp_path / "train.tsv").write_text("".join(rows))
     code, out, err = cli(
         "train", "--config", recipe, "--model", tmp_path / "model",
-        "--tokenizer", data_folder / "pythia-tokenizer", "--dataset", tmp_path / "train.tsv",
+        "--tokenizer", real_data("pythia-tokenizer"), "--dataset", tmp_path / "train.tsv",
         "--eval_dataset", tmp_path / "train.tsv", "--output_dir", tmp_path / "run", "--max_steps", 4,
         "--budget", 0.005, "--probe_every", 2, "--remask_every", 2, "--probe_examples", 8, "--save_strategy", "no",
         "--use_cpu",

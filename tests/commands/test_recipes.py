@@ -18,7 +18,7 @@ from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan
 from support.tiny import published
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
 ZERO = sorted((ROOT / "recipes" / "deepspeed").glob("*.json"))
 PUBLISHED = {
