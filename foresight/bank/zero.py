@@ -22,8 +22,8 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError
-from ..model.placement import Change, Placement, T, bit_sum
-from .optimizer import MOMENTS, BankAdamW
+from ..model.placement import Change, MomentOptimizer, Placement, T, bit_sum
+from .optimizer import MOMENTS
 
 
 class ZeroPlacement(Placement):
@@ -63,14 +63,14 @@ class ZeroPlacement(Placement):
         else:
             parameter.data.copy_(new)
 
-    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> Iterator[tuple[str, Tensor]]:
+    def state(self, parameter: nn.Parameter, optimizer: MomentOptimizer) -> Iterator[tuple[str, Tensor]]:
         if not optimizer.started:
             yield from super().state(parameter, optimizer)
             return
         for key in MOMENTS:
             yield key, safe_get_full_optimizer_state(parameter, key).view(_shape(parameter))
 
-    def change_state(self, parameter: nn.Parameter, optimizer: BankAdamW, change: Change) -> None:
+    def change_state(self, parameter: nn.Parameter, optimizer: MomentOptimizer, change: Change) -> None:
         if not optimizer.started:
             return super().change_state(parameter, optimizer, change)
         for key in MOMENTS:

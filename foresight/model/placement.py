@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from ..bank.optimizer import BankAdamW
 
 _STRETCH = 2**22
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
@@ -23,6 +21,16 @@ T = TypeVar("T")
 
 Change = Callable[[Tensor], Tensor]
 """Of a full tensor, its replacement of the same shape; it may be the same tensor, changed in place."""
+
+
+class MomentOptimizer(Protocol):
+    """What a placement reads of an optimizer: `foresight.bank.optimizer.BankAdamW` has it."""
+
+    state: Any
+    """Moments by parameter and name, once the first step has been taken."""
+    pending: dict[str, Tensor]
+    """Moments by name that the first step starts from."""
+    started: bool
 
 
 class Placement:
@@ -46,11 +54,11 @@ class Placement:
         parameter.grad = None
         parameter.data = change(parameter.data)
 
-    def state(self, parameter: nn.Parameter, optimizer: BankAdamW) -> Iterator[tuple[str, Tensor]]:
+    def state(self, parameter: nn.Parameter, optimizer: MomentOptimizer) -> Iterator[tuple[str, Tensor]]:
         """Yield the moments of the whole parameter, float32, by name; none before a fresh run's first step."""
         yield from (optimizer.state[parameter] if optimizer.started else optimizer.pending).items()
 
-    def change_state(self, parameter: nn.Parameter, optimizer: BankAdamW, change: Change) -> None:
+    def change_state(self, parameter: nn.Parameter, optimizer: MomentOptimizer, change: Change) -> None:
         """Replace the moments, one at a time."""
         held = optimizer.state[parameter] if optimizer.started else optimizer.pending
         for key in list(held):

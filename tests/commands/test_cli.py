@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from eval.word_tokenizer import make_tokenizer
 from foresight.cli import main
 from foresight.model.components import component_table
-from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.training.delta import apply_delta
 from support.tiny import published, tiny
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from eval.shipped_model import read_config
 from foresight.cli import main
 from foresight.commands import track
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
 from foresight.model.loading import load_meta_model
-from foresight.model.shipped.pretrain import read_config
 from foresight.studies.compare.config import CompareConfig
 from foresight.studies.evidence.config import EvidenceConfig
 from foresight.training.memory import memory, ways

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import AutoTokenizer
 
-from foresight.model.shipped.tokenizer import task_tokenizer
+from eval.word_tokenizer import task_tokenizer
 from foresight.tasks import TASKS, task
 
 

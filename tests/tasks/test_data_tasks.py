@@ -13,9 +13,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from eval.word_tokenizer import make_tokenizer
 from foresight.cli import main
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.scoring.probes import ContrastProbe
 from foresight.tasks import DATA_TASKS, TASKS, DataConfig, Source, load_data, split_of, task
 from foresight.tasks.data.pairing import Row, pair

@@ -11,8 +11,8 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from eval.word_tokenizer import make_tokenizer
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.tasks import PAIR_COLUMNS, TASKS, split_of, task
 from foresight.tasks.boolean import Boolean
 from foresight.tasks.words import WOMEN, known
@@ -46,7 +46,7 @@ def test_same_seed_same_rows_other_seed_other_rows(name, word_tokenizer):
 
 def test_rows_do_not_depend_on_the_process():
     code = (
-        "from foresight.tasks import task; from foresight.model.shipped.tokenizer import make_tokenizer;"
+        "from foresight.tasks import task; from eval.word_tokenizer import make_tokenizer;"
         "print(task('arithmetic').dataset(make_tokenizer(str(n) for n in range(100)), 'test', 5)['prompt'][:])"
     )
     outputs = {

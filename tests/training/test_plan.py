@@ -8,12 +8,12 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
+from eval.word_tokenizer import make_tokenizer
 from foresight.bank import Bank
 from foresight.common.errors import ArchitectureError, BudgetError
 from foresight.masks.costs import StepCosts
 from foresight.masks.masks import everything
 from foresight.model.components import component_table
-from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.policies import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.shipped_model import read_config
 from foresight.model.shipped import card, model_path
-from foresight.model.shipped.pretrain import read_config
 from foresight.tasks import NOVEL_TASKS, TASKS, evaluate, task
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "pretrain.yaml"

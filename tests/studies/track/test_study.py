@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from eval.word_tokenizer import make_tokenizer
 from foresight.commands.track import load
 from foresight.common.errors import (
     ConfigError,
@@ -17,7 +18,6 @@ from foresight.common.errors import (
     UnknownNameError,
 )
 from foresight.model.loading import ModelConfig
-from foresight.model.shipped.tokenizer import make_tokenizer
 from foresight.studies.track import cells
 from foresight.studies.track import study as studies
 from foresight.studies.track.analysis import NAMES, analyse, read_table, tabulate

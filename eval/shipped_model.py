@@ -1,6 +1,6 @@
 """Make the shipped model: pre-train a small Llama on a weighted mixture of the generated tasks.
 
-    python -m foresight.model.shipped.pretrain --config recipes/pretrain.yaml --out DIR
+    python -m eval.shipped_model --config recipes/pretrain.yaml --out DIR
 
 Runs on one CPU thread in float32 and is seeded: the same machine and versions of torch and transformers give the same
 file. The loss is cross-entropy on the completion and the end-of-sequence token after it, as in supervised fine-tuning.
@@ -23,10 +23,11 @@ from datasets import Dataset
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from ...common.errors import ConfigError, did_you_mean
-from ...tasks import evaluate, task
-from ...tasks.evaluation import collate, encode
-from .tokenizer import MAX_LENGTH, task_tokenizer
+from foresight.common.errors import ConfigError, did_you_mean
+from foresight.tasks import evaluate, task
+from foresight.tasks.evaluation import collate, encode
+
+from .word_tokenizer import MAX_LENGTH, task_tokenizer
 
 Row = tuple[list[int], int]
 
