@@ -6,9 +6,12 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# Every core has a worker already; read when numpy and torch are imported, here and in the processes that tests start.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
-import torch  # noqa: E402  (the hub reads its settings when it is imported)
+import torch  # noqa: E402  (libraries read these settings when they are imported)
 
 torch.set_num_threads(1)
 

@@ -12,7 +12,7 @@ from foresight.training import checkpoint
 from support.processes import run_group
 from support.tiny import sentences, tiny, tiny_tokenizer
 
-pytestmark = [pytest.mark.multi_process, pytest.mark.slow]
+pytestmark = pytest.mark.multi_process
 
 
 def train(folder, base, stage, settings):
