@@ -185,6 +185,8 @@ def join(rank: int, port: int, world: int = PROCESSES) -> None:
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DS_ACCELERATOR="cpu",
     )  # fmt: skip
     torch.set_num_threads(1)
+    # What only inference uses, and what takes a minute to compile.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     deepspeed.init_distributed("gloo", timeout=timedelta(seconds=120))

@@ -8,10 +8,13 @@ import socket
 import time
 
 import cpuinfo
+import deepspeed
 import torch
 
 # DeepSpeedCPUAdam asks at every construction, which takes more than a second.
 cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
+# Collectives that only inference uses: DeepSpeed would compile them for a minute.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 _PRELOAD = [
     "deepspeed", "deepspeed.runtime.zero.stage3", "deepspeed.runtime.zero.stage_1_and_2", "torch._inductor.compile_fx",

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 
+import deepspeed
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
@@ -16,6 +17,7 @@ from foresight.training.trainer import ForesightTrainer
 from support.tiny import pairs, sentences, tiny_tokenizer
 
 torch.set_num_threads(1)
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # a minute of compiling, for inference only
 
 
 class Stop(TrainerCallback):
