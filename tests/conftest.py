@@ -1,5 +1,6 @@
 """What every test needs: no hub, one thread, the measurements of eval/."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,12 @@ def pytest_collection_modifyitems(items):
         group = "multi_process" if item.get_closest_marker("multi_process") else item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("multi_process") is None)
+
+
+def pytest_collection_finish():
+    """Whatever was imported stays: else it would be gone through at the end of every run that a test trains."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
