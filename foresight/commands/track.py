@@ -21,7 +21,7 @@ from ..report.tracking import write_report
 from ..studies.track.analysis import analyse
 from ..studies.track.answers import Answers, sentences
 from ..studies.track.cells import Setting
-from ..studies.track.config import TrackConfig
+from ..studies.track.settings import TrackConfig
 from ..studies.track.study import STUDY, Study, run_study
 from ..tasks.config import DataConfig
 from ..training.config import ForesightConfig

@@ -17,7 +17,7 @@ from ..common.intervals import Interval, mean_interval
 from ..studies.track.analysis import FOLDER, NAMES, SCORES, read_table
 from ..studies.track.answers import Answers, Tables, answer, between_seeds
 from ..studies.track.cells import RESULT
-from ..studies.track.config import STRATEGIES
+from ..studies.track.settings import STRATEGIES
 from ..studies.track.study import RUNS, STUDY
 from ..studies.track.tables import Row
 from . import tracking_figures as plots

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from ..common.intervals import mean_interval
 from ..studies.track.answers import Answers
-from ..studies.track.config import STRATEGIES
+from ..studies.track.settings import STRATEGIES
 from ..studies.track.tables import Row
 from .circuits import KINDS
 from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled

@@ -1,71 +1,56 @@
 """Circuit conflict of tasks: do they pull the components that they share in opposite directions? (Own definitions.)
 
 Let C_A and C_B be the circuits (top k by |score|) of tasks A and B, and G_A(c), G_B(c) the gradients of their losses
-with respect to the weights of a component c. To first order a small gradient step on c alone for A changes the loss of
-B by -(learning rate) <G_A(c), G_B(c)>: where the product is negative, training one task there harms the other. Conflict
+with respect to the weights of a component c. To first order, a small gradient step for A on c alone changes the loss of
+B by -(learning rate) <G_A(c), G_B(c)>. Where the product is negative, training one task there harms the other. Conflict
 is the weighted share of such components among those in both circuits,
 
     conflict(A, B) = sum of w(c) over c in C_A and C_B with <G_A(c), G_B(c)> < 0 / sum of w(c) over c in C_A and C_B,
-    w(c) = min(|score_A(c)| / sum of |score_A| over C_A, |score_B(c)| / sum of |score_B| over C_B):
+    w(c) = min(|score_A(c)| / sum of |score_A| over C_A, |score_B(c)| / sum of |score_B| over C_B).
 
-the smaller of the two shares, so that a component weighs no more than it matters to the task that needs it less. It is
-0 if the tasks agree everywhere, 1 if they disagree everywhere, and undefined (NaN) if the circuits share nothing.
+The weight is the smaller of the two shares, so that a component weighs no more than it matters to the task that needs
+it less. Conflict is 0 if the tasks agree everywhere, 1 if they disagree everywhere, and NaN if the circuits share no
+component.
 
-The loss of a task is the mean over its examples of the mean cross-entropy over their labelled tokens. What is computed
-is the product of the gradients of every pair of examples (`foresight.studies.circuits.gradients`), of which means,
-halves and resamples of examples are weighted sums.
+The loss of a task is the mean over its examples of the mean cross-entropy over their labelled tokens. The code computes
+the product of the gradients of every pair of examples (`foresight.studies.circuits.gradients`); means, halves and
+resamples of examples are weighted sums of these products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import combinations
 
 import numpy as np
 from torch import nn
 
 from ...common.errors import ConfigError
+from ...model.components import ComponentTable
+from ...scoring.probes import Probe
 from ...trajectory.metrics import top_k
-from .floors import (
-    UNDEFINED,
-    Floor,
-    Measured,
-    MeasuredMatrix,
-    floor_of,
-    half_weights,
-    higher,
-    interval,
-    resampling_weights,
-)
+from .floors import UNDEFINED, Floor, Measured, floor_of, half_weights, higher, interval, resampling_weights
 from .gradients import gradient_products
 
-if TYPE_CHECKING:
-    from ...model.components import ComponentTable
-    from ...scoring.probes import Probe
-
 MOST_TASKS = 6
-"""Pairs grow with the square; every pair costs a backward pass over both probes."""
+"""The number of pairs grows with the square, and each pair costs a backward pass over both probes."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class CircuitConflict:
-    """Conflict of every two tasks, symmetric; 0 on the diagonal.
+    """Conflict of two tasks.
 
     Attributes:
-        tasks: their names, in the order of the matrices.
-        conflict: share in [0, 1], NaN where the circuits share nothing. Its floor is the conflict of one half of a
-            task's examples with the other half, on the same components with the same weights; of the two tasks', the
-            higher.
-        shared: int64 [tasks, tasks], components in both circuits.
-        opposed: for every two tasks (a, b) with a before b, table positions of the shared components that they pull in
-            opposite directions, heaviest first.
+        share: conflict in [0, 1], NaN if the circuits share nothing. Its floor is the conflict between two halves of
+            one task's examples, over the same components with the same weights: the higher of the two tasks' floors.
+        shared: number of components in both circuits.
+        opposed: table positions of the shared components that the tasks pull in opposite directions, by falling weight.
     """
 
-    tasks: tuple[str, ...]
-    conflict: MeasuredMatrix
-    shared: np.ndarray
-    opposed: dict[tuple[str, str], tuple[int, ...]]
+    share: Measured
+    shared: int
+    opposed: tuple[int, ...]
 
 
 def circuit_conflict(
@@ -75,13 +60,16 @@ def circuit_conflict(
     scores: Mapping[str, np.ndarray],
     k: int,
     seed: int = 0,
-) -> CircuitConflict:
-    """Measure the conflict of two to six tasks on one model.
+) -> dict[tuple[str, str], CircuitConflict]:
+    """Measure the conflict of every two of two to six tasks on one model.
 
     Args:
         probes: task -> at least two examples; only clean prompts and their targets are read.
         scores: task -> [n_components], of the same model.
         k: size of a circuit.
+
+    Returns:
+        (a, b) -> conflict, for every two tasks with a before b in `probes`.
 
     Raises:
         ConfigError: fewer than two tasks or more than six, scores that are missing or not one per component, k out of
@@ -92,38 +80,30 @@ def circuit_conflict(
     _check(tasks, scores, table)
     circuit = {task: np.sort(top_k(np.abs(scores[task]), k)) for task in tasks}
     share = {task: np.abs(scores[task]) / max(np.abs(scores[task])[circuit[task]].sum(), 1e-300) for task in tasks}
-    n = [probes[task].n_examples for task in tasks]
-    drawn = [resampling_weights(count, seed=seed + i) for i, count in enumerate(n)]  # tasks' examples are independent
-    halves = [half_weights(count, seed=seed) for count in n]
+    n = {task: probes[task].n_examples for task in tasks}
+    # The tasks' examples are independent, so each task has its own draws.
+    drawn = {task: resampling_weights(n[task], seed=seed + i) for i, task in enumerate(tasks)}
+    own = {task: gradient_products(model, table, probes[task], probes[task], circuit[task]) for task in tasks}
 
-    own = [gradient_products(model, table, probes[task], probes[task], circuit[task]) for task in tasks]
+    def floor(task: str, components: np.ndarray, weight: np.ndarray) -> Floor:
+        products = own[task][np.isin(circuit[task], components)]
+        return floor_of(_opposed_share(_mixed(products, *half_weights(n[task], seed=seed)), weight))
 
-    def floor(i: int, components: np.ndarray, weight: np.ndarray) -> Floor:
-        products = own[i][np.isin(circuit[tasks[i]], components)]
-        return floor_of(_opposed_share(_mixed(products, *halves[i]), weight))
-
-    cells = [[UNDEFINED] * len(tasks) for _ in tasks]
-    shared = np.zeros((len(tasks), len(tasks)), np.int64)
-    opposed: dict[tuple[str, str], tuple[int, ...]] = {}
-    for i, a in enumerate(tasks):
-        noise = floor(i, circuit[a], share[a][circuit[a]])
-        cells[i][i] = Measured(0.0, 0.0, 0.0, float(noise.mean), float(noise.high))
-        shared[i, i] = k
-        for j, b in list(enumerate(tasks))[i + 1 :]:
-            both = np.intersect1d(circuit[a], circuit[b])
-            shared[i, j] = shared[j, i] = len(both)
-            opposed[a, b] = ()
-            if not len(both):
-                continue
-            weight = np.minimum(share[a], share[b])[both]
-            products = gradient_products(model, table, probes[a], probes[b], both)
-            mean = products.mean((1, 2))
-            low, high = interval(_opposed_share(_mixed(products, drawn[i], drawn[j]), weight), min(n[i], n[j]))
-            noise = higher(floor(i, both, weight), floor(j, both, weight))
-            numbers = (_opposed_share(mean, weight), low, high, noise.mean, noise.high)
-            cells[i][j] = cells[j][i] = Measured(*map(float, numbers))
-            opposed[a, b] = tuple(int(c) for c in both[np.argsort(-weight, kind="stable")] if mean[both == c] < 0)
-    return CircuitConflict(tasks, MeasuredMatrix.of(cells), shared, opposed)
+    found: dict[tuple[str, str], CircuitConflict] = {}
+    for a, b in combinations(tasks, 2):
+        both = np.intersect1d(circuit[a], circuit[b])
+        if not len(both):
+            found[a, b] = CircuitConflict(UNDEFINED, 0, ())
+            continue
+        weight = np.minimum(share[a], share[b])[both]
+        products = gradient_products(model, table, probes[a], probes[b], both)
+        mean = products.mean((1, 2))
+        low, high = interval(_opposed_share(_mixed(products, drawn[a], drawn[b]), weight), min(n[a], n[b]))
+        noise = higher(floor(a, both, weight), floor(b, both, weight))
+        numbers = (_opposed_share(mean, weight), low, high, noise.mean, noise.high)
+        opposed = tuple(int(c) for c in both[np.argsort(-weight, kind="stable")] if mean[both == c] < 0)
+        found[a, b] = CircuitConflict(Measured(*map(float, numbers)), len(both), opposed)
+    return found
 
 
 def _mixed(products: np.ndarray, weights_a: np.ndarray, weights_b: np.ndarray) -> np.ndarray:

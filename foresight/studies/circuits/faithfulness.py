@@ -1,61 +1,58 @@
-"""Faithfulness: how much of a behaviour is left when everything outside a circuit is ablated, on the real model.
+"""Faithfulness: how much of a behaviour remains when everything outside a circuit is ablated, on the real model.
 
     f(C) = (m(C) - m(empty)) / (m(full) - m(empty))
 
 with m(C) the metric, averaged over examples, when every component outside C is ablated; f(full) = 1 and f(empty) = 0
-by construction. Ablated are components: embeddings, norms and biases stay as they are, so m(empty) is the model on its
-corrupted prompts where clean and corrupted prompts end in the same token, and near it elsewhere.
+by construction. Only components are ablated: embeddings, norms and biases stay as they are, so m(empty) is the model on
+its corrupted prompts where clean and corrupted prompts end in the same token, and near it elsewhere.
 
-The Mechanistic Interpretability Benchmark (Mueller et al., arXiv 2504.13151) sums f over nested circuits C_k, the top
-floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1:
+The Mechanistic Interpretability Benchmark (Mueller et al., arXiv 2504.13151) integrates f over nested circuits C_k, the
+top floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1:
 
 - CPR (integrated circuit performance ratio) is the area under f, CMD (integrated circuit-model distance) the area under
   |1 - f|;
-- by trapezoids between the points, over p itself on a linear axis, from 0.001 to 1 and not rescaled: f = 1 throughout
-  gives 0.999;
-- |1 - f| is straight between the points too, also where f crosses 1 in between;
+- areas are trapezoids between the points, over p itself on a linear axis, from 0.001 to 1 and not rescaled: f = 1
+  throughout gives 0.999;
+- |1 - f| is also straight between the points where f crosses 1 between them;
 - f is a ratio of means over examples, not a mean of ratios.
 
-The same is computed here, of components instead of edges, for models with at least 1,000 of them. Below that the
-benchmark's smallest fractions are the same circuit or none, so the curve has its points at whole sizes k instead: all
-of 0..n up to 32 components, else about 32 that grow geometrically; p is k / n exactly, and the area goes from 0 to 1.
-Which way the components are ranked is the caller's choice, as it is a switch of the benchmark's program: by signed
-score the curve asks for what helps (what CPR is for), by |score| for whatever matters (CMD).
+This module computes the same for components instead of edges, for models with at least 1,000 of them. Below that the
+benchmark's smallest fractions are identical circuits or empty, so the curve has its points at whole sizes k instead:
+all of 0..n up to 32 components, else about 32 that grow geometrically; p is k / n exactly, and the area runs from 0 to
+1. The caller chooses how components are ranked, which is also a switch of the benchmark's program: by signed score the
+curve asks for what helps (the purpose of CPR), by |score| for whatever matters (CMD).
 
-The ratio means nothing without the behaviour. `check_behaviour` wants the gap m(full) - m(empty) to be above zero by
-more than twice its standard error over examples (and by more than rounding); a negative gap, of a model that does
-better when everything is corrupted, is refused like one of zero. Resamples and halves in which the gap is not positive
-are left out as undefined.
+The ratio means nothing without the behaviour. `check_behaviour` requires the gap m(full) - m(empty) to exceed zero by
+more than twice its standard error over examples (and by more than rounding). A negative gap, of a model that does
+better when everything is corrupted, is refused like a gap of zero. Resamples and halves in which the gap is not
+positive are left out as undefined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from ...common.errors import ConfigError, DataError, one_of
+from ...model.components import ComponentTable
 from ...scoring.ablation import ABLATIONS
 from ...scoring.exact import ablation_effects
 from ...scoring.metrics import METRICS
+from ...scoring.probes import Probe
 from ...scoring.taps import scoring_mode
 from .floors import Measured, measure
-
-if TYPE_CHECKING:
-    from ...model.components import ComponentTable
-    from ...scoring.probes import Probe
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 POINTS = 32
 ROUNDING = 1e-6
-"""A gap (in logits or nats) up to this may be rounding alone."""
+"""A gap (in logits or nats) up to this size may be pure rounding."""
 
 
 class NoBehaviourError(DataError):
-    """The model does not do, on this probe, what faithfulness is to be measured of."""
+    """On this probe the model does not show the behaviour whose faithfulness is to be measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +61,10 @@ class FaithfulnessCurve:
 
     Attributes:
         sizes: int64 [points], components in the circuit.
-        fractions: float64 [points], where each point lies on the axis of the areas, see the module docstring.
-        faithfulness: one `Measured` a point.
+        fractions: float64 [points], the position of each point on the axis of the areas, see the module docstring.
+        faithfulness: one `Measured` per point.
         cpr, cmd: the areas under f and under |1 - f|.
-        gap: m(full) - m(empty) in units of the metric.
+        gap: m(full) - m(empty), in units of the metric.
     """
 
     sizes: np.ndarray
@@ -87,12 +84,12 @@ def faithfulness_curve(
     metric: str = "logit_difference",
     seed: int = 0,
 ) -> FaithfulnessCurve:
-    """Measure nested circuits on the model, one ablated forward a size, all from one clean run.
+    """Measure nested circuits on the model: one ablated forward per size, all compared with one clean run.
 
     Args:
         ranking: all table positions, most important first: ``top_k(scores, len(table))`` or that of |scores|.
-        ablation, metric: as of the scorer ``exact``.
-        seed: of the resampling of examples.
+        ablation, metric: as in the scorer ``exact``.
+        seed: for the resampling of examples.
 
     Raises:
         ConfigError: `ranking` is not an order of all components, or a name is unknown.
@@ -126,7 +123,7 @@ def areas(fractions: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def ablation_of(probe: Probe) -> tuple[str, str]:
-    """(ablation, metric) that a probe calls for: of contrast pairs the corrupted prompts, of plain text the mean."""
+    """(ablation, metric) that suit a probe: corrupted prompts for contrast pairs, mean activations for plain text."""
     return ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
 
 
@@ -138,10 +135,10 @@ def circuit_drops(
     ablation: str = "corrupted",
     metric: str = "logit_difference",
 ) -> np.ndarray:
-    """What the metric loses when all but a circuit is ablated; in the last column, when everything is.
+    """How far the metric drops when all but a circuit is ablated; in the last column, when everything is.
 
     Args:
-        circuits: table positions of each; empty ones are allowed.
+        circuits: table positions of each circuit; empty circuits are allowed.
 
     Returns:
         float64 [n_examples, n_circuits + 1], examples in the order of the batches: samples for

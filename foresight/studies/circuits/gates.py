@@ -1,17 +1,17 @@
-"""The Boolean gates of a task's circuit, read off a noising and a denoising run.
+"""The Boolean gates of a task's circuit, derived from a noising and a denoising run.
 
-*Noising* corrupts one edge of the clean run (gradient at the clean run): it finds what is needed. *Denoising* restores
-one edge in the corrupted run (gradient at the corrupted run): it finds what suffices. If each of two inputs is enough
-(OR), breaking one changes nothing but restoring one does, so only denoising sees them; if both are needed (AND), only
-noising does; inputs that add up (ADDER) are seen by both. Source: Chen et al., "Rethinking Circuit Completeness in
-Language Models: AND, OR, and ADDER Gates" (arXiv 2505.10039), used in CLUE (arXiv 2509.20977). An edge here is a plain
-pair (source node, destination node).
+*Noising* corrupts one edge of the clean run (gradient at the clean run) and finds what is necessary. *Denoising*
+restores one edge in the corrupted run (gradient at the corrupted run) and finds what is sufficient. If each of two
+inputs is sufficient (OR), breaking one changes nothing but restoring one does, so only denoising detects them. If both
+are necessary (AND), only noising does. Inputs whose effects add up (ADDER) are detected by both. Source: Chen et al.,
+"Rethinking Circuit Completeness in Language Models: AND, OR, and ADDER Gates" (arXiv 2505.10039), used in CLUE (arXiv
+2509.20977). An edge here is a plain pair (source node, destination node).
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -19,7 +19,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
-from ...common.errors import ConfigError, DataError, NonFiniteError, one_of
+from ...common.errors import ConfigError, DataError, NonFiniteError
 
 Edge = tuple[str, str]
 
@@ -37,7 +37,7 @@ class GateCircuit:
     """A task's circuit as gates: every edge lies on a path from the input to the output, and there is no cycle.
 
     Attributes:
-        gates: the gate of every edge, in the order of the edges' names.
+        gates: the gate of every edge, ordered by the edges' names.
         source: name of the node that everything starts from (the prompt).
         target: name of the output node (the logits).
     """
@@ -59,39 +59,25 @@ class GateCircuit:
             groups[destination][gate].append(source)
         return {node: dict(inputs) for node, inputs in groups.items()}
 
-    def count(self) -> dict[Gate, int]:
-        """Number of edges of each gate."""
-        found = Counter(self.gates.values())
-        return {gate: found[gate] for gate in Gate}
-
 
 def gate_circuit(
-    noising: Iterable[Edge],
-    denoising: Iterable[Edge],
-    nodes: Collection[str] | None = None,
-    source: str = "input",
-    target: str = "logits",
+    noising: Iterable[Edge], denoising: Iterable[Edge], source: str = "input", target: str = "logits"
 ) -> GateCircuit:
     """Combine the noising and the denoising circuit of a task.
 
-    Both are first cut to their edges on a path from `source` to `target`. Then, with at least two such edges into the
-    same node: denoising minus noising edges are OR, noising minus denoising edges are AND. All others are ADDER.
-    (CLUE's program also counts a lone edge of the other circuit towards the two; we keep to the plain rule.)
+    Both are first reduced to their edges on a path from `source` to `target`. Of the edges that only denoising has, two
+    or more into the same node are OR; of those that only noising has, two or more into the same node are AND; all
+    others are ADDER. (CLUE's program also counts a lone edge of the other circuit towards the two; we keep to the plain
+    rule.)
 
     Args:
         noising: edges that the task needs.
-        denoising: edges that are enough for the task.
-        nodes: names of all nodes of the model; None accepts any name.
-        source: name of the input node.
-        target: name of the output node.
+        denoising: edges that are sufficient for the task.
 
     Raises:
-        UnknownNameError: an edge names a node that is not among `nodes`.
         DataError: the edges form a cycle, or one of the two circuits has no path from input to output.
     """
     noising, denoising = set(noising), set(denoising)
-    for node in sorted({node for edge in noising | denoising for node in edge} if nodes is not None else ()):
-        one_of("node", node, nodes or ())
     _check_acyclic(noising | denoising)
     circuits = []
     for name, edges in (("noising", noising), ("denoising", denoising)):
@@ -109,10 +95,13 @@ def gate_circuit(
 
 
 def top_edges(edges: Sequence[Edge], scores: np.ndarray, k: int) -> set[Edge]:
-    """The k edges of largest |score|, equal ones in the order given; scores is [n_edges].
+    """The k edges of largest |score|; ties keep the given order.
 
     A pair that occurs several times (a head read through its query, key and value) counts as one edge with its largest
     |score|.
+
+    Args:
+        scores: [n_edges].
 
     Raises:
         ConfigError: k below 1, or not one score per edge.
@@ -138,7 +127,7 @@ def on_path(edges: Iterable[Edge], source: str, target: str) -> set[Edge]:
 
 
 def _reachable(edges: set[Edge], start: str) -> set[str]:
-    """`start` and every node that a path leads to from it."""
+    """`start` and every node that some path from it leads to."""
     neighbours = defaultdict(list)
     for origin, destination in edges:
         neighbours[origin].append(destination)
@@ -157,4 +146,4 @@ def _check_acyclic(edges: set[Edge]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        raise DataError(f"the edges form a cycle: {' -> '.join(error.args[1])}; a circuit runs one way") from None
+        raise DataError(f"the edges form a cycle: {' -> '.join(error.args[1])}; a circuit has no cycles") from None

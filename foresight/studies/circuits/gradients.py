@@ -1,33 +1,30 @@
 """Inner products of the weight gradients of two sets of examples, component by component, without the gradients.
 
 For a Linear with inputs X [tokens, in] and gradients D [tokens, out] at its outputs, the gradient of the weights is
-D^T X. Of an example i of one set and j of another,
+D^T X. For an example i of one set and j of another,
 
     <row r of G_i, row r of G_j> = sum over tokens s of i and t of j of (X_i X_j^T)[s, t] D_i[s, r] D_j[t, r]
 
-and likewise for columns, with X and D exchanged. So only X and D of one set are kept while the other streams by a batch
-at a time: tokens x features numbers instead of a matrix of the model's size for every example.
+and likewise for columns, with X and D exchanged. So it is enough to keep X and D of one set while the other set streams
+past batch by batch: tokens x features numbers per example instead of a matrix of the model's size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...model.components import ComponentTable, Slice
 from ...scoring.metrics import goodness
+from ...scoring.probes import Batch, Probe
 from ...scoring.taps import embeddings, logits_of, scoring_mode
 
-if TYPE_CHECKING:
-    from ...model.components import ComponentTable, Slice
-    from ...scoring.probes import Batch, Probe
-
 Factors = dict[str, tuple[Tensor, Tensor]]
-"""Of each module, its inputs [B, T, in] and the gradients at its outputs [B, T, out], in the dtype of the model."""
+"""Module -> (inputs [B, T, in], gradients at the outputs [B, T, out]), in the model's dtype."""
 
 
 def gradient_products(
@@ -42,7 +39,7 @@ def gradient_products(
         components: table positions.
 
     Returns:
-        float64 [len(components), n_examples of a, n_examples of b], in the order of the batches; multiplied in float32.
+        float64 [len(components), n_examples of a, n_examples of b], in the order of the batches; computed in float32.
     """
     by_module: dict[str, list[tuple[int, Slice]]] = {}
     for place, component in enumerate(components):
@@ -58,7 +55,7 @@ def gradient_products(
 
 
 def _factors(model: nn.Module, modules: Iterable[str], batch: Batch) -> Factors:
-    """One forward and backward pass over a batch; the losses are summed, so that each example's D is its own."""
+    """One forward and backward pass over a batch; the losses are summed, so that no example affects another's D."""
     inputs: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
 
@@ -83,7 +80,7 @@ def _products(by_module: dict[str, list[tuple[int, Slice]]], n: int, a: Factors,
     """float32 [n, examples of a, examples of b]: the equation above, summed over the slices of each component."""
     total: Tensor | None = None
     for module, slices in by_module.items():
-        row_wise = slices[0][1].axis == "row"  # a module has one axis
+        row_wise = slices[0][1].axis == "row"  # all slices of a module have one axis
         (whole_a, part_a), (whole_b, part_b) = (x if row_wise else x[::-1] for x in (a[module], b[module]))
         tokens = _outer(whole_a, whole_b)
         if total is None:
@@ -97,5 +94,5 @@ def _products(by_module: dict[str, list[tuple[int, Slice]]], n: int, a: Factors,
 
 
 def _outer(x: Tensor, y: Tensor) -> Tensor:
-    """Products of every token of x with every token of y over their features: float32 [tokens of x, tokens of y]."""
+    """Inner products of every token of x with every token of y: float32 [tokens of x, tokens of y]."""
     return x.flatten(0, 1).float() @ y.flatten(0, 1).float().T

@@ -1,8 +1,8 @@
 """The analysis of a study: its recordings as tables (Parquet) and answers (JSON) in OUT/analysis.
 
 distance, staleness, between, stability, scores, metrics, cost .parquet    see `tables`
-signs, boolean, curves .parquet                                            see `conflict` and `curves`
-answers.json                                                               see `answers`, with its sentences
+signs, boolean, curves .parquet                                            see `measured`
+answers.json                                                               see `answers`, with the sentences
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .study import Study
 FOLDER, ANSWERS = "analysis", "answers.json"
 NAMES = ("distance", "staleness", "between", "stability", "metrics", "cost", "signs", "boolean", "curves")
 SCORES = "scores"
-"""The one table that grows with components x snapshots x runs; it is written run by run and not held in memory."""
+"""The one table that grows with components x snapshots x runs; it is written run by run and never held in memory."""
 
 
 def tabulate(study: Study) -> Tables:
-    """All tables of a study but the scores, by name: lists of flat rows. Runs that broke off appear in `cost` alone.
+    """All tables of a study except the scores, by name: lists of flat rows. Failed runs appear in `cost` only.
 
     Raises:
-        TrajectoryError: nothing has finished, or a recording is damaged.
+        TrajectoryError: no run has finished, or a recording is damaged.
     """
     if not study.results:
         raise TrajectoryError(f"{study.folder} holds no finished run; run the study, or continue it with --resume")
@@ -55,7 +55,7 @@ def tabulate(study: Study) -> Tables:
 
 
 def _add_measured(found: Tables, folder: Path, labels: tables.Row) -> None:
-    """Rows of measured.json, if there is one: of a run's last model, or of the base model (labels are null)."""
+    """Add the rows of measured.json, if it exists: of a run's final model, or of the base model (labels are null)."""
     path = folder / MEASURED
     if not path.exists():
         return
@@ -100,7 +100,7 @@ def analyse(study: Study) -> Answers:
 
 
 def read_table(folder: str | Path, name: str) -> list[tables.Row]:
-    """A table of a study's folder, as `tabulate` made it. Raises TrajectoryError if it is not there."""
+    """One of the tables that `analyse` wrote. Raises TrajectoryError if it cannot be read."""
     path = Path(folder) / FOLDER / f"{name}.parquet"
     try:
         return pq.read_table(path).to_pylist()

@@ -1,8 +1,9 @@
 """What a study says, with intervals: do circuits move, do heads move more than MLPs, how stale is the map of step 0.
 
-Intervals are over tasks (over seeds where there is one task), see `foresight.common.intervals`, and about the
-circuits of the task that a run was trained on. Distances enter with their `excess`, which is zero where nothing but
-noise differs (see `distances`), so that a noise floor is in the intervals already; raw means and floors stand beside.
+Intervals are over tasks (over seeds if there is one task), see `foresight.common.intervals`, and concern the circuits
+of the task that a run was trained on. For distances they are intervals of the `excess`, which is zero where nothing
+differs but noise (see `foresight.studies.circuits.distance`), so the noise floor is already subtracted; raw means and
+floors are given beside it.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ Tables = dict[str, list[Row]]
 
 @dataclass(frozen=True)
 class Answers:
-    """Lists of flat rows, JSON-able; an interval is spread over mean, interval_low, interval_high, n, units, decided.
+    """Lists of flat rows. An interval takes six columns: mean, interval_low, interval_high, n, units, decided.
 
     Attributes:
         moves: by strategy, scorer, step, kind and measure: mean distance from step 0, its floors, and the excess.
         heads_over_mlps: by strategy, scorer, step and measure: excess of heads minus excess of MLP blocks.
         staleness: by strategy, scorer and step: overlap of the step-0 map, ceiling, chance, held, and what is lost.
-        stability: by strategy, scorer and step: faithfulness of the step-0 circuit over that of the step's own, where
-            it is defined (`defined` of `runs`), its floor, and the interval of ratio - 1.
-        conflict: of every two tasks on the base model, strongest first: value, interval, floor, and whether it is
+        stability: by strategy, scorer and step: the faithfulness of the step-0 circuit over that of the step's own
+            where it is defined (`defined` of `runs`), its floor, and the interval of ratio - 1.
+        conflict: every two tasks on the base model, strongest first: value, interval, floor, and whether the value is
             beyond the floor.
         outcome: final accuracy and loss by strategy; with `minus`, the paired difference of two strategies.
-        cost: by strategy: share of the runs' time that went into being tracked.
-        failures: cells that broke off, with their errors.
+        cost: by strategy: share of the runs' time that tracking took.
+        failures: cells that failed, with their errors.
     """
 
     moves: list[Row]
@@ -53,7 +54,7 @@ class Answers:
 
 
 def answer(tables: Tables) -> Answers:
-    """Answers from the tables that `analysis.analyse` makes."""
+    """Answers from the tables that `analysis.tabulate` makes."""
     own = {name: [r for r in tables[name] if r["circuit_of"] == r["task"]] for name in ("distance", "staleness")}
     since_start = [row for row in own["distance"] if row["since"] == "start"]
     failures = [row for row in tables["cost"] if row["error"]]
@@ -93,12 +94,9 @@ def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
 
 
 def _staleness(rows: Sequence[Row]) -> list[Row]:
-    found = []
-    for group, members in _grouped(rows, "strategy", "scorer", "step"):
-        columns = ("overlap", "across", "ceiling", "chance", "held")
-        found.append(group | {name: _mean(members, name) for name in columns}
-                     | _spread(mean_interval(_units(members, "lost"))))  # fmt: skip
-    return found
+    columns = ("overlap", "across", "ceiling", "chance", "held")
+    return [group | {name: _mean(members, name) for name in columns} | _spread(mean_interval(_units(members, "lost")))
+            for group, members in _grouped(rows, "strategy", "scorer", "step")]  # fmt: skip
 
 
 def _stability(rows: Sequence[Row]) -> list[Row]:
@@ -122,7 +120,7 @@ def _conflict(rows: Sequence[Row]) -> list[Row]:
 
 
 def _outcome(rows: Sequence[Row]) -> list[Row]:
-    """Of the task trained on, at each run's last snapshot."""
+    """Accuracy and loss of the task trained on, at each run's last snapshot."""
     last: dict[tuple[str, str, int], Row] = {}
     for row in rows:
         if row["measured_task"] == row["task"]:
@@ -146,8 +144,17 @@ def _cost(rows: Sequence[Row]) -> list[Row]:
             for group, members in _grouped(rows, "strategy")]  # fmt: skip
 
 
+def between_seeds(rows: Iterable[Row], column: str) -> float:
+    """The floor between runs that differ only in their seed: mean |difference| of a column over the pairs of seeds of
+    each task; NaN without such pairs.
+    """
+    groups = _grouped((row for row in rows if np.isfinite(row[column])), "task")
+    apart = [abs(a[column] - b[column]) for _, members in groups for a, b in combinations(members, 2)]
+    return float(np.mean(apart)) if apart else float("nan")
+
+
 def _grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
-    """Rows by the values of some columns, in the order of their first appearance."""
+    """Rows by the values of some columns, in the order of first appearance."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
@@ -155,24 +162,8 @@ def _grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
 
 
 def _units(rows: Iterable[Row], column: str) -> dict[tuple[str, int], float]:
-    """Sorted, so that the resampling does not depend on the order in which runs finished."""
+    """(task, seed) -> value, sorted, so that the resampling does not depend on the order in which runs finished."""
     return dict(sorted(((r["task"], r["seed"]), r[column]) for r in rows if np.isfinite(r[column])))
-
-
-def _floors(row: Row) -> str:
-    """What two halves of the probe and two runs put a number apart, as far as known."""
-    known = {"two halves of the probe": row["floor"], "two runs": row["between_runs"]}
-    found = [f"{name} put it {value:.2f} apart" for name, value in known.items() if np.isfinite(value)]
-    return "".join(f"{part}; " for part in found) or "floor unknown; "
-
-
-def between_seeds(rows: Iterable[Row], column: str) -> float:
-    """The floor between runs that differ in their seed alone: mean |difference| of a column over the pairs of seeds of
-    each task; NaN without such pairs.
-    """
-    groups = _grouped((row for row in rows if np.isfinite(row[column])), "task")
-    apart = [abs(a[column] - b[column]) for _, members in groups for a, b in combinations(members, 2)]
-    return float(np.mean(apart)) if apart else float("nan")
 
 
 def _mean(rows: Sequence[Row], column: str) -> float:
@@ -189,67 +180,81 @@ def _spread(interval: Interval) -> Row:
 
 
 def sentences(answers: Answers) -> list[str]:
-    """The answers at the last step, by strategy, as plain sentences; of the first scorer and the Jaccard distance."""
-    lines: list[str] = []
+    """The answers at the last step, by strategy, as plain sentences; for the first scorer and the Jaccard distance."""
     if not answers.moves:
-        return ["No run has two snapshots, so nothing can be said of movement."]
+        return ["No run has two snapshots, so nothing can be said about movement."]
+    lines: list[str] = []
     scorer = answers.moves[0]["scorer"]
     for strategy in dict.fromkeys(row["strategy"] for row in answers.moves):
-
-        def last(rows: Sequence[Row], strategy: str = strategy, **wanted: str) -> Row:
-            wanted |= {"strategy": strategy, "scorer": scorer}
-            fitting = [r for r in rows if all(r[name] == value for name, value in wanted.items())]
-            return max(fitting, key=lambda r: r["step"])
-
-        moved = last(answers.moves, kind="all", measure="jaccard")
-        verdict = {1: "moved beyond noise", -1: "differed less than noise would make them", 0: "not shown to move"}
-        between = moved["between_runs"]
-        lines.append(
-            f"{strategy}, step {moved['step']}: circuits {verdict[moved['decided']]}. Distance from step 0 "
-            f"{moved['distance']:.2f}, between halves of the probe {moved['floor']:.2f}"
-            + (f", between runs {between:.2f}" if np.isfinite(between) else "")
-            + f"; movement alone {_said(moved)}; {moved['beyond_floor']} of {moved['n']} runs lie above what 95 % of "
-            "halves differ by."
-        )
-        kinds = last(answers.heads_over_mlps, measure="jaccard")
-        if kinds["n"]:
-            verdict = {1: "heads moved more than MLPs", -1: "MLPs moved more than heads", 0: "no difference shown"}
-            lines.append(
-                f"{strategy}: {verdict[kinds['decided']]} (heads {kinds['heads']:+.2f}, MLPs {kinds['mlps']:+.2f}, "
-                f"difference {_said(kinds)})."
-            )
-        stale = last(answers.staleness)
-        held = f"{stale['held']:.0%}" if np.isfinite(stale["held"]) else "an unknown share"
-        lines.append(
-            f"{strategy}: of the step-0 map {held} still holds (overlap {stale['across']:.2f}, where a fresh map has "
-            f"{stale['ceiling']:.2f} and chance {stale['chance']:.2f}; lost {_said(stale)})."
-        )
-        lines += [
-            f"{strategy}: on the model of step {row['step']} the step-0 circuit is {row['ratio']:.2f} times as "
-            f"faithful as that step's own ({_floors(row)}minus 1: {_said(row)}; defined in {row['defined']} of "
-            f"{row['runs']} runs)."
-            for row in _at_last_step(answers.stability, strategy, scorer) if row["defined"]
-        ]  # fmt: skip
+        of = {"strategy": strategy, "scorer": scorer}
+        lines.append(_movement(_last(answers.moves, **of, kind="all", measure="jaccard")))
+        if (row := _last(answers.heads_over_mlps, **of, measure="jaccard")).get("n"):
+            lines.append(_kinds(row))
+        lines.append(_held(_last(answers.staleness, **of)))
+        if (row := _last(answers.stability, **of)).get("defined"):
+            lines.append(_faithful(row))
     if answers.conflict:
         beyond, worst = sum(row["beyond_floor"] for row in answers.conflict), answers.conflict[0]
         lines.append(
-            f"On the base model {beyond} of {len(answers.conflict)} pairs of tasks conflict beyond noise; most of all "
-            f"{worst['task_a']} and {worst['task_b']}, in {worst['value']:.0%} of what their circuits share (halves of "
-            f"one task's probe: {worst['floor']:.0%})."
+            f"On the base model {beyond} of {len(answers.conflict)} pairs of tasks conflict beyond noise. The "
+            f"strongest conflict is between {worst['task_a']} and {worst['task_b']}, in {worst['value']:.0%} of what "
+            f"their circuits share (halves of one task's probe: {worst['floor']:.0%})."
         )
     for row in answers.outcome:
         if row["metric"] == "accuracy" and row["minus"] and row["n"]:
-            better = {1: "better than", -1: "worse than", 0: "not told apart from"}[row["decided"]]
+            better = {1: "better than", -1: "worse than", 0: "not distinguishable from"}[row["decided"]]
             lines.append(f"{row['strategy']} is {better} {row['minus']} in final accuracy ({_said(row)}).")
     lines += [f"{row['strategy']}: tracking took {row['tracking_share']:.0%} of the time." for row in answers.cost]
-    lines += [f"{row['task']}, {row['strategy']}, seed {row['seed']} broke off: {row['error']}"
+    lines += [f"{row['task']}, {row['strategy']}, seed {row['seed']} failed: {row['error']}"
               for row in answers.failures]  # fmt: skip
     return lines
 
 
-def _at_last_step(rows: Sequence[Row], strategy: str, scorer: str) -> list[Row]:
-    fitting = [r for r in rows if (r["strategy"], r["scorer"]) == (strategy, scorer)]
-    return [max(fitting, key=lambda r: r["step"])] if fitting else []
+def _last(rows: Sequence[Row], **wanted: str) -> Row:
+    """The row of the last step among those with these values; empty if there is none."""
+    fitting = [r for r in rows if all(r[name] == value for name, value in wanted.items())]
+    return max(fitting, key=lambda r: r["step"], default={})
+
+
+def _movement(row: Row) -> str:
+    verdict = {1: "moved beyond noise", -1: "differed less than noise would make them", 0: "not shown to move"}
+    between = f", between runs {row['between_runs']:.2f}" if np.isfinite(row["between_runs"]) else ""
+    return (
+        f"{row['strategy']}, step {row['step']}: circuits {verdict[row['decided']]}. Distance from step 0 is "
+        f"{row['distance']:.2f}, between halves of the probe {row['floor']:.2f}{between}; movement alone {_said(row)}. "
+        f"{row['beyond_floor']} of {row['n']} runs exceed 95 % of the differences between halves."
+    )
+
+
+def _kinds(row: Row) -> str:
+    verdict = {1: "heads moved more than MLPs", -1: "MLPs moved more than heads", 0: "no difference shown"}
+    return (
+        f"{row['strategy']}: {verdict[row['decided']]} (heads {row['heads']:+.2f}, MLPs {row['mlps']:+.2f}, difference "
+        f"{_said(row)})."
+    )
+
+
+def _held(row: Row) -> str:
+    held = f"{row['held']:.0%}" if np.isfinite(row["held"]) else "an unknown share"
+    return (
+        f"{row['strategy']}: {held} of the step-0 map still holds (overlap {row['across']:.2f}; a fresh map has "
+        f"{row['ceiling']:.2f}, chance {row['chance']:.2f}; lost {_said(row)})."
+    )
+
+
+def _faithful(row: Row) -> str:
+    return (
+        f"{row['strategy']}: on the model of step {row['step']} the step-0 circuit is {row['ratio']:.2f} times as "
+        f"faithful as that step's own ({_floors(row)}minus 1: {_said(row)}; defined in {row['defined']} of "
+        f"{row['runs']} runs)."
+    )
+
+
+def _floors(row: Row) -> str:
+    """How far two halves of the probe and two runs differ, as far as known."""
+    known = {"two halves of the probe": row["floor"], "two runs": row["between_runs"]}
+    found = [f"{name} differ by {value:.2f}" for name, value in known.items() if np.isfinite(value)]
+    return "".join(f"{part}; " for part in found) or "floor unknown; "
 
 
 def _said(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""One run of a study: a task under a strategy with a seed, recorded; continued where it was broken off."""
+"""One run of a study: a task under a strategy with a seed, recorded; continued from where it was interrupted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -27,26 +26,22 @@ from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer
 from ..circuits.conflict import MOST_TASKS
 from ..compare.results import environment
-from .config import STRATEGIES, TrackConfig
-from .conflict import conflicts
-from .curves import curve_rows
+from .measured import Rows, conflict_rows, curve_rows
 from .recording import Recording
+from .settings import STRATEGIES, TrackConfig
 from .tracker import Tracker, TrackerConfig, Watched
 
 RUN, RESULT, RECORDING, MEASURED = "run", "result.json", "recording", "measured.json"
 OWN = "dataset"
-"""What a user's own dataset is called where a task's name is asked for."""
-
-Rows = dict[str, list[dict[str, Any]]]
-"""Rows of tables, by the table's name."""
+"""Stands for the task's name when the user gives a dataset instead of a task."""
 
 Load = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
-"""Loads the base model and its tokenizer; importable by name, as fresh processes call it."""
+"""Loads the base model and its tokenizer; must be importable by name, because fresh processes call it."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run: what it trains on, who chooses its mask, and the seed of its data order."""
+    """One run: the task it trains on, the strategy that chooses its mask, and the seed of its data order."""
 
     task: str
     strategy: str
@@ -65,9 +60,9 @@ class Result:
     Attributes:
         metrics: task -> accuracy and loss at the end.
         steps: optimizer steps.
-        seconds, tracking_seconds, replay_seconds: see `Tracker`; `seconds` is of training with its snapshots.
-        trainable: parameters trained at a time.
-        error: why it broke off, or None.
+        seconds, tracking_seconds, replay_seconds: see `Tracker`; `seconds` covers training and its snapshots.
+        trainable: number of parameters trained at a time.
+        error: why the run failed, or None.
     """
 
     cell: Cell
@@ -81,7 +76,7 @@ class Result:
 
     @property
     def tracking_share(self) -> float:
-        """Share of the run's time that went into being tracked, in [0, 1]."""
+        """Share of the run's time that tracking took, in [0, 1]."""
         whole = self.seconds + self.replay_seconds
         return (self.tracking_seconds + self.replay_seconds) / whole if whole else 0.0
 
@@ -96,7 +91,7 @@ class Setting:
     load: Load
 
     def cells(self) -> list[Cell]:
-        """Every cell, seeds outermost, so that a study broken off has whole repetitions.
+        """Every cell, ordered by seed first, so that an interrupted study holds complete repetitions.
 
         Raises:
             ConfigError: tasks and a dataset at once, or neither.
@@ -127,7 +122,7 @@ class Setting:
 def run_cell(cell: Cell, folder: Path, setting: Setting) -> Result:
     """Run a cell in `folder`, or continue it from its last complete checkpoint, and write its result.json last.
 
-    A run that diverges is a result, too. Everything else that goes wrong is raised: it can be mended and resumed.
+    A diverged run is a result too. Any other error is raised, because the user can fix it and resume.
 
     Raises:
         ForesightError: settings or data that cannot be used.
@@ -144,7 +139,7 @@ def run_cell(cell: Cell, folder: Path, setting: Setting) -> Result:
 
 
 def read_result(folder: str | Path) -> Result | None:
-    """The result in a cell's folder, or None while there is none. Raises TrajectoryError if it is damaged."""
+    """The result in a cell's folder, or None if there is none yet. Raises TrajectoryError if it is damaged."""
     path = Path(folder) / RESULT
     try:
         data = json.loads(path.read_text())
@@ -162,6 +157,7 @@ def recording_of(folder: str | Path) -> Recording:
 
 
 def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
+    """Train with a tracker, measure the final model, write `MEASURED`; the caller writes the result."""
     track, args = setting.track, _arguments(cell, folder, setting)
     model, tokenizer = setting.load()
     train, evaluation, pairs = setting.tables(cell.task, tokenizer)
@@ -177,27 +173,10 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     for name in track.also or []:
         if name != cell.task:
             watched.append(_watched(name, setting.tables(name, tokenizer)[1:], trainer))
-    paired = all(one.probe.has_pairs for one in watched)
-    if track.edges_every and not paired:
-        raise ConfigError(
-            f"edges_every is {track.edges_every}, but edges are scored on contrast pairs and there are none; set "
-            "`contrast`, or edges_every to 0"
-        )
-    config = TrackerConfig(
-        scorers=tuple(track.scorers or ["attribution" if paired else "gradient_activation"]),
-        every=args.probe_every,
-        circuit=circuit_size(trainer.table, budget_vectors(trainer.table, args.budget)),
-        calibrate=args.calibrate,
-        edges_every=track.edges_every,
-        top_edges=track.top_edges,
-        faithfulness=track.faithfulness,
-        keep_weights=track.keep_weights,
-    )
-    info = {**asdict(cell), "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
-    tracker = Tracker(trainer, watched, config, {**info, "budget": args.budget, "policy": args.policy})
+    tracker = _tracker(trainer, watched, cell, track)
     trainer.add_callback(tracker)
     if len(setting.cells()) > 1:
-        trainer.remove_callback(PrinterCallback)  # the study has a progress bar of its own
+        trainer.remove_callback(PrinterCallback)  # the study has its own progress bar
     output = folder / RUN
     resume = checkpoint.last_complete(output)
     if resume is None:
@@ -206,7 +185,7 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     probes, scores = {one.name: one.probe for one in watched}, _scores(tracker.recording, -1)
     found: Rows = {}
     if track.conflict and 2 <= len(watched) <= MOST_TASKS:
-        found = conflicts(trainer.model, trainer.table, probes, scores, config.circuit).to_json()
+        found = conflict_rows(trainer.model, trainer.table, probes, scores, tracker.config.circuit)
     if track.curves:
         found["curves"] = curve_rows(trainer.model, trainer.table, probes, scores)
     write_json(folder / MEASURED, found)
@@ -224,8 +203,30 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     )
 
 
+def _tracker(trainer: ForesightTrainer, watched: list[Watched], cell: Cell, track: TrackConfig) -> Tracker:
+    args = trainer.args
+    paired = all(one.probe.has_pairs for one in watched)
+    if track.edges_every and not paired:
+        raise ConfigError(
+            f"edges_every is {track.edges_every}, but edges are scored on contrast pairs and there are none; set "
+            "`contrast`, or edges_every to 0"
+        )
+    config = TrackerConfig(
+        scorers=tuple(track.scorers or ["attribution" if paired else "gradient_activation"]),
+        every=args.probe_every,
+        circuit=circuit_size(trainer.table, budget_vectors(trainer.table, args.budget)),
+        calibrate=args.calibrate,
+        edges_every=track.edges_every,
+        top_edges=track.top_edges,
+        faithfulness=track.faithfulness,
+        keep_weights=track.keep_weights,
+    )
+    info = {**asdict(cell), "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
+    return Tracker(trainer, watched, config, {**info, "budget": args.budget, "policy": args.policy})
+
+
 def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
-    """Conflicts and faithfulness on the base model, by the circuits that the tasks' runs had at step 0: rows by table.
+    """Conflicts and faithfulness on the base model, for the circuits that the tasks' runs had at step 0.
 
     Args:
         folders: task -> the folder of a finished cell that trained on it.
@@ -237,28 +238,27 @@ def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
         recording = recording_of(folder)
         pairs = setting.tables(name, tokenizer)[2]
         if pairs is None:
-            return {}  # without contrast pairs the probe is a run's own training text
+            return {}  # without contrast pairs, each run's probe is its own training text
         probes[name] = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
         scores[name], k = _scores(recording, 0)[name], recording.head.circuit
     table = component_table(model, args.mlp_block)
     found: Rows = {}
     if track.conflict and len(probes) > 1:
-        edges = args.budget if track.edges_every else 0.0
-        found = conflicts(model, table, probes, scores, k, edges).to_json()
+        found = conflict_rows(model, table, probes, scores, k, args.budget if track.edges_every else 0.0)
     if track.curves:
         found["curves"] = curve_rows(model, table, probes, scores)
     return found
 
 
 def _scores(recording: Recording, at: int) -> dict[str, np.ndarray]:
-    """Of the first scorer, task -> magnitudes [n_components] at the snapshot number `at`."""
+    """Task -> magnitudes [n_components] of the first scorer at the snapshot with index `at`."""
     head, step = recording.head, recording.steps[at]
     first = head.scorers[0]
     return {t: head.magnitude(t, first, recording.samples(step, t, first)) for t in head.tasks}
 
 
 def _arguments(cell: Cell, folder: Path, setting: Setting) -> ForesightConfig:
-    """The study's training settings with what is the cell's own: folder, policy, seeds, learning rate."""
+    """The study's training settings, with the cell's own folder, policy, seeds and learning rate."""
     args = copy.copy(setting.training)
     args.output_dir = str(folder / RUN)
     args.disable_tqdm = args.disable_tqdm or len(setting.cells()) > 1
@@ -278,5 +278,5 @@ def _watched(name: str, tables: tuple[Dataset | None, Dataset | None], trainer: 
     else:
         probe = TextProbe.from_dataset(trainer.train_dataset, args.probe_batch_size, args.probe_examples)
     if evaluation is not None and not isinstance(evaluation[0].get("prompt"), str):
-        evaluation = None  # conversations and plain text have no answer to be right about
+        evaluation = None  # conversations and plain text have no single answer that could be right
     return Watched(name, probe, evaluation, None if name == OWN else task(name).correct)

@@ -1,13 +1,13 @@
-"""The recording of one run: what each probe example said of every component, at every snapshot.
+"""The recording of one run: the score of every component on every probe example, at every snapshot.
 
     recording.json               components, tasks, scorers, circuit size, what the scores belong to
-    samples/00000040.safetensors "<task>/<scorer>": float32 [n_rows, n_components], signed, a row a probe example
-    edges/00000040.parquet       task, source, destination, role, score (at the snapshots that have edges)
+    samples/00000040.safetensors "<task>/<scorer>": float32 [n_rows, n_components], signed, one row per probe example
+    edges/00000040.parquet       task, source, destination, role, score (only at snapshots with edges)
     weights/00000040/            the delta of the run at that step (see foresight.training.delta), if kept
-    metrics/00000040.json        accuracy and loss of the tasks, seconds; written last, so a step without it is absent
-    stability/00000040.safetensors  what this step's model loses when all but the circuit of another step is ablated
+    metrics/00000040.json        accuracy and loss of the tasks, seconds; written last: a step without it does not exist
+    stability/00000040.safetensors  how far this step's metric drops when all but the circuit of another step is ablated
 
-Samples and not only their means are kept: halves of the probe and the bootstrap over its examples are made of them.
+Samples are kept, not only their means, because the noise floors (halves of the probe) and the bootstrap need them.
 Every file is whole or absent (`foresight.common.files`).
 """
 
@@ -41,16 +41,16 @@ EDGE_COLUMNS = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What a recording is of; fixed when it is created.
+    """What a recording belongs to; fixed when it is created.
 
     Attributes:
         table, model: hashes of the component table and of the weights before training.
         components: metadata arrays [n_components] by name (see `foresight.trajectory.series.METADATA`).
         probes: task -> hash of its probe.
-        scorers: names; the first one's circuits are those of `stability/`.
+        scorers: names; `stability/` tests the circuits of the first.
         circuit: components in a circuit, k.
         calibration: "<task>/<scorer>" -> kind -> factor that makes the scores of the kinds comparable.
-        info: free-form JSON of the run.
+        info: free-form JSON about the run.
     """
 
     table: str
@@ -77,16 +77,16 @@ class Head:
         return np.array([by_kind.get(kind, 1.0) for kind in self.components["kind"].tolist()])
 
     def magnitude(self, task: str, scorer: str, samples: np.ndarray) -> np.ndarray:
-        """Scores as circuits are made of them: |mean over rows| x calibration, float64 [n_components]."""
+        """The scores that circuits are built from: |mean over rows| x calibration, float64 [n_components]."""
         return np.abs(samples.mean(0, dtype=np.float64)) * self.factors(task, scorer)
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Numbers of one snapshot.
+    """The numbers of one snapshot.
 
     Attributes:
-        tasks: task -> accuracy and loss on its held-out examples; a task without such examples has no entry.
+        tasks: task -> accuracy and loss on its held-out examples; a task without them has no entry.
         tracking_seconds: wall time spent on snapshots since the run began, this one included.
         seconds: wall time of the run until then, snapshots included.
     """
@@ -97,7 +97,7 @@ class Metrics:
 
 
 class Recording:
-    """Snapshots of one run on disk. Made by `create` or `read`.
+    """Snapshots of one run on disk. Use `create` or `read` to make one.
 
     Attributes:
         path: the folder.
@@ -122,7 +122,7 @@ class Recording:
             raise TrajectoryError(f"{path} already holds a recording; resume that run, or name another folder")
         for name in (*head.tasks, *head.scorers):
             if not name or "/" in name:
-                raise TrajectoryError(f"{name!r} cannot name a task or scorer of a recording; use no slash")
+                raise TrajectoryError(f"{name!r} cannot name a task or scorer of a recording; use one without a slash")
         n = len(head.components["name"])
         if not 1 <= head.circuit <= n:
             raise TrajectoryError(f"circuit is {head.circuit}; expected between 1 and the {n} components")
@@ -132,13 +132,13 @@ class Recording:
 
     @classmethod
     def read(cls, path: str | Path) -> Recording:
-        """Open a folder. Raises TrajectoryError if it holds no recording, or one of another version."""
+        """Open a recording. Raises TrajectoryError if the folder holds none, or one of another version."""
         file = Path(path) / HEAD
         try:
             data = json.loads(file.read_text())
             version = data.pop("version")
             if version != VERSION:
-                raise TrajectoryError(f"{file} has version {version}, this foresight reads {VERSION}")
+                raise TrajectoryError(f"{file} has version {version}; this foresight reads version {VERSION}")
             stored = data.pop("components")
             components: dict[str, np.ndarray] = {key: np.array(stored[key], kind) for key, kind in METADATA.items()}
             head = Head(components=components, **{**data, "scorers": tuple(data["scorers"])})
@@ -166,7 +166,7 @@ class Recording:
             stability: circuits and drops, see `write_stability`.
 
         Raises:
-            TrajectoryError: a step that is there already or not after the last, other keys, shapes or columns.
+            TrajectoryError: a step that does not follow the last one, other keys, shapes or columns.
             NonFiniteError: NaN or infinity among the samples.
         """
         if self.steps and step <= self.steps[-1]:
@@ -186,7 +186,7 @@ class Recording:
         self.steps.append(step)
 
     def truncate(self, step: int) -> None:
-        """Delete what was recorded after `step`: its files in any state, the mark of completeness first."""
+        """Delete all files of later steps, complete or not, the mark of completeness (metrics) first."""
         later = [p for folder in ("metrics", "stability", "samples", "edges", "weights")
                  for p in (self.path / folder).glob("[0-9]*") if int(p.name.split(".")[0]) > step]  # fmt: skip
         for path in (*later, *self.path.glob("*/.*.part"), *self.path.glob(".*.part")):
@@ -197,11 +197,11 @@ class Recording:
         self.steps = [kept for kept in self.steps if kept <= step]
 
     def write_stability(self, step: int, circuits: Sequence[int], drops: Mapping[str, np.ndarray]) -> None:
-        """Keep, for the model of `step`, task -> `circuit_drops` (foresight.studies.circuits.faithfulness) of circuits.
+        """Write how circuits do on the model of `step` (`foresight.studies.circuits.faithfulness.circuit_drops`).
 
         Args:
-            circuits: the steps whose circuits they are.
-            drops: float [n_examples, len(circuits) + 1].
+            circuits: the steps whose circuits were tested.
+            drops: task -> float [n_examples, len(circuits) + 1].
         """
         arrays = {task: np.ascontiguousarray(values, np.float32) for task, values in drops.items()}
         for task, values in arrays.items():
@@ -213,7 +213,7 @@ class Recording:
         write_whole(self._file("stability", step, "safetensors"), lambda path: save_file(arrays, path))
 
     def weights(self, step: int) -> Path:
-        """Where the delta of `step` is, or goes."""
+        """Folder for the delta of `step`."""
         return self.path / "weights" / f"{step:08d}"
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Recording:
         return pq.read_table(file) if file.exists() else None
 
     def stability(self, step: int) -> tuple[list[int], dict[str, np.ndarray]] | None:
-        """What `write_stability` kept of the model of `step`, (circuits, drops), or None."""
+        """What `write_stability` wrote for the model of `step`, (circuits, drops), or None."""
         file = self._file("stability", self._known(step), "safetensors")
         if not file.exists():
             return None

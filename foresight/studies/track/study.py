@@ -1,7 +1,7 @@
-"""The study: tasks x strategies x seeds from one base model, each cell run once, whatever interrupts it.
+"""The study: tasks x strategies x seeds from one base model. Each cell runs once, even if the study is interrupted.
 
 OUT/study.json         every setting
-OUT/runs/<cell>/       run/recording/ (see `recording`), result.json, run/delta/ where models are kept
+OUT/runs/<cell>/       run/recording/ (see `recording`), result.json, run/delta/ if models are kept
 OUT/analysis/          tables and answers (see `analysis`)
 """
 
@@ -22,18 +22,19 @@ from rich.console import Console
 from ...common.errors import ConfigError, ForesightError
 from ...common.files import write_json
 from ...common.progress import progress_bar
+from ..circuits.boolean import require_solver
 from ..compare.runner import start_worker as start_worker
 from .cells import MEASURED, RECORDING, RUN, Cell, Result, Setting, measure_base, read_result, run_cell
 from .recording import HEAD
 
 STUDY, RUNS = "study.json", "runs"
 _FREE = {"tasks", "strategies", "seeds", "workers", "disable_tqdm", "output_dir"}
-"""Settings that a study may be continued with other values of: no cell depends on them."""
+"""Settings that may change when a study is continued, because no cell depends on them."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A finished study: its folder, its results in the order of the cells."""
+    """A finished study: its folder, and its results in the order of the cells."""
 
     folder: Path
     results: tuple[Result, ...]
@@ -50,18 +51,20 @@ def run_study(
     resume: bool = False,
     console: Console | None = None,
 ) -> Study:
-    """Run what is missing of a study.
+    """Run the cells of a study that have no result yet, then measure the base model.
 
-    With several workers, processes are spawned: a script that calls this needs an ``if __name__ == "__main__":`` guard.
+    Several workers are spawned processes, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
 
     Args:
-        settings: every setting by part, as JSON; kept in study.json and compared when a study is continued.
+        settings: part -> setting -> value, as JSON; kept in study.json and compared when a study is continued.
 
     Raises:
-        ConfigError: the folder holds a study and `resume` is not set, or one of other settings.
-        ForesightError: a cell cannot run; the others' results stay.
+        ConfigError: the folder holds a study and `resume` is not set, or the study there has other settings.
+        ForesightError: a cell cannot run; the results of the others are kept.
     """
     out, cells = Path(out), setting.cells()
+    if setting.track.conflict and setting.track.edges_every and len({cell.task for cell in cells}) > 1:
+        require_solver()  # of the Boolean conflict on the base model, which comes last
     _claim(out, settings, resume)
     waiting = [cell for cell in cells if read_result(out / RUNS / cell.name) is None]
     with _progress(len(cells), len(cells) - len(waiting), console) as advance:
@@ -75,17 +78,10 @@ def run_study(
     return Study(out, tuple(result for result in results if result is not None))
 
 
-def read_study(out: str | Path) -> Study:
-    """The finished cells in a study's folder, by name. Raises TrajectoryError for a damaged one."""
-    folders = sorted(path.parent for path in (Path(out) / RUNS).glob("*/result.json"))
-    results = [read_result(folder) for folder in folders]
-    return Study(Path(out), tuple(result for result in results if result is not None))
-
-
 def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
     file = out / STUDY
     if not file.exists() or not any((out / RUNS).glob(f"*/{RUN}/{RECORDING}/{HEAD}")):
-        write_json(file, settings)  # a study that broke off before its first snapshot is none
+        write_json(file, settings)  # nothing was recorded yet, so the folder counts as free
         return
     if not resume:
         raise ConfigError(f"{out} already holds a study; continue it with --resume, or name another --out")
@@ -98,8 +94,8 @@ def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
             found = before.get(part, {}).get(name)
             if found != value and name not in _FREE:
                 raise ConfigError(
-                    f"{out} holds a study with {name} {found!r}, now it is {value!r}; resume with the settings it was "
-                    "started with, or name another --out"
+                    f"{out} holds a study with {name} {found!r}, now it is {value!r}; resume with the settings that "
+                    "it was started with, or name another --out"
                 )
     write_json(file, settings)
 
@@ -131,12 +127,12 @@ def _in_workers(cells: list[Cell], out: Path, setting: Setting) -> Iterator[Cell
         ) from error
     finally:
         pool.shutdown(wait=finished, cancel_futures=True)
-        for child in set(active_children()) - others:  # still busy after an error or Ctrl-C; their cells resume
+        for child in set(active_children()) - others:  # still busy after an error or Ctrl-C; their cells can be resumed
             child.terminate()
 
 
 def _work(cell: Cell, folder: Path, setting: Setting) -> str | None:
-    """Run a cell in a worker; what the user can mend comes back as a message."""
+    """Run a cell in a worker; an error that the user can fix is returned as a message."""
     import torch
     from datasets import disable_progress_bars
     from transformers.utils import logging
@@ -153,7 +149,7 @@ def _work(cell: Cell, folder: Path, setting: Setting) -> str | None:
 
 @contextmanager
 def _progress(total: int, done: int, console: Console | None):
-    if total == 1:  # the training loop has a bar of its own
+    if total == 1:  # the training loop has its own bar
         yield lambda cell: None
         return
     with progress_bar(console) as progress:

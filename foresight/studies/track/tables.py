@@ -1,4 +1,4 @@
-"""From recordings to tidy tables: a list of flat rows a table, each number beside its floor and interval."""
+"""From recordings to tidy tables: each table is a list of flat rows, each number beside its floor and interval."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...trajectory.metrics import distance_groups, top_k
-from ..circuits.distance import PARTS, distance_statistic, overlap_statistic
-from ..circuits.floors import Measured, higher, measure_distance, split_half_floor
-from ..circuits.stability import column_of, rank_distances
+from ...trajectory.metrics import distance_groups, in_circuit
+from ..circuits.distance import PARTS, across_and_within, distance_statistic, overlap_statistic
+from ..circuits.floors import Measured, Statistic, half_means, higher, measure_distance, split_half_floor
+from ..circuits.stability import rank_distances, stability_column
 from .cells import Result
-from .distances import across_and_within, halves
 from .recording import Recording
 
 Row = dict[str, Any]
@@ -28,9 +27,11 @@ class Track:
     """One circuit through one run: the signed, calibrated samples of one scorer on one probe at every snapshot.
 
     Attributes:
-        circuit_of: task whose circuit it is; mostly the task trained on.
-        steps: of the snapshots; samples: float64 [n_steps, n_rows, n_components].
-        k: components in the circuit; layer, kind, name: arrays [n_components].
+        circuit_of: the task whose circuit is followed; usually the task trained on.
+        steps: of the snapshots.
+        samples: float64 [n_steps, n_rows, n_components].
+        k: components in the circuit.
+        layer, kind, name: arrays [n_components].
     """
 
     task: str
@@ -55,6 +56,16 @@ class Track:
         return {"task": self.task, "strategy": self.strategy, "seed": self.seed, "circuit_of": self.circuit_of,
                 "scorer": self.scorer}  # fmt: skip
 
+    @property
+    def distance(self) -> Statistic:
+        """`distance_statistic` of this circuit; its columns are `distances`."""
+        return distance_statistic(self.k, self.layer, self.kind)
+
+    @property
+    def distances(self) -> list[Row]:
+        """Kind ("all" or one) and measure (jaccard, wasserstein) of each number of `distance`."""
+        return [{"kind": kind, "measure": part} for kind in distance_groups(self.kind) for part in PARTS]
+
 
 def tracks_of(result: Result, recording: Recording) -> Iterator[Track]:
     """Every circuit that a run followed."""
@@ -69,40 +80,37 @@ def tracks_of(result: Result, recording: Recording) -> Iterator[Track]:
 
 
 def distance_rows(track: Track) -> list[Row]:
-    """Circuit distance of every snapshot from the first ("start") and from the one before ("previous").
+    """Circuit distance of every snapshot from the first ("start") and from the previous one ("previous").
 
-    Columns besides the labels: since, from_step, step, kind ("all" or one), measure (jaccard, wasserstein), value, low,
-    high (bootstrap over probe examples), floor, floor_high (halves of the probe), excess (see `distances`).
+    Columns besides the labels: since, from_step, step, kind, measure, value, low, high (bootstrap over probe examples),
+    floor, floor_high (halves of the probe), excess (see `foresight.studies.circuits.distance`).
     """
-    statistic = distance_statistic(track.k, track.layer, track.kind)
-    floors = [split_half_floor(statistic, samples) for samples in track.samples]
-    parts = [halves(samples) for samples in track.samples]
-    names = [(kind, measure) for kind in distance_groups(track.kind) for measure in PARTS]
+    floors = [split_half_floor(track.distance, samples) for samples in track.samples]
+    halves = [half_means(samples) for samples in track.samples]
     rows = []
     for t in range(1, len(track.steps)):
         for since, s in (("start", 0), ("previous", t - 1)):
             floor = higher(floors[s], floors[t])
-            found = measure_distance(statistic, track.samples[s], track.samples[t], floor)
-            across, within = across_and_within(statistic, parts[s], parts[t])
-            for (kind, measure), one, excess in zip(names, found, across - within, strict=True):
-                where = {"since": since, "from_step": track.steps[s], "step": track.steps[t]}
-                rows.append(track.labels | where | {"kind": kind, "measure": measure} | asdict(one)
-                            | {"excess": float(excess)})  # fmt: skip
+            found = measure_distance(track.distance, track.samples[s], track.samples[t], floor)
+            across, within = across_and_within(track.distance, halves[s], halves[t])
+            where = {"since": since, "from_step": track.steps[s], "step": track.steps[t]}
+            for names, one, excess in zip(track.distances, found, across - within, strict=True):
+                rows.append(track.labels | where | names | asdict(one) | {"excess": float(excess)})
     return rows
 
 
 def staleness_rows(track: Track) -> list[Row]:
-    """What the map of step 0 is still worth at every snapshot, as the share of its top k that is in the circuit now.
+    """What the map of step 0 is still worth at every snapshot: the share of its top k that is in the circuit now.
 
     Columns: step, overlap, low, high (whole probe), across (halves of the two steps), ceiling (halves of one step: what
-    a map that is not stale at all would reach), chance (k/n), lost (ceiling - across) and held, the share
-    (across - chance) / (ceiling - chance) of the map that still holds (NaN if a fresh map is no better than chance).
+    a fresh map would reach), chance (k/n), lost (ceiling - across) and held, the share of the map that still holds:
+    (across - chance) / (ceiling - chance), NaN if a fresh map is no better than chance.
     """
     statistic, chance = overlap_statistic(track.k), track.k / len(track.name)
-    first, rows = halves(track.samples[0]), []
+    first, rows = half_means(track.samples[0]), []
     for step, samples in zip(track.steps, track.samples, strict=True):
         found = measure_distance(statistic, track.samples[0], samples)[0]
-        across, ceiling = (float(value) for value in across_and_within(statistic, first, halves(samples)))
+        across, ceiling = (float(value) for value in across_and_within(statistic, first, half_means(samples)))
         held = (across - chance) / (ceiling - chance) if ceiling > chance else float("nan")
         rows.append(track.labels | {
             "step": step, "overlap": found.value, "low": found.low, "high": found.high, "across": across,
@@ -112,9 +120,9 @@ def staleness_rows(track: Track) -> list[Row]:
 
 
 def between_rows(tracks: Sequence[Track]) -> list[Row]:
-    """Distance at one step between runs that differ in their seed alone: mean over the pairs of seeds.
+    """Distance at one step between runs that differ only in their seed: the mean over the pairs of seeds.
 
-    Columns: task, strategy, circuit_of, scorer, step, kind, measure, between_runs, pairs. For strategy random, whose
+    Columns: task, strategy, circuit_of, scorer, step, kind, measure, between_runs, pairs. With strategy random, whose
     masks are drawn from the seed, the runs differ in their mask as well.
     """
     groups: dict[Key, list[Track]] = {}
@@ -123,43 +131,39 @@ def between_rows(tracks: Sequence[Track]) -> list[Row]:
     rows = []
     for members in groups.values():
         track = members[0]
-        statistic = distance_statistic(track.k, track.layer, track.kind)
-        names = [(kind, measure) for kind in distance_groups(track.kind) for measure in PARTS]
-        pairs = list(combinations(members, 2))
+        labels = {name: value for name, value in track.labels.items() if name != "seed"}
         for step in track.steps:
-            here = [(a, b) for a, b in pairs if step in a.steps and step in b.steps]
+            here = [(a, b) for a, b in combinations(members, 2) if step in a.steps and step in b.steps]
             if not here:
                 continue
             ends = zip(*((_mean_at(a, step), _mean_at(b, step)) for a, b in here), strict=True)
-            found = statistic(*(np.stack(end) for end in ends)).mean(0)
-            labels = {name: value for name, value in track.labels.items() if name != "seed"}
-            rows += [labels | {"step": step, "kind": kind, "measure": measure, "between_runs": float(value),
-                               "pairs": len(here)}
-                     for (kind, measure), value in zip(names, found, strict=True)]  # fmt: skip
+            found = track.distance(*(np.stack(end) for end in ends)).mean(0)
+            rows += [labels | {"step": step} | names | {"between_runs": float(value), "pairs": len(here)}
+                     for names, value in zip(track.distances, found, strict=True)]  # fmt: skip
     return rows
 
 
 def stability_rows(track: Track, recording: Recording) -> list[Row]:
     """Stability of the circuit of step s on the model of step t.
 
-    Columns: s, t, measure, value, low, high, floor, floor_high. Measures: faithfulness of s's circuit at t, ratio to
-    that of t's own (both for the first scorer only, where they were measured), and rank_distance, 1 - Spearman's rho.
+    Columns: s, t, measure, value, low, high, floor, floor_high. Measures: faithfulness of s's circuit at t, its ratio
+    to that of t's own (both for the first scorer only, where they were measured), and rank_distance, 1 - Spearman's
+    rho.
     """
     rows = []
 
     def add(s: int, t: int, measure: str, found: Measured) -> None:
         rows.append(track.labels | {"s": s, "t": t, "measure": measure} | asdict(found))
 
-    ranks = rank_distances(list(track.samples))
-    for i, s in enumerate(track.steps):
-        for j, t in enumerate(track.steps):
-            add(s, t, "rank_distance", Measured(*(float(getattr(ranks, name)[i, j]) for name in _MEASURED)))
+    for s, ranks in zip(track.steps, rank_distances(list(track.samples)), strict=True):
+        for t, found in zip(track.steps, ranks, strict=True):
+            add(s, t, "rank_distance", found)
     if track.scorer != recording.head.scorers[0]:
         return rows
     for t in track.steps:
         if (kept := recording.stability(t)) is not None:
             circuits, drops = kept
-            column = column_of(drops[track.circuit_of].astype(np.float64), circuits, t)
+            column = stability_column(drops[track.circuit_of].astype(np.float64), circuits, t)
             for s, faithful, ratio in zip(circuits, column.faithfulness, column.ratio, strict=True):
                 add(s, t, "faithfulness", faithful)
                 add(s, t, "ratio", ratio)
@@ -170,9 +174,6 @@ def score_table(track: Track) -> pa.Table:
     """Every component at every snapshot: step, component, layer, kind, score (signed mean), stderr, in_circuit."""
     m, (t, n) = track.samples.shape[1], (len(track.steps), len(track.name))
     scores = track.samples.mean(1)
-    inside = np.zeros((t, n), bool)
-    for row, at in zip(inside, scores, strict=True):
-        row[top_k(np.abs(at), track.k)] = True
     columns = {
         "step": np.repeat(track.steps, n),
         "component": np.tile(track.name, t),
@@ -180,35 +181,31 @@ def score_table(track: Track) -> pa.Table:
         "kind": np.tile(track.kind, t),
         "score": scores.ravel().astype(np.float32),
         "stderr": (track.samples.std(1, ddof=1) / np.sqrt(m)).ravel().astype(np.float32),
-        "in_circuit": inside.ravel(),
+        "in_circuit": in_circuit(np.abs(scores), track.k).ravel(),
     }
     labels = {name: pa.repeat(value, t * n) for name, value in track.labels.items()}
     return pa.table(labels | columns)
 
 
 def metric_rows(result: Result, recording: Recording) -> list[Row]:
-    """Accuracy and loss of every measured task at every snapshot, and what tracking has cost until then."""
-    cell, rows = result.cell, []
+    """Accuracy and loss of every measured task at every snapshot, and the time spent until then."""
+    rows = []
     for step in recording.steps:
         found = recording.metrics(step)
-        labels = {"task": cell.task, "strategy": cell.strategy, "seed": cell.seed, "step": step}
         cost = {"seconds": found.seconds, "tracking_seconds": found.tracking_seconds}
-        rows += [labels | {"measured_task": task} | values | cost for task, values in found.tasks.items()]
+        rows += [asdict(result.cell) | {"step": step, "measured_task": task} | values | cost
+                 for task, values in found.tasks.items()]  # fmt: skip
     return rows
 
 
 def cost_rows(results: Sequence[Result]) -> list[Row]:
-    """Seconds of every run, and the share of them that went into being tracked; its error if it broke off."""
-    return [asdict(r.cell) | {"seconds": r.seconds, "tracking_seconds": r.tracking_seconds,
-                              "replay_seconds": r.replay_seconds, "tracking_share": r.tracking_share,
-                              "trainable": r.trainable, "error": r.error} for r in results]  # fmt: skip
-
-
-_MEASURED = ("value", "low", "high", "floor", "floor_high")
+    """Seconds of every run, the share of them that tracking took, and the error of a run that failed."""
+    names = ("seconds", "tracking_seconds", "replay_seconds", "tracking_share", "trainable", "error")
+    return [asdict(r.cell) | {name: getattr(r, name) for name in names} for r in results]
 
 
 def condensed(track: Track) -> Track:
-    """The same with the mean over rows for its samples: enough for `between_rows`, and small."""
+    """The track with each snapshot's samples replaced by their mean: small, and enough for `between_rows`."""
     return replace(track, samples=track.samples.mean(1, keepdims=True))
 
 

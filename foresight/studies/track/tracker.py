@@ -1,4 +1,4 @@
-"""The tracker: records circuits while a `ForesightTrainer` trains, under any policy."""
+"""The tracker: a callback that records circuits while a `ForesightTrainer` trains, under any policy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
@@ -18,24 +19,20 @@ from ...common.errors import ConfigError, TrajectoryError
 from ...scoring import Probe, calibrate
 from ...scoring.edges import edge_scores
 from ...tasks import HeldOut
+from ...tasks.evaluation import Correct
 from ...training.delta import apply_delta, write_delta
+from ...training.trainer import ForesightTrainer
 from ...training.watcher import scorer_of
 from ...trajectory.metrics import top_k
 from ...trajectory.series import METADATA
 from ..circuits.faithfulness import ablation_of, circuit_drops
 from .recording import HEAD, Head, Metrics, Recording
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from ...tasks.evaluation import Correct
-    from ...training.trainer import ForesightTrainer
-
 FEWEST_ROWS = 4
-"""Rows of samples below which halves of a probe cannot be compared, so that no noise floor exists."""
+"""With fewer rows of samples, halves of a probe cannot be compared, so there would be no noise floor."""
 
 EDGE_STEPS = 5
-"""Points of the integrated gradients of edges, as in the published studies."""
+"""Integration points of the edges' integrated gradients, as in the published studies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +40,8 @@ class Watched:
     """A task whose circuit is followed.
 
     Attributes:
-        probe: the examples it is scored on, at every snapshot.
-        evaluation: held-out rows with columns prompt and completion; None measures nothing.
+        probe: the examples that components are scored on, at every snapshot.
+        evaluation: held-out rows with columns prompt and completion; None skips the evaluation.
         correct: what counts as a correct answer (see `foresight.tasks.HeldOut`).
     """
 
@@ -59,14 +56,14 @@ class TrackerConfig:
     """How a run is recorded.
 
     Attributes:
-        scorers: names; the circuits of the first are the ones tested for stability.
-        every: steps between snapshots; steps 0 and the last are always among them.
+        scorers: names; the circuits of the first are tested for stability.
+        every: steps between snapshots; there is always one at step 0 and at the last step.
         circuit: components in a circuit.
         calibrate: make kinds comparable by exact patching at step 0 (attribution scorers on contrast pairs).
-        edges_every: snapshots between those with edges; 0 for none.
-        top_edges: edges kept of every task.
-        faithfulness: test the circuits of earlier snapshots on the model of each.
-        keep_weights: keep what had changed at each snapshot, and test the circuits of all snapshots on all models.
+        edges_every: score edges at every N-th snapshot; 0 for none.
+        top_edges: edges kept per task.
+        faithfulness: test the circuits of earlier snapshots on the model of each snapshot.
+        keep_weights: keep the changed weights at each snapshot, and test the circuits of all snapshots on all models.
     """
 
     scorers: tuple[str, ...] = ("attribution",)
@@ -83,17 +80,17 @@ class Tracker(TrainerCallback):
     """Records snapshots into `output_dir/recording`. Add it to a trainer before `train`.
 
     Scores are taken at the weights in effect, base plus bank. Scoring leaves random state, gradients and training flags
-    alone, so a tracked run is the run that it would have been. A run that resumes from a checkpoint continues the
-    recording from the checkpoint's step; later snapshots are taken again.
+    alone, so a tracked run trains exactly as an untracked one. A run that resumes from a checkpoint continues the
+    recording from the checkpoint's step and takes later snapshots again.
 
     Args:
         trainer: one process only.
-        tasks: what to follow; the first is the task that the run trains on.
+        tasks: the tasks to follow; the first is the one that the run trains on.
         info: free-form JSON for the recording's head.
 
     Attributes:
         recording: the `Recording`; set when training begins.
-        seconds, tracking_seconds: wall time of the run so far, and the part of it that went into snapshots.
+        seconds, tracking_seconds: wall time of the run so far, and the part of it that snapshots took.
         replay_seconds: wall time of the tests after training, with `keep_weights`.
 
     Raises:
@@ -110,7 +107,8 @@ class Tracker(TrainerCallback):
     ):
         if trainer.args.world_size > 1:
             raise ConfigError(
-                f"tracking runs in one process, this is one of {trainer.args.world_size}; start it without a launcher"
+                f"tracking runs in one process, but this is one of {trainer.args.world_size}; start it without a "
+                "launcher"
             )
         if not tasks or not config.scorers:
             raise ConfigError(f"tracking {len(tasks)} tasks by {len(config.scorers)} scorers; name at least one each")
@@ -150,7 +148,7 @@ class Tracker(TrainerCallback):
         if self.start is not None and self.config.faithfulness:
             self._replay()
 
-    # -- what happens -----------------------------------------------------------------------------------------------
+    # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         bank, began = self.trainer.bank, time.perf_counter()
@@ -168,15 +166,15 @@ class Tracker(TrainerCallback):
     def _continue(self, step: int) -> None:
         if not (self.folder / HEAD).exists():
             raise TrajectoryError(
-                f"the run resumes at step {step}, but {self.folder} holds no recording; start it afresh to track it"
+                f"the run resumes at step {step}, but {self.folder} holds no recording; start the run again to track it"
             )
         self.recording = Recording.read(self.folder)
         for name, mine in self._identity().items():
             found = getattr(self.recording.head, name)
             if name != "components" and found != mine:
                 raise TrajectoryError(
-                    f"{self.folder} was recorded with {name} {found}, this run has {mine}; resume with the settings, "
-                    "model and data that it was started with"
+                    f"{self.folder} was recorded with {name} {found}, but this run has {mine}; resume with the "
+                    "settings, model and data that it was started with"
                 )
         self.recording.truncate(step)
         for kept in self.recording.steps:
@@ -186,7 +184,7 @@ class Tracker(TrainerCallback):
             self.seconds, self.tracking_seconds = last.seconds, last.tracking_seconds
 
     def _replay(self) -> None:
-        """Load the model of every snapshot again and test the circuits of all snapshots on it."""
+        """Rebuild the model of every snapshot from its kept weights and test the circuits of all snapshots on it."""
         model, began = self.trainer.model, time.perf_counter()
         replica = AutoModelForCausalLM.from_config(model.config).to(model.device, model.dtype)
         for step in self.recording.steps:
@@ -238,8 +236,8 @@ class Tracker(TrainerCallback):
                 if len(rows) < FEWEST_ROWS:
                     raise ConfigError(
                         f"scorer {name!r} gives {len(rows)} rows on the probe of {task.name!r}; at least {FEWEST_ROWS} "
-                        "are needed for a noise floor: raise probe_examples, or use a scorer of activations, which "
-                        "gives a row an example, such as 'attribution'"
+                        "are needed for a noise floor: raise probe_examples, or use a scorer of activations such as "
+                        "'attribution', which gives one row per example"
                     )
                 found[f"{task.name}/{name}"] = rows
         return found
@@ -251,7 +249,7 @@ class Tracker(TrainerCallback):
             self.circuits[task.name][step] = top_k(scores, self.config.circuit)
 
     def column(self, model: nn.Module) -> tuple[list[int], dict[str, np.ndarray]]:
-        """What `model` loses outside each circuit remembered: steps of the circuits, task -> `circuit_drops`."""
+        """Test each remembered circuit on `model`: steps of the circuits, task -> `circuit_drops`."""
         steps, table, drops = list(self.circuits[self.tasks[0].name]), self.trainer.table, {}
         for task in self.tasks:
             circuits = list(self.circuits[task.name].values())

@@ -1,4 +1,4 @@
-"""The weights of a recorded run, as the forecasts from weights read them."""
+"""The weights of a recorded run, as forecasts from weights read them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RecordedWeights:
     """A `foresight.forecasters.single_weights.path.WeightPath` over a recording that was made with `keep_weights`.
 
     Args:
-        base_model: the model that the run started from; read at every `change`, so it must not be shifted then.
+        base_model: the model that the run started from. Each `change` reads it, so it must not be shifted then.
         table: the component table of the recording.
 
     Attributes:
@@ -39,7 +39,7 @@ class RecordedWeights:
                                       ("components", recording.head.table, table.hash)):  # fmt: skip
             if expected != given:
                 raise TrajectoryError(
-                    f"{recording.path} belongs to a model with {what} {expected}, this one's are {given}; load the "
+                    f"{recording.path} belongs to a model with {what} {expected}, this model has {given}; load the "
                     "model that the run started from, in its dtype, with its mlp_block"
                 )
         self.recording, self.base_model, self.table = recording, base_model, table
@@ -48,7 +48,7 @@ class RecordedWeights:
             raise TrajectoryError(f"{recording.path} was recorded without weights; track the run with keep_weights")
 
     def change(self, step: int) -> dict[str, Tensor]:
-        """Weights at `step` less the base model's, float32 [output features, input features], of touched modules.
+        """Weights at `step` minus those of the base model: module -> float32 [output features, input features].
 
         Raises:
             CheckpointError: the step's weights are missing, damaged, or do not fit the model.
@@ -70,7 +70,7 @@ class RecordedWeights:
             before = vectors_first(weight_of(target.module), target)
             change = torch.zeros(before.shape)
             change[index] = values - before[index.to(before.device)].cpu()
-            changes[target.module] = vectors_first(change, target)  # turns it back
+            changes[target.module] = vectors_first(change, target)  # transposes back
         return changes
 
     def _file(self, step: int) -> Path:

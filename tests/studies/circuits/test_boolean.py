@@ -9,7 +9,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from foresight.common.errors import ConfigError
-from foresight.studies.circuits.boolean import conflict, task_conflicts
+from foresight.studies.circuits import boolean
+from foresight.studies.circuits.boolean import conflict
 from foresight.studies.circuits.gates import Gate, GateCircuit, gate_circuit, on_path
 
 LETTERS = {"&": Gate.AND, "|": Gate.OR, "+": Gate.ADDER}
@@ -257,29 +258,22 @@ def test_an_interrupted_bound_is_a_bound():
         assert found.bound <= least.distance <= found.distance
 
 
-TASKS = {"adds": BOTH_ADD, "either": EITHER, "needed": BOTH_NEEDED, "one": ONLY_A}
-
-
-def test_matrices_of_tasks():
-    found = task_conflicts(TASKS)
-    # Rows are dropped, columns are kept, in the order adds, either, needed, one.
-    assert found.tasks == tuple(TASKS)
-    assert found.distance.tolist() == [[2, 1, 2, 1], [2, 1, 2, 1], [1, 0, 1, 0], [1, 0, 1, 1]]
-    assert found.distance.dtype == np.int64
+def test_every_ordered_pair_of_tasks_by_hand():
+    """Rows are dropped, columns are kept."""
+    tasks = [BOTH_ADD, EITHER, BOTH_NEEDED, ONLY_A]
+    found = [[conflict(dropped, [kept]) for kept in tasks] for dropped in tasks]
+    distance = [[2, 1, 2, 1], [2, 1, 2, 1], [1, 0, 1, 0], [1, 0, 1, 1]]
+    assert [[one.distance for one in row] for row in found] == distance
     common = np.array([[2, 2, 2, 1], [2, 2, 2, 1], [2, 2, 2, 1], [1, 1, 1, 1]])
-    np.testing.assert_array_equal(found.normalised, found.distance / common)
-    np.testing.assert_array_equal(found.mutual, found.mutual.T)
-    assert found.mutual[0, 2] == (2 / 2 + 1 / 2) / 2
-    assert [c.distance for c in found.against_rest] == [2, 2, 1, 1]
-    assert all(pair.proven for row in found.pairs for pair in row)
+    np.testing.assert_array_equal([[one.normalised for one in row] for row in found], distance / common)
+    against_rest = [conflict(dropped, [kept for kept in tasks if kept is not dropped]) for dropped in tasks]
+    assert [one.distance for one in against_rest] == [2, 2, 1, 1]
+    assert all(one.proven for one in [*sum(found, []), *against_rest])
 
 
-def test_node_counts():
-    both_b = circuit(leaves("b") + "logits + b")
-    found = task_conflicts({"adds": BOTH_ADD, "a": ONLY_A, "b": both_b})
-    # adds/a and a/adds conflict in a; adds/b and b/adds in b; a/b share nothing.
-    assert found.node_counts == {"a": 2, "b": 2}
-    assert found.normalised[0, 1] == 1 and np.isnan(found.normalised[1, 2]) and found.distance[1, 2] == 0
+def test_tasks_that_share_nothing_have_no_normalised_distance():
+    found = conflict(ONLY_A, [circuit(leaves("b") + "logits + b")])
+    assert found.distance == 0 and np.isnan(found.normalised)
 
 
 def test_a_task_conflicts_with_itself_wherever_it_is_not_read_off_the_prompt():
@@ -300,15 +294,10 @@ def test_from_edges_to_conflict():
     assert conflict(one_is_enough, [needs_both]).nodes == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("n", [0, 1, 7])
-def test_two_to_six_tasks(n):
-    with pytest.raises(ConfigError, match=f"got {n} tasks; a conflict is between two to six"):
-        task_conflicts({str(i): ONLY_A for i in range(n)})
-
-
-def test_the_same_circuit_under_six_names():
-    found = task_conflicts({str(i): ONLY_A for i in range(6)})
-    assert (found.distance == 1).all() and all(rest.distance == 1 for rest in found.against_rest)
+def test_without_its_solver_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(boolean, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"run pip install 'foresight-sft\[boolean\]'"):
+        conflict(ONLY_A, [ONLY_A])
 
 
 def test_bad_input_is_refused():

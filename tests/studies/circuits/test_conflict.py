@@ -94,15 +94,23 @@ def test_opposite_labels_conflict_everywhere_and_a_task_never_with_itself():
     found = circuit_conflict(
         model, table, {"one": one, "other": other, "again": one}, {"one": scores, "other": scores, "again": scores}, k=8
     )
-    np.testing.assert_array_equal(found.conflict.value, [[0, 1, 0], [1, 0, 1], [0, 1, 0]])
-    assert (found.shared == 8).all()
-    assert found.opposed["one", "again"] == () and len(found.opposed["one", "other"]) == 8
-    heaviest = np.argsort(-np.abs(scores))[:8].tolist()
-    assert list(found.opposed["one", "other"]) == heaviest
-    for part in ("value", "low", "high", "floor", "floor_high"):
-        matrix = getattr(found.conflict, part)
-        np.testing.assert_array_equal(matrix, matrix.T)
-    assert (found.conflict.low <= found.conflict.value).all() and (found.conflict.value <= found.conflict.high).all()
+    assert {pair: one.share.value for pair, one in found.items()} == {
+        ("one", "other"): 1, ("one", "again"): 0, ("other", "again"): 1
+    }  # fmt: skip
+    assert found["one", "again"].opposed == ()
+    assert list(found["one", "other"].opposed) == np.argsort(-np.abs(scores))[:8].tolist()
+    for one in found.values():
+        assert one.shared == 8 and one.share.low <= one.share.value <= one.share.high
+
+
+def test_the_order_of_tasks_does_not_matter():
+    model, one, other = two_word_tasks()
+    table = component_table(model)
+    probes, scores = {"a": one, "b": other}, {"a": np.arange(len(table)) + 1.0, "b": np.full(len(table), 2.0)}
+    forth = circuit_conflict(model, table, probes, scores, k=8)["a", "b"]
+    back = circuit_conflict(model, table, dict(reversed(probes.items())), scores, k=8)["b", "a"]
+    assert (forth.share.value, forth.shared, forth.opposed) == (back.share.value, back.shared, back.opposed)
+    assert (forth.share.floor, forth.share.floor_high) == (back.share.floor, back.share.floor_high)
 
 
 def planted(monkeypatch, products, scores, k, examples=6):
@@ -139,25 +147,25 @@ def test_the_share_by_hand(monkeypatch):
         {"a": [6, -3, 1, 0], "b": [1, 2, 0, -5]},
         k=3,
     )
-    np.testing.assert_allclose(found.conflict.value, [[0, 2 / 3], [2 / 3, 0]])
-    assert found.shared.tolist() == [[3, 2], [2, 3]] and found.opposed == {("a", "b"): (1,)}
-    assert found.conflict.low[0, 1] == found.conflict.high[0, 1] == found.conflict.value[0, 1]
-    assert found.conflict.floor_high[0, 1] == 0
+    (one,) = found.values()
+    assert one.share.value == pytest.approx(2 / 3) and (one.shared, one.opposed) == (2, (1,))
+    assert one.share.low == one.share.high == one.share.value and one.share.floor_high == 0
 
 
 def test_noise_shows_in_the_interval_and_in_the_floor(monkeypatch):
     noise = planted(
         monkeypatch, lambda a, b: (np.zeros(27), 1.0), {"a": np.arange(1.0, 28), "b": np.arange(1.0, 28)}, k=20
-    ).conflict
-    assert 0 < noise.low[0, 1] < noise.high[0, 1] < 1 and 0.2 < noise.floor[0, 1] < noise.floor_high[0, 1]
+    )["a", "b"].share
+    assert 0 < noise.low < noise.high < 1 and 0.2 < noise.floor < noise.floor_high
 
 
 def test_circuits_that_share_nothing_have_no_conflict(monkeypatch):
     found = planted(
         monkeypatch, lambda a, b: (np.ones(27), 0.0), {"a": [1, 2, 0, 0], "b": [0, 0, 1, 2], "c": [0, 1, 1, 0]}, k=2
     )
-    assert np.isnan(found.conflict.value[0, 1]) and np.isnan(found.conflict.floor[0, 1])
-    assert found.shared[0, 1] == 0 and found.opposed["a", "b"] == () and found.conflict.value[0, 2] == 0
+    none = found["a", "b"]
+    assert np.isnan(none.share.value) and np.isnan(none.share.floor) and (none.shared, none.opposed) == (0, ())
+    assert found["a", "c"].share.value == 0
 
 
 def test_bad_input_is_refused():

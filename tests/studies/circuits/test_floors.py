@@ -2,13 +2,10 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import ConfigError, NonFiniteError
-from foresight.studies.circuits.distance import distance_statistic, measured_distance
+from foresight.studies.circuits.distance import PARTS, distance_statistic
 from foresight.studies.circuits.floors import (
-    Measured,
-    MeasuredMatrix,
-    between_run_floor,
+    Floor,
     bootstrap,
-    each_row,
     half_weights,
     interval,
     measure,
@@ -17,7 +14,7 @@ from foresight.studies.circuits.floors import (
     resampling_weights,
     split_half_floor,
 )
-from foresight.trajectory.metrics import circuit_distance
+from foresight.trajectory.metrics import circuit_distance, distance_groups
 from support.circuit_cases import noisy
 
 LAYERS, HEADS, BLOCKS = 4, 3, 5
@@ -30,6 +27,16 @@ def gap(a, b):
     return np.abs(a - b)[:, 0]
 
 
+def measured_distance(a, b, k, floor=None):
+    """ "all" and each kind -> "jaccard" and "wasserstein" -> `Measured`."""
+    numbers = iter(measure_distance(distance_statistic(k, LAYER, KIND), a, b, floor))
+    return {group: {part: next(numbers) for part in PARTS} for group in distance_groups(KIND)}
+
+
+def beyond_floor(measured):
+    return measured.value > measured.floor_high
+
+
 def bump(layer: int) -> np.ndarray:
     """A circuit of all components of one layer."""
     return np.where(layer == LAYER, 5.0, 0.0)
@@ -37,7 +44,7 @@ def bump(layer: int) -> np.ndarray:
 
 def test_examples_that_agree_have_no_floor_and_no_interval():
     samples = np.tile(np.arange(6.0), (9, 1))
-    floor = split_half_floor(each_row(lambda a, b: np.abs(a - b)), samples)
+    floor = split_half_floor(lambda a, b: np.abs(a - b), samples)
     np.testing.assert_allclose([floor.mean, floor.high], 0, atol=1e-14)
     np.testing.assert_allclose(bootstrap(lambda a: a, samples), [np.arange(6.0)] * 2)
 
@@ -73,46 +80,44 @@ def test_where_nothing_moves_the_distance_is_within_the_floor():
         assert floor.mean[1] > 0
         beyond.append(value > floor.high)
     assert np.mean(beyond) <= 0.05
-    same = measured_distance(a, a, 8, LAYER, KIND)
-    assert {m.value for parts in same.values() for m in parts.values()} == {0.0}
-    assert not any(m.beyond_floor for parts in same.values() for m in parts.values())
+    same = [m for parts in measured_distance(a, a, 8).values() for m in parts.values()]
+    assert {m.value for m in same} == {0.0} and not any(map(beyond_floor, same))
 
 
 def test_a_circuit_that_migrates_one_layer_up():
     """All score moves from layer 1 to layer 2 of 4: Wasserstein 1/4, and no component is in both circuits."""
     a, b = noisy(bump(1), noise=0.01), noisy(bump(2), noise=0.01, seed=1)
-    found = measured_distance(a, b, HEADS + BLOCKS, LAYER, KIND)
+    found = measured_distance(a, b, HEADS + BLOCKS)
     assert list(found) == ["all", "head", "mlp"]
     for parts in found.values():
         assert parts["jaccard"].value == 1 and parts["jaccard"].floor_high == 0
         assert parts["wasserstein"].value == pytest.approx(1 / LAYERS, rel=0.01)
         assert parts["wasserstein"].low <= parts["wasserstein"].value <= parts["wasserstein"].high
-        assert parts["jaccard"].beyond_floor and parts["wasserstein"].beyond_floor
+        assert all(map(beyond_floor, parts.values()))
 
 
 def test_heads_that_move_while_mlps_stay():
     truth = bump(0)
     moved = np.where(KIND == "head", bump(3), truth)
-    found = measured_distance(noisy(truth, noise=0.01), noisy(moved, noise=0.01), 8, LAYER, KIND)
+    found = measured_distance(noisy(truth, noise=0.01), noisy(moved, noise=0.01), 8)
     assert found["head"]["wasserstein"].value == pytest.approx(3 / 4, rel=0.01)
     assert found["mlp"]["wasserstein"].value == pytest.approx(0, abs=1e-9)  # the same noise at both steps
-    assert found["head"]["jaccard"].beyond_floor and not found["mlp"]["jaccard"].beyond_floor
+    assert beyond_floor(found["head"]["jaccard"]) and not beyond_floor(found["mlp"]["jaccard"])
 
 
 def test_distance_of_samples_is_that_of_their_means():
     a, b = noisy(bump(1)), noisy(bump(2), seed=1)
-    found = measured_distance(a, b, 5, LAYER, KIND)
+    found = measured_distance(a, b, 5)
     for group, expected in circuit_distance(a.mean(0), b.mean(0), 5, LAYER, KIND).items():
         assert found[group]["jaccard"].value == expected.jaccard
         assert found[group]["wasserstein"].value == expected.wasserstein
 
 
-def test_a_floor_can_be_that_of_two_runs():
-    """Runs that differ in their order of data by as much as the steps do: nothing is beyond that."""
-    a, b = noisy(bump(1), noise=0.01), noisy(bump(2), noise=0.01, seed=1)
-    floor = between_run_floor(distance_statistic(8, LAYER, KIND), a.mean(0), b.mean(0))
-    found = measured_distance(a, b, 8, LAYER, KIND, floor)["all"]["wasserstein"]
-    assert found.floor == found.floor_high == found.value and not found.beyond_floor
+def test_a_floor_can_be_given():
+    a, b = noisy(bump(1)), noisy(bump(2), seed=1)
+    entries = np.arange(6.0)
+    found = [m for parts in measured_distance(a, b, 8, Floor(entries, entries + 1)).values() for m in parts.values()]
+    assert [(m.floor, m.floor_high) for m in found] == [(i, i + 1) for i in range(6)]
 
 
 def test_samples_that_share_examples_are_resampled_together():
@@ -154,13 +159,6 @@ def test_undefined_replicates_are_left_out_until_they_are_too_many():
     assert np.isfinite(low[:2]).all() and np.isfinite(high[:2]).all()
     assert low[0] < 0.03 < low[1] < high[1] <= 1
     assert np.isnan([low[2], high[2]]).all()
-
-
-def test_undefined_is_never_beyond_the_floor():
-    nan = float("nan")
-    assert not Measured(nan, nan, nan, 0, 0).beyond_floor and not Measured(1, 1, 1, nan, nan).beyond_floor
-    matrix = MeasuredMatrix.of([[Measured(1, 2, 3, 4, 5)] * 2] * 2)
-    assert matrix.value.tolist() == [[1, 1], [1, 1]] and matrix.floor_high.tolist() == [[5, 5], [5, 5]]
 
 
 @pytest.mark.parametrize(

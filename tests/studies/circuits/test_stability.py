@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
-import torch
 
-from foresight.common.errors import ConfigError
 from foresight.model.components import component_table
-from foresight.scoring import ContrastProbe
 from foresight.studies.circuits import faithfulness as faithfulness_module
 from foresight.studies.circuits.faithfulness import circuit_drops, faithfulness
-from foresight.studies.circuits.stability import column_of, rank_distances, stability_column, stability_matrix
+from foresight.studies.circuits.stability import rank_distances, stability_column
 from foresight.trajectory.metrics import spearman
-from support.circuit_cases import learned_probe, noisy, plain_batch
+from support.circuit_cases import learned_probe, noisy
 from support.tiny import tiny
 
 
@@ -24,7 +21,7 @@ def values(measured):
 
 def test_the_ratio_by_hand():
     """Faithfulness 0.5, 0.8 (own), 1.2, -0.4: ratios 0.625, 1, 1.5, -0.5."""
-    column = column_of(drops(5, 2, -2, 14), (0, 10, 20, 30), step=10)
+    column = stability_column(drops(5, 2, -2, 14), (0, 10, 20, 30), step=10)
     assert values(column.faithfulness) == pytest.approx([0.5, 0.8, 1.2, -0.4])
     assert values(column.ratio) == pytest.approx([0.625, 1, 1.5, -0.5])
     assert column.ratio[1].low == column.ratio[1].high == 1 and column.ratio[1].floor_high == 0
@@ -33,7 +30,7 @@ def test_the_ratio_by_hand():
 
 @pytest.mark.parametrize("own_loss", [10.0, 13.0])
 def test_an_own_circuit_that_explains_nothing_leaves_the_ratio_undefined(own_loss):
-    column = column_of(drops(5, own_loss), (0, 10), step=10)
+    column = stability_column(drops(5, own_loss), (0, 10), step=10)
     assert values(column.faithfulness) == pytest.approx([0.5, 1 - own_loss / 10])
     assert np.isnan(values(column.ratio)).all()
     assert "step 10 has a faithfulness of" in column.reason and "larger circuit" in column.reason
@@ -41,7 +38,7 @@ def test_an_own_circuit_that_explains_nothing_leaves_the_ratio_undefined(own_los
 
 def test_a_model_without_the_behaviour_leaves_everything_undefined():
     for gap in (0.0, -3.0):
-        column = column_of(drops(5, 2, gap=gap), (0, 10), step=0)
+        column = stability_column(drops(5, 2, gap=gap), (0, 10), step=0)
         assert np.isnan(values(column.faithfulness)).all() and np.isnan(values(column.ratio)).all()
         assert "does not show this behaviour" in column.reason
 
@@ -50,30 +47,9 @@ def test_an_own_circuit_near_zero_has_no_interval_instead_of_an_infinite_one():
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 1, 20)
     samples = np.stack([np.full(20, 5.0), 9.9 + noise - noise.mean(), np.full(20, 10.0)], 1)  # f = 0.5, own 0.01
-    column = column_of(samples, (0, 10), step=10)
+    column = stability_column(samples, (0, 10), step=10)
     assert column.ratio[0].value == pytest.approx(50)
     assert np.isnan([column.ratio[0].low, column.ratio[0].high, column.ratio[0].floor_high]).all()
-
-
-def test_the_matrix_puts_columns_in_order_and_says_what_is_missing():
-    """Row: step of the circuit, column: step of the model. Kept weights of 0, 20 and 30, and 30 went wrong."""
-    columns = [
-        column_of(drops(2, 4), (20, 0), step=20),  # f of 20's own circuit 0.8, of 0's circuit 0.6
-        column_of(drops(5), (0,), step=0),
-        column_of(drops(10, 1), (30, 0), step=30),
-    ]
-    found = stability_matrix([30, 0, 10, 20], columns)
-    nan = np.nan
-    assert found.steps.tolist() == [0, 10, 20, 30]
-    np.testing.assert_allclose(
-        found.faithfulness.value, [[0.5, nan, 0.6, 0.9], [nan] * 4, [nan, nan, 0.8, nan], [nan, nan, nan, 0]]
-    )
-    np.testing.assert_allclose(found.ratio.value, [[1, nan, 0.75, nan], [nan] * 4, [nan, nan, 1, nan], [nan] * 4])
-    assert set(found.missing) == {10, 30}
-    assert found.missing[10] == "no weights of this step" and "explains nothing" in found.missing[30]
-    assert found.n_undefined == 13
-    for part in ("low", "high", "floor", "floor_high"):
-        np.testing.assert_array_equal(np.isnan(getattr(found.ratio, part)), np.isnan(found.ratio.value))
 
 
 def test_on_a_real_model_all_circuits_are_ablated_in_one_call(monkeypatch):
@@ -88,12 +64,17 @@ def test_on_a_real_model_all_circuits_are_ablated_in_one_call(monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(faithfulness_module, "ablation_effects", counted)
-    column = stability_column(model, table, probe, circuits, step=20)
+    found = circuit_drops(model, table, probe, list(circuits.values()))
+    column = stability_column(found, list(circuits), step=20)
     assert calls == [5]
     alone = [faithfulness(circuit_drops(model, table, probe, [c]).mean(0))[0] for c in circuits.values()]
     assert values(column.ratio) == pytest.approx(alone, rel=1e-4)
     assert column.ratio[2].value == 1 and column.ratio[1] == column.ratio[3]
     assert 0 < column.ratio[1].floor < column.ratio[1].floor_high
+
+
+def part(matrix, name):
+    return np.array([[getattr(one, name) for one in row] for row in matrix])
 
 
 def test_rank_distance_is_one_minus_spearman():
@@ -103,32 +84,23 @@ def test_rank_distance_is_one_minus_spearman():
     found = rank_distances(samples)
     for s, a in enumerate(samples):
         for t, b in enumerate(samples):
-            assert found.value[s, t] == pytest.approx(1 - spearman(a.mean(0), b.mean(0)), abs=1e-12)
-    for part in (found.value, found.low, found.high, found.floor, found.floor_high):
-        np.testing.assert_array_equal(part, part.T)
-    assert found.value[0, 3] == pytest.approx(2)
-    np.testing.assert_allclose(np.diag(found.value), 0, atol=1e-12)
+            assert found[s][t].value == pytest.approx(1 - spearman(a.mean(0), b.mean(0)), abs=1e-12)
+    for name in ("value", "low", "high", "floor", "floor_high"):
+        np.testing.assert_array_equal(part(found, name), part(found, name).T)
+    assert found[0][3].value == pytest.approx(2)
+    np.testing.assert_allclose(np.diag(part(found, "value")), 0, atol=1e-12)
 
 
 def test_scores_that_do_not_move_stay_within_the_floor_and_others_leave_it():
     rng = np.random.default_rng(0)
     truth = rng.random(40)
-    found = rank_distances([noisy(truth, seed=1), noisy(truth, seed=2), noisy(rng.permutation(truth), seed=3)])
-    assert 0 < found.value[0, 1] < found.floor_high[0, 1]
-    assert found.value[0, 2] > found.floor_high[0, 2] and found.low[0, 2] > found.floor_high[0, 2]
+    samples = [noisy(truth, seed=1), noisy(truth, seed=2), noisy(rng.permutation(truth), seed=3)]
+    _, still, moved = rank_distances(samples)[0]
+    assert 0 < still.value < still.floor_high
+    assert moved.value > moved.floor_high and moved.low > moved.floor_high
 
 
 def test_constant_scores_have_no_rank_distance():
     found = rank_distances([np.ones((4, 5)), noisy(np.arange(5.0), examples=4)])
-    assert np.isnan(found.value[0]).all() and np.isnan(found.low[0]).all() and found.value[1, 1] == 0
-
-
-def test_bad_input_is_refused():
-    model, probe = torch.nn.Identity(), ContrastProbe([plain_batch((4,))])
-    with pytest.raises(ConfigError, match=r"no circuit of step 5, the model's own; got those of steps \[0, 10\]"):
-        stability_column(model, None, probe, {10: [0], 0: [1]}, step=5)
-    column = column_of(drops(5), (0,), step=0)
-    with pytest.raises(ConfigError, match="at most one column a step"):
-        stability_matrix([0, 10], [column, column])
-    with pytest.raises(ConfigError, match=r"steps \[0\] that are not among \[10\]"):
-        stability_matrix([10], [column])
+    assert np.isnan(part(found, "value")[0]).all() and np.isnan(part(found, "low")[0]).all()
+    assert found[1][1].value == 0

@@ -22,8 +22,8 @@ from foresight.studies.track import cells
 from foresight.studies.track import study as studies
 from foresight.studies.track.analysis import NAMES, analyse, read_table, tabulate
 from foresight.studies.track.cells import OWN, Cell, Setting, read_result, recording_of
-from foresight.studies.track.config import TrackConfig
-from foresight.studies.track.study import RUNS, STUDY, read_study, run_study
+from foresight.studies.track.settings import TrackConfig
+from foresight.studies.track.study import RUNS, STUDY, Study, run_study
 from foresight.tasks import DataConfig
 from foresight.training.config import ForesightConfig
 
@@ -250,6 +250,6 @@ def test_errors_of_workers_come_back_and_a_damaged_result_is_named(tmp_path):
 
 def test_an_empty_study_cannot_be_analysed(tmp_path):
     with pytest.raises(TrajectoryError, match="holds no finished run"):
-        analyse(read_study(tmp_path))
+        analyse(Study(tmp_path, ()))
     with pytest.raises(TrajectoryError, match="distance.parquet cannot be read"):
         read_table(tmp_path, "distance")

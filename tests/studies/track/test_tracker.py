@@ -202,7 +202,7 @@ def test_refuses_what_cannot_be_tracked(tmp_path, monkeypatch):
         tracked(tmp_path / "c", scorers=("movement",))
     run = trainer(tmp_path / "d")
     monkeypatch.setattr(type(run.args), "world_size", 2)
-    with pytest.raises(ConfigError, match="one process, this is one of 2"):
+    with pytest.raises(ConfigError, match="one process, but this is one of 2"):
         tracked(tmp_path / "d", run=run)
 
 
@@ -210,7 +210,7 @@ def test_refuses_to_continue_another_recording(tmp_path):
     settings = dict(save_strategy="steps", save_steps=1, max_steps=3)
     with pytest.raises(RuntimeError):
         tracked(tmp_path, run=trainer(tmp_path, **settings), callback=Stop(2, True))
-    with pytest.raises(TrajectoryError, match="recorded with circuit 5, this run has 6"):
+    with pytest.raises(TrajectoryError, match="recorded with circuit 5, but this run has 6"):
         tracked(tmp_path, run=trainer(tmp_path, **settings), resume=True, circuit=K + 1)
     (tmp_path / "recording" / "recording.json").unlink()
     with pytest.raises(TrajectoryError, match="holds no recording"):

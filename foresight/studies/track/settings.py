@@ -1,4 +1,4 @@
-"""`TrackConfig`: what `foresight track` runs and records; everything else is `ForesightConfig`'s and `DataConfig`'s."""
+"""`TrackConfig`: what `foresight track` runs and records. `ForesightConfig` and `DataConfig` hold the rest."""
 
 from __future__ import annotations
 
@@ -10,69 +10,75 @@ from ...scoring import SCORERS
 from ...tasks import DATA_TASKS, TASKS
 
 STRATEGIES = {"free": "full", "mech": "static", "random": "random"}
-"""Name of a strategy -> the policy that it is, in the words of "Navigating by Old Maps" (arXiv 2605.06076)."""
+"""Strategy -> policy; the strategies are those of "Navigating by Old Maps" (arXiv 2605.06076)."""
 
 
 @dataclass
 class TrackConfig:
     """Settings of a tracking study: tasks x strategies x seeds, one run each, all from one base model.
 
-    The cadence is `probe_every`, the probe `probe_examples` contrast pairs of the training split, the circuit as many
-    components as `budget` buys. Seeds change the order of the data alone (and the mask of strategy random).
+    `probe_every` sets the steps between snapshots, `probe_examples` the number of contrast pairs (from the training
+    split) in a probe, `budget` the size of a circuit. Seeds change only the order of the data (and the mask of strategy
+    random).
 
     Raises:
         ConfigError: names the setting, its value and what was expected.
     """
 
     tasks: list[str] | None = field(
-        default=None, metadata={"help": "Tasks to train on, a run each; none with `dataset` or `task`."}
+        default=None, metadata={"help": "Tasks to train on, one run each; not with `dataset` or `task`."}
     )
     strategies: list[str] = field(
         default_factory=lambda: ["free"],
         metadata={
-            "help": "free: all components are trained; mech: the circuit of step 0 at `budget`; random: a random mask "
-            "of the same budget. Any policy's name will do as well."
+            "help": "free: train all components; mech: train the circuit of step 0 at `budget`; random: train a random "
+            "mask of the same budget. Names of policies are accepted too."
         },
     )
-    seeds: int = field(default=1, metadata={"help": "Runs per task and strategy, seeded from `seed` on."})
+    seeds: int = field(default=1, metadata={"help": "Runs per task and strategy, with seeds from `seed` upwards."})
     strategy_learning_rates: dict[str, float] | str | None = field(
         default=None,
-        metadata={"help": "Learning rates of strategies that need another than `learning_rate` (JSON in a flag)."},
+        metadata={"help": "Learning rates of strategies that need one other than `learning_rate` (JSON in a flag)."},
     )
     also: list[str] | None = field(
         default=None, metadata={"help": "Tasks whose circuits are followed in every run, besides the one trained on."}
     )
     sources: dict[str, str] | str | None = field(
         default=None,
-        metadata={"help": "Where the data of a task lie if not on the hub: task to file or folder (JSON in a flag)."},
+        metadata={"help": "Where to read a task's data if not from the hub: task to file or folder (JSON in a flag)."},
     )
     scorers: list[str] | None = field(
         default=None,
         metadata={"help": "Scorers of every snapshot; by default attribution, or gradient_activation without pairs."},
     )
-    edges_every: int = field(
-        default=0, metadata={"help": "Snapshots between those that also score edges; 0 for no edges."}
-    )
-    top_edges: int = field(default=20_000, metadata={"help": "Edges kept of a task at a snapshot, by |score|."})
+    edges_every: int = field(default=0, metadata={"help": "Score edges at every N-th snapshot; 0 scores no edges."})
+    top_edges: int = field(default=20_000, metadata={"help": "Edges kept per task and snapshot, by |score|."})
     faithfulness: bool = field(
         default=True, metadata={"help": "Test the circuits of earlier snapshots on the model of each snapshot."}
     )
     keep_weights: bool = field(
         default=False,
         metadata={
-            "help": "Keep what had changed at every snapshot, and test the circuits of all snapshots on all models."
+            "help": "Keep the changed weights at every snapshot, and test the circuits of all snapshots on all models."
         },
     )
     keep_models: bool = field(default=True, metadata={"help": "Keep what each run has learned, for foresight export."})
     conflict: bool = field(
-        default=True, metadata={"help": "Measure how the tasks' circuits conflict on the base model (several tasks)."}
+        default=True,
+        metadata={
+            "help": "Measure how the tasks' circuits conflict on the base model (needs several tasks); with "
+            "edges_every, also by Boolean logic."
+        },
     )
     curves: bool = field(
         default=True,
-        metadata={"help": "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each last model."},
+        metadata={
+            "help": "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each run's final model."
+        },
     )
     workers: int = field(
-        default=1, metadata={"help": "Runs at a time. With 1 they run in this process; more compute on a thread each."}
+        default=1,
+        metadata={"help": "Runs at a time. With 1 they run in this process; otherwise each worker uses one thread."},
     )
 
     def __post_init__(self) -> None:
@@ -86,7 +92,7 @@ class TrackConfig:
             if values is None:
                 continue
             if not values:
-                raise ConfigError(f"{name} is empty; expected at least one entry, or no such setting")
+                raise ConfigError(f"{name} is empty; give at least one entry, or leave {name} out")
             for value in values:
                 one_of(f"entry of {name}", value, known)
             if len(set(values)) < len(values):
@@ -102,9 +108,9 @@ class TrackConfig:
             one_of("task of sources", name, DATA_TASKS)
 
     def rates(self) -> dict[str, float]:
-        """`strategy_learning_rates` as a dictionary. Raises ConfigError if it is none."""
+        """`strategy_learning_rates` as a dictionary. Raises ConfigError if it is not a mapping."""
         return mapping("strategy_learning_rates", self.strategy_learning_rates, '{"mech": 0.001}') or {}
 
     def places(self) -> dict[str, str]:
-        """`sources` as a dictionary. Raises ConfigError if it is none."""
+        """`sources` as a dictionary. Raises ConfigError if it is not a mapping."""
         return mapping("sources", self.sources, '{"sst2": "data/sst2"}') or {}

@@ -1,0 +1,137 @@
+"""What a study measures on a model as it stands: conflicts of tasks, and faithfulness over circuit sizes.
+
+Both are measured on the base model, and on the final model of each run (conflicts only where the run follows several
+circuits). The results are flat rows, kept in measured.json; undefined numbers are null.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ...common.errors import DataError
+from ...common.files import json_rows
+from ...model.components import ComponentTable
+from ...scoring.edges import edge_scores
+from ...scoring.probes import ContrastProbe, Probe
+from ...scoring.taps import scoring_mode
+from ...trajectory.metrics import top_k
+from ..circuits.boolean import conflict
+from ..circuits.conflict import MOST_TASKS, circuit_conflict
+from ..circuits.faithfulness import NoBehaviourError, ablation_of, faithfulness_curve
+from ..circuits.floors import Measured
+from ..circuits.gates import GateCircuit, gate_circuit, top_edges
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+"""Rows of tables, by the table's name."""
+
+_log = logging.getLogger(__name__)
+
+
+def conflict_rows(
+    model: nn.Module,
+    table: ComponentTable,
+    probes: Mapping[str, Probe],
+    scores: Mapping[str, np.ndarray],
+    k: int,
+    edges: float = 0.0,
+) -> Rows:
+    """Conflicts of every two tasks on one model: by sign of the utility, and by Boolean logic if edges are wanted.
+
+    The weights are the stored ones, or a bank's if there are no edges.
+
+    Args:
+        probes, scores: by task; scores [n_components] of this model.
+        k: components in a circuit.
+        edges: share of all edges that makes a Boolean circuit; 0 for no Boolean conflict.
+
+    Returns:
+        signs: task_a, task_b, value, low, high, floor, floor_high, shared (number of components in both circuits),
+            opposed (names of those that the tasks pull in opposite directions).
+        boolean: dropped, kept, distance, normalised, common, proven, nodes (names).
+    """
+    tasks, signs = list(probes), list[Row]()
+    groups = [tasks] if len(tasks) <= MOST_TASKS else [list(pair) for pair in combinations(tasks, 2)]
+    for group in groups:
+        found = circuit_conflict(model, table, {t: probes[t] for t in group}, {t: scores[t] for t in group}, k)
+        for (a, b), one in found.items():
+            opposed = [str(table.name[c]) for c in one.opposed]
+            signs.append({"task_a": a, "task_b": b, **asdict(one.share), "shared": one.shared, "opposed": opposed})
+    boolean = _boolean(model, table, probes, edges) if edges else []
+    return {"signs": json_rows(signs), "boolean": json_rows(boolean)}
+
+
+def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe], share: float) -> list[Row]:
+    """Boolean conflict of every two tasks, in both directions, and of each task with itself as a yardstick.
+
+    A Boolean circuit needs two kinds of edges, both by edge attribution with one gradient. *Noising* takes the gradient
+    at the clean run (what is lost without the edge), *denoising* at the corrupted one (what the edge alone restores),
+    which is the same score with clean and corrupted prompts swapped.
+    """
+    circuits: dict[str, GateCircuit] = {}
+    for task, probe in probes.items():
+        try:
+            needed, enough = (_edges(model, table, p, share) for p in (probe, swapped(probe)))
+            circuits[task] = gate_circuit(needed, enough)
+        except DataError as error:
+            _log.warning("no Boolean circuit of %s: %s", task, error)
+    ordered = dict.fromkeys(both for pair in combinations(circuits, 2) for both in product(pair, repeat=2))
+    rows: list[Row] = []
+    for dropped, kept in ordered:
+        found = conflict(circuits[dropped], [circuits[kept]])
+        rows.append({"dropped": dropped, "kept": kept, "distance": found.distance, "normalised": found.normalised,
+                     "common": found.n_common, "proven": found.proven, "nodes": list(found.nodes)})  # fmt: skip
+    return rows
+
+
+def _edges(model: nn.Module, table: ComponentTable, probe: Probe, share: float) -> set[tuple[str, str]]:
+    """The strongest edges, by name; a pair of nodes counts once."""
+    found = edge_scores(model, table, probe, top=1 << 40)
+    pairs = [(found.names[a], found.names[b]) for a, b in zip(found.source, found.destination, strict=True)]
+    return top_edges(pairs, found.score, max(1, round(share * len(set(pairs)))))
+
+
+def swapped(probe: Probe) -> Probe:
+    """The probe with clean and corrupted prompts swapped."""
+    return ContrastProbe(replace(b, input_ids=b.corrupted_ids, corrupted_ids=b.input_ids) for b in probe.batches)
+
+
+def curve_rows(
+    model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe], scores: Mapping[str, np.ndarray]
+) -> list[Row]:
+    """Faithfulness curves with their areas CPR and CMD (`foresight.studies.circuits.faithfulness`).
+
+    Components enter the circuit by calibrated |score|, strongest first. The benchmark that defines the areas can also
+    rank by signed score; like the study's circuits, the curves do not separate what helps from what hurts.
+
+    Args:
+        probes, scores: by task; scores [n_components] >= 0 of this model.
+
+    Returns:
+        Rows with the columns circuit_of, measure (faithfulness, cpr, cmd, gap), size and fraction (of faithfulness
+        only), value, low, high. A task whose behaviour the model does not show has no rows; a warning names it.
+    """
+    rows: list[Row] = []
+    for task, probe in probes.items():
+        try:
+            with scoring_mode(model):
+                curve = faithfulness_curve(model, table, probe, top_k(scores[task], len(table)), *ablation_of(probe))
+        except NoBehaviourError as error:
+            _log.warning("no faithfulness curve of %s: %s", task, error)
+            continue
+        for size, fraction, found in zip(curve.sizes, curve.fractions, curve.faithfulness, strict=True):
+            rows.append(_row(task, "faithfulness", found, int(size), float(fraction)))
+        rows += [_row(task, name, getattr(curve, name)) for name in ("cpr", "cmd", "gap")]
+    return json_rows(rows)
+
+
+def _row(task: str, measure: str, found: Measured, size: int | None = None, fraction: float | None = None) -> Row:
+    labels = {"circuit_of": task, "measure": measure, "size": size, "fraction": fraction}
+    return labels | {"value": found.value, "low": found.low, "high": found.high}
