@@ -38,9 +38,9 @@ from transformers.utils import logging as transformers_logging
 from foresight.bank import WeightBank
 from foresight.common.files import write_json
 from foresight.common.intervals import log_loss_area
-from foresight.forecasters.single_weights.features import FEATURES, Measured
-from foresight.forecasters.single_weights.forecast import Example, Regression, example, movement_forecast
-from foresight.forecasters.single_weights.memory import memory
+from foresight.forecasters.single_weights.features import FEATURES, WatchedMatrix
+from foresight.forecasters.single_weights.movement import Example, Regression, example, movement_forecast
+from foresight.forecasters.single_weights.sums import running_sum
 from foresight.model.shipped import model_path
 from foresight.policies.single_weights.weight_foresight import WeightForesight
 from foresight.studies.compare.results import environment
@@ -165,14 +165,14 @@ class _Early(TrainerCallback):
     def __init__(self, run: Run):
         self.run = run
         self.at = {max(1, round(share * run.study.steps)): share for share in SHARES}
-        self.seen: dict[float, list[Measured]] = {}
+        self.seen: dict[float, list[WatchedMatrix]] = {}
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step in self.at:
             trainer = self.run.trainer
             policy, moved = watching(trainer), distances(trainer)
             self.seen[self.at[state.global_step]] = [
-                Measured(m.module, {**m.statistics, "displacement": moved[m.module]}, m.weight)
+                WatchedMatrix(m.module, {**m.sums, "displacement": moved[m.module]}, m.weight)
                 for m in policy.measured(cast(WeightBank, trainer.bank))
             ]
 
@@ -185,7 +185,7 @@ def watching(trainer: ForesightTrainer) -> WeightForesight:
 
 def distances(trainer: ForesightTrainer) -> dict[str, Tensor]:
     """How far each weight is from the start, by module, in a run whose bank has them all and has folded none."""
-    values, shapes = trainer.bank.vectors.detach().abs().flatten(), watching(trainer).statistics.shapes
+    values, shapes = trainer.bank.vectors.detach().abs().flatten(), watching(trainer).sums.shapes
     return {
         target.module: values[part].view(shapes[target.module]).clone()
         for target, part in trainer.bank.table.by_target(trainer.bank.ids)
@@ -229,20 +229,20 @@ def overlaps(
         for rule in ("displacement", "agreement", "signal-to-noise"):
             found[f"{rule} {label}"] = shared(dict(movement_forecast(rule).scores(partial(iter, seen))))
         found[f"regression {label}"] = shared(dict(rules[share].scores(partial(iter, seen))))
-        moved = {one.module: one.statistics["displacement"] for one in seen}
+        moved = {one.module: one.sums["displacement"] for one in seen}
         for form in ("factored", "low-precision"):
             found[f"{form} {label}"] = shared({name: _remembered(form, values) for name, values in moved.items()})
         found[f"count sketch, 1 byte a weight, {label}"] = shared(
             {name: _sketched(values) for name, values in moved.items()}
         )
-        gradients = {one.module: one.statistics["gradient"].abs() for one in seen}
+        gradients = {one.module: one.sums["gradient"].abs() for one in seen}
         found[f"mean gradient {label}"] = shared(gradients)
     found["factored own full run"] = shared({name: _remembered("factored", values) for name, values in own.items()})
     return found
 
 
 def _remembered(form: str, values: Tensor) -> Tensor:
-    kept = memory(form, *values.shape)
+    kept = running_sum(form, *values.shape)
     kept.add(values)
     return kept.read()
 

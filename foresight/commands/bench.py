@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ..common.errors import DataError, TrajectoryError
 from ..common.files import write_json
 from ..forecasters.registry import forecaster_names
-from ..forecasters.single_weights.path import METHODS
+from ..forecasters.single_weights.extrapolate import METHODS
 from ..model.components import component_table
 from ..report.leaderboard import YARDSTICK_LABELS, write_leaderboard
 from ..scoring import ContrastProbe
@@ -47,8 +47,8 @@ def run(
     Args:
         places: recorded runs, see `foresight.studies.bench.corpus.read_runs`; None for the shipped corpus.
         more: places besides those.
-        names: forecasters, also those from weights (see
-            `foresight.forecasters.single_weights.path.METHODS`); none for all but those. Persistence always takes part.
+        names: forecasters, also those from weights (`extrapolate.METHODS`); none for all but those. Persistence always
+            takes part.
         left_out: "task" or "model"; None for both in turn.
 
     Raises:

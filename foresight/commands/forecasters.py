@@ -8,9 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..common.errors import ConfigError
-from ..forecasters.conformance.checks import CheckResult, iterate_checks
-from ..forecasters.pretrained import DEFAULT
-from ..forecasters.registry import find_forecaster, forecaster_names, make_forecaster, origin
+from ..forecasters.conformance import CheckResult, iterate_checks
+from ..forecasters.registry import DEFAULT, find_forecaster, forecaster_names, make_forecaster, origin
 from ..forecasters.wrap import FunctionForecaster
 from .console import console
 

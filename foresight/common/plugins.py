@@ -1,9 +1,8 @@
-"""Plug-ins of one kind by name: built-in ones, those registered by a decorator, those of installed packages, and
-`module:Class`.
+"""Plug-ins of one kind by name: built-in ones, registered ones, those of installed packages, and `module:Class`.
 
-A package offers its own under an entry-point group; it is imported only when its name is asked for. A built-in name
-cannot be taken over. `module:Class` imports that module, and is meant for what users type themselves: names read from
-files of a run are compared, never looked up.
+A package offers its plug-ins under an entry-point group and is imported only when one of their names is asked for.
+Nothing can replace a built-in name. `module:Class` imports that module; it is meant for names that users type. Names
+that are read from the files of a run are compared, never looked up.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
@@ -21,25 +20,43 @@ from typing import Any, Generic, TypeVar
 from .errors import ConfigError, UnknownNameError, did_you_mean
 
 T = TypeVar("T")
+_PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
 class Registry(Generic[T]):
     """Names of one kind of plug-in; a plug-in is a subclass of `base`, or an object of one.
 
     Args:
-        what: the kind in messages, such as "forecaster".
-        base: the class, which has an attribute `name`; package: where it can be imported from.
-        built_in: names of modules of `package`, each of which registers the plug-in of its name.
-        hint: added to the message for something that is no plug-in.
-        group: the entry-point group under which packages offer theirs; by default the package's name.
+        what: the kind, for messages, such as "forecaster".
+        base: the base class, or its place "module:Class" relative to `package`, imported when a plug-in is asked for.
+        package: where the built-in plug-ins live; also the entry-point group, unless `group` names another.
+        built_in: name -> module of `package` that registers it; names alone if each has a module of its own.
+        hint: added to the message about something that is not a plug-in.
+        removed: names of earlier versions -> what to use instead.
     """
 
     def __init__(
-        self, what: str, base: type[T], package: str, built_in: tuple[str, ...], hint: str = "", group: str = ""
+        self,
+        what: str,
+        base: type[T] | str,
+        package: str,
+        built_in: Mapping[str, str] | Iterable[str],
+        hint: str = "",
+        group: str = "",
+        removed: Mapping[str, str] | None = None,
     ):
-        self.what, self.base, self.package, self.built_in, self.hint = what, base, package, built_in, hint
-        self.group = group or package
+        self.what, self.package, self.hint, self.group, self._base = what, package, hint, group or package, base
+        self.built_in = dict(built_in) if isinstance(built_in, Mapping) else {name: name for name in built_in}
+        self.removed = dict(removed or {})
         self._registered: dict[str, type[T]] = {}
+
+    @property
+    def base(self) -> type[T]:
+        """The class that every plug-in derives from."""
+        if isinstance(self._base, str):
+            module, _, name = self._base.partition(":")
+            self._base = getattr(import_module(f"{self.package}.{module}"), name)
+        return self._base  # type: ignore[return-value]  # no string any more
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator: make a class available under `name`. Raises ConfigError if the name is taken."""
@@ -48,8 +65,8 @@ class Registry(Generic[T]):
             taken = self._registered.get(name)
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise ConfigError(f"{self.what} {name!r}: {cls!r} is not a subclass of {self._base_name}")
-            ours = cls.__module__ == f"{self.package}.{name}"
-            if (taken is not None and taken is not cls) or (name in self.built_in and not ours):
+            ours = name not in self.built_in or cls.__module__ == f"{self.package}.{self.built_in[name]}"
+            if (taken is not None and taken is not cls) or not ours:
                 raise ConfigError(f"{self.what} {name!r} exists already; register {cls.__name__} under another name")
             cls.name = name  # type: ignore[attr-defined]
             self._registered[name] = cls
@@ -61,22 +78,33 @@ class Registry(Generic[T]):
         """Every known name, sorted; imports none of them."""
         return tuple(sorted({*self.built_in, *self._registered, *self._installed()}))
 
+    def check_name(self, name: str) -> None:
+        """Check that a name is known, or has the form `module:Class`, without importing any plug-in.
+
+        Raises:
+            UnknownNameError: nothing of that name; the message offers the closest.
+            ConfigError: a name that was removed, or a malformed `module:Class`; the message says what to use instead.
+        """
+        if ":" in name:
+            if not _PATH.fullmatch(name):
+                raise ConfigError(f"{self.what} {name!r} is not of the form module:Class, say my_package.mine:Mine")
+        elif name not in self.built_in and name not in (known := self.names()):
+            if name in self.removed:
+                raise ConfigError(f"{self.what} {name!r} was removed; use {self.removed[name]} instead")
+            raise UnknownNameError(self.what, name, known)
+
     def find(self, name: str) -> type[T] | T:
         """The class behind a name, or the object that `module:object` or an entry point names.
 
         Raises:
-            UnknownNameError: nothing of that name; the message offers the closest.
-            ConfigError: a module or entry point without a plug-in of this kind.
+            UnknownNameError, ConfigError: as `check_name`, and for a module or entry point without such a plug-in.
         """
+        self.check_name(name)
         if ":" in name:
             return self._from_path(name)
         if name in self.built_in:
-            import_module(f".{name}", self.package)
-        elif name not in self._registered and name in self._installed():
-            return self._from_package(name)
-        if name not in self._registered:
-            raise UnknownNameError(self.what, name, self.names())
-        return self._registered[name]
+            import_module(f"{self.package}.{self.built_in[name]}")
+        return self._registered[name] if name in self._registered else self._from_package(name)
 
     def origin(self, name: str) -> str:
         """Where a plug-in comes from: "built-in", the package that offers it, or its module. Imports nothing."""
@@ -116,8 +144,6 @@ class Registry(Generic[T]):
         return f"{self.package}.{self.base.__name__}"
 
     def _from_path(self, path: str) -> type[T] | T:
-        if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", path):
-            raise ConfigError(f"{self.what} {path!r} cannot be read; expected module:Class, say my_package.mine:Mine")
         module, _, attribute = path.partition(":")
         here = str(Path.cwd())
         if here not in sys.path:

@@ -1,11 +1,41 @@
-"""Forecasters: which components will be critical some steps ahead, from the scores so far. One forecaster a file.
+"""Forecasters: which components will be critical some steps ahead, from the scores so far.
 
-`make_forecaster(name, **params)` builds one; `fit(series)`, then `predict(horizon)`. To write one, start from a file of
-the folder `templates`; `check_forecaster` in checks.py tells what it breaks.
+`make_forecaster(name, **params)` builds one; `fit(series)`, then `predict(horizon)`. README.md shows how to write one.
+Everything public is imported on first use, so that checking a name costs nothing.
 """
 
-from .base import Forecaster
-from .registry import forecaster_names, make_forecaster, register
-from .wrap import from_function, from_regressor
+from __future__ import annotations
 
-__all__ = ["Forecaster", "forecaster_names", "from_function", "from_regressor", "make_forecaster", "register"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .forecaster import Forecaster as Forecaster
+    from .forecaster import check_range as check_range
+    from .registry import forecaster_names as forecaster_names
+    from .registry import make_forecaster as make_forecaster
+    from .registry import register as register
+    from .wrap import from_function as from_function
+    from .wrap import from_regressor as from_regressor
+
+_HOME = {
+    "Forecaster": "forecaster",
+    "check_range": "forecaster",
+    "forecaster_names": "registry",
+    "from_function": "wrap",
+    "from_regressor": "wrap",
+    "make_forecaster": "registry",
+    "register": "registry",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,18 +7,17 @@ from itertools import product
 import numpy as np
 
 from ..trajectory.series import Series
-from .base import Forecaster, check_range
-from .features import log_scores, some
+from .forecaster import Forecaster, check_range
 from .registry import register
-from .relative import from_relative
+from .relative import from_relative, log_scores, sample
 
 LEVEL_WEIGHTS = (0.3, 0.6, 1.0)
 TREND_WEIGHTS = (0.0, 0.1, 0.3, 0.6)
 DAMPINGS = (0.6, 0.8, 0.9, 0.97)
 STARTS = (0.0, 1.0)
-"""What the constants are chosen from. Start and trend weight 0 are smoothing, with level weight 1 persistence."""
+"""Candidates for the constants. With start and trend weight 0 it is smoothing; with level weight 1 too, persistence."""
 MAX_ROWS = 1_000
-"""Components that the constants are chosen on."""
+"""Components on which the constants are chosen."""
 
 
 @register("damped_drift")
@@ -26,10 +25,10 @@ class DampedDrift(Forecaster):
     """Exponential smoothing with a damped trend (Gardner and McKenzie 1985), on relative log scores.
 
     Over h cadences the level moves by (phi + phi^2 + ... + phi^h) times the trend, and the trend shrinks to phi^h of
-    itself; here also for fractions of a cadence, so that snapshots need not be even. The constants (weights of a new
-    snapshot in the level and in the trend, phi, how much of the first change is trend) are one set for all components:
-    the one with the least squared error one snapshot ahead inside the series, from a grid. `drift` with damping < 1
-    believes what it is told; this one learns from the run whether trends last.
+    itself; here also for fractions of a cadence, so that snapshots need not be even. All components share one set of
+    constants (weights of a new snapshot in the level and in the trend, phi, how much of the first change is trend):
+    the set of a grid with the least squared error one snapshot ahead inside the series. `drift` with damping < 1 takes
+    the damping as given; this forecaster learns from the run whether trends last.
 
     Args:
         min_snapshots: with fewer it predicts persistence, at least 3.
@@ -50,7 +49,7 @@ class DampedDrift(Forecaster):
         if len(logs) < self.min_snapshots:
             self.fallback_ = f"persistence: {len(logs)} snapshots with scores, {self.min_snapshots} are needed"
             return
-        few = logs[:, some(logs.shape[1], MAX_ROWS)]
+        few = logs[:, sample(logs.shape[1], MAX_ROWS)]
         grid = product(LEVEL_WEIGHTS, TREND_WEIGHTS, DAMPINGS, STARTS)
         self.constants_ = min(grid, key=lambda constants: _follow(few, gaps, *constants)[2])
         self.level_, self.trend_, _ = _follow(logs, gaps, *self.constants_)
@@ -68,8 +67,8 @@ def _follow(
     """Level [n] and trend [n] after the last of `logs` [t, n], and the sum of squared errors one snapshot ahead.
 
     Starts from the second snapshot, with a share of the change since the first as trend. After a long gap the weights
-    are those of as many snapshots as it stands for, and an error counts in the trend as the trend at the end of a gap
-    that would have made it.
+    are those of the snapshots that would have filled it, and an error corrects the trend as if the trend at the end of
+    the gap had caused it.
     """
     level, squares = logs[1].astype(np.float64), 0.0
     trend = (level - logs[0]) * (start * damping ** gaps[0] / _powers(damping, gaps[0]))

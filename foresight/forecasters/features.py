@@ -1,27 +1,24 @@
 """What a pooled regressor sees of a component, in units that mean the same in every run (own definitions).
 
 Seen from an origin i, z at any step is the relative log score (relative.py) minus its mean over the components of that
-step, divided by its standard deviation over components at the origin (at least MIN_SPREAD). What all components do
-together is thus left out: the common level of scores can wander, and it does not matter for which of them are critical.
-Time is in cadences, the median number of optimizer steps between snapshots. A value at a time between two snapshots is
-interpolated; before the first snapshot it is the first.
+step, divided by its standard deviation over components at the origin (at least MIN_SPREAD). A change that all
+components share is thus left out: it does not alter which of them are critical. Time is in cadences, the median number
+of optimizer steps between snapshots. Values between two snapshots are interpolated; before the first snapshot, its
+value holds.
 
 Nothing at an origin i depends on snapshots after i, apart from the cadence.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.stats import rankdata
 
 from ..trajectory.series import Series
-from .base import cadence
 from .relative import from_relative, to_relative
 
 MIN_SPREAD = 0.05
-"""Scores that differ by less are as good as equal: their differences are not blown up to full size."""
+"""A smaller standard deviation counts as this one, so that differences between nearly equal scores stay small."""
 KINDS = ("head", "kv", "mlp")
 LAGS = (1, 2, 4)
 SLOPE_WINDOW = 5
@@ -36,10 +33,10 @@ FEATURES = (
     *(f"is {kind}" for kind in KINDS),
     "log(1 + cadences since the first snapshot)",
 )
-"""In the order of the columns. Saved pretraining holds them: whoever changes them raises STATE_VERSION (base.py)."""
+"""Names of the columns. Saved pretraining holds such columns: a change here must raise forecaster.STATE_VERSION."""
 MAX_ORIGINS = 12
 GAPS = (1, 2, 4, 8, 16, 32, 64)
-"""Training windows reach this many snapshots ahead."""
+"""How many snapshots ahead training windows reach."""
 
 
 class Frame:
@@ -49,10 +46,12 @@ class Frame:
         centred: float32 [n, t], relative log scores minus the mean of their step.
         unit: float32 [t], 1 / standard deviation over components.
         time: float64 [t] in cadences.
+        cadence: optimizer steps.
+        fixed: float32 [n, 1 + len(KINDS)], depth and kind of the components.
     """
 
     def __init__(self, series: Series):
-        self.cadence = cadence(series.steps)
+        self.cadence = series.cadence
         self.time = (series.steps - series.steps[0]) / self.cadence
         logs, levels = to_relative(series.values)
         self._last, self._level = logs[:, -1].copy(), levels[-1]
@@ -61,7 +60,7 @@ class Frame:
         self.unit = (1 / np.maximum(std, MIN_SPREAD)).astype(np.float32)
         self.centred = logs
         layer, kind = np.unique(series.layer, return_inverse=True)[1], np.unique(series.kind, return_inverse=True)[1]
-        self.kind, self.group = kind, np.unique(layer * (kind.max() + 1) + kind, return_inverse=True)[1]
+        self._kind, self._group = kind, np.unique(layer * (kind.max() + 1) + kind, return_inverse=True)[1]
         depth = series.layer / max(1, int(series.layer.max()))
         self.fixed = np.column_stack([depth, *(series.kind == name for name in KINDS)]).astype(np.float32)
 
@@ -73,13 +72,13 @@ class Frame:
         window = slice(max(0, origin + 1 - SLOPE_WINDOW), origin + 1)
         time = self.time[window] - self.time[window].mean()
         slope = z[:, window] @ (time / max(1e-9, (time**2).sum())).astype(np.float32)
-        group = np.bincount(self.group, now) / np.bincount(self.group)
+        group = np.bincount(self._group, now) / np.bincount(self._group)
         columns = [
             z[:, origin],
             z[:, origin] - z.mean(1),
             *lags,
             slope,
-            z[:, origin] - group[self.group[rows]],
+            z[:, origin] - group[self._group[rows]],
             self._ranks_by_kind(now)[rows],
             *self.fixed[rows].T,
             np.full(len(rows), np.log1p(self.time[origin])),
@@ -87,7 +86,7 @@ class Frame:
         return np.column_stack(columns).astype(np.float32)
 
     def scores(self, change: np.ndarray) -> np.ndarray:
-        """Scores [n] after a change [n] of z since the last snapshot, at the level of that snapshot."""
+        """Scores [n] after z has changed by `change` [n] since the last snapshot, at the level of that snapshot."""
         return from_relative(self._last + change / self.unit[-1], self._level)
 
     def _before(self, z: np.ndarray, origin: int, lag: float) -> np.ndarray:
@@ -101,8 +100,8 @@ class Frame:
     def _ranks_by_kind(self, now: np.ndarray) -> np.ndarray:
         """Ranks within the kind, in (-.5, .5): larger values higher, equal ones alike."""
         ranks = np.empty(len(now))
-        for kind in range(self.kind.max() + 1):
-            members = self.kind == kind
+        for kind in range(self._kind.max() + 1):
+            members = self._kind == kind
             ranks[members] = (rankdata(now[members]) - 0.5) / members.sum() - 0.5
         return ranks
 
@@ -110,9 +109,9 @@ class Frame:
 def windows(frame: Frame, max_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training examples from within a series: (features [m, p], horizons [m] in cadences, changes of z [m]), float32.
 
-    Origins are up to MAX_ORIGINS snapshots, evenly spread over all but the first and last; each looks GAPS snapshots
-    ahead as far as there are any. If that makes more than `max_rows`, each origin uses a random share of the
-    components, drawn with a fixed seed.
+    Origins are up to MAX_ORIGINS snapshots, evenly spread over all but the first and last; each has a window for every
+    one of GAPS that the series is long enough for. If that makes more than `max_rows` examples, each origin uses a
+    random share of the components, drawn with a fixed seed.
     """
     n, t = frame.centred.shape
     origins = np.unique(np.linspace(1, t - 2, min(MAX_ORIGINS, max(0, t - 2))).round().astype(int))
@@ -130,46 +129,3 @@ def windows(frame: Frame, max_rows: int) -> tuple[np.ndarray, np.ndarray, np.nda
             targets.append((frame.centred[rows, end] - frame.centred[rows, origin]) * frame.unit[origin])
     ahead, changes = np.concatenate(horizons).astype(np.float32), np.concatenate(targets).astype(np.float32)
     return np.concatenate(features), ahead, changes
-
-
-def canonical_order(series: Series) -> np.ndarray:
-    """Positions sorted by layer, kind, index (then name): what is computed in it cannot depend on the given order."""
-    return np.lexsort((series.name, series.index, series.kind, series.layer))
-
-
-def some(n: int, most: int) -> np.ndarray:
-    """Positions of at most `most` of n components, sorted, drawn with a fixed seed."""
-    return np.arange(n) if n <= most else np.sort(np.random.default_rng(0).permutation(n)[:most])
-
-
-@dataclass(frozen=True)
-class LogScores:
-    """Relative log scores step by step, for what runs along the snapshots.
-
-    Attributes:
-        values: float32 [t, n], components in canonical order; steps that are all zero, which say nothing, left out.
-        time: float64 [t] in cadences.
-        cadence: optimizer steps.
-        level: of the last snapshot.
-        order: int [n], canonical order.
-    """
-
-    values: np.ndarray
-    time: np.ndarray
-    cadence: float
-    level: float
-    order: np.ndarray
-
-    def restore(self, ordered: np.ndarray) -> np.ndarray:
-        """An array [n] in canonical order, back in the order of the series."""
-        given = np.empty_like(ordered)
-        given[self.order] = ordered
-        return given
-
-
-def log_scores(series: Series) -> LogScores:
-    """The relative log scores of a series, step by step."""
-    order, unit = canonical_order(series), cadence(series.steps)
-    logs, level = to_relative(series.values[order])
-    seen = np.flatnonzero(level > 0)
-    return LogScores(np.ascontiguousarray(logs.T[seen]), series.steps[seen] / unit, unit, float(level[-1]), order)

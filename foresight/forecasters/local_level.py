@@ -1,4 +1,4 @@
-"""Local level: a score is a level that wanders, seen through noise; how much of each is learned."""
+"""Local level: a score is a level that wanders plus noise; the share of each is learned."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import numpy as np
 
 from ..common.errors import CheckpointError
 from ..trajectory.series import Series
-from .base import Forecaster
-from .features import LogScores, log_scores, some
+from .forecaster import Forecaster
 from .registry import register
-from .relative import from_relative
+from .relative import LogScores, from_relative, log_scores, sample
 
 SHARES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Candidates for the share of the level's variance per cadence in the whole variance; 0 is the mean, 1 persistence."""
+"""Candidates for the share of the level's variance per cadence in the total variance; 0 is the mean, 1 persistence."""
 MAX_ROWS = 5_000
-"""Components that the frequencies of the shares are estimated on."""
+"""Components on which the frequencies of the shares are estimated."""
 EM_ROUNDS = 50
 LEAST_VARIANCE = 1e-10
 """Of relative log scores: smaller ones are rounding."""
@@ -22,16 +21,17 @@ LEAST_VARIANCE = 1e-10
 
 @register("local_level")
 class LocalLevel(Forecaster):
-    """The local-level state-space model by the Kalman filter (Durbin and Koopman 2012, chapter 2), for all components
-    at once, on relative log scores: y_t = level_t + noise, level_t = level_(t-1) + step.
+    """The local-level state-space model, by the Kalman filter for all components at once, on relative log scores.
 
-    The filter's gains depend on the share of the step's variance and on the gaps alone, not on the scores, so that a
-    share on the grid is one pass over the snapshots for all components; libraries filter one series after the other.
-    The overall variance is concentrated out of each component's likelihood. How frequent the shares are among the
-    components is the maximum-likelihood mixture (Kiefer and Wolfowitz 1956; expectation maximisation), and a component
-    is forecast by the levels under each share, weighted by their posterior probabilities: a short series of its own
-    could not tell. The frequencies of past runs (the mean over runs) count as much as this run's own components, so
-    that a forecast is more than a guess after a few snapshots (own definition). The horizon does not matter.
+    y_t = level_t + noise, level_t = level_(t-1) + step (Durbin and Koopman 2012, chapter 2). The filter's gains depend
+    on the gaps and on the share of the step's variance, not on the scores: one pass over the snapshots serves all
+    components for a share. The overall variance is concentrated out of each component's likelihood.
+
+    One short series cannot tell its share. So the frequencies of the shares among the components are estimated by
+    maximum likelihood (Kiefer and Wolfowitz 1956; expectation maximisation), and a component's forecast is the mean of
+    its levels under each share, weighted by the posterior probabilities of the shares. The frequencies of past runs
+    (the mean over runs) count as much as those of this run's components, so that a few snapshots suffice (own
+    definition). The horizon does not matter.
 
     Attributes:
         frequency_: float64 [len(SHARES)], sums to 1.
@@ -41,7 +41,7 @@ class LocalLevel(Forecaster):
     def _pretrain(self, histories: list[Series]) -> None:
         found = [log_scores(series) for series in histories]
         learned = [_frequency(_filtered(logs)[1], None) for logs in found if len(logs.values) >= 3]
-        # Past runs too short to learn from leave every share as likely as any other.
+        # If all past runs are too short to learn from, every share is as likely as any other.
         self.past_frequency_ = np.mean(learned, 0) if learned else np.full(len(SHARES), 1 / len(SHARES))
 
     def _fit(self, series: Series) -> None:
@@ -77,7 +77,7 @@ class LocalLevel(Forecaster):
 
 
 def _filtered(logs: LogScores) -> tuple[list[np.ndarray], np.ndarray]:
-    """Of every share, the level [n] after the last snapshot, and the likelihood [shares, n] up to a factor."""
+    """For every share the level [n] after the last snapshot; and the likelihoods [shares, n] up to a factor."""
     gaps = np.diff(logs.time)
     found = [_filter(logs.values, gaps, share) for share in SHARES]
     likelihood = np.stack([one[1] for one in found])
@@ -85,8 +85,8 @@ def _filtered(logs: LogScores) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _frequency(likelihood: np.ndarray, past: np.ndarray | None) -> np.ndarray:
-    """Frequencies [shares] of the shares among components, with those of past runs as half of the evidence."""
-    few = likelihood[:, some(likelihood.shape[1], MAX_ROWS)]
+    """Frequencies [shares] of the shares among components; `past`, those of past runs, are half of the evidence."""
+    few = likelihood[:, sample(likelihood.shape[1], MAX_ROWS)]
     frequency = np.full(len(SHARES), 1 / len(SHARES))
     for _ in range(EM_ROUNDS):
         mine = _posterior(few, frequency).mean(1)
@@ -97,7 +97,7 @@ def _frequency(likelihood: np.ndarray, past: np.ndarray | None) -> np.ndarray:
 def _filter(logs: np.ndarray, gaps: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Filtered level [n] after the last of `logs` [t, n] and the log likelihood [n], up to a constant."""
     noise = 1 - share
-    level, variance = logs[0].copy(), noise  # as a diffuse start leaves it after the first snapshot
+    level, variance = logs[0].copy(), noise  # the state after the first snapshot, given a diffuse start
     squares, log_scale = np.zeros(len(level), np.float32), 0.0
     for now, gap in zip(logs[1:], gaps, strict=True):
         variance += share * gap

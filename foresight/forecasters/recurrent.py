@@ -1,4 +1,4 @@
-"""A small recurrent network, one set of weights for all components (GRU of Cho et al. 2014), in torch."""
+"""A small recurrent network in torch (the GRU of Cho et al. 2014) that all components share."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from torch.nn import functional
 
 from ..common.errors import CheckpointError
 from ..trajectory.series import Series
-from .base import Forecaster, check_range
-from .features import GAPS, Frame, canonical_order
+from .features import GAPS, Frame
+from .forecaster import Forecaster, check_range
 from .registry import register
+from .relative import canonical_order
 
 CONTEXT = 64
-"""Snapshots that the network looks back on."""
+"""The latest snapshots, which the network reads."""
 BATCH = 128
 LEARNING_RATE = 0.01
-"""Adam's at the start; falls to 0 along a line."""
+"""AdamW's at the start; it falls linearly to 0."""
 BLOCK = 2_048
 """Components predicted at a time."""
 INPUTS = 8
 LARGEST = 1e3
-"""Weights are of the order of 1: nothing larger is genuine."""
+"""Parameters are of the order of 1: a saved value beyond this is damaged."""
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """More threads do not help steps this small, and the sums would depend on how many there are."""
+    """With steps this small more threads do not pay, and sums would depend on their number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -41,12 +42,13 @@ def _one_thread() -> Iterator[None]:
 
 @register("recurrent")
 class PooledRecurrent(Forecaster):
-    """A GRU reads each component's z (features.py), its last change, the time, and what the component is; from its
-    state after a snapshot a linear layer predicts the change of z over a horizon h, as a + b log(1 + h).
+    """A GRU over each component's snapshots, and a linear layer that predicts a change from its state.
 
-    `pretrain` trains the weights on past runs, `fit` goes on from there with a quarter of the steps on this run so far
-    (all of them without past runs); every snapshot but the first is an origin that looks GAPS snapshots ahead. Without
-    training it predicts no change. Horizons beyond the longest in training are predicted as that one.
+    The GRU reads z (features.py), its last change, the time, and what the component is. The layer predicts the change
+    of z over a horizon h as a + b log(1 + h). `pretrain` trains both on past runs; `fit` continues on this run with a
+    quarter of the steps, or with all of them if there are no past runs. Every snapshot but the first is an origin that
+    looks GAPS snapshots ahead. Without training the forecast is no change. Horizons beyond the longest in training are
+    predicted as that one.
 
     Args:
         hidden: size of the state, 1 to 256.
@@ -79,7 +81,7 @@ class PooledRecurrent(Forecaster):
         if t >= self.min_snapshots:
             self._train(self.network_, [self._frame], -(-self.max_iter // 4) if past else self.max_iter)
         if not self.network_.longest:
-            self.fallback_ = f"persistence: {t} snapshots, {self.min_snapshots} are needed, and no past run long enough"
+            self.fallback_ = f"persistence: {t} snapshots, {self.min_snapshots} are needed; no past run is long enough"
 
     @_one_thread()
     def _train(self, network: _Network, frames: list[Frame], steps: int) -> None:

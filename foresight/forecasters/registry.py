@@ -1,28 +1,47 @@
-"""Forecasters by name: the built-in ones, and plug-ins of the entry-point group `foresight.forecasters`."""
+"""Forecasters by name: the built-in ones, and plug-ins of the entry-point group `foresight.forecasters`.
+
+Light to import: a forecaster and its libraries are loaded when it is asked for, and only that one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from sklearn.base import clone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..common.plugins import Registry
-from .base import Forecaster
 
-BUILT_IN = tuple(
-    "boosting conformal damped_drift drift elastic_net forest gaussian_process local_level mean persistence ranking "
-    "recurrent ridge smoothing stacking".split()
-)
-"""Names of the forecasters in this folder; each is registered by the module of its name."""
-REGISTRY = Registry(
+if TYPE_CHECKING:
+    from .forecaster import Forecaster
+
+BUILT_IN = {
+    "boosting": "regressions", "damped_drift": "damped_drift", "drift": "simple", "gaussian_process": "regressions",
+    "local_level": "local_level", "mean": "simple", "persistence": "simple", "recurrent": "recurrent",
+    "ridge": "regressions", "smoothing": "simple", "stacking": "stacking",
+}  # fmt: skip
+"""Names of the built-in forecasters -> the modules that define them."""
+REMOVED = {
+    "conformal": "the forecaster that it wrapped (foresight.forecasters.templates.full shows quantiles)",
+    "elastic_net": "'ridge' (or from_regressor(ElasticNet()))",
+    "forest": "'boosting' (or from_regressor(RandomForestRegressor()))",
+    "ranking": "'ridge'",
+    "linear_weights": "'taylor' or 'displaced'",
+    "logarithmic_weights": "'taylor' or 'displaced'",
+}
+"""Forecasters of earlier versions, none of which won anything -> what to use instead."""
+DEFAULT = "stacking"
+"""Weighs forecasts by their proven skill and is persistence while none has any: on the shipped corpus, where nothing
+beats persistence, the benchmark recommends that (README.md)."""
+SHIPPED = Path(__file__).parents[1] / "model" / "shipped"
+REGISTRY: Registry[Forecaster] = Registry(
     "forecaster",
-    Forecaster,  # type: ignore[type-abstract]
+    "forecaster:Forecaster",
     "foresight.forecasters",
     BUILT_IN,
-    " (from_function and from_regressor make one)",
+    hint=" (from_function and from_regressor make one)",
+    removed=REMOVED,
 )
-F = TypeVar("F", bound=type[Forecaster])
+F = TypeVar("F", bound="type[Forecaster]")
 
 
 def register(name: str) -> Callable[[F], F]:
@@ -35,6 +54,16 @@ def forecaster_names() -> tuple[str, ...]:
     return REGISTRY.names()
 
 
+def check_forecaster_name(name: str) -> None:
+    """Check that a name is known, or has the form `module:Class`; imports no forecaster.
+
+    Raises:
+        UnknownNameError: no forecaster of that name; the message offers the closest.
+        ConfigError: a forecaster that was removed, or a malformed `module:Class`.
+    """
+    REGISTRY.check_name(name)
+
+
 def make_forecaster(name: str, **params: Any) -> Forecaster:
     """Build a forecaster.
 
@@ -42,14 +71,34 @@ def make_forecaster(name: str, **params: Any) -> Forecaster:
         name: a registered name, or `module:Class`, or `module:object` for a forecaster that a module has built.
 
     Raises:
-        UnknownNameError: no forecaster of that name; the message offers the closest.
-        ConfigError: a parameter it does not have, or a module or entry point without a forecaster.
+        UnknownNameError, ConfigError: as `check_forecaster_name`; ConfigError also for a parameter that it lacks, a
+            value out of range, and a module or entry point without a forecaster.
     """
     found = find_forecaster(name)
     REGISTRY.check_params(name, params, found._get_param_names())
-    forecaster = found(**params) if isinstance(found, type) else clone(found).set_params(**params)
+    if isinstance(found, type):
+        forecaster = found(**params)
+    else:
+        from sklearn.base import clone
+
+        forecaster = clone(found).set_params(**params)
     forecaster._check_params()
     return forecaster
+
+
+def experienced(name: str, **params: Any) -> Forecaster:
+    """`make_forecaster`; the default forecaster with its default parameters also gets the pretraining that ships.
+
+    Raises:
+        CheckpointError: the shipped state is damaged; and as `make_forecaster`.
+    """
+    forecaster = make_forecaster(name, **params)
+    return forecaster if name != DEFAULT or params else forecaster.load(SHIPPED / state_file(DEFAULT))
+
+
+def state_file(name: str) -> str:
+    """File name of the shipped state of a forecaster; `foresight.studies.bench.ship` makes it."""
+    return f"{name}.safetensors"
 
 
 def find_forecaster(name: str) -> type[Forecaster] | Forecaster:

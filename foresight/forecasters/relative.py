@@ -1,12 +1,16 @@
 """Relative log scores: the scale-free form in which scores are averaged and compared across steps and runs.
 
-The level of a step is its mean score; the relative log score is log(score / level + FLOOR), 0 where a step is all zero.
+The level of a step is its mean score. The relative log score is log(score / level + FLOOR), 0 where a step is all zero.
 The floor keeps a zero score finite and makes everything below a thousandth of the mean alike. Own definition.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from ..trajectory.series import Series
 
 FLOOR = 1e-3
 
@@ -22,6 +26,49 @@ def to_relative(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_relative(logs: np.ndarray, level: float) -> np.ndarray:
-    """Scores [n] of relative log scores [n] at a level; no score exceeds n levels, as none can."""
+    """Scores [n] of relative log scores [n] at a level; capped at n levels, the most that one score can be."""
     logs = np.asarray(logs, np.float64)
     return np.maximum(np.exp(np.minimum(logs, np.log(len(logs) + FLOOR))) - FLOOR, 0) * level
+
+
+@dataclass(frozen=True)
+class LogScores:
+    """Relative log scores step by step, for recursions along the snapshots.
+
+    Attributes:
+        values: float32 [t, n], components in canonical order; steps whose scores are all zero are left out.
+        time: float64 [t] in cadences.
+        cadence: optimizer steps.
+        level: of the last snapshot.
+        order: int [n], canonical order.
+    """
+
+    values: np.ndarray
+    time: np.ndarray
+    cadence: float
+    level: float
+    order: np.ndarray
+
+    def restore(self, ordered: np.ndarray) -> np.ndarray:
+        """An array [n] in canonical order, back in the order of the series."""
+        given = np.empty_like(ordered)
+        given[self.order] = ordered
+        return given
+
+
+def log_scores(series: Series) -> LogScores:
+    """The relative log scores of a series, step by step."""
+    order, unit = canonical_order(series), series.cadence
+    logs, level = to_relative(series.values[order])
+    seen = np.flatnonzero(level > 0)
+    return LogScores(np.ascontiguousarray(logs.T[seen]), series.steps[seen] / unit, unit, float(level[-1]), order)
+
+
+def canonical_order(series: Series) -> np.ndarray:
+    """Positions sorted by layer, kind, index (then name): results computed in it do not depend on the given order."""
+    return np.lexsort((series.name, series.index, series.kind, series.layer))
+
+
+def sample(n: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of n components, sorted, drawn with a fixed seed."""
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(0).permutation(n)[:most])

@@ -1,35 +1,36 @@
-"""Stacking (Wolpert 1992): several forecasters, each as heavy as it has been right."""
+"""Stacking (Wolpert 1992): a mean of several forecasters, each weighted by its past skill."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.base import clone
 
 from ..common.errors import CheckpointError, ConfigError
 from ..trajectory.metrics import skill
 from ..trajectory.series import Series
-from .backtest import backtest, build, load_members, prefixed, thin
-from .base import Forecaster
-from .registry import register
+from .forecaster import Forecaster
+from .registry import make_forecaster, register
+from .relative import canonical_order, sample
 
 CUTOFFS = 3
 """Cutoffs in a run at which the members are judged."""
 FOLDS = 3
 MAX_ROWS = 500
-"""Components they are judged on."""
+"""Components on which they are judged."""
 
 
 @register("stacking")
 class Stacking(Forecaster):
     """The mean of its members' forecasts, weighted by their past skill (own definition of the weights).
 
-    Skill is 1 - error / error of persistence (metrics.py), no less than -1, one snapshot ahead and at the last
-    snapshot, from cutoffs in the second half of this run and of past runs. Past runs with the same first snapshot began
-    as one model on one task: their skills are averaged, and a member is judged on them after learning from the others
-    only. A member's weight goes with its mean skill less one standard error over past groups and forecasts in this
-    run, at least 0, and is 0 while the member itself falls back to persistence; the weights sum to 1. When no member
-    is left, it is persistence.
+    Skill is 1 - error / error of persistence (`foresight.trajectory.metrics.skill`), at least -1, one snapshot ahead
+    and at the last snapshot, from cutoffs in the second half of this run and of past runs. Past runs with the same
+    first snapshot began as one model on one task: their skills are averaged, and a member is judged on them after
+    learning from the other runs only. A member's weight is proportional to its mean skill minus one standard error
+    over groups of past runs and forecasts in this run, at least 0; it is 0 while the member itself falls back to
+    persistence. The weights sum to 1. When no member has a weight, the forecast is persistence.
 
     Args:
         members: names of forecasters, or forecasters.
@@ -46,11 +47,11 @@ class Stacking(Forecaster):
         if isinstance(self.members, str) or not len(self.members):
             raise ConfigError(f"forecaster {self.name!r}: members is {self.members!r}; expected names of forecasters")
         for member in self.members:
-            build(member)._check_params()
+            _build(member)._check_params()
 
     def _pretrain(self, histories: list[Series]) -> None:
-        # Runs with one first snapshot began as one model on one probe: who has seen one has as good as seen the others,
-        # and all of them together are one piece of evidence.
+        # Runs with one first snapshot began as one model on one probe: a member that has learned from one of them has
+        # as good as seen the others, so they are left out together and count as one piece of evidence.
         twins: dict[bytes, list[Series]] = {}
         for series in histories:
             twins.setdefault(series.values[:, 0].tobytes(), []).append(series)
@@ -58,17 +59,17 @@ class Stacking(Forecaster):
         rows = []
         for i in range(min(FOLDS, len(groups))):
             others = [series for j, group in enumerate(groups) if j % FOLDS != i for series in group]
-            members = self._build(others)
+            members = self._taught(others)
             for group in groups[i::FOLDS]:
-                found = np.concatenate([_skills(members, thin(series, MAX_ROWS)) for series in group])
+                found = np.concatenate([_skills(members, _thin(series)) for series in group])
                 rows += [found.mean(0)] if len(found) else []
-        # Past runs too short to judge anyone have shown no skill.
+        # Past runs that are too short to judge anyone have shown no skill.
         self.past_skills_ = np.array(rows) if rows else np.zeros((1, len(self.members)))
-        self._pretrained_members = self._build(histories)
+        self._pretrained_members = self._taught(histories)
 
     def _fit(self, series: Series) -> None:
-        members = getattr(self, "_pretrained_members", None) or self._build([])
-        skills = _skills(members, thin(series, MAX_ROWS))
+        members = getattr(self, "_pretrained_members", None) or self._taught([])
+        skills = _skills(members, _thin(series))
         if hasattr(self, "past_skills_"):
             skills = np.concatenate([self.past_skills_, skills])
         self.weights_ = _worth(skills)
@@ -79,9 +80,7 @@ class Stacking(Forecaster):
         if self.weights_.any():
             self.weights_ /= self.weights_.sum()
         else:
-            self.fallback_ = (
-                f"persistence: no member that can work yet has shown skill in {len(skills)} pieces of evidence"
-            )
+            self.fallback_ = f"persistence: no member that can forecast yet has shown skill in {len(skills)} judgements"
 
     def _predict(self, horizon: int) -> np.ndarray:
         if self.fallback_:
@@ -89,15 +88,17 @@ class Stacking(Forecaster):
         pairs = zip(self.members_, self.weights_, strict=True)
         return np.sum([weight * member.predict(horizon) for member, weight in pairs if weight], 0)
 
-    def _build(self, histories: list[Series]) -> list[Forecaster]:
-        members = [build(member) for member in self.members]
+    def _taught(self, histories: list[Series]) -> list[Forecaster]:
+        members = [_build(member) for member in self.members]
         return [member.pretrain(histories) if histories else member for member in members]
 
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "past_skills_"):
             return {}
-        parts = {str(i): member._pretrained_arrays() for i, member in enumerate(self._pretrained_members)}
-        return {"skills": self.past_skills_, **prefixed(parts)}
+        arrays = {"skills": self.past_skills_}
+        for i, member in enumerate(self._pretrained_members):
+            arrays |= {f"{i}.{key}": array for key, array in member._pretrained_arrays().items()}
+        return arrays
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
         if not arrays:
@@ -109,9 +110,25 @@ class Stacking(Forecaster):
                 f"forecaster state: 'skills' is {skills.dtype} {skills.shape}; expected float64 "
                 f"(forecasts, {len(self.members)}) in [-1, 1]"
             )
-        members = self._build([])
-        load_members({str(i): member for i, member in enumerate(members)}, arrays)
+        members = self._taught([])
+        for i, member in enumerate(members):
+            keys = [key for key in arrays if key.startswith(f"{i}.")]
+            member._load_all_pretrained({key.removeprefix(f"{i}."): arrays.pop(key) for key in keys})
         self.past_skills_, self._pretrained_members = skills, members
+
+
+def _build(member: str | Forecaster) -> Forecaster:
+    """A fresh forecaster of a name, or an unfitted copy of one. Raises ConfigError for anything else."""
+    if isinstance(member, Forecaster):
+        return clone(member)
+    if isinstance(member, str):
+        return make_forecaster(member)
+    raise ConfigError(f"{member!r} is not a forecaster; expected a name or a Forecaster")
+
+
+def _thin(series: Series) -> Series:
+    """At most MAX_ROWS components of a series, in canonical order: enough to judge a forecaster."""
+    return series.take(canonical_order(series)[sample(len(series), MAX_ROWS)])
 
 
 def _skills(members: list[Forecaster], series: Series) -> np.ndarray:
@@ -121,8 +138,13 @@ def _skills(members: list[Forecaster], series: Series) -> np.ndarray:
     pairs = [(cutoff, target) for cutoff in sorted(cutoffs) for target in sorted({cutoff + 1, last})]
     table = np.zeros((len(pairs), len(members)))
     for j, member in enumerate(members):
-        for i, (prediction, today) in enumerate(backtest(member, series, pairs)):
-            table[i, j] = max(-1.0, skill(prediction, series.values[:, pairs[i][1]], today))
+        twin, fitted_at = member.unfitted(), -1
+        for i, (cutoff, target) in enumerate(pairs):
+            if cutoff != fitted_at:
+                twin.fit(series.until(int(series.steps[cutoff])))
+                fitted_at = cutoff
+            prediction = twin.predict(int(series.steps[target] - series.steps[cutoff]))
+            table[i, j] = max(-1.0, skill(prediction, series.values[:, target], series.values[:, cutoff]))
     return table
 
 

@@ -10,16 +10,16 @@ from sklearn.base import BaseEstimator, clone
 
 from ..common.errors import ConfigError
 from ..trajectory.series import Series
-from .base import Forecaster
-from .pooled import PooledForecaster
+from .forecaster import Forecaster
+from .regressions import PooledForecaster
 
 
 def from_function(function: Callable[[Series, int], np.ndarray]) -> FunctionForecaster:
     """A forecaster that asks `function(series, horizon)` for the scores [n_components] `horizon` steps ahead.
 
-    The function gets the series so far, whose arrays are read-only, and is called anew for every prediction. A saved
-    state holds the series and the function's module and name, not its code: it is to be loaded into a forecaster made
-    from the same function.
+    The function gets the series so far, whose arrays are read-only, and is called for every prediction. A saved state
+    holds the series and the function's module and name, not its code: load it into a forecaster made from the same
+    function.
     """
     return FunctionForecaster(function)
 
@@ -27,13 +27,13 @@ def from_function(function: Callable[[Series, int], np.ndarray]) -> FunctionFore
 def from_regressor(regressor: BaseEstimator, max_rows: int = 50_000, min_snapshots: int = 4) -> RegressorForecaster:
     """A forecaster that predicts the change of every component with a scikit-learn regressor, pooled over components.
 
-    The regressor sees the features of features.py and log(1 + horizon in cadences), and predicts the change of z there;
-    it learns from windows within the run and within past runs. Every fit takes a fresh clone, whose `random_state`
-    parameters (also those of the parts of a pipeline) are set to 0 where they are None.
+    The regressor sees the features of features.py and log(1 + horizon in cadences), and predicts the change of z; it
+    learns from windows within the run and within past runs. Every fit takes a fresh clone, whose `random_state`
+    parameters (also those of the steps of a pipeline) are set to 0 where they are None.
 
-    A fitted regressor of any kind cannot be saved as arrays. A saved state therefore holds what it was fitted on (the
-    series, and at most `max_rows` windows of past runs), and loading fits it again. The result is the same to the last
-    bit for a regressor that is deterministic for a given `random_state`, with the same version of its library.
+    Not every fitted regressor can be saved as arrays. A saved state therefore holds what it was fitted on (the series,
+    and at most `max_rows` windows of past runs), and loading fits it again. The result is equal to the last bit if the
+    regressor is deterministic for a given `random_state` and its library has the same version.
 
     Args:
         max_rows, min_snapshots: as in `PooledForecaster`.

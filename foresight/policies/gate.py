@@ -18,7 +18,6 @@ import numpy as np
 from scipy import stats
 
 from ..forecasters import Forecaster, make_forecaster
-from ..forecasters.backtest import copy
 from ..trajectory.metrics import overlap
 from ..trajectory.series import Series
 from .base import Past
@@ -150,7 +149,7 @@ class Gate:
         steps = parts[0].steps
         actual = self.target.realised(parts, cutoff, until)
         seen = [part.until(int(steps[cutoff])) for part in parts]
-        prediction, _ = self.target.forecast(copy(forecaster), seen, int(steps[until] - steps[cutoff]))
+        prediction, _ = self.target.forecast(forecaster.unfitted(), seen, int(steps[until] - steps[cutoff]))
         found = {FORECAST: overlap(prediction, actual, k)}
         for name in SIMPLE:
             if name != "prior" or prior is not None:
@@ -173,7 +172,7 @@ class _Fold:
         self.left_out = [past for past in history if past.group in left_out]
         others = [past for past in history if past.group not in left_out]
         self.prior = _prior(target, others)
-        self.forecaster = copy(forecaster)
+        self.forecaster = forecaster.unfitted()
         if others and forecaster.learns_from_past():
             self.forecaster.pretrain([part for past in others for part in target.parts(past.series, past.damage)])
 

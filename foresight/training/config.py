@@ -10,9 +10,9 @@ import torch
 from trl import SFTConfig
 
 from ..common.errors import BudgetError, ConfigError, one_of
-from ..forecasters.pretrained import DEFAULT
-from ..forecasters.single_weights.forecast import RULES
-from ..forecasters.single_weights.memory import MEMORIES
+from ..forecasters.registry import DEFAULT
+from ..forecasters.single_weights.movement import RULES
+from ..forecasters.single_weights.sums import MEMORIES
 from ..masks.budget_schedule import BudgetSchedule
 from ..model.granularity import GRANULARITIES
 from ..policies import POLICIES, policy_class

@@ -24,9 +24,8 @@ from transformers.trainer_callback import CallbackHandler
 from trl import SFTTrainer
 
 from ..common.errors import ConfigError, NonFiniteError
-from ..forecasters.single_weights.reach import draw
+from ..forecasters.single_weights.extrapolate import draw_factors, shifted_scores, taylor_scores
 from ..forecasters.single_weights.shift import in_float32
-from ..forecasters.single_weights.taylor import shifted_scores, taylor_scores
 from ..masks.masks import Mask, everything
 from ..scoring import Probe, Scorer, calibrate
 from ..scoring.weights import vectors_first
@@ -120,7 +119,7 @@ def scout(trainer: ForesightTrainer) -> tuple[np.ndarray, Cost]:
     if args.policy == "probing":
         signed = shifted_scores(*where, shift)
     else:
-        factors = draw(float(planned_rates(args, planned_steps(trainer)).sum()), rate * steps, args.seed)
+        factors = draw_factors(float(planned_rates(args, planned_steps(trainer)).sum()), rate * steps, args.seed)
         method = taylor_scores if args.policy == "predicted" else shifted_scores
         signed = method(*where, shift, factors)
     scores = np.abs(signed) * (_calibration(*where) if args.calibrate else 1.0)

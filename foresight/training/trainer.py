@@ -12,7 +12,7 @@ from trl import SFTTrainer
 
 from ..common.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from ..forecasters import Forecaster, make_forecaster
-from ..forecasters.pretrained import experienced
+from ..forecasters.registry import experienced
 from ..masks.budget_schedule import BudgetSchedule
 from ..masks.masks import MaskSchedule
 from ..masks.selection import budget_vectors, circuit_size

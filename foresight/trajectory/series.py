@@ -64,6 +64,11 @@ class Series:
         """Number of components."""
         return len(self.values)
 
+    @property
+    def cadence(self) -> float:
+        """Typical optimizer steps between snapshots: the median gap, 1 for a single snapshot."""
+        return float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else 1.0
+
     def until(self, step: int) -> Series:
         """The snapshots at or before `step`. Raises TrajectoryError if there is none."""
         n = int(np.searchsorted(self.steps, step, side="right"))

@@ -48,7 +48,7 @@ def test_list_has_every_forecaster_with_what_it_can(cli):
     listed = {row[0]: row[1:] for row in rows(out) if row[0]}
     assert set(registry.BUILT_IN) <= set(listed)
     assert listed["persistence"] == ["built-in", "The last snapshot, whatever the horizon.", "no", "ignored"]
-    assert listed["ridge"][2:] == ["no", "used"] and listed["conformal"][2] == "yes"
+    assert listed["ridge"][2:] == ["no", "used"]
 
 
 def test_list_survives_a_package_that_cannot_be_imported(cli, monkeypatch):

@@ -52,7 +52,7 @@ def test_the_package_is_used_by_name_and_imported_only_then(python):
     script = (
         "import sys, numpy as np\n"
         "from foresight.forecasters import forecaster_names, make_forecaster\n"
-        "from foresight.forecasters.conformance.data import irregular\n"
+        "from foresight.forecasters.conformance.cases import irregular\n"
         "assert {'example_median', 'example_function'} < set(forecaster_names())\n"
         "make_forecaster('persistence')\n"
         "assert 'foresight_example' not in sys.modules\n"

@@ -5,7 +5,7 @@ import pytest
 
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.forecasters import make_forecaster
-from foresight.forecasters.conformance.checks import parametrize_with_checks
+from foresight.forecasters.conformance import parametrize_with_checks
 from foresight.forecasters.templates import forty_lines, full, ten_lines
 from support.planted import make_series, random_walk
 

@@ -8,7 +8,7 @@ import torch
 
 from foresight.common.errors import BudgetError, CheckpointError, ConfigError, UnknownNameError
 from foresight.forecasters.single_weights.features import FEATURES
-from foresight.forecasters.single_weights.forecast import Regression
+from foresight.forecasters.single_weights.movement import Regression
 from foresight.masks.masks import WeightMask
 from foresight.masks.weight_schedule import read_mask
 from foresight.policies.single_weights.weights import WeightView
@@ -166,7 +166,7 @@ def test_a_regression_can_be_the_rule(tmp_path):
     ("settings", "error", "message"),
     [
         (dict(movement_rule="displacment"), ConfigError, "did you mean 'displacement'"),
-        (dict(movement_rule="nowhere.json"), ConfigError, "no movement regression"),
+        (dict(movement_rule="nowhere.json"), ConfigError, "not a movement regression"),
         (dict(movement_memory="sparse"), UnknownNameError, "unknown movement_memory 'sparse'"),
         (dict(movement_rule="agreement"), ConfigError, "'factored' keeps no signs, which sign needs"),
         (dict(budget_schedule="grown"), ConfigError, "which chooses once"),

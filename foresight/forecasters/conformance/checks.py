@@ -1,17 +1,17 @@
-"""The conformance suite: what every forecaster has to do, whatever it believes.
+"""Try the rules on a forecaster: one by one, all at once, or as pytest cases.
 
 In a test file::
 
-    from foresight.forecasters.conformance.checks import parametrize_with_checks
+    from foresight.forecasters.conformance import parametrize_with_checks
 
     @parametrize_with_checks([Mine(), Mine(alpha=0.1)])
     def test_it_is_a_forecaster(forecaster, check):
         check(forecaster)
 
-In a script `check_forecaster(Mine())`; on the command line `foresight forecasters check my_module:Mine`.
+In a script call `check_forecaster(Mine())`; on the command line, `foresight forecasters check my_module:Mine`.
 
 A forecaster names the rules that it cannot keep in its class attribute `expected_failures = {"rule": "reason"}`. They
-are still tried: one that passes after all fails the suite, so that the list stays true.
+are still tried: if one passes after all, the suite fails, so that the list stays true.
 
 Rules need no data and no network. `growth` measures processor time; all others are exact or within rounding.
 """
@@ -24,38 +24,37 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...common.errors import ConfigError, UnknownNameError
-from ..base import Forecaster
+from ..forecaster import Forecaster
 from ..registry import make_forecaster
-from . import contract as contract
-from . import forecasts as forecasts
+from . import object_rules, prediction_rules
 
 Rule = Callable[[Forecaster], None]
 
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        contract.parameters_untouched,
-        contract.clone_round_trip,
-        contract.not_fitted_error,
-        contract.bad_horizons_refused,
-        contract.inputs_untouched,
-        contract.random_state_untouched,
-        forecasts.output,
-        forecasts.one_snapshot,
-        forecasts.short_series,
-        forecasts.constant_series,
-        contract.nan_refused,
-        contract.bad_updates_refused,
-        forecasts.deterministic,
-        forecasts.permutation_equivariance,
-        forecasts.ties_stable,
-        forecasts.no_look_ahead,
-        forecasts.update_equals_fit,
-        contract.pretraining,
-        forecasts.quantiles,
-        contract.state_round_trip,
-        contract.hostile_state_refused,
-        forecasts.growth,
+        object_rules.parameters_untouched,
+        object_rules.clone_round_trip,
+        object_rules.not_fitted_error,
+        object_rules.bad_horizons_refused,
+        object_rules.inputs_untouched,
+        object_rules.random_state_untouched,
+        prediction_rules.output,
+        prediction_rules.one_snapshot,
+        prediction_rules.short_series,
+        prediction_rules.constant_series,
+        object_rules.nan_refused,
+        object_rules.bad_updates_refused,
+        prediction_rules.deterministic,
+        prediction_rules.permutation_equivariance,
+        prediction_rules.ties_stable,
+        prediction_rules.no_look_ahead,
+        prediction_rules.update_equals_fit,
+        object_rules.pretraining,
+        prediction_rules.quantiles,
+        object_rules.state_round_trip,
+        object_rules.hostile_state_refused,
+        prediction_rules.growth,
     )
 }
 """Name -> function of a forecaster that raises when it breaks the rule. The forecaster itself is never changed."""
@@ -63,10 +62,10 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one rule.
+    """The outcome of one rule.
 
     Attributes:
-        rule: its name; doc: what it says.
+        rule: its name; doc: its text.
         outcome: "pass", "fail", or "expected failure".
         reason: why it failed, or why that was expected; empty after a pass.
     """
@@ -78,7 +77,7 @@ class CheckResult:
 
 
 def iterate_checks(forecaster: Forecaster | str) -> Iterator[CheckResult]:
-    """Try every rule, one after the other; nothing is raised for one that is broken.
+    """Try every rule in turn; a broken rule is a result, not an error.
 
     Args:
         forecaster: unfitted (pretrained or not), or a name that `make_forecaster` knows.
@@ -94,7 +93,7 @@ def check_forecaster(forecaster: Forecaster | str) -> list[CheckResult]:
     """Try every rule.
 
     Raises:
-        AssertionError: after all were tried, if one failed; the message has each with its reason.
+        AssertionError: after all were tried, if any failed; the message gives each with its reason.
         ConfigError: as `iterate_checks`.
     """
     made = _made(forecaster)
@@ -106,7 +105,7 @@ def check_forecaster(forecaster: Forecaster | str) -> list[CheckResult]:
 
 
 def parametrize_with_checks(forecasters: Iterable[Forecaster | str]) -> Any:
-    """A pytest decorator for a test function of `(forecaster, check)`: one test for every forecaster and rule.
+    """A pytest decorator for a test function of `(forecaster, check)`: one test per forecaster and rule.
 
     Expected failures become strict xfails. Needs pytest.
     """
@@ -122,7 +121,7 @@ def parametrize_with_checks(forecasters: Iterable[Forecaster | str]) -> Any:
 
 
 def _shown(forecaster: Forecaster) -> str:
-    """On one line, without the addresses of functions: pytest-xdist needs the same in every process."""
+    """On one line, without memory addresses: pytest-xdist needs the same test names in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(forecaster).split()))
 
 
@@ -131,11 +130,11 @@ def _tried(forecaster: Forecaster, name: str) -> CheckResult:
     doc = (rule.__doc__ or "").strip()
     try:
         rule(forecaster)
-    except Exception as error:  # of somebody else's code; every rule gets its turn
+    except Exception as error:  # somebody else's code may raise anything; the other rules still get their turn
         message = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
         return CheckResult(name, doc, "expected failure" if expected else "fail", expected or message)
     if expected:
-        return CheckResult(name, doc, "fail", f"passes, though it is an expected failure ({expected}); take it off")
+        return CheckResult(name, doc, "fail", f"passes, though it is an expected failure ({expected}); remove it there")
     return CheckResult(name, doc, "pass")
 
 

@@ -1,8 +1,8 @@
-"""Features of every weight of a matrix, from what a watch has measured of it.
+"""Features of every weight of a matrix, from the sums that a watch has kept.
 
-Statistics are taken relative to their mean over the model, so that runs of other lengths, learning rates and losses
-compare; ranks are inside the matrix. `outer` is mean of the row x mean of the column of the displacement: what is
-shared by a row or a column is signal, most of what is left is noise of the order of the data.
+Quantities are relative to their mean over the model, so that runs of other lengths, learning rates and losses compare;
+ranks are within the matrix. `outer` is row mean x column mean of the displacement: what a row or a column shares is
+signal, most of the rest is noise from the order of the data.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .memory import Factored
-from .statistics import DISPLACEMENT
+from .sums import DISPLACEMENT, Factored
 
 NEEDS = (DISPLACEMENT, "gradient", "sign", "absolute", "square")
-"""Statistics that features are made of."""
+"""Sums that features are made of."""
 KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Matrices that have a feature of their own; others have none of these."""
+"""Matrices that have an indicator feature of their own; for any other matrix, all of these are 0."""
 _LOGS = (DISPLACEMENT, "outer", "gradient", "absolute", "square", "weight", "gradient_weight")
 _SHARES = ("agreement", "signal_to_noise")
 _RANKS = (DISPLACEMENT, "outer", "signal_to_noise")
@@ -36,38 +35,40 @@ _FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Measured:
+class WatchedMatrix:
     """What is known of a matrix when a watch ends.
 
     Attributes:
-        module: its name; statistics: sums by name, float32 [rows, columns]; weight: as it is stored, float32.
+        module: its name.
+        sums: by name, float32 [rows, columns].
+        weight: as it is stored, float32.
     """
 
     module: str
-    statistics: dict[str, Tensor]
+    sums: dict[str, Tensor]
     weight: Tensor
 
 
-def agreement(statistics: dict[str, Tensor]) -> Tensor:
-    """|sum of the gradient's signs|: how often they agree, in steps."""
-    return statistics["sign"].abs()
+def agreement(sums: dict[str, Tensor]) -> Tensor:
+    """|sum of the gradient's signs|: how many steps agree on a direction, net."""
+    return sums["sign"].abs()
 
 
-def signal_to_noise(statistics: dict[str, Tensor]) -> Tensor:
+def signal_to_noise(sums: dict[str, Tensor]) -> Tensor:
     """|sum of gradients| over the root of the sum of their squares, in [0, sqrt(steps)]; 0 without gradients."""
-    return statistics["gradient"].abs() / statistics["square"].sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+    return sums["gradient"].abs() / sums["square"].sqrt().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def outer(displacement: Tensor) -> Tensor:
-    """What factored memory would remember of a displacement [rows, columns]."""
+    """What the factored form keeps of a displacement [rows, columns]."""
     kept = Factored(*displacement.shape)
     kept.add(displacement)
     return kept.read()
 
 
-def quantities(measured: Measured) -> dict[str, Tensor]:
+def quantities(measured: WatchedMatrix) -> dict[str, Tensor]:
     """Every quantity that features are made of, float32 [rows, columns], >= 0."""
-    known = measured.statistics
+    known = measured.sums
     return {
         DISPLACEMENT: known[DISPLACEMENT],
         "outer": outer(known[DISPLACEMENT]),
@@ -81,7 +82,7 @@ def quantities(measured: Measured) -> dict[str, Tensor]:
     }
 
 
-def levels(everything: Iterable[Measured]) -> dict[str, float]:
+def levels(everything: Iterable[WatchedMatrix]) -> dict[str, float]:
     """Mean of every quantity over all weights of a model."""
     sums: dict[str, float] = {}
     weights = 0
@@ -92,11 +93,12 @@ def levels(everything: Iterable[Measured]) -> dict[str, float]:
     return {name: total / weights for name, total in sums.items()}
 
 
-def features(measured: Measured, level: dict[str, float], layers: int) -> Tensor:
+def features(measured: WatchedMatrix, level: dict[str, float], layers: int) -> Tensor:
     """Features of a matrix's weights, float32 [n_weights, len(FEATURES)], in the order in which they are stored.
 
     Args:
-        level: means over the model (`levels`); layers: of the model.
+        level: means over the model, from `levels`.
+        layers: number of layers of the model.
     """
     found = {name: values.flatten() for name, values in quantities(measured).items()}
     relative = {name: values / level[name] if level[name] > 0 else values for name, values in found.items()}
@@ -117,7 +119,7 @@ def features(measured: Measured, level: dict[str, float], layers: int) -> Tensor
 
 
 def _rank(values: Tensor) -> Tensor:
-    """Position in ascending order over n, in (0, 1]."""
+    """Position in ascending order divided by their number, in (0, 1]."""
     ranks = torch.empty_like(values)
     ranks[values.argsort(stable=True)] = torch.arange(1, len(values) + 1, dtype=values.dtype) / len(values)
     return ranks

@@ -1,12 +1,12 @@
-"""A shift of weights: added to a stock model while a context lasts, gone without a trace afterwards.
+"""A shift of weights, added to a stock model for the length of a context and gone without a trace afterwards.
 
 A shift maps names of target modules to float32 tensors [output features, input features], the orientation of
-`foresight.scoring.weights.WeightOf`; modules that it does not name stay. Weights are never written to: a parameter
-points to other numbers meanwhile, and to the very same tensor again afterwards, also after an exception. That costs
-one more copy of the shifted weights.
+`foresight.scoring.weights.WeightOf`; other modules stay as they are. Weights are never written to: a parameter points
+to other numbers meanwhile, and to the very same tensor again afterwards, also after an exception. That costs one more
+copy of the shifted weights.
 
-bfloat16 weights keep three significant digits and swallow a small shift, and so do bfloat16 activations its effect.
-Shifts therefore work on float32 weights only; `in_float32` makes a bfloat16 model one for a while.
+bfloat16 weights have three significant digits and swallow a small shift; bfloat16 activations swallow its effect.
+Shifts therefore work on float32 weights only; `in_float32` makes a bfloat16 model a float32 one for a while.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Shift = Mapping[str, Tensor]
 
 @contextmanager
 def shifted(model: nn.Module, shift: Shift, factor: float = 1.0) -> Iterator[None]:
-    """Add factor x shift to the model's weights while the context lasts; contexts nest and add up.
+    """Add factor x shift to the model's weights inside the context; contexts nest and add up.
 
-    The model may have a bank, whose trained values come on top of the shifted weights; it must not be re-masked
+    The model may have a bank, whose trained values are added to the shifted weights; it must not be re-masked
     meanwhile.
 
     Raises:
-        ConfigError: a module that the model lacks, another shape, or weights that are not float32 or lie in pieces on
-            several processes. Nothing has been changed then.
+        ConfigError: a module that the model lacks, another shape, or weights that are not float32 or are sharded over
+            processes. Nothing has changed then.
     """
     weights = [_weight(model, name, delta) for name, delta in shift.items()]
     with ExitStack() as stack:
@@ -46,9 +46,9 @@ def shifted(model: nn.Module, shift: Shift, factor: float = 1.0) -> Iterator[Non
 
 @contextmanager
 def in_float32(model: nn.Module) -> Iterator[None]:
-    """Compute in float32 while the context lasts, with copies of all bfloat16 weights and buffers beside them.
+    """Compute in float32 inside the context, with float32 copies of all 16-bit weights and buffers.
 
-    Does nothing to a float32 model. A bank on the model computes in float32 as well, since it asks the weights.
+    Does nothing to a float32 model. A bank on the model follows, since it takes its dtype from the weights.
     """
     low = [t for t in (*model.parameters(), *model.buffers()) if t.dtype in (torch.bfloat16, torch.float16)]
     with ExitStack() as stack:
@@ -59,12 +59,12 @@ def in_float32(model: nn.Module) -> Iterator[None]:
 
 
 def _weight(model: nn.Module, name: str, delta: Tensor) -> tuple[nn.Parameter, bool]:
-    """The parameter that a delta belongs to, and whether it is stored as [input features, output features]."""
+    """The parameter that a delta is for, and whether it is stored as [input features, output features]."""
     try:
         module = model.get_submodule(name)
         weight = module.weight
     except AttributeError as error:
-        raise ConfigError(f"the shift names {name!r}, of which this model has no weight ({error})") from error
+        raise ConfigError(f"the shift names {name!r}, a weight that this model lacks ({error})") from error
     if hasattr(weight, "ds_id"):
         raise ConfigError(f"{name} is sharded by ZeRO 3 and cannot be shifted; use one process, or ZeRO 1 or 2")
     if weight.dtype != torch.float32:

@@ -1,1 +1,1 @@
-"""Three forecasters to copy: `ten_lines` (a function), `forty_lines` (a class), `full` (all that the contract has)."""
+"""Three forecasters to copy: `ten_lines` (a function), `forty_lines` (a class), `full` (all of the protocol)."""

@@ -1,4 +1,4 @@
-"""Template: a forecaster with a parameter. It halves the distance to the mean of the layer again and again."""
+"""Template: a forecaster with a parameter. Scores approach the mean of their layer at a constant rate."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import numpy as np
 from ...common.errors import ConfigError
 from ...trajectory.series import Series
 from .. import Forecaster
-from ..base import cadence
 
 
 class TowardsTheLayer(Forecaster):
     """Every score moves towards the mean of its layer.
 
     Args:
-        half_life: snapshots until half of the way is gone, > 0.
+        half_life: snapshots until half of the distance is left, > 0.
     """
 
     def __init__(self, half_life: float = 20.0):
-        self.half_life = half_life  # only store here: parameters are checked in _check_params
+        self.half_life = half_life  # only store it here: _check_params checks it
 
     def _check_params(self) -> None:
         if not self.half_life > 0:
@@ -29,9 +28,9 @@ class TowardsTheLayer(Forecaster):
         last = series.values[:, -1].astype(np.float64)
         members = np.bincount(series.layer)
         mean = np.bincount(series.layer, last) / np.maximum(members, 1)
-        self.last_, self.goal_ = last, mean[series.layer]  # what is learned ends in an underscore
+        self.last_, self.goal_ = last, mean[series.layer]  # names of what is learned end in an underscore
 
     def _predict(self, horizon: int) -> np.ndarray:
-        # horizon: optimizer steps after the last snapshot; scores [n_components], negative ones become 0
-        left = 0.5 ** (horizon / cadence(self.series_.steps) / self.half_life)
+        # horizon: optimizer steps after the last snapshot; returns scores [n_components], negative ones become 0
+        left = 0.5 ** (horizon / self.series_.cadence / self.half_life)
         return self.goal_ + left * (self.last_ - self.goal_)

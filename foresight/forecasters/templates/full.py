@@ -1,6 +1,6 @@
-"""Template: everything that a forecaster can have: parameters, past runs, a saved state, quantiles, a way to say no.
+"""Template: all that a forecaster can have: parameters, past runs, a saved state, quantiles, a fallback.
 
-To offer it from a package of your own, name it in pyproject.toml and install the package::
+To offer it from your own package, name it in pyproject.toml and install the package::
 
     [project.entry-points."foresight.forecasters"]
     reversion = "my_package.reversion:Reversion"
@@ -19,15 +19,14 @@ from scipy.special import ndtri
 
 from ...common.errors import CheckpointError
 from ...trajectory.series import Series
-from .. import Forecaster
-from ..base import cadence, check_range
+from .. import Forecaster, check_range
 from ..relative import from_relative, to_relative
 
 MIN_SNAPSHOTS = 3
 
 
 class Reversion(Forecaster):
-    """The log score goes back towards its mean over time, at a rate learned from this run and from past ones.
+    """The log score reverts to its mean over time, at a rate learned from this run and from past ones.
 
     A first-order autoregression around the mean of each component, with one coefficient for all of them:
     x(t + 1) - m = phi (x(t) - m) + noise. Over h snapshots phi becomes phi^h and the variance of the noise counts
@@ -40,19 +39,19 @@ class Reversion(Forecaster):
         phi_: the coefficient, in [0, 1]; noise_: standard deviation of the noise.
     """
 
-    # True: fit is refused before pretrain. Here past runs help, and one's own will do.
+    # True: fit is refused before pretrain. Here past runs help, but this run alone is enough.
     needs_pretraining: ClassVar[bool] = False
 
-    # A rule of the conformance suite that cannot be kept is named here, with the reason. None is broken here.
+    # Name here the rules of the conformance suite that it cannot keep, each with the reason. This one keeps all.
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, prior_weight: float = 10.0):
-        self.prior_weight = prior_weight  # __init__ only stores: clones and set_params rely on it
+        self.prior_weight = prior_weight  # __init__ only stores: clone and set_params rely on it
 
     def _check_params(self) -> None:
         check_range(self, "prior_weight", 0, 1e6)
 
-    # -- past runs: optional, may be of other models, and are kept as plain arrays --
+    # -- past runs: optional, possibly of other models, kept as plain arrays --
 
     def _pretrain(self, histories: list[Series]) -> None:
         moments = [_moments(to_relative(series.values)[0]) for series in histories]
@@ -74,7 +73,7 @@ class Reversion(Forecaster):
     def _fit(self, series: Series) -> None:
         logs, levels = to_relative(series.values)
         t, past = len(series.steps), getattr(self, "past_", np.zeros(3))
-        if t < MIN_SNAPSHOTS and not past.any():  # what cannot be done is said in fallback_
+        if t < MIN_SNAPSHOTS and not past.any():  # fallback_ says why the forecast is only the last snapshot
             self.fallback_ = f"persistence: {t} snapshots, {MIN_SNAPSHOTS} are needed to learn from"
         weights = np.array([t - 1, self.prior_weight if past.any() else 0])
         before, after, product = weights @ [_moments(logs), past] / max(1.0, weights.sum())
@@ -90,7 +89,7 @@ class Reversion(Forecaster):
 
     def _scores_at(self, horizon: int, z: float) -> np.ndarray:
         """Scores [n] that lie `z` standard deviations of the log above the middle."""
-        ahead = horizon / cadence(self.series_.steps)
+        ahead = horizon / self.series_.cadence
         phi = 1.0 if self.fallback_ else self.phi_
         variance = ahead if phi == 1 else (1 - phi ** (2 * ahead)) / (1 - phi**2)
         middle = self.mean_ + phi**ahead * (self.last_ - self.mean_)

@@ -1,4 +1,4 @@
-"""Template: a forecaster from a function. `foresight forecasters check MODULE:last_three` tells what it breaks."""
+"""Template: a forecaster from a function. `foresight forecasters check MODULE:last_three` tests it."""
 
 from .. import from_function
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...bank import WeightBank
 from ...common.errors import BudgetError, CheckpointError
-from ...forecasters.single_weights.features import Measured
-from ...forecasters.single_weights.forecast import movement_forecast
-from ...forecasters.single_weights.statistics import OF_GRADIENT, Statistics
+from ...forecasters.single_weights.features import WatchedMatrix
+from ...forecasters.single_weights.movement import movement_forecast
+from ...forecasters.single_weights.sums import OF_GRADIENT, WeightSums
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
 from ...model.components import turned
@@ -32,12 +32,12 @@ class WeightForesight(WeightPolicy):
 
     Args:
         shapes: of every matrix as it is stored, by module.
-        rule: one of `movement.forecast.RULES`, or the JSON file of a regression.
-        memory: one of `movement.memory.MEMORIES`.
+        rule: one of `movement.RULES`, or the JSON file of a regression.
+        memory: one of `sums.MEMORIES`.
 
     Attributes:
         seconds: wall time that accumulating and forecasting took.
-        nbytes: what the statistics took, at most.
+        nbytes: the most bytes that the sums took.
     """
 
     name = "foresight"
@@ -45,7 +45,7 @@ class WeightForesight(WeightPolicy):
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], rule: str = "displacement", memory: str = "factored"):
         self.forecast = movement_forecast(rule)
-        self.statistics = Statistics(shapes, self.forecast.needs, memory)
+        self.sums = WeightSums(shapes, self.forecast.needs, memory)
         self.decided = False
         self.seconds, self.nbytes = 0.0, 0
 
@@ -83,7 +83,7 @@ class WeightForesight(WeightPolicy):
             return
         began = time.perf_counter()
         for module, values, seen in self._matrices(bank, gradient):
-            self.statistics.stepped(module, values, seen)
+            self.sums.stepped(module, values, seen)
         self._charge(began)
 
     @torch.no_grad()
@@ -91,17 +91,17 @@ class WeightForesight(WeightPolicy):
         """Take note of how far the weights of the mask have moved since they entered, before they leave."""
         began = time.perf_counter()
         for module, values, seen in self._matrices(bank, bank.vectors):
-            self.statistics.displaced(module, values.abs_(), seen)
+            self.sums.displaced(module, values.abs_(), seen)
         self._charge(began)
 
     def _charge(self, began: float) -> None:
         self.seconds += time.perf_counter() - began
-        self.nbytes = max(self.nbytes, self.statistics.nbytes)
+        self.nbytes = max(self.nbytes, self.sums.nbytes)
 
     def _matrices(self, bank: WeightBank, rows: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """A number for every row of the bank, as matrices on the CPU: module, values, which of them are the bank's."""
         for target, part in bank.table.by_target(bank.ids):
-            shape, local = self.statistics.shapes[target.module], bank.ids[part] - target.offset
+            shape, local = self.sums.shapes[target.module], bank.ids[part] - target.offset
             values, seen = torch.zeros(target.n), torch.zeros(target.n, dtype=torch.bool)
             values[local], seen[local] = rows[part].flatten().float().cpu(), True
             yield target.module, values.view(shape), None if len(local) == target.n else seen.view(shape)
@@ -121,26 +121,26 @@ class WeightForesight(WeightPolicy):
         )
         mask = best_weights(scored, view.n_vectors)
         self._charge(began)
-        self.statistics.clear()
+        self.sums.clear()
         self.decided = True
         return mask
 
-    def measured(self, bank: WeightBank) -> Iterator[Measured]:
+    def measured(self, bank: WeightBank) -> Iterator[WatchedMatrix]:
         """What is known of every matrix now, one at a time."""
         read = bank.weights()
         for target in bank.table.targets:
             weight = read(target.module).cpu()
             stored = turned(weight, bank.model.get_submodule(target.module))
-            yield Measured(target.module, self.statistics.read(target.module), stored)
+            yield WatchedMatrix(target.module, self.sums.read(target.module), stored)
 
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays = {name: tensor.numpy() for name, tensor in self.statistics.tensors().items()}
+        arrays = {name: tensor.numpy() for name, tensor in self.sums.tensors().items()}
         return arrays, {"decided": self.decided, "seconds": self.seconds, "nbytes": self.nbytes}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
         if data.keys() != {"decided", "seconds", "nbytes"}:
             raise CheckpointError(f"the checkpoint is not of policy 'foresight' over single weights: {sorted(data)}")
-        self.statistics.load({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        self.sums.load({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
         self.decided, self.seconds, self.nbytes = bool(data["decided"]), float(data["seconds"]), int(data["nbytes"])

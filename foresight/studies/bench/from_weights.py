@@ -11,7 +11,7 @@ from torch import nn
 
 from ...common.errors import DataError
 from ...forecasters import single_weights
-from ...forecasters.single_weights import laws, path, reach, shift, taylor
+from ...forecasters.single_weights import extrapolate, shift
 from ...model.components import ComponentTable
 from ...scoring import Probe, make_scorer
 from ..track.recording import Recording
@@ -40,7 +40,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class FromWeights:
-    """An entrant: one of `foresight.forecasters.single_weights.path.METHODS`. It learns from no other run.
+    """An entrant: one of `foresight.forecasters.single_weights.extrapolate.METHODS`. It learns from no other run.
 
     Args:
         open: loads the model and probe of a run; importable by name, as it is called in worker processes.
@@ -50,7 +50,7 @@ class FromWeights:
     open: Callable[[Run], Opened]
 
     def code(self) -> str:
-        return source_digest(single_weights, laws, path, reach, shift, taylor, RecordedWeights)
+        return source_digest(single_weights, extrapolate, shift, RecordedWeights)
 
     def ask(self, split: Split) -> Iterator[Row]:
         """Raises DataError for a run without weights."""
@@ -67,7 +67,7 @@ class FromWeights:
             for question in questions(run.series):
                 began, now = time.perf_counter(), int(steps[question.cutoff])
                 abstains = question.cutoff == 0  # a direction takes two snapshots
-                prediction = run.series.values[:, 0] if abstains else path.forecast(
+                prediction = run.series.values[:, 0] if abstains else extrapolate.forecast_scores(
                     self.name, opened.model, opened.table, weights, opened.probe, scorer, now,
                     int(steps[question.target]) - now, opened.learning_rates, factors, run.seed,
                 ).astype(np.float32)  # fmt: skip

@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...common.errors import ConfigError
-from ...forecasters.pretrained import DEFAULT, state_file
-from ...forecasters.registry import make_forecaster
+from ...forecasters.registry import DEFAULT, make_forecaster, state_file
 from ...policies.prior import SHIPPED as PRIOR
 from ...policies.prior import LayerKindPrior
 from .corpus import SHIPPED, Run, read_runs, write_corpus

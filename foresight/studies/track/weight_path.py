@@ -19,7 +19,7 @@ from .recording import Recording
 
 
 class RecordedWeights:
-    """A `foresight.forecasters.single_weights.path.WeightPath` over a recording that was made with `keep_weights`.
+    """A `forecasters.single_weights.extrapolate.WeightPath` over a recording that was made with `keep_weights`.
 
     Args:
         base_model: the model that the run started from. Each `change` reads it, so it must not be shifted then.

@@ -103,8 +103,11 @@ def test_float32_models_stay_as_they_are_in_float32():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda shift: shift | {"model.layers.9.mlp.up_proj": torch.zeros(48, 32)}, "'model.layers.9.mlp.up_proj', of"),
-        (lambda shift: shift | {"model.norm.nothing": torch.zeros(3)}, "of which this model has no weight"),
+        (
+            lambda shift: shift | {"model.layers.9.mlp.up_proj": torch.zeros(48, 32)},
+            "'model.layers.9.mlp.up_proj', a w",
+        ),
+        (lambda shift: shift | {"model.norm.nothing": torch.zeros(3)}, "a weight that this model lacks"),
         (lambda shift: shift | {"model.layers.1.mlp.up_proj": torch.zeros(32, 48)}, r"\(32, 48\); expected \(48, 32\)"),
     ],
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foresight.forecasters import Forecaster, from_function
-from foresight.forecasters.base import check_range
+from foresight.forecasters import Forecaster, check_range, from_function
 from foresight.trajectory.series import Series
 
 

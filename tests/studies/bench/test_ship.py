@@ -4,7 +4,7 @@ import pytest
 
 from foresight.common.errors import ConfigError
 from foresight.forecasters import make_forecaster
-from foresight.forecasters.pretrained import DEFAULT, experienced, state_file
+from foresight.forecasters.registry import DEFAULT, experienced, state_file
 from foresight.policies.prior import SHIPPED as PRIOR
 from foresight.policies.prior import LayerKindPrior
 from foresight.studies.bench.corpus import SHIPPED, read_corpus, write_corpus

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foresight.common.errors import CheckpointError, TrajectoryError
-from foresight.forecasters.single_weights.path import METHODS, forecast
+from foresight.forecasters.single_weights.extrapolate import METHODS, forecast_scores
 from foresight.forecasters.single_weights.shift import shifted
 from foresight.model.components import component_table
 from foresight.scoring import ContrastProbe, make_scorer
@@ -69,7 +69,9 @@ def test_a_bfloat16_run_keeps_what_its_weights_could_not(tmp_path):
     path, model = path_of(done, dtype=torch.bfloat16)
     size = max(float(change.abs().max()) for change in path.change(6).values())
     assert 1e-6 < size < 1e-4
-    found = forecast("displaced", model, path.table, path, PROBE, make_scorer("attribution"), 4, 2, np.full(6, 1e-5))
+    found = forecast_scores(
+        "displaced", model, path.table, path, PROBE, make_scorer("attribution"), 4, 2, np.full(6, 1e-5)
+    )
     assert np.isfinite(found).all() and next(model.parameters()).dtype == torch.bfloat16
 
 
@@ -78,12 +80,12 @@ def test_forecasts_from_a_recording_look_at_nothing_later(recording, tmp_path, n
     path, model = path_of(recording)
     rates = np.linspace(1e-2, 1e-3, 6)
     asked = (path.table, path, PROBE, make_scorer("attribution"), 4, 2, rates)
-    found = forecast(name, model, *asked)
+    found = forecast_scores(name, model, *asked)
     elsewhere = tmp_path / "poison.safetensors"
     elsewhere.write_bytes(b"not weights at all")
     where = path._file
     monkeypatch.setattr(path, "_file", lambda step: elsewhere if step > 4 else where(step))
-    assert np.array_equal(forecast(name, model, *asked), found) and (found > 0).any()
+    assert np.array_equal(forecast_scores(name, model, *asked), found) and (found > 0).any()
     with pytest.raises(CheckpointError, match="damaged or missing"):
         path.change(6)
 

@@ -12,7 +12,7 @@ BUILT_IN = ("attribution", "forecast", "given", "probes")
 """Names of the localizers in this folder; each is registered by the module of its name."""
 REGISTRY = Registry(
     "localizer",
-    Localizer,  # type: ignore[type-abstract]  # its subclasses are what is registered
+    Localizer,
     "foresight.studies.evidence.localizers",
     BUILT_IN,
     group="foresight.evidence.localizers",

@@ -1,6 +1,6 @@
-"""Forecasts of how far every weight will move: untrained rules, and a regression over the weights of recorded runs.
+"""Forecasts of how far every weight will move: untrained rules, and a regression on the weights of recorded runs.
 
-All of them only order weights. A forecast gives scores, in units of its own.
+A forecast is an order of the weights: its scores have no unit that two forecasts share.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor
 
 from ...common.errors import ConfigError, DataError, did_you_mean
 from ...common.files import write_json
-from .features import FEATURES, NEEDS, Measured, agreement, features, levels, signal_to_noise
-from .statistics import DISPLACEMENT
+from .features import FEATURES, NEEDS, WatchedMatrix, agreement, features, levels, signal_to_noise
+from .sums import DISPLACEMENT
 
-Everything = Callable[[], Iterator[Measured]]
-"""Goes over all matrices of a model, one at a time, as often as it is called."""
+Everything = Callable[[], Iterator[WatchedMatrix]]
+"""Iterates over all matrices of a model, one at a time, whenever it is called."""
 
 
 class MovementForecast(ABC):
     """Base of forecasts.
 
     Attributes:
-        needs: names of the statistics that it reads.
+        needs: names of the sums that it reads.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -40,40 +40,43 @@ class MovementForecast(ABC):
 
 
 class Displacement(MovementForecast):
-    """As far as it has moved so far."""
+    """The distance moved so far."""
 
     needs: ClassVar[tuple[str, ...]] = (DISPLACEMENT,)
 
     def scores(self, everything: Everything) -> Iterator[tuple[str, Tensor]]:
         for measured in everything():
-            yield measured.module, measured.statistics[DISPLACEMENT] * self._factor(measured.statistics)
+            yield measured.module, measured.sums[DISPLACEMENT] * self._factor(measured.sums)
 
-    def _factor(self, statistics: dict[str, Tensor]) -> Tensor:
+    def _factor(self, sums: dict[str, Tensor]) -> Tensor:
         return torch.ones(())
 
 
 class Agreement(Displacement):
-    """The same, times the agreement of the gradient's signs over the steps: what kept its direction goes on."""
+    """The distance moved so far, times the agreement of the gradient's signs: weights keep their direction."""
 
     needs = (DISPLACEMENT, "sign")
 
-    def _factor(self, statistics: dict[str, Tensor]) -> Tensor:
-        return agreement(statistics)
+    def _factor(self, sums: dict[str, Tensor]) -> Tensor:
+        return agreement(sums)
 
 
 class SignalToNoise(Displacement):
-    """The same, times the gradient's signal-to-noise ratio over the steps."""
+    """The distance moved so far, times the gradient's signal-to-noise ratio over the steps."""
 
     needs = (DISPLACEMENT, "gradient", "square")
 
-    def _factor(self, statistics: dict[str, Tensor]) -> Tensor:
-        return signal_to_noise(statistics)
+    def _factor(self, sums: dict[str, Tensor]) -> Tensor:
+        return signal_to_noise(sums)
 
 
 @dataclass(frozen=True)
 class Example:
-    """Weights of a recorded run: features float32 [k, len(FEATURES)] early in it, and log10 of their final movement
-    relative to its mean over the model, float32 [k].
+    """Some weights of a recorded run.
+
+    Attributes:
+        features: early in the run, float32 [k, len(FEATURES)].
+        moved: log10 of (final movement / its mean over the model + .001), float32 [k].
     """
 
     features: np.ndarray
@@ -84,8 +87,9 @@ def example(everything: Everything, final: Mapping[str, Tensor], layers: int, n:
     """Draw about n weights of a recorded run, each equally likely.
 
     Args:
-        everything: what was measured early in it; final: |theta_T - theta_0| in the end, by module, as stored.
-        layers: of the model.
+        everything: what was measured early in the run.
+        final: |theta_T - theta_0| at its end, by module, as stored.
+        layers: number of layers of the model.
 
     Raises:
         DataError: nothing has moved.
@@ -106,7 +110,9 @@ class Regression(MovementForecast):
     """Ridge regression of log movement on features and their squares, pooled over weights of recorded runs.
 
     Args:
-        coefficients: float [2 * len(FEATURES)], of features and squares; intercept; layers: of the model it is for.
+        coefficients: of features and squares, float [2 * len(FEATURES)].
+        intercept: of log10 movement.
+        layers: number of layers of the model that it is for.
     """
 
     needs = NEEDS
@@ -115,16 +121,16 @@ class Regression(MovementForecast):
         self.coefficients, self.intercept, self.layers = np.asarray(coefficients, np.float64), intercept, layers
         if self.coefficients.shape != (2 * len(FEATURES),) or not np.isfinite([*self.coefficients, intercept]).all():
             raise ConfigError(
-                f"a movement regression has {self.coefficients.shape} coefficients, not all of them finite or not "
-                f"{2 * len(FEATURES)}; train it anew"
+                f"a movement regression has coefficients of shape {self.coefficients.shape}; expected "
+                f"{2 * len(FEATURES)} finite ones: train it again"
             )
 
     @classmethod
     def fit(cls, runs: Sequence[Example], layers: int, alpha: float = 1e-3) -> Regression:
-        """Learn from recorded runs, each with the same weight.
+        """Learn from recorded runs, all counting alike however many examples they give.
 
         Args:
-            alpha: L2 penalty per weight, on standardised columns.
+            alpha: L2 penalty per example, on standardised columns.
 
         Raises:
             DataError: no runs.
@@ -150,7 +156,7 @@ class Regression(MovementForecast):
             yield measured.module, torch.from_numpy(found).float().view_as(measured.weight)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        """log10 of movement relative to its mean, float64 [k], from features [k, len(FEATURES)]."""
+        """log10 of movement over its mean, float64 [k], from features [k, len(FEATURES)]."""
         return _design(rows) @ self.coefficients + self.intercept
 
     def write(self, path: str | Path) -> None:
@@ -167,7 +173,7 @@ class Regression(MovementForecast):
                 raise ValueError(f"version {data['version']} with {len(data['features'])} features")
             return cls([float(c) for c in data["coefficients"]], float(data["intercept"]), int(data["layers"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"movement_rule {path}: no movement regression of this version ({error!r})") from error
+            raise ConfigError(f"movement_rule {path} is not a movement regression ({error!r})") from error
 
 
 _RULES: dict[str, type[MovementForecast]] = {

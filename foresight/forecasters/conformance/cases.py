@@ -1,4 +1,4 @@
-"""What the rules of checks.py are tried on, and the few things that they all say."""
+"""The series that rules are tried on, and the assertions that they share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...trajectory.series import Series
-from ..base import Forecaster
+from ..forecaster import Forecaster
 
 N = 48
 STEPS = np.cumsum([0, 10, 10, 25, 5, 10, 40, 10, 10, 10, 3, 17])
@@ -20,7 +20,7 @@ HORIZON = 30
 
 
 def scores(n: int = N, t: int = len(STEPS), seed: int = 0) -> np.ndarray:
-    """Scores float64 [n, t] whose logs wander and drift a little, each component at a level of its own."""
+    """Scores float64 [n, t] whose logs wander and drift a little, each component at its own level."""
     rng = np.random.default_rng(seed)
     slope = rng.normal(0, 0.05, (n, 1)) * np.arange(t)
     return np.exp(rng.normal(0, 1, (n, 1)) + slope + np.cumsum(rng.normal(0, 0.05, (n, t)), 1))
@@ -41,12 +41,12 @@ def irregular(seed: int = 0) -> Series:
 
 
 def histories() -> list[Series]:
-    """Two past runs, of other sizes than the series that follow."""
+    """Two past runs, of other sizes than the series above."""
     return [series_of(scores(36, 9, 7)), series_of(scores(24, 11, 8))]
 
 
 def ready(forecaster: Forecaster) -> Forecaster:
-    """A copy that can be fitted: what was pretrained stays, and what needs pretraining gets some."""
+    """A copy that can be fitted: it keeps its pretraining, or gets some if it needs it and has none."""
     copy = deepcopy(forecaster)
     return copy.pretrain(histories()) if copy.needs_pretraining and not copy._pretrained_arrays() else copy
 
@@ -76,7 +76,7 @@ def require_refused(
         call(*arguments)
     except errors:
         return
-    except Exception as error:  # any other than the promised one breaks the rule
+    except Exception as error:  # any error but the promised one breaks the rule
         raise AssertionError(f"{message}: expected {names}, got {type(error).__name__}: {error}") from error
     raise AssertionError(f"{message}: expected {names}, got no error")
 
@@ -108,7 +108,7 @@ def global_random_states() -> dict[str, Any]:
 
 @contextmanager
 def global_random_states_restored() -> Iterator[None]:
-    """Leave the global random states as they were found."""
+    """Restore the global random states afterwards."""
     python, numpy_state, torch = random.getstate(), np.random.get_state(), sys.modules.get("torch")
     torch_state = torch.get_rng_state() if torch else None
     try:

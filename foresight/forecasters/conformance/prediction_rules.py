@@ -1,4 +1,4 @@
-"""Rules about the predictions, and what they cost. Each takes a forecaster and raises AssertionError."""
+"""Rules about predictions and their cost. A forecaster that breaks one: AssertionError."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sklearn.exceptions import NotFittedError
 
 from ...common.errors import ConfigError
 from ...trajectory.series import Series
-from ..base import Forecaster
-from .data import (
+from ..forecaster import Forecaster
+from .cases import (
     HORIZON,
     STEPS,
     N,
@@ -28,9 +28,9 @@ from .data import (
 )
 
 GROWTH = 20
-"""Ten times the components or snapshots may cost this many times the processor time and memory."""
+"""Ten times the components or snapshots may cost at most this many times the processor time and memory."""
 _FLOOR = {"seconds": 0.02, "bytes": 2e6}
-"""What costs less at the small size is counted as this much: overheads do not grow."""
+"""Least cost that is counted at the small size: below it there is only overhead, which does not grow."""
 
 
 def output(forecaster: Forecaster) -> None:
@@ -49,7 +49,7 @@ def one_snapshot(forecaster: Forecaster) -> None:
 
 
 def short_series(forecaster: Forecaster) -> None:
-    """So are two, three or four, at even and at irregular steps, and so is a single component."""
+    """Two, three or four snapshots are enough too, at even and irregular steps, and so is a single component."""
     made = ready(forecaster)
     for t in (2, 3, 4):
         for steps in (None, STEPS[2 : t + 2]):
@@ -98,7 +98,7 @@ def ties_stable(forecaster: Forecaster) -> None:
 
 
 def no_look_ahead(forecaster: Forecaster) -> None:
-    """What lies after the cutoff has no influence: neither cut off with `until`, nor seen in an earlier `fit`."""
+    """Snapshots after the cutoff have no influence: neither cut off by `until`, nor seen in an earlier `fit`."""
     clean, garbage = irregular(), 1e6 * np.random.default_rng(1).random((N, 4))
     cutoff = int(clean.steps[-1])
     poisoned = series_of(np.hstack([scores(), garbage]), np.append(STEPS, cutoff + 10 * np.arange(1, 5)))
@@ -110,7 +110,7 @@ def no_look_ahead(forecaster: Forecaster) -> None:
 
 
 def update_equals_fit(forecaster: Forecaster) -> None:
-    """`fit` on some snapshots and `update` with the others predict what `fit` on all does (within rounding)."""
+    """`fit` on some snapshots and `update` with the rest predict the same as `fit` on all (within rounding)."""
     whole = irregular()
     expected = ready(forecaster).fit(whole).predict(HORIZON)
     made = ready(forecaster).fit(whole.until(int(STEPS[-4])))
@@ -122,7 +122,7 @@ def update_equals_fit(forecaster: Forecaster) -> None:
 
 
 def quantiles(forecaster: Forecaster) -> None:
-    """Quantiles are scores that rise with the level and the same every time; who has none says so."""
+    """Quantiles are scores that rise with the level and are reproducible; a forecaster without any says so."""
     made, levels = ready(forecaster), [0.05, 0.5, 0.9]
     if made.has_quantiles():
         require_refused(made.predict_quantiles, (NotFittedError,), "predict_quantiles before fit", 1, levels)
@@ -149,7 +149,7 @@ def growth(forecaster: Forecaster) -> None:
         _cost(made, few)  # imports and caches
         least = min((_cost(made, few) for _ in range(2)), key=lambda cost: cost["seconds"])
         allowed = {unit: GROWTH * max(least[unit], floor) for unit, floor in _FLOOR.items()}
-        for _ in range(3):  # the machine may be busy: one good measurement is enough
+        for _ in range(3):  # on a busy machine one good measurement is enough
             found = _cost(made, many)
             if all(found[unit] <= allowed[unit] for unit in allowed):
                 break

@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.forecasters import from_function, from_regressor, make_forecaster
-from foresight.forecasters.conformance.checks import parametrize_with_checks
+from foresight.forecasters.conformance import parametrize_with_checks
 from foresight.trajectory.metrics import skill
 from support.planted import make_series, random_walk, trends
 

@@ -1,9 +1,9 @@
 """The protocol of a forecaster: scikit-learn's conventions, sktime's verbs.
 
-`pretrain` (series of past runs, optional) -> `fit` (this run so far) -> `predict` (horizon); `update` adds a snapshot.
-The public methods check what comes in and goes out; a subclass writes `_fit` and `_predict`, with quantiles also
-`_predict_quantiles`, and where it learns from past runs `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its
-`__init__` only stores parameters. The folder `templates` has three to start from; `checks.py` tells what they break.
+`pretrain` (past runs, optional), `fit` (this run so far), `predict` (some steps ahead); `update` adds one snapshot. The
+public methods validate what goes in and comes out. A subclass writes `_fit` and `_predict`; if it has quantiles, also
+`_predict_quantiles`; if it learns from past runs, also `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its
+`__init__` only stores parameters. The folder `templates` has three to start from, README.md the steps.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class Forecaster(BaseEstimator, ABC):
     Attributes:
         name: what the forecaster is registered as; "module:Class" until it is.
         needs_pretraining: `fit` is refused before `pretrain`.
-        expected_failures: rules of checks.py that it cannot keep, each with the reason.
+        expected_failures: rules of the conformance suite that it cannot keep, each with the reason.
         series_: the `Series` seen so far (after `fit`).
-        fallback_: why `predict` is persistence for now, or None when the forecaster does its own work (after `fit`).
+        fallback_: why `predict` returns the last snapshot for now, or None when the forecaster does its own work
+            (after `fit`).
     """
 
     name: ClassVar[str]
@@ -60,7 +61,7 @@ class Forecaster(BaseEstimator, ABC):
         return cls._pretrain is not Forecaster._pretrain
 
     def pretrain(self, histories: Sequence[Series]) -> Self:
-        """Learn from series of past runs; they may be of other models. A forecaster that cannot ignores them.
+        """Learn from series of past runs, which may be of other models. A forecaster that cannot ignores them.
 
         Raises:
             ConfigError: a parameter out of range, no history, or one that is not a `Series`.
@@ -75,7 +76,7 @@ class Forecaster(BaseEstimator, ABC):
         return self
 
     def fit(self, series: Series) -> Self:
-        """Take note of this run so far; what was pretrained stays.
+        """Learn from this run so far; what was pretrained stays.
 
         Raises:
             ConfigError: a parameter out of range, `series` is not a `Series`, or pretraining is needed and missing.
@@ -90,7 +91,7 @@ class Forecaster(BaseEstimator, ABC):
         return self
 
     def update(self, step: int, values: np.ndarray) -> Self:
-        """Add one snapshot; the same as `fit` on the longer series, which is also what it does unless overridden.
+        """Add one snapshot; the result is that of `fit` on the longer series, which it calls unless overridden.
 
         Args:
             values: float32 [n_components], >= 0.
@@ -119,7 +120,7 @@ class Forecaster(BaseEstimator, ABC):
         Quantiles that cross are put in order (the rearrangement of Chernozhukov et al. 2010).
 
         Args:
-            levels: strictly rising, each in (0, 1); 0.1 is exceeded nine times of ten.
+            levels: strictly rising, each in (0, 1); the score stays below the quantile of .9 nine times in ten.
 
         Raises:
             NotFittedError, NonFiniteError: as `predict`.
@@ -127,28 +128,29 @@ class Forecaster(BaseEstimator, ABC):
         """
         self._check_fitted("predict_quantiles")
         if not self.has_quantiles():
-            raise ConfigError(
-                f"forecaster {self.name!r} has no quantiles; `foresight forecasters list` shows which have"
-            )
+            raise ConfigError(f"forecaster {self.name!r} has no quantiles; see `foresight forecasters list`")
         wanted = np.asarray(levels)
         if wanted.ndim != 1 or not len(wanted) or wanted.dtype.kind != "f" or not _rising(wanted):
             raise ConfigError(f"quantile levels are {levels!r}; expected strictly rising numbers in (0, 1)")
         values = self._predict_quantiles(_whole(horizon), wanted.astype(np.float64))
         return np.sort(self._scores(values, (len(self.series_), len(wanted)), horizon), axis=1)
 
+    def unfitted(self) -> Self:
+        """An unfitted copy with the same parameters and pretraining."""
+        return clone(self)._load_all_pretrained(self._pretrained_arrays())
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(arrays, JSON): what was pretrained and the series seen; `load_state` repeats the (deterministic) fit."""
-        fitted = hasattr(self, "series_")
         arrays = {f"pretrained.{key}": array for key, array in self._pretrained_arrays().items()}
-        pretrained = bool(arrays)
-        if fitted:
+        says = {"pretrained": bool(arrays), "fitted": hasattr(self, "series_")}
+        if says["fitted"]:
             arrays.update({f"series.{key}": array for key, array in self.series_.arrays().items()})
-        return arrays, {**self._identity(), "pretrained": pretrained, "fitted": fitted}
+        return arrays, {**self._identity(), **says}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> Self:
         """Take over a state of the same forecaster with the same parameters; on an error nothing has changed.
 
-        The state names a forecaster only to be compared with this one: nothing is imported or built from it.
+        The name in a state is only compared with this forecaster's: nothing is imported or built from it.
 
         Raises:
             CheckpointError: another forecaster or other parameters, or arrays that are missing, unknown or damaged.
@@ -172,28 +174,25 @@ class Forecaster(BaseEstimator, ABC):
             raise CheckpointError(f"forecaster state says {says}, but its arrays are {sorted(arrays)!s:.500}")
         fresh = clone(self)
         try:
-            left = dict(parts["pretrained"])
-            fresh._load_pretrained(left)
-            if left:
-                raise CheckpointError(f"forecaster state has unknown arrays {sorted(left)!s:.500}")
+            fresh._load_all_pretrained(parts["pretrained"])
             if parts["series"]:
                 fresh.fit(Series.from_arrays(parts["series"]))
         except CheckpointError:
             raise
-        except Exception as error:  # whatever a damaged array does to a regressor, it is the state that is at fault
+        except Exception as error:  # whatever a damaged array does to a regressor, the state is at fault
             raise CheckpointError(f"forecaster state is damaged: {error!s:.500}") from error
         self.__dict__ = fresh.__dict__
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write `state` as one safetensors file, its JSON part in the header; whole or not at all."""
+        """Write `state` to one safetensors file, its JSON part in the header: the whole file or nothing."""
         arrays, data = self.state()
         plain = {key: array.copy(order="C") for key, array in arrays.items()}
         header = {"state": json.dumps(data, allow_nan=False)}
         write_whole(path, lambda temporary: save_file(plain, temporary, header))
 
     def load(self, path: str | Path) -> Self:
-        """Take over what `save` wrote; the same promises as `load_state`.
+        """Take over what `save` wrote, as `load_state` does.
 
         Raises:
             CheckpointError: no such file, not safetensors, above LARGEST_STATE, or refused by `load_state`.
@@ -205,7 +204,7 @@ class Forecaster(BaseEstimator, ABC):
                 raise CheckpointError(f"{path} has {size:,} bytes; a forecaster state has at most {LARGEST_STATE:,}")
             with safe_open(path, "numpy") as file:
                 data = json.loads((file.metadata() or {})["state"])
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no mapping)
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
         except CheckpointError:
             raise
         except Exception as error:  # safetensors, JSON and the file system each have their own
@@ -224,10 +223,10 @@ class Forecaster(BaseEstimator, ABC):
 
     @abstractmethod
     def _predict(self, horizon: int) -> np.ndarray:
-        """Scores [n_components] `horizon` >= 1 steps after the last of `series_`; negatives are cut at 0 later."""
+        """Scores [n_components] `horizon` >= 1 steps after the last of `series_`; negative ones are set to 0 later."""
 
     def _predict_quantiles(self, horizon: int, levels: np.ndarray) -> np.ndarray:
-        """Quantiles [n_components, n_levels] as `_predict` has scores; `levels` float64 [n_levels], rising."""
+        """Quantiles [n_components, n_levels] of what `_predict` predicts; `levels` float64 [n_levels], rising."""
         raise NotImplementedError
 
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
@@ -235,14 +234,21 @@ class Forecaster(BaseEstimator, ABC):
         return {}
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        """Inverse of `_pretrained_arrays`: pop what is known (checking it), leave what is not."""
+        """Inverse of `_pretrained_arrays`: pop the arrays that are known and check them, leave the others."""
+
+    def _load_all_pretrained(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """`_load_pretrained`, and CheckpointError for an array that is left over."""
+        self._load_pretrained(left := dict(arrays))
+        if left:
+            raise CheckpointError(f"forecaster state has unknown arrays {sorted(left)!s:.500} of {self.name!r}")
+        return self
 
     def _check_fitted(self, method: str) -> None:
         if not hasattr(self, "series_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(series) before {method}")
 
     def _scores(self, values: Any, shape: tuple[int, ...], horizon: int) -> np.ndarray:
-        """What a subclass predicted, as float32 >= 0 of its own memory, once it is known to be sound."""
+        """What a subclass predicted, checked, as a float32 copy >= 0."""
         values = np.asarray(values)
         if values.shape != shape:
             raise ConfigError(f"forecaster {self.name!r} predicted shape {values.shape}; expected {shape}")
@@ -253,11 +259,6 @@ class Forecaster(BaseEstimator, ABC):
     def _identity(self) -> dict[str, Any]:
         params = json.loads(json.dumps(self.get_params(deep=False), default=_plain))
         return {"version": STATE_VERSION, "forecaster": self.name, "params": params}
-
-
-def cadence(steps: np.ndarray) -> float:
-    """Typical optimizer steps between snapshots: the median gap, 1 for a single snapshot."""
-    return float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
 
 
 def check_range(forecaster: Forecaster, param: str, low: float, high: float, whole: bool = False) -> None:
@@ -280,7 +281,7 @@ def _rising(levels: np.ndarray) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter that JSON does not know: estimators by class and parameters, functions and classes by their path."""
+    """A parameter that JSON lacks: estimators by class and parameters, functions and classes by module and name."""
     if isinstance(value, BaseEstimator):
         return {"class": _plain(type(value)), "params": value.get_params(deep=False)}
     if hasattr(value, "__qualname__"):

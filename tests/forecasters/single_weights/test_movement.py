@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from foresight.common.errors import ConfigError, DataError
-from foresight.forecasters.single_weights.features import FEATURES, NEEDS, Measured, features, levels, outer
-from foresight.forecasters.single_weights.forecast import RULES, Example, Regression, example, movement_forecast
-from foresight.forecasters.single_weights.statistics import Statistics
+from foresight.forecasters.single_weights.features import FEATURES, NEEDS, WatchedMatrix, features, levels, outer
+from foresight.forecasters.single_weights.movement import RULES, Example, Regression, example, movement_forecast
+from foresight.forecasters.single_weights.sums import WeightSums
 
 SHAPES = {f"model.layers.{i}.mlp.{leaf}": (40, 50) for i in range(2) for leaf in ("up_proj", "down_proj")}
 STEPS, WATCH, RATE = 100, 20, 0.01
@@ -21,7 +21,7 @@ def planted(case, seed=0, form="dense", names=NEEDS):
     foreseen: the same weights throughout; late: others after the watch, drawn anew.
     """
     generator = torch.Generator().manual_seed(seed)
-    kept, final, weights = Statistics(SHAPES, names, form), {}, {}
+    kept, final, weights = WeightSums(SHAPES, names, form), {}, {}
     for module, shape in SHAPES.items():
         signs = torch.randn(shape, generator=generator).sign()
         early = (torch.rand(shape, generator=generator) < 0.1) * signs
@@ -37,7 +37,7 @@ def planted(case, seed=0, form="dense", names=NEEDS):
             if step == WATCH - 1:
                 kept.displaced(module, (weight.detach() - start).abs())
         final[module], weights[module] = (weight.detach() - start).abs(), start
-    return (lambda: (Measured(m, kept.read(m), weights[m]) for m in SHAPES)), final
+    return (lambda: (WatchedMatrix(m, kept.read(m), weights[m]) for m in SHAPES)), final
 
 
 def overlap(scores, final, share=0.1):
@@ -96,10 +96,10 @@ def test_what_a_regression_says_is_the_log_of_relative_movement():
 def test_features_are_free_of_units():
     everything, _ = planted("foreseen")
     scaled = [
-        Measured(
+        WatchedMatrix(
             m.module,
-            {**m.statistics, "displacement": 7 * m.statistics["displacement"],
-             **{k: 3**power * m.statistics[k] for k, power in (("gradient", 1), ("absolute", 1), ("square", 2))}},
+            {**m.sums, "displacement": 7 * m.sums["displacement"],
+             **{k: 3**power * m.sums[k] for k, power in (("gradient", 1), ("absolute", 1), ("square", 2))}},
             m.weight,
         )
         for m in everything()
@@ -114,7 +114,7 @@ def test_features_are_free_of_units():
 
 def test_weights_that_nothing_is_known_of_have_features_too():
     zeros = {name: torch.zeros(3, 4) for name in NEEDS}
-    measured = Measured("lm_head", zeros, torch.zeros(3, 4))
+    measured = WatchedMatrix("lm_head", zeros, torch.zeros(3, 4))
     assert torch.isfinite(features(measured, levels([measured]), 1)).all()
     assert not outer(torch.zeros(3, 4)).any()
 
@@ -127,9 +127,9 @@ def test_bad_inputs_are_named(tmp_path):
     data = json.loads(good.read_text())
     for change in ({"version": 2}, {"features": ["depth"]}, {"coefficients": [1.0]}, {"intercept": None}):
         (tmp_path / "bad.json").write_text(json.dumps({**data, **change}))
-        with pytest.raises(ConfigError, match="no movement regression of this version"):
+        with pytest.raises(ConfigError, match="not a movement regression"):
             movement_forecast(str(tmp_path / "bad.json"))
-    with pytest.raises(ConfigError, match="no movement regression"):
+    with pytest.raises(ConfigError, match="not a movement regression"):
         movement_forecast(str(tmp_path / "absent.json"))
     with pytest.raises(DataError, match="no recorded run"):
         Regression.fit([], 2)

@@ -1,4 +1,4 @@
-"""Rules about the object: parameters, errors, side effects, state. Each raises AssertionError for what breaks it."""
+"""Rules about the object: parameters, errors, side effects, state. A forecaster that breaks one: AssertionError."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sklearn.exceptions import NotFittedError
 
 from ...common.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError
 from ...trajectory.series import Series
-from ..base import Forecaster
-from .data import (
+from ..forecaster import Forecaster
+from .cases import (
     HORIZON,
     N,
     global_random_states,
@@ -103,7 +103,7 @@ def random_state_untouched(forecaster: Forecaster) -> None:
     """The global random states of Python, NumPy and (where it is loaded) torch are left alone: training uses them."""
     made, series, past = ready(forecaster), irregular(), histories()
     with global_random_states_restored():
-        seed_globally(271_828)  # one that nobody else picks: seeding anew with the same would not show
+        seed_globally(271_828)  # an unusual seed: a forecaster that sets the same one would go unnoticed
         before = global_random_states()
         made.pretrain(past).fit(series).predict(HORIZON)
         changed = [name for name, state in global_random_states().items() if before.get(name, state) != state]

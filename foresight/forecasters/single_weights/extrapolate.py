@@ -1,0 +1,212 @@
+"""Scores of components at the weights that a run is heading for: the Taylor forecast, and its direct control.
+
+"Beyond Static Interpretability" (code: Zodiark-ch/Future_localization, future_localization.py) takes dtheta, the change
+of the weights over a probing run, and estimates the scores at theta + K dtheta by the trapezoid rule on their slope:
+
+    S(theta) + 1/2 [dS(theta).K dtheta + dS(theta + K dtheta).K dtheta],
+
+each directional derivative by a forward difference of relative size EPSILON. That takes four scorings for one K. The
+third of them is at theta + K dtheta itself, so scoring there and nothing else is cheaper and is what the forecast has
+to beat: `shifted_scores`. K is drawn several times and the signed scores are averaged; absolute values come last.
+
+Published forecasts choose the range of K by comparison with the fully trained model, which no forecast can see. The
+rule here is known beforehand, and this project's own: with R the sum of the learning rates ahead over the sum of those
+that made the displacement, weights that keep their direction move by R times the displacement, and weights in a random
+walk by its square root. K is uniform between the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from ...common.errors import ConfigError, one_of
+from ...model.components import ComponentTable
+from ...scoring import Probe, Scorer
+from .shift import Shift, in_float32, shifted
+
+METHODS = ("taylor", "displaced")
+"""Names for `forecast_scores`: the Taylor method, and its control, the scores at the displaced weights."""
+EPSILON = 1e-3
+"""Step of the finite differences, as a share of K dtheta; the published value."""
+DRAWS = 4
+"""Draws of K that a forecast is averaged over."""
+
+
+class WeightPath(Protocol):
+    """Snapshots of the weights of one run, each read when it is asked for.
+
+    Attributes:
+        steps: optimizer steps of the snapshots, ascending.
+    """
+
+    @property
+    def steps(self) -> Sequence[int]: ...
+
+    def change(self, step: int) -> dict[str, Tensor]:
+        """By target module, weights at `step` minus the base model's: float32 [output features, input features].
+
+        A module that has not changed may be left out. The caller may change the tensors.
+        """
+        ...
+
+
+def forecast_scores(
+    method: str,
+    base_model: nn.Module,
+    table: ComponentTable,
+    path: WeightPath,
+    probe: Probe | None,
+    scorer: Scorer,
+    cutoff: int,
+    horizon: int,
+    learning_rates: Sequence[float] | np.ndarray,
+    calibration: np.ndarray | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Scores of all components `horizon` steps after the cutoff, from the first and last weights up to the cutoff.
+
+    Snapshots after the cutoff are not read, and the base model's weights are the same afterwards.
+
+    Args:
+        method: one of `METHODS`.
+        base_model: the stock model that the run started from, float32 or bfloat16 (then scored in float32).
+        cutoff: last step whose weights may be seen; the path needs two snapshots up to it.
+        learning_rates: of optimizer steps 0, 1, ... as planned, at least up to the step that is forecast.
+        calibration: factor of every component [n_components] that makes kinds comparable; by default 1.
+        seed: of the draws of K.
+
+    Returns:
+        Magnitudes, float64 [n_components]: |score| x calibration.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigError: fewer than two snapshots up to the cutoff, a horizon below 1, or too few learning rates.
+        NonFiniteError: the scores at the extrapolated weights are not finite.
+    """
+    one_of("forecast from weights", method, METHODS)
+    steps, target = [step for step in path.steps if step <= cutoff], cutoff + horizon
+    if len(steps) < 2:
+        raise ConfigError(
+            f"the path has steps {steps} up to the cutoff {cutoff}; a direction takes two snapshots: use a later cutoff"
+        )
+    if horizon < 1:
+        raise ConfigError(f"horizon is {horizon}; expected at least 1 step")
+    if len(learning_rates) < target:
+        raise ConfigError(
+            f"{len(learning_rates)} learning rates for a forecast of step {target}; give the planned rate of every step"
+        )
+    first, last = steps[0], steps[-1]
+    rates = np.asarray(learning_rates, np.float64)
+    factors = draw_factors(rates[last:target].sum(), rates[first:last].sum(), seed)
+    displacement = path.change(last)
+    for module, change in path.change(first).items():
+        displacement[module] = displacement[module].sub_(change) if module in displacement else change.neg_()
+    score = taylor_scores if method == "taylor" else shifted_scores
+    with in_float32(base_model), shifted(base_model, path.change(last)):
+        signed = score(base_model, table, probe, scorer, displacement, factors)
+    return np.abs(signed) * (1.0 if calibration is None else calibration)
+
+
+def taylor_scores(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe | None,
+    scorer: Scorer,
+    shift: Shift,
+    factors: Sequence[float] | np.ndarray,
+    epsilon: float = EPSILON,
+) -> np.ndarray:
+    """The Taylor forecast of the scores at the weights + K x shift, averaged over the K in `factors`.
+
+    Costs one scoring, and three more for each K; a bfloat16 model is scored in float32.
+
+    Args:
+        scorer: one whose samples are signed, such as attribution. Scores that are never negative (norms) are
+            extrapolated all the same and may come out negative.
+
+    Returns:
+        Signed scores, float64 [n_components], not calibrated.
+
+    Raises:
+        ConfigError: no factor, or one that is not finite; an epsilon that is not above 0; a shift that does not fit.
+        NonFiniteError: the scores at some shifted weights are not finite.
+    """
+    if not epsilon > 0:
+        raise ConfigError(f"epsilon is {epsilon}; expected a number above 0")
+    forecasts = []
+    with in_float32(model):
+        here = signed_scores(model, table, probe, scorer)
+        for k in _finite(factors):
+            with shifted(model, shift, epsilon * k):
+                near_here = signed_scores(model, table, probe, scorer)
+            with shifted(model, shift, k):
+                there = signed_scores(model, table, probe, scorer)
+            with shifted(model, shift, (1 + epsilon) * k):
+                near_there = signed_scores(model, table, probe, scorer)
+            forecasts.append(here + ((near_here - here) + (near_there - there)) / (2 * epsilon))
+    return np.mean(forecasts, axis=0)
+
+
+def shifted_scores(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe | None,
+    scorer: Scorer,
+    shift: Shift,
+    factors: Sequence[float] | np.ndarray = (1.0,),
+) -> np.ndarray:
+    """The scores at the weights + K x shift themselves, averaged over the K in `factors`: one scoring per K.
+
+    Arguments, result and errors as for `taylor_scores`.
+    """
+    found = []
+    with in_float32(model):
+        for k in _finite(factors):
+            with shifted(model, shift, k):
+                found.append(signed_scores(model, table, probe, scorer))
+    return np.mean(found, axis=0)
+
+
+def signed_scores(model: nn.Module, table: ComponentTable, probe: Probe | None, scorer: Scorer) -> np.ndarray:
+    """Mean of the scorer's samples, float64 [n_components]: `Scorer.score` before its rounding, which finite
+    differences cannot afford. Raises NonFiniteError.
+    """
+    samples = scorer.samples(model, table, probe)
+    scorer.combine(samples, table)  # names a component whose score is not finite
+    return samples.mean(0, dtype=np.float64)
+
+
+def factor_range(ahead: float, behind: float) -> tuple[float, float]:
+    """(least, greatest) K: min and max of R and its square root, for R = ahead / behind.
+
+    Args:
+        ahead: sum of learning rates over the optimizer steps to come.
+        behind: the same over the steps that made the displacement.
+
+    Raises:
+        ConfigError: `behind` is not above 0, `ahead` is negative, or one is not finite.
+    """
+    if not (math.isfinite(ahead) and math.isfinite(behind) and ahead >= 0 and behind > 0):
+        raise ConfigError(
+            f"learning rates sum to {behind:g} over the steps seen and {ahead:g} over those to come; expected a finite "
+            "sum above 0, and one of at least 0"
+        )
+    ratio = ahead / behind
+    return min(ratio, math.sqrt(ratio)), max(ratio, math.sqrt(ratio))
+
+
+def draw_factors(ahead: float, behind: float, seed: int) -> np.ndarray:
+    """K drawn uniformly from `factor_range`: float64 [DRAWS], the same for the same seed. Raises as `factor_range`."""
+    return np.random.default_rng([seed]).uniform(*factor_range(ahead, behind), DRAWS)
+
+
+def _finite(factors: Sequence[float] | np.ndarray) -> list[float]:
+    found = np.asarray(factors, np.float64)
+    if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
+        raise ConfigError(f"factors of the shift are {factors}; expected at least one finite number")
+    return found.tolist()
