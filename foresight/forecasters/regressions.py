@@ -83,7 +83,7 @@ class PooledForecaster(Forecaster):
         )
         self.regressor_, self.max_horizon_ = None, float(horizons.max(initial=0))
         if not len(changes):
-            self.fallback_ = f"persistence: {t} snapshots and no past run, {self.min_snapshots} snapshots are needed"
+            self.fallback_ = f"persistence: {t} snapshots, {self.min_snapshots} are needed, and there is no past run"
             return
         self.regressor_ = self._regressor(len(changes)).fit(self._design(features, horizons), changes)
 
