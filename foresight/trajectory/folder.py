@@ -1,12 +1,12 @@
-"""The folder of a trajectory: append-only, checksummed, never torn.
+"""The folder of a trajectory: append-only and checksummed; no write is ever half visible.
 
     meta.json                                          hashes, versions, calibration, free-form info of the run
     components.safetensors                             layer, kind, index, vectors, name of every component
     snapshots/000003-00000030-<checksum>.safetensors   scores and standard errors of snapshot 3, taken at step 30
 
-Every file is written under a temporary name, synced and renamed, so that a torn write is never visible. A snapshot's
-name holds the first 16 hex digits of the SHA-256 of its content: a flipped bit or a truncation is found by the
-checksum, a missing file by the gap in the sequence (the loss of the *last* files alone looks like a shorter run).
+Every file is written under a temporary name, synced and renamed. A snapshot's name holds the first 16 hex digits of
+the SHA-256 of its content: the checksum reveals a flipped bit or a truncation, a gap in the sequence a missing file.
+(If only the *last* files are lost, the run looks shorter.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SNAPSHOT = re.compile(r"(\d{6,})-(\d{8,})-([0-9a-f]{16})\.safetensors")
 
 
 class SnapshotFile(NamedTuple):
-    """What the name of a snapshot file says."""
+    """The parts of a snapshot file's name."""
 
     sequence: int
     step: int
@@ -39,9 +39,9 @@ class SnapshotFile(NamedTuple):
 
 
 class TrajectoryFolder:
-    """Reads and writes the files of one folder; knows nothing of what scores mean.
+    """Reads and writes the files of one folder, whatever the scores mean.
 
-    Raises TrajectoryError for what is missing or damaged, DiskFullError for a write without space.
+    Raises TrajectoryError for files that are missing or damaged, and what `write_whole` raises when a write fails.
     """
 
     def __init__(self, path: str | Path):
@@ -49,11 +49,11 @@ class TrajectoryFolder:
         self.snapshots = self.path / "snapshots"
 
     def exists(self) -> bool:
-        """Whether it holds a trajectory, or the snapshots of one that lost its meta.json."""
+        """Whether it holds a trajectory, or snapshots whose meta.json was lost."""
         return (self.path / "meta.json").exists() or (self.snapshots.exists() and bool(self.files()))
 
     def write_head(self, meta: dict[str, Any], components: dict[str, np.ndarray]) -> None:
-        """Write the metadata. Raises ConfigError for what is not JSON."""
+        """Write the metadata. Raises ConfigError if `meta` is not JSON."""
         data = save(pack(components))
         meta = {"version": VERSION, "components_checksum": _checksum(data), **meta}
         try:
@@ -90,7 +90,7 @@ class TrajectoryFolder:
             ) from error
 
     def files(self) -> list[SnapshotFile]:
-        """Snapshot files in sequence; temporary and foreign files are passed over."""
+        """Snapshot files in sequence, without temporary and foreign files."""
         if not self.snapshots.is_dir():
             raise TrajectoryError(f"{self.snapshots} is missing: all snapshots of the trajectory are gone")
         matches = [(_SNAPSHOT.fullmatch(path.name), path) for path in self.snapshots.iterdir()]
@@ -112,11 +112,11 @@ class TrajectoryFolder:
         except (OSError, SafetensorError) as error:
             raise TrajectoryError(str(error)) from error
         if tensors.pop("position", np.zeros(0)).tolist() != [file.sequence, file.step]:
-            raise TrajectoryError("its content is of another snapshot than its name says")
+            raise TrajectoryError("its content is that of another snapshot than its name says")
         return tensors
 
     def truncate(self, n: int) -> None:
-        """Delete snapshots from sequence number `n` on, the newest first: a crash on the way leaves a shorter run."""
+        """Delete snapshots from sequence number `n` on, newest first: a crash meanwhile leaves a shorter run."""
         for file in reversed(self.files()):
             if file.sequence >= n:
                 file.path.unlink()

@@ -1,12 +1,10 @@
-"""How circuits differ between steps and how good a forecast was. NumPy and SciPy only; nothing here needs the model.
+"""How circuits differ between steps, and how good a forecast was.
 
-The literature names circuit distance without an equation; the definitions here are this project's own. Scores are
-arrays [n_components]; the circuit is their top k, equal scores taken in table order.
+The literature names circuit distance without an equation; the definition here is this project's own. Scores are arrays
+[n_components]; the circuit is their top k, ties in table order.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -32,12 +30,6 @@ def overlap(a: np.ndarray, b: np.ndarray, k: int) -> float:
     return len(np.intersect1d(top_k(a, k), top_k(b, k))) / k
 
 
-def jaccard(a: np.ndarray, b: np.ndarray, k: int) -> float:
-    """Jaccard index (intersection over union) of two top-k sets, in [0, 1]."""
-    shared = overlap(a, b, k)
-    return shared / (2 - shared)
-
-
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rho of two score arrays; NaN if one of them is constant, as it is undefined then."""
     a, b = _checked(a, b)
@@ -60,62 +52,30 @@ def skill(prediction: np.ndarray, actual: np.ndarray, persistence: np.ndarray) -
 
 
 def newcomer_recall(prediction: np.ndarray, actual: np.ndarray, today: np.ndarray, k: int) -> float:
-    """Share of newcomers (in the actual top k, not in today's) that the predicted top k has; NaN without newcomers."""
+    """Share of newcomers (in the actual top k, not in today's) that are in the predicted top k; NaN without any."""
     newcomers = np.setdiff1d(top_k(actual, k), top_k(today, k))
     if not len(newcomers):
         return float("nan")
     return float(np.isin(newcomers, top_k(prediction, k)).mean())
 
 
-@dataclass(frozen=True)
-class CircuitDistance:
-    """Distances between the circuits of two steps; both are 0 for equal circuits and at most 1.
+def circuit_distances(a: np.ndarray, b: np.ndarray, k: int, layer: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """How far circuits moved between two steps (own definition): Jaccard and Wasserstein-1 distance, in [0, 1].
 
-    Attributes:
-        jaccard: 1 - Jaccard index of the top-k sets.
-        wasserstein: Wasserstein-1 distance of the normalised |score| distributions over relative depth.
-    """
-
-    jaccard: float
-    wasserstein: float
-
-
-def circuit_distance(
-    a: np.ndarray, b: np.ndarray, k: int, layer: np.ndarray, kind: np.ndarray
-) -> dict[str, CircuitDistance]:
-    """How far the circuit moved between two steps (own definition), under "all" and under each kind.
-
-    The Wasserstein-1 distance is between the distributions that put |score| / sum of |scores| at depth layer / L,
-    with L the number of layers: moving the whole circuit from the first to the last layer costs (L - 1) / L. Scores
-    that are all zero count as uniform. By kind, the top-k sets are the overall ones restricted to that kind (two
-    empty sets have distance 0), and |scores| are normalised within the kind.
+    The Jaccard distance is 1 - intersection over union of the top-k sets. The Wasserstein-1 distance is between the
+    distributions that put |score| / sum of |scores| at depth layer / L, with L the number of layers: moving the whole
+    circuit from the first to the last layer costs (L - 1) / L. Scores that are all zero count as uniform. By kind, the
+    top-k sets are the overall ones restricted to that kind (two empty sets have distance 0), and |scores| are
+    normalised within the kind.
 
     Args:
-        a, b: scores of the two steps, [n_components]; signs are ignored.
+        a, b: scores of the two steps, [replicates, n_components], finite; signs are ignored.
         k: size of the circuit.
         layer: int [n_components], 0-based; L is its maximum + 1.
         kind: string [n_components].
 
-    Raises:
-        ConfigError: shapes that differ, k out of range.
-        NonFiniteError: a score is NaN or infinite.
-    """
-    a, b = _checked(a, b)
-    if not len(a) == len(layer) == len(kind):
-        raise ConfigError(f"{len(a)} scores, {len(layer)} layers, {len(kind)} kinds; expected one per component")
-    top_k(a, k)  # checks k
-    found = circuit_distances(a[None], b[None], k, layer, kind)[0]
-    return {name: CircuitDistance(*map(float, pair)) for name, pair in zip(distance_groups(kind), found, strict=True)}
-
-
-def circuit_distances(a: np.ndarray, b: np.ndarray, k: int, layer: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """`circuit_distance` of many pairs at once, unchecked, as floors and intervals need it.
-
-    Args:
-        a, b: [replicates, n_components].
-
     Returns:
-        float64 [replicates, groups, 2]: Jaccard and Wasserstein distance of each of `distance_groups(kind)`.
+        float64 [replicates, groups, 2]: both distances in each of `distance_groups(kind)`.
     """
     a, b = np.abs(a), np.abs(b)
     in_a, in_b = in_circuit(a, k), in_circuit(b, k)
@@ -151,7 +111,7 @@ def _shares(weights: np.ndarray) -> np.ndarray:
 
 
 def _checked(*arrays: np.ndarray) -> list[np.ndarray]:
-    """The arrays as float64, all one-dimensional, not empty, of one length and finite."""
+    """The arrays as float64. Raises unless all are one-dimensional, not empty, of one length and finite."""
     checked = [np.asarray(array, np.float64) for array in arrays]
     shapes = {array.shape for array in checked}
     if len(shapes) != 1 or checked[0].ndim != 1 or not len(checked[0]):

@@ -1,7 +1,7 @@
 """`Series`: one scorer's scores of every component over the steps of a run, which is all that a forecaster sees.
 
-Component metadata and series are written as plain arrays (no pickle, no object dtype): strings become one uint8 array
-of UTF-8 text with a newline between entries.
+Component metadata and series are saved as plain arrays (no pickle, no object dtype): strings become one uint8 array of
+UTF-8 text with a newline between entries.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def pack(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Inverse of `pack`. Raises TrajectoryError unless there are exactly the metadata arrays, all of one length."""
+    """Inverse of `pack`. Raises TrajectoryError unless the arrays are exactly the metadata, all of one length."""
     if set(arrays) != set(METADATA):
         raise TrajectoryError(f"component arrays are {sorted(arrays)}; expected {sorted(METADATA)}")
     metadata = {}

@@ -1,4 +1,4 @@
-"""`SkillLog`: remembers forecasts until their horizon has passed, then says what they were worth."""
+"""`SkillLog`: keeps forecasts until their step has come, then judges them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .metrics import overlap, skill
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What was expected at step `made_at` for step `for_step`.
+    """Scores forecast at step `made_at` for step `for_step`.
 
     Attributes:
         prediction: float32 [n_components], the forecast scores.
@@ -29,11 +29,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a forecast was worth, judged by the first snapshot at or after its step.
+    """A forecast, judged by the first snapshot at or after its step.
 
     Attributes:
         resolved_at: step of that snapshot.
-        skill: 1 - error / error of persistence (see `foresight.trajectory.metrics.skill`).
+        skill: see `foresight.trajectory.metrics.skill`.
         overlap, persistence_overlap: share of the realised top k that the forecast and persistence had.
     """
 
@@ -46,12 +46,12 @@ class Outcome:
 
 
 class SkillLog:
-    """Judges forecasts once what they were about has come true.
+    """Judges forecasts when their step has come.
 
     Attributes:
         k: size of the circuit for the overlaps.
         pending: forecasts whose step has not come yet.
-        outcomes: what the others were worth, in the order in which they were resolved.
+        outcomes: judgements of the others, in the order in which they were made.
     """
 
     def __init__(self, k: int):
@@ -60,9 +60,11 @@ class SkillLog:
         self.outcomes: list[Outcome] = []
 
     def record(self, forecast: Forecast) -> None:
-        """Remember a forecast. Raises ConfigError if it is not about the future or its shapes differ."""
+        """Keep a forecast. Raises ConfigError if it is not about the future or its shapes differ."""
         if forecast.for_step <= forecast.made_at:
-            raise ConfigError(f"a forecast made at step {forecast.made_at} for step {forecast.for_step} is none")
+            raise ConfigError(
+                f"forecast of step {forecast.for_step} was made at {forecast.made_at}; forecast a later step"
+            )
         shapes = np.shape(forecast.prediction), np.shape(forecast.persistence)
         if shapes[0] != shapes[1] or len(shapes[0]) != 1:
             raise ConfigError(f"prediction and persistence have shapes {shapes}; expected one of [n_components]")
@@ -70,7 +72,7 @@ class SkillLog:
         self.pending.append(Forecast(int(forecast.made_at), int(forecast.for_step), *arrays))
 
     def resolve(self, step: int, actual: np.ndarray) -> list[Outcome]:
-        """Judge every pending forecast for a step <= `step` by the scores `actual` [n_components] of that step."""
+        """Judge the pending forecasts for steps <= `step` by `actual` [n_components], the scores at that step."""
         due = [forecast for forecast in self.pending if forecast.for_step <= step]
         new = [
             Outcome(
@@ -88,7 +90,7 @@ class SkillLog:
         return new
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(arrays, JSON) from which `from_state` makes an equal log. A skill of -inf is written as the string."""
+        """(arrays, JSON) from which `from_state` makes an equal log. A skill of -inf is written as a string."""
         arrays = {}
         for i, forecast in enumerate(self.pending):
             arrays[f"{i}.prediction"], arrays[f"{i}.persistence"] = forecast.prediction, forecast.persistence
@@ -107,7 +109,7 @@ class SkillLog:
             for outcome in data["outcomes"]:
                 log.outcomes.append(Outcome(*(types[f.type](outcome[f.name]) for f in fields(Outcome))))
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"not the state of a skill log ({error!r}); the checkpoint is damaged") from error
+            raise CheckpointError(f"skill log: the checkpoint is damaged ({error!r})") from error
         if len(arrays) != 2 * len(log.pending) or set(data) != {"k", "pending", "outcomes"}:
             raise CheckpointError(f"skill log: unexpected entries among {sorted(arrays)} and {sorted(data)}")
         return log

@@ -1,9 +1,10 @@
-"""Trajectories: the scores of all components over the steps of a run, in memory and (trajectory_folder.py) on disk."""
+"""Trajectories: the scores of all components over the steps of a run, in memory and (folder.py) on disk."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recorded(NamedTuple):
-    """Scores as a trajectory keeps them: float32 [n_components] each; a standard error is NaN where unknown."""
+    """Scores as a trajectory keeps them: float32 [n_components] each; an unknown standard error is NaN."""
 
     values: np.ndarray
     stderr: np.ndarray
@@ -39,17 +40,17 @@ class Snapshot:
 
 
 class Trajectory:
-    """Snapshots of one run. Made by `create`, `read` or `open_append`, not directly.
+    """Snapshots of one run. Use `create`, `read` or `open_append` to make one.
 
     Attributes:
         folder: the `TrajectoryFolder` where appended snapshots are written; None keeps them in memory only.
         components: metadata arrays [n_components] by name (layer, kind, index, vectors, name).
-        snapshots: list of `Snapshot`, by strictly increasing step.
-        table_hash, model_hash, data_hash: what the scores belong to.
+        snapshots: by strictly increasing step.
+        table_hash, model_hash, data_hash: the component table, model and probe that the scores belong to.
         versions: library versions at creation.
         info: free-form JSON of the run.
         calibration: scorer -> kind -> factor that makes the scores of the kinds comparable in `series`.
-        damage: what `read(recover=True)` had to leave out, or None.
+        damage: the damage for which `read(recover=True)` left snapshots out, or None.
     """
 
     def __init__(self, components: dict[str, np.ndarray], meta: dict[str, Any], folder: TrajectoryFolder | None):
@@ -74,7 +75,7 @@ class Trajectory:
         data_hash: str = "",
         info: dict[str, Any] | None = None,
     ) -> Trajectory:
-        """Start an empty trajectory for the components of `table`, in a new folder or (path None) in memory.
+        """Start an empty trajectory over the components of `table`, in a new folder or, without a path, in memory.
 
         Raises:
             TrajectoryError: the folder already holds a trajectory, or cannot be written.
@@ -84,23 +85,19 @@ class Trajectory:
         if folder is not None and folder.exists():
             raise TrajectoryError(f"{path} already holds a trajectory; open it with open_append or name a new folder")
         meta = {
-            "table": table.hash,
-            "model": model_hash,
-            "data": data_hash,
-            "versions": library_versions(),
-            "info": info or {},
-            "calibration": {},
-        }
+            "table": table.hash, "model": model_hash, "data": data_hash,
+            "versions": _library_versions(), "info": info or {}, "calibration": {},
+        }  # fmt: skip
         trajectory = cls({field: getattr(table, field) for field in METADATA}, meta, folder)
         trajectory._write_head()
         return trajectory
 
     @classmethod
     def read(cls, path: str | Path, recover: bool = False) -> Trajectory:
-        """Read a folder without touching it; what is appended to the result later stays in memory.
+        """Read a folder without changing it; snapshots that are appended to the result stay in memory.
 
         Args:
-            recover: keep the good snapshots before a damaged one (and log it) instead of raising.
+            recover: keep the good snapshots before a damaged one and log a warning, instead of raising.
 
         Raises:
             TrajectoryError: not a trajectory, or damaged; names the file and what is wrong with it.
@@ -111,19 +108,18 @@ class Trajectory:
         try:
             trajectory._load(folder, folder.files())
         except TrajectoryError as error:
-            n = len(trajectory)
             if not recover:
-                raise TrajectoryError(f"{error}; recover=True keeps the {n} good snapshots before it") from error
+                raise TrajectoryError(f"{error}; recover=True keeps the {len(trajectory)} good snapshots") from error
             trajectory.damage = str(error)
-            _log.warning("%s; keeping the %d good snapshots before it", error, n)
+            _log.warning("%s; keeping the %d good snapshots before it", error, len(trajectory))
         return trajectory
 
     @classmethod
     def open_append(cls, path: str | Path, keep: int | None = None) -> Trajectory:
-        """Continue a folder after its first `keep` snapshots (None: all), deleting the later ones.
+        """Continue a folder after its first `keep` snapshots (None: all of them); later ones are deleted.
 
-        A run that resumes from a checkpoint passes the number of snapshots it had then. Damage past `keep` does not
-        matter.
+        A run that resumes from a checkpoint passes the number of snapshots that it had then. Later snapshots may be
+        damaged.
 
         Raises:
             TrajectoryError: not a trajectory, fewer than `keep` snapshots, or one of them damaged.
@@ -157,7 +153,7 @@ class Trajectory:
         return tuple(self.snapshots[0].scores) if self.snapshots else ()
 
     def append(self, step: int, scores: Mapping[str, Scores | Recorded]) -> None:
-        """Add the snapshot of `step`; on disk first, so that a failed write leaves no trace in memory either.
+        """Add the snapshot of `step`, on disk first: a failed write leaves no trace in memory either.
 
         Args:
             scores: scorer name -> values and stderr, [n_components] each; the same scorers in every snapshot.
@@ -184,7 +180,7 @@ class Trajectory:
             self.folder.truncate(n_snapshots)
 
     def calibrate(self, scorer: str, factors: Mapping[str, float]) -> None:
-        """Set the factors by which `series` multiplies the scores of each kind, for example head and mlp.
+        """Set the factors by which `series` multiplies the scores of each kind (head, mlp, ...).
 
         Raises:
             ConfigError: a kind of this model without a factor, or a factor that is not finite and > 0.
@@ -199,20 +195,16 @@ class Trajectory:
         self._write_head()
 
     def annotate(self, **facts: Any) -> None:
-        """Add facts, JSON each, to `info`; on disk too."""
+        """Add JSON facts to `info`, on disk too."""
         self.info.update(facts)
         self._write_head()
 
     def values(self, scorer: str) -> np.ndarray:
-        """Scores as the scorer gave them, signed and not calibrated: float32 [n_components, n_snapshots]."""
-        return self._stack(scorer, "values", len(self))
-
-    def stderr(self, scorer: str) -> np.ndarray:
-        """Standard errors of `values`: float32 [n_components, n_snapshots]."""
-        return self._stack(scorer, "stderr", len(self))
+        """Scores as the scorer returned them, signed and not calibrated: float32 [n_components, n_snapshots]."""
+        return self._stack(scorer, len(self))
 
     def series(self, scorer: str, until: int | None = None) -> Series:
-        """What a forecaster may see: |values| x the calibration factor of the kind, at the steps <= `until`.
+        """What a forecaster may see: |values| x the calibration factor of the kind, at steps <= `until`.
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
@@ -220,9 +212,9 @@ class Trajectory:
         """
         steps = self.steps if until is None else self.steps[self.steps <= until]
         if not len(steps):
-            what = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
-            raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {what}")
-        values = np.abs(self._stack(scorer, "values", len(steps)))
+            why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
+            raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
+        values = np.abs(self._stack(scorer, len(steps)))
         if scorer in self.calibration:
             factors = self.calibration[scorer]
             values *= np.array([factors[kind] for kind in self.components["kind"].tolist()], np.float32)[:, None]
@@ -237,12 +229,13 @@ class Trajectory:
                 "model with the same mlp_block"
             )
 
-    def _stack(self, scorer: str, which: str, n: int) -> np.ndarray:
+    def _stack(self, scorer: str, n: int) -> np.ndarray:
+        """Values of the first n snapshots: float32 [n_components, n]."""
         if n and scorer not in self.scorers:
             raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
         out = np.empty((n, self.n_components), np.float32)
         for row, snapshot in zip(out, self.snapshots[:n], strict=True):
-            row[:] = getattr(snapshot.scores[scorer], which)
+            row[:] = snapshot.scores[scorer].values
         return out.T
 
     def _checked(self, step: int, scores: Mapping[str, Scores | Recorded]) -> Snapshot:
@@ -291,22 +284,16 @@ class Trajectory:
         if self.folder is None:
             return
         meta = {
-            "table": self.table_hash,
-            "model": self.model_hash,
-            "data": self.data_hash,
-            "versions": self.versions,
-            "info": self.info,
-            "calibration": self.calibration,
-        }
+            "table": self.table_hash, "model": self.model_hash, "data": self.data_hash,
+            "versions": self.versions, "info": self.info, "calibration": self.calibration,
+        }  # fmt: skip
         self.folder.write_head(meta, self.components)
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the installed libraries that scores depend on."""
+def _library_versions() -> dict[str, str]:
+    """Versions of the libraries that scores depend on, where installed."""
     found = {}
     for library in _LIBRARIES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -33,11 +33,15 @@ def contents(path):
     return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
 
 
+def stderr(trajectory, scorer):
+    return np.stack([snapshot.scores[scorer].stderr for snapshot in trajectory.snapshots])
+
+
 def same(a, b):
     assert a.steps.tolist() == b.steps.tolist()
     for scorer in ("attribution", "movement"):
         np.testing.assert_array_equal(a.values(scorer), b.values(scorer))
-        np.testing.assert_array_equal(a.stderr(scorer), b.stderr(scorer))
+        np.testing.assert_array_equal(stderr(a, scorer), stderr(b, scorer))
 
 
 def test_what_was_written_is_read(tmp_path):
@@ -128,7 +132,7 @@ def test_values_must_be_finite(tmp_path, bad):
 def test_an_unknown_standard_error_is_nan_and_kept(tmp_path):
     table = make_table()
     Trajectory.create(tmp_path, table).append(0, {"a": scores(table, 0, stderr=np.full(len(table), np.nan))})
-    assert np.isnan(Trajectory.read(tmp_path).stderr("a")).all()
+    assert np.isnan(stderr(Trajectory.read(tmp_path), "a")).all()
     with pytest.raises(NonFiniteError, match="stderr"):
         Trajectory.create(None, table).append(0, {"a": scores(table, 0, stderr=np.full(len(table), np.inf))})
 

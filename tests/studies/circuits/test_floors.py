@@ -14,7 +14,7 @@ from foresight.studies.circuits.floors import (
     resampling_weights,
     split_half_floor,
 )
-from foresight.trajectory.metrics import circuit_distance, distance_groups
+from foresight.trajectory.metrics import circuit_distances, distance_groups
 from support.circuit_cases import noisy
 
 LAYERS, HEADS, BLOCKS = 4, 3, 5
@@ -108,9 +108,9 @@ def test_heads_that_move_while_mlps_stay():
 def test_distance_of_samples_is_that_of_their_means():
     a, b = noisy(bump(1)), noisy(bump(2), seed=1)
     found = measured_distance(a, b, 5)
-    for group, expected in circuit_distance(a.mean(0), b.mean(0), 5, LAYER, KIND).items():
-        assert found[group]["jaccard"].value == expected.jaccard
-        assert found[group]["wasserstein"].value == expected.wasserstein
+    expected = circuit_distances(a.mean(0)[None], b.mean(0)[None], 5, LAYER, KIND)[0]
+    for group, distances in zip(distance_groups(KIND), expected, strict=True):
+        assert [found[group][part].value for part in ("jaccard", "wasserstein")] == distances.tolist()
 
 
 def test_a_floor_can_be_given():

@@ -10,7 +10,7 @@ from foresight.studies.circuits.distance import PARTS, across_and_within, distan
 from foresight.studies.circuits.floors import half_means
 from foresight.studies.track.answers import answer, between_seeds, sentences
 from foresight.studies.track.tables import between_rows, condensed, distance_rows, score_table, staleness_rows
-from foresight.trajectory.metrics import circuit_distance, distance_groups
+from foresight.trajectory.metrics import circuit_distances, distance_groups
 from support.planted_tracks import TABLE, K, profile, track
 
 ARRAYS = (TABLE.layer, TABLE.kind)
@@ -74,7 +74,7 @@ def test_a_circuit_that_migrates_one_layer_up():
     # layers 0 and 1 give way to 1 and 2: half of the circuit stays, so the Jaccard distance is 1 - 4/12
     assert moved["distance"] == pytest.approx(2 / 3) and moved["mean"] == pytest.approx(2 / 3)
     assert moved["decided"] == 1 and moved["beyond_floor"] == moved["n"] == 12 and moved["between_runs"] == 0
-    exact = circuit_distance(profile(0), profile(1), K, *ARRAYS)["all"].wasserstein
+    exact = circuit_distances(profile(0)[None], profile(1)[None], K, *ARRAYS)[0, 0, 1]
     depth = pick(found.moves, step=20, kind="all", measure="wasserstein")
     assert depth["mean"] == pytest.approx(exact, rel=0.1) and depth["decided"] == 1
     stale = pick(found.staleness, step=20)
@@ -113,7 +113,7 @@ def test_runs_are_compared_at_one_step_with_other_seeds_only():
     rows = between_rows([*members, other])
     assert {r["strategy"] for r in rows} == {"free"} and all(r["pairs"] == 1 for r in rows)
     at_end = pick(rows, step=10, kind="all", measure="jaccard")["between_runs"]
-    assert at_end == circuit_distance(profile(1), profile(2), K, *ARRAYS)["all"].jaccard
+    assert at_end == circuit_distances(profile(1)[None], profile(2)[None], K, *ARRAYS)[0, 0, 0]
     assert pick(rows, step=0, kind="all", measure="jaccard")["between_runs"] == 0
 
 
