@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..common.errors import ConfigError
 from ..forecasters.conformance import CheckResult, iterate_checks
-from ..forecasters.registry import DEFAULT, find_forecaster, forecaster_names, make_forecaster, origin
+from ..forecasters.registry import DEFAULT, REGISTRY, find_forecaster, forecaster_names, make_forecaster
 from ..forecasters.wrap import FunctionForecaster
 from .console import console
 
@@ -24,7 +24,7 @@ def show() -> int:
     table.caption = f"Default: {DEFAULT}. Any other one: module:Class, for a module that can be imported from here."
     table.caption_justify = "left"
     for name in forecaster_names():
-        table.add_row(*(Text(cell) for cell in (name, origin(name), *_abilities(name))))
+        table.add_row(*(Text(cell) for cell in (name, REGISTRY.origin(name), *_abilities(name))))
     console().print(table)
     return 0
 

@@ -1,6 +1,7 @@
 """Forecasters by name: the built-in ones, and plug-ins of the entry-point group `foresight.forecasters`.
 
 Light to import: a forecaster and its libraries are loaded when it is asked for, and only that one.
+`REGISTRY.check_name(name)` checks a name without loading any.
 """
 
 from __future__ import annotations
@@ -54,16 +55,6 @@ def forecaster_names() -> tuple[str, ...]:
     return REGISTRY.names()
 
 
-def check_forecaster_name(name: str) -> None:
-    """Check that a name is known, or has the form `module:Class`; imports no forecaster.
-
-    Raises:
-        UnknownNameError: no forecaster of that name; the message offers the closest.
-        ConfigError: a forecaster that was removed, or a malformed `module:Class`.
-    """
-    REGISTRY.check_name(name)
-
-
 def make_forecaster(name: str, **params: Any) -> Forecaster:
     """Build a forecaster.
 
@@ -71,8 +62,9 @@ def make_forecaster(name: str, **params: Any) -> Forecaster:
         name: a registered name, or `module:Class`, or `module:object` for a forecaster that a module has built.
 
     Raises:
-        UnknownNameError, ConfigError: as `check_forecaster_name`; ConfigError also for a parameter that it lacks, a
-            value out of range, and a module or entry point without a forecaster.
+        UnknownNameError: no forecaster of that name; the message offers the closest.
+        ConfigError: a forecaster that was removed, a parameter that it lacks, a value out of range, or a module or
+            entry point without a forecaster.
     """
     found = find_forecaster(name)
     REGISTRY.check_params(name, params, found._get_param_names())
@@ -108,8 +100,3 @@ def find_forecaster(name: str) -> type[Forecaster] | Forecaster:
         UnknownNameError, ConfigError: as `make_forecaster`.
     """
     return REGISTRY.find(name)
-
-
-def origin(name: str) -> str:
-    """Where a forecaster comes from: "built-in", the package that offers it, or its module. Imports nothing."""
-    return REGISTRY.origin(name)

@@ -255,7 +255,7 @@ class ForesightConfig(SFTConfig):
         metadata={"help": "Policy 'value': what masks of past runs led to (see foresight.policies.targets.outcomes)."},
     )
     movement_rule: str = field(
-        default=RULES[0],
+        default="displacement",
         metadata={
             "help": "Policy 'foresight' over single weights: how far each will move, from what the watch has seen of "
             f"it. {', '.join(RULES)}, or the .json file of a regression on recorded runs."

@@ -16,7 +16,7 @@ from support.forecasting import walk
 @pytest.mark.parametrize("name", registry.BUILT_IN)
 def test_names_and_classes_agree(name):
     assert make_forecaster(name).name == name and name in forecaster_names()
-    assert registry.origin(name) == "built-in"
+    assert registry.REGISTRY.origin(name) == "built-in"
 
 
 def test_unknown_names_and_parameters_suggest_the_closest():
@@ -74,7 +74,7 @@ def test_entry_points_are_loaded_only_when_named(clean_registry, monkeypatch):
     assert "plugin" in forecaster_names()
     make_forecaster("persistence")
     assert loaded == []
-    assert registry.origin("plugin") == "plugin_module:Half" and loaded == []
+    assert registry.REGISTRY.origin("plugin") == "plugin_module:Half" and loaded == []
     assert isinstance(make_forecaster("plugin"), Half) and loaded == ["plugin"]
 
 
@@ -127,7 +127,7 @@ def module(tmp_path, monkeypatch):
 def test_a_class_is_found_by_its_module(module):
     made = make_forecaster(f"{module}:Mine", share=0.25).fit(walk())
     np.testing.assert_allclose(made.predict(1), walk().values[:, -1] / 4)
-    assert made.name == f"{module}:Mine" and registry.origin(made.name) == module
+    assert made.name == f"{module}:Mine" and registry.REGISTRY.origin(made.name) == module
     assert type(make_forecaster(f"{module}:Outer.Inner")) is type(made)
     np.testing.assert_array_equal(make_forecaster(f"{module}:mine").fit(walk()).predict(1), walk().values[:, -1])
     with pytest.raises(ConfigError, match="no parameter 'shaer' .did you mean 'share'"):
@@ -173,14 +173,14 @@ def test_a_state_names_a_module_only_to_be_compared(module):
 
 @pytest.mark.parametrize("name", registry.REMOVED)
 def test_a_removed_forecaster_is_answered_by_what_replaces_it(name):
-    for answer in (make_forecaster, registry.check_forecaster_name):
+    for answer in (make_forecaster, registry.REGISTRY.check_name):
         with pytest.raises(ConfigError, match=f"forecaster {name!r} was removed; use .* instead"):
             answer(name)
 
 
 def test_a_plug_in_may_have_a_removed_name(clean_registry):
     register("forest")(Half)
-    registry.check_forecaster_name("forest")
+    registry.REGISTRY.check_name("forest")
     assert isinstance(make_forecaster("forest"), Half)
 
 
@@ -189,14 +189,14 @@ def test_a_plug_in_may_have_a_removed_name(clean_registry):
 )
 def test_a_wrong_name_is_known_without_importing_a_forecaster(name, problem):
     with pytest.raises(ConfigError, match=problem):
-        registry.check_forecaster_name(name)
-    registry.check_forecaster_name("module_that_does_not_exist:Mine")
+        registry.REGISTRY.check_name(name)
+    registry.REGISTRY.check_name("module_that_does_not_exist:Mine")
 
 
 LIGHT = """
 import sys
 import foresight.forecasters.registry as registry
-registry.check_forecaster_name("ridge")
+registry.REGISTRY.check_name("ridge")
 heavy = {"torch", "sklearn", "scipy", "numpy", "pandas", "matplotlib"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 registry.experienced(registry.DEFAULT)

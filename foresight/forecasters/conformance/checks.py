@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from inspect import isfunction
 from typing import Any, Literal
 
 from ...common.errors import ConfigError, UnknownNameError
@@ -31,33 +32,12 @@ from . import object_rules, prediction_rules
 Rule = Callable[[Forecaster], None]
 
 RULES: dict[str, Rule] = {
-    rule.__name__: rule
-    for rule in (
-        object_rules.parameters_untouched,
-        object_rules.clone_round_trip,
-        object_rules.not_fitted_error,
-        object_rules.bad_horizons_refused,
-        object_rules.inputs_untouched,
-        object_rules.random_state_untouched,
-        prediction_rules.output,
-        prediction_rules.one_snapshot,
-        prediction_rules.short_series,
-        prediction_rules.constant_series,
-        object_rules.nan_refused,
-        object_rules.bad_updates_refused,
-        prediction_rules.deterministic,
-        prediction_rules.permutation_equivariance,
-        prediction_rules.ties_stable,
-        prediction_rules.no_look_ahead,
-        prediction_rules.update_equals_fit,
-        object_rules.pretraining,
-        prediction_rules.quantiles,
-        object_rules.state_round_trip,
-        object_rules.hostile_state_refused,
-        prediction_rules.growth,
-    )
+    name: rule
+    for module in (object_rules, prediction_rules)
+    for name, rule in vars(module).items()
+    if isfunction(rule) and rule.__module__ == module.__name__ and not name.startswith("_")
 }
-"""Name -> function of a forecaster that raises when it breaks the rule. The forecaster itself is never changed."""
+"""Name -> rule: a public function of the two modules, which raises for a forecaster that breaks it and changes none."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ A forecast is an order of the weights: its scores have no unit that two forecast
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,49 +24,40 @@ Everything = Callable[[], Iterator[WatchedMatrix]]
 """Iterates over all matrices of a model, one at a time, whenever it is called."""
 
 
-class MovementForecast(ABC):
-    """Base of forecasts.
+class MovementForecast(Protocol):
+    """What forecasts how far weights will move.
 
     Attributes:
         needs: names of the sums that it reads.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
-    @abstractmethod
     def scores(self, everything: Everything) -> Iterator[tuple[str, Tensor]]:
         """Yield every matrix's module and its scores, float32 in the shape of the stored weight; higher moves more."""
+        ...
 
 
-class Displacement(MovementForecast):
-    """The distance moved so far."""
+@dataclass(frozen=True)
+class Rule:
+    """An untrained forecast: the distance moved so far, times a function of a matrix's sums."""
 
-    needs: ClassVar[tuple[str, ...]] = (DISPLACEMENT,)
+    needs: tuple[str, ...]
+    factor: Callable[[dict[str, Tensor]], Tensor]
 
     def scores(self, everything: Everything) -> Iterator[tuple[str, Tensor]]:
+        """See `MovementForecast`."""
         for measured in everything():
-            yield measured.module, measured.sums[DISPLACEMENT] * self._factor(measured.sums)
-
-    def _factor(self, sums: dict[str, Tensor]) -> Tensor:
-        return torch.ones(())
+            yield measured.module, measured.sums[DISPLACEMENT] * self.factor(measured.sums)
 
 
-class Agreement(Displacement):
-    """The distance moved so far, times the agreement of the gradient's signs: weights keep their direction."""
-
-    needs = (DISPLACEMENT, "sign")
-
-    def _factor(self, sums: dict[str, Tensor]) -> Tensor:
-        return agreement(sums)
-
-
-class SignalToNoise(Displacement):
-    """The distance moved so far, times the gradient's signal-to-noise ratio over the steps."""
-
-    needs = (DISPLACEMENT, "gradient", "square")
-
-    def _factor(self, sums: dict[str, Tensor]) -> Tensor:
-        return signal_to_noise(sums)
+RULES = {
+    "displacement": Rule((DISPLACEMENT,), lambda sums: torch.ones(())),
+    "agreement": Rule((DISPLACEMENT, "sign"), agreement),
+    "signal-to-noise": Rule((DISPLACEMENT, "gradient", "square"), signal_to_noise),
+}
+"""Untrained forecasts by name. The last two expect weights to keep their direction if their gradients did."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ def example(everything: Everything, final: Mapping[str, Tensor], layers: int, n:
     return Example(torch.cat(rows).numpy(), torch.cat(moved).numpy())
 
 
-class Regression(MovementForecast):
+class Regression:
     """Ridge regression of log movement on features and their squares, pooled over weights of recorded runs.
 
     Args:
@@ -176,21 +166,14 @@ class Regression(MovementForecast):
             raise ConfigError(f"movement_rule {path} is not a movement regression ({error!r})") from error
 
 
-_RULES: dict[str, type[MovementForecast]] = {
-    "displacement": Displacement, "agreement": Agreement, "signal-to-noise": SignalToNoise,
-}  # fmt: skip
-RULES = tuple(_RULES)
-"""Untrained forecasts, by name."""
-
-
 def movement_forecast(rule: str) -> MovementForecast:
     """One of RULES, or the regression in a JSON file.
 
     Raises:
         ConfigError: neither.
     """
-    if rule in _RULES:
-        return _RULES[rule]()
+    if rule in RULES:
+        return RULES[rule]
     if rule.endswith(".json"):
         return Regression.read(rule)
     raise ConfigError(
