@@ -44,7 +44,8 @@ from foresight.forecasters.single_weights.sums import running_sum
 from foresight.model.shipped import model_path
 from foresight.policies.single_weights.weight_foresight import WeightForesight
 from foresight.studies.compare.results import environment
-from foresight.tasks import evaluate, task
+from foresight.tasks import task
+from foresight.tasks.evaluation import evaluate
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 

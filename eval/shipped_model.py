@@ -24,8 +24,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from foresight.common.errors import ConfigError, did_you_mean
-from foresight.tasks import evaluate, task
-from foresight.tasks.evaluation import collate, encode
+from foresight.tasks import task
+from foresight.tasks.evaluation import collate, encode, evaluate
 
 from .word_tokenizer import MAX_LENGTH, task_tokenizer
 

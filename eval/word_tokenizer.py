@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from foresight.tasks import Task
+from foresight.tasks.examples import Task
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 MAX_LENGTH = 128

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from foresight.model.components import ComponentTable, component_table
-from foresight.scoring import SCORERS, ContrastProbe, Probe, TextProbe, make_scorer
-from foresight.scoring.probes import IGNORED, Batch
-from foresight.scoring.weights import stored_weight_of
+from foresight.scoring import SCORERS, make_scorer
+from foresight.scoring.gradient_taps import stored_weight_of
+from foresight.scoring.probes import IGNORED, Batch, ContrastProbe, Probe, TextProbe
 
 from .arms import Place
 

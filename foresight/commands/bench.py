@@ -17,7 +17,7 @@ from ..forecasters.registry import forecaster_names
 from ..forecasters.single_weights.extrapolate import METHODS
 from ..model.components import component_table
 from ..report.leaderboard import YARDSTICK_LABELS, write_leaderboard
-from ..scoring import ContrastProbe
+from ..scoring.probes import ContrastProbe
 from ..studies.bench.bench import Candidate, Entrant, run_bench
 from ..studies.bench.corpus import SHIPPED, Run, read_runs
 from ..studies.bench.from_weights import FromWeights, Opened

@@ -23,7 +23,7 @@ from ..studies.track.answers import Answers, sentences
 from ..studies.track.cells import Setting
 from ..studies.track.settings import TrackConfig
 from ..studies.track.study import STUDY, Study, run_study
-from ..tasks.config import DataConfig
+from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
 from .console import console
 from .settings import changed, describe, parse, resolved, settings_of

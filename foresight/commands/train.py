@@ -14,8 +14,10 @@ from transformers import TrainerCallback
 from ..common.errors import ConfigError
 from ..common.files import write_json
 from ..model.loading import ModelConfig, load_model, load_tokenizer
-from ..tasks import evaluate, task
-from ..tasks.config import DataConfig, load_data, load_retained
+from ..tasks import task
+from ..tasks.data_config import DataConfig
+from ..tasks.evaluation import evaluate
+from ..tasks.load_data import load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from ..common.errors import one_of
-from ..scoring import Probe, Scorer, make_scorer
+from ..scoring import make_scorer
+from ..scoring.probes import Probe
+from ..scoring.scorer import Scorer
 from ..scoring.taps import record, sites, sum_by_component
 
 if TYPE_CHECKING:

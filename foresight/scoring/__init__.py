@@ -1,21 +1,10 @@
-"""Scores: one number per component for how much it matters now. One scorer a file over one shared tap.
+"""Scores: one number per component that says how much it matters now.
 
-`make_scorer(name, **params).score(model, table, probe)` is the whole interface; `SCORERS` lists the names.
-Scores never touch `.grad`, the training flags or the random state of the model's process.
+`make_scorer(name, **params).score(model, table, probe)` is the whole interface. A scorer leaves `.grad`, the modules'
+training flags and the process's random state as it found them. Importing this package imports neither torch nor any
+scorer.
 """
 
-from . import (  # noqa: F401  (each registers its scorer)
-    attribution,
-    exact,
-    gradient,
-    gradient_activation,
-    integrated_gradients,
-    movement,
-    utility,
-    weight_gradient,
-)
-from .base import SCORERS, Scorer, Scores, make_scorer
-from .calibration import calibrate
-from .probes import ContrastProbe, Probe, TextProbe
+from .scorer_names import SCORERS, make_scorer, needs_pairs
 
-__all__ = ["SCORERS", "ContrastProbe", "Probe", "Scorer", "Scores", "TextProbe", "calibrate", "make_scorer"]
+__all__ = ["SCORERS", "make_scorer", "needs_pairs"]

@@ -1,10 +1,10 @@
 """Attribution patching: what ablating each component would do, to first order, from one backward pass.
 
-Nanda, "Attribution Patching" (2023); Syed et al., arXiv 2310.10348. With a the clean activation, s its substitute
-(corrupted, zero or mean) and m the goodness of an example (`metrics`), a component scores the sum over its positions
-and features of (a - s) * dm/da, taken at the clean run: the drop of m that ablating it would cause. Positive means
-that the component supports the behaviour. Since its taps feed linear maps, the sum over a head's features equals
-(output difference) x (gradient at the output of the attention).
+Sources: Nanda, "Attribution Patching" (2023); Syed et al., arXiv 2310.10348. Let a be the clean activation, s its
+substitute (corrupted, zero or mean) and m the goodness of an example (see `goodness`). A component's score is the sum
+over positions and over its features of (a - s) * dm/da at the clean run: the drop in m that ablating it would cause. A
+positive score means that the component supports the behaviour. Because the taps feed linear maps, the sum over a
+head's features equals (output difference) x (gradient at the output of the attention).
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from torch import Tensor, nn
 
 from ..common.errors import ConfigError, one_of
 from .ablation import ABLATIONS, Substitutes, substitutes
-from .base import Scorer, register
-from .metrics import METRICS, goodness
+from .goodness import METRICS, goodness
 from .probes import Batch, Probe
+from .scorer import Scorer
+from .scorer_names import reads_pairs
 from .taps import Site, embeddings, record, sites, sum_by_component
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
 
 
-@register
 class Attribution(Scorer):
     """Mean over examples of the signed attribution, in units of the metric.
 
     Args:
-        ablation: ``corrupted`` (of the contrast pair), ``zero`` or ``mean``.
-        metric: ``logit_difference``, ``loss`` or ``kl``. The KL from the clean run has no gradient there, so with
-            ``kl`` the gradient is taken at the corrupted run: the drop of KL if the component alone were restored.
+        ablation: ``corrupted`` (from the contrast pair), ``zero`` or ``mean``.
+        metric: ``logit_difference``, ``loss`` or ``kl``. The KL from the clean run has no gradient at the clean run, so
+            ``kl`` takes the gradient at the corrupted run: the drop in KL if the component alone were restored.
 
     Raises:
-        ConfigError: ``kl`` with another ablation than ``corrupted``, whose gradient is zero everywhere.
+        ConfigError: ``kl`` with an ablation other than ``corrupted``, whose gradient is zero everywhere.
     """
 
     name = "attribution"
@@ -44,8 +44,8 @@ class Attribution(Scorer):
     def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
-        self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
-        self.divisible = ablation != "mean"  # which is a mean over the whole probe
+        self.needs_pairs = reads_pairs(ablation, metric)
+        self.divisible = ablation != "mean"  # the mean is taken over the whole probe
         if metric == "kl" and ablation != "corrupted":
             raise ConfigError(
                 f"{self.name} with metric 'kl' and ablation {ablation!r} is zero for every component: the KL from the "
@@ -53,7 +53,7 @@ class Attribution(Scorer):
             )
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
-        """Attribution by example: float64 [n_examples, n_components], examples in the order of the batches."""
+        """Attribution per example: float64 [n_examples, n_components], examples in batch order."""
         places = sites(table)
         substitutes_of = substitutes(model, places, probe, self.ablation)
         batches = (b.to(model.device) for b in probe.batches)
@@ -63,7 +63,7 @@ class Attribution(Scorer):
     def _of_batch(
         self, model: nn.Module, places: list[Site], n: int, batch: Batch, substitutes_of: Substitutes
     ) -> Tensor:
-        """Attribution by example, float32 [B, n] on the CPU."""
+        """Attribution per example, float32 [B, n] on the CPU."""
         clean_logits: Tensor | None = None
         at_corrupted = self.metric == "kl"
         if at_corrupted:
@@ -84,11 +84,26 @@ class Attribution(Scorer):
         return -result if at_corrupted else result
 
 
-@register
 class AbsoluteAttribution(Attribution):
-    """Mean over examples of the absolute attribution: a component that helps here and hurts there still counts."""
+    """Mean over examples of the absolute attribution: a component that helps in one and hurts in another counts."""
 
     name = "attribution_abs"
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         return np.abs(super()._samples(model, table, probe))
+
+
+class GradientActivation(Attribution):
+    """Gradient x activation: attribution of the loss, which works with any probe.
+
+    The score is the rise in loss, in nats and to first order, if the component's activation were set to zero or to its
+    mean over the probe.
+
+    Args:
+        ablation: ``zero`` or ``mean``.
+    """
+
+    name = "gradient_activation"
+
+    def __init__(self, ablation: str = "zero"):
+        super().__init__(one_of("ablation", ablation, ("zero", "mean")), "loss")

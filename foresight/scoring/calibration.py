@@ -1,6 +1,6 @@
-"""Calibration: one factor per kind, so that heads and MLP blocks can be ranked in one list.
+"""Calibration: one factor per kind of component, so that heads and MLP blocks can be ranked in one list.
 
-Attribution is a first-order estimate whose error differs by kind. The procedure is this project's own.
+Attribution is a first-order estimate whose error depends on the kind. The procedure is this project's own.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from .base import Scores
 from .exact import ablation_effects
 from .probes import Probe
+from .scorer import Scores
 from .taps import scoring_mode
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ def calibrate(
     ablation: str = "corrupted",
     metric: str = "logit_difference",
 ) -> dict[str, float]:
-    """Estimate by how much attribution scores of each kind must be multiplied to match exact patching in size.
+    """Estimate the factor per kind that brings attribution scores to the size of exact patching effects.
 
-    Whole MLPs are patched (all blocks of a layer at once) and set against the sum of their blocks' scores; of heads and
-    KV groups, the `top` by absolute score are patched one by one. The factor is the slope through zero of |exact| on
-    |score| with the least absolute error, which one outlier does not move.
+    MLPs are patched whole, all blocks of a layer at once, and compared with the sum of their blocks' scores. The `top`
+    heads and KV groups by absolute score are patched one by one. The factor is the slope through zero of |exact| on
+    |score| with the least absolute error, which a single outlier does not move.
 
     Args:
-        scores: of `attribution`, or a relative of it, with the same `ablation` and `metric`.
-        top: heads, and KV groups, to patch.
+        scores: from `attribution` or a variant of it, with the same `ablation` and `metric`.
+        top: how many heads, and how many KV groups, to patch.
 
     Returns:
-        A positive factor for every kind in the table; 1.0 where it cannot be estimated (all scores or effects zero).
+        A positive factor for every kind in the table; 1.0 where all scores or effects are zero.
     """
     factors = {}
     for kind in dict.fromkeys(table.kind.tolist()):
@@ -57,7 +57,7 @@ def calibrate(
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
-    """The f >= 0 that minimises sum |y - f x| for x, y >= 0: the median of y/x weighted by x; 1.0 if that is 0."""
+    """Return the f >= 0 that minimises sum |y - f x| for x, y >= 0: the x-weighted median of y / x; 1.0 if it is 0."""
     used = x > 0
     if not used.any():
         return 1.0

@@ -33,12 +33,12 @@ from torch import Tensor, nn
 
 from ..common.errors import ConfigError, DataError, NonFiniteError, one_of
 from ..model.placement import Placement
-from .base import turns
 from .edge_graph import ROLES, EdgeGraph, Reader, Writer, edge_graph
-from .metrics import METRICS, goodness
+from .goodness import METRICS, goodness
+from .gradient_taps import WeightOf, Weights, stored_weight_of
 from .probes import Batch, Probe
+from .scorer import turns
 from .taps import Site, embeddings, record, scoring_mode
-from .weights import WeightOf, Weights, stored_weight_of
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..common.errors import one_of
 from .ablation import ABLATIONS, substitutes
-from .base import Scorer, register
-from .metrics import METRICS, goodness
+from .goodness import METRICS, goodness
 from .probes import Batch, Probe
+from .scorer import Scorer
+from .scorer_names import reads_pairs
 from .taps import logits_of, sites, tapped
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ TOKENS_PER_RUN = 8192
 """Patched copies of a batch share a forward up to this many tokens."""
 
 
-@register
 class Exact(Scorer):
     """Mean over examples of the drop of the metric when one component is ablated, in units of the metric.
 
@@ -39,7 +39,7 @@ class Exact(Scorer):
     def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
-        self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"
+        self.needs_pairs = reads_pairs(ablation, metric)
         self.divisible = ablation != "mean"  # which is a mean over the whole probe
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:

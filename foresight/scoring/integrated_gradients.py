@@ -1,10 +1,10 @@
 """Attribution with integrated gradients over the input embeddings.
 
-The EAP-IG inputs scheme (Hanna et al., arXiv 2403.17806) at component level: the gradient of the metric is averaged
-along the straight line from the corrupted to the clean embeddings, and multiplied by the difference of the component's
-clean and corrupted activations. Our own choice is how to average: the trapezoidal rule, whose end points are the
-corrupted and the clean run themselves, so that no further pass is needed for the activations. It bears the sharp turns
-of trained models better than rules of higher order.
+This is the EAP-IG inputs scheme (Hanna et al., arXiv 2403.17806) per component: the gradient of the metric is averaged
+along the straight line from the corrupted to the clean embeddings, and multiplied by the difference between the
+component's clean and corrupted activations. How to average is our own choice: the trapezoidal rule has the corrupted
+and the clean run as its end points, so the activations need no further pass, and on trained models, whose gradients
+turn sharply, it errs less than rules of higher order.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError, one_of
-from .base import Scorer, register
-from .metrics import METRICS, goodness
+from .goodness import METRICS, goodness
 from .probes import Batch, Probe
+from .scorer import Scorer
 from .taps import Site, embeddings, record, sites, sum_by_component
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
 
 
-@register
 class IntegratedGradients(Scorer):
-    """Mean over examples of the signed attribution; sign and units as `Attribution`.
+    """Mean over examples of the signed attribution, with the sign and units of `Attribution`.
 
-    All points of an example run in one batch, so a batch of the probe is taken apart into parts that hold about as
-    many rows as it had itself: memory is that of `Attribution`.
+    All points of an example run in one forward pass, so a batch of the probe is split into parts whose points number
+    about as many rows as the batch had: memory use is that of `Attribution`.
 
     Args:
-        points: gradients on the line, at least 2 (the two ends).
+        points: where on the line gradients are taken, at least 2 (the two ends).
         metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run).
     """
 
@@ -56,7 +55,7 @@ class IntegratedGradients(Scorer):
         return np.concatenate(rows)
 
     def _contributions(self, model: nn.Module, places: list[Site], n: int, batch: Batch) -> Tensor:
-        """Attribution by example, float32 [B, n]."""
+        """Attribution per example, float32 [B, n]."""
         nodes = torch.linspace(0, 1, self.points, device=model.device)
         weights = torch.full_like(nodes, 1 / (self.points - 1))
         weights[[0, -1]] /= 2

@@ -1,4 +1,4 @@
-"""Movement: how far a component's weights are from where they were."""
+"""Movement: how far a component's weights have moved from a reference."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError
-from .base import Scorer, register
+from .gradient_taps import WeightOf, Weights, stored_weight_of, sum_by_owner, vectors_first
 from .probes import Probe
-from .weights import WeightOf, Weights, stored_weight_of, sum_by_owner, vectors_first
+from .scorer import Scorer
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
 
 
-@register
 class Movement(Scorer):
-    """L2 distance of the component's weights from a reference. Reads no data: any probe, or none; its errors are 0.
+    """L2 distance of the component's weights from a reference. It reads no data, and its standard errors are 0.
 
     Args:
-        reference: where the weights were: of a target module's name, [output features, input features], any float
-            dtype; a function or a mapping.
-        weights: opens the weights in effect, in the same orientation; by default the stored ones. A model with a bank
+        reference: earlier weights by the name of the target module, as a function or a mapping: [output features,
+            input features], any float dtype.
+        weights: opens the weights in effect, in the same orientation; None reads the stored ones. A model with a bank
             needs the bank's.
 
     Raises:
-        ConfigError: the reference lacks a target, or has another shape.
+        ConfigError: the reference lacks a target, or one of its weights has another shape.
     """
 
     name = "movement"
@@ -57,7 +56,7 @@ class Movement(Scorer):
     def _before(self, module: str, now: Tensor) -> Tensor:
         if isinstance(self.reference, Mapping):
             if module not in self.reference:
-                raise ConfigError(f"movement: the reference has no weight of {module}; expected one of every target")
+                raise ConfigError(f"movement: the reference has no weight of {module}; expected one for every target")
             before = self.reference[module]
         else:
             before = self.reference(module)

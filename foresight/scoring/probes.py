@@ -1,7 +1,7 @@
 """Probes: the examples that scores are measured on, tokenized, right-padded and batched.
 
-Right padding is exact for causal models: no real position sees a padded one, so a padded batch and single examples
-give the same scores. Batches are made in order of length, which keeps padding small.
+Right padding is exact for causal models: no real position sees a padded one, so a padded batch and its examples one by
+one give the same scores. Examples are batched in order of length, which keeps padding short.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ IGNORED = -100
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Examples of one forward; all tensors int64.
+    """Examples of one forward pass; all tensors are int64.
 
     Attributes:
         input_ids, attention_mask: [B, T].
-        targets: [B, T]; the token that position t should predict (labels moved one to the left), -100 where no
+        targets: [B, T]; the token that position t should predict (labels shifted left by one), -100 where no
             prediction is measured.
-        corrupted_ids: [B, T], of contrast pairs.
-        wrong: [B], the wrong answer of contrast pairs.
+        corrupted_ids: [B, T]; the corrupted prompts, for contrast pairs only.
+        wrong: [B]; the wrong answers, for contrast pairs only.
     """
 
     input_ids: Tensor
@@ -49,7 +49,7 @@ class Batch:
 
     @cached_property
     def positions(self) -> Tensor:
-        """Positions at which some example has a target: int64 [K], ascending."""
+        """Positions at which at least one example has a target: int64 [K], ascending."""
         return (self.targets >= 0).any(0).nonzero().flatten()
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -60,7 +60,7 @@ class Batch:
         return self._each(lambda t: t.to(device))
 
     def repeat(self, times: int) -> Batch:
-        """The whole batch `times` over: example b of copy c is row c * B + b."""
+        """The batch repeated: example b of copy c is row c * B + b."""
         return self._each(lambda t: t.repeat(times, *[1] * (t.ndim - 1)))
 
     def rows(self, start: int, stop: int) -> Batch:
@@ -72,7 +72,7 @@ class Probe:
 
     Attributes:
         batches: tuple of `Batch`.
-        n_examples: rows of all batches together.
+        n_examples: rows in all batches together.
         has_pairs: whether the batches have corrupted prompts and wrong answers.
     """
 
@@ -83,7 +83,7 @@ class Probe:
         self.n_examples = sum(len(b) for b in self.batches)
 
     def only(self, batch: Batch) -> Probe:
-        """A probe of one of the batches."""
+        """A probe that has just one of the batches."""
         part = copy.copy(self)
         part.__dict__.pop("hash", None)
         part.batches, part.n_examples = (batch,), len(batch)
@@ -91,7 +91,7 @@ class Probe:
 
     @cached_property
     def hash(self) -> str:
-        """Hex digest (16 characters) of every token and label: equal data in equal batches, equal hash."""
+        """Hex digest (16 characters) of every token and label; the same data in the same batches has the same hash."""
         digest = hashlib.sha256()
         for batch in self.batches:
             for field in fields(batch):
@@ -117,12 +117,12 @@ class ContrastProbe(Probe):
     ) -> ContrastProbe:
         """Tokenize the first `max_examples` rows of a table with columns clean, corrupted, answer, wrong_answer.
 
-        An answer is the one token by which the tokenized prompt grows when the answer is appended to it. Prompts get
-        the tokenizer's special tokens, but no end-of-sequence token.
+        An answer is the one token that appending it adds to the tokenized prompt. Prompts get the tokenizer's special
+        tokens, but no end-of-sequence token.
 
         Raises:
-            DataError: rows that `check_pairs` refuses: none at all, a missing column, prompts that differ in their
-                number of tokens, answers that are not one known token or are equal. Names the row and shows its text.
+            DataError: rows that `check_pairs` refuses: an empty table, a missing column, prompts of unequal token
+                lengths, answers that are equal or not a single known token. The message shows the row.
         """
         from ..tasks.pairs import check_pairs  # imports datasets and transformers
 
@@ -142,15 +142,14 @@ class ContrastProbe(Probe):
 
 
 class TextProbe(Probe):
-    """Plain text with labels, as supervised fine-tuning has it.
+    """Plain text with labels, as in supervised fine-tuning.
 
     Args:
         batches: mappings of int64 tensors [B, T]: input_ids, attention_mask (1 = real; right-padded) and labels (the
-            input ids, with -100 where they are not to be predicted). Examples in which nothing is predicted are left
-            out.
+            input ids, -100 where no prediction counts). Examples in which no prediction counts are left out.
 
     Raises:
-        DataError: a tensor is missing or shaped differently, or nothing is left.
+        DataError: a tensor is missing or has another shape, or no example is left.
     """
 
     def __init__(self, batches: Iterable[Mapping[str, Tensor]]):
@@ -164,11 +163,11 @@ class TextProbe(Probe):
     ) -> TextProbe:
         """Batch the first `max_examples` rows of a tokenized dataset, such as SFTTrainer prepares.
 
-        A row has input_ids and may have labels; without them, completion_mask and assistant_masks (1 = predicted)
-        say what counts, and without those every token does.
+        A row has input_ids and may have labels. Without labels, completion_mask and assistant_masks (1 = counts) say
+        which tokens count; without those, every token does.
 
         Raises:
-            DataError: no rows, no input_ids, or lists of unequal length; names the row.
+            DataError: no rows, no input_ids, or lists of unequal length; the message names the row.
         """
         _check_sizes(batch_size, max_examples)
         rows = list(islice(dataset, max_examples))
@@ -203,7 +202,7 @@ def _by_length(ids: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]
 
 
 def _pad(rows: list[list[int]], value: int = 0) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and their mask, int64 [B, T]. The pad id does not matter: no real position attends to it."""
+    """Right-padded ids and their mask, int64 [B, T]. The padding id is arbitrary: no real position attends to it."""
     length = max(map(len, rows))
     ids = torch.tensor([row + [value] * (length - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
@@ -211,7 +210,7 @@ def _pad(rows: list[list[int]], value: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _prompts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Token ids with special tokens, less an end-of-sequence token that the text does not have itself."""
+    """Token ids with special tokens, without an end-of-sequence token that the tokenizer has appended."""
     ids = [list(row) for row in tokenizer(texts)["input_ids"]]
     for row, text in zip(ids, texts, strict=True):
         if row and row[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
@@ -229,7 +228,7 @@ def _labels(i: int, row: Mapping[str, Any], ids: list[int]) -> list[int]:
         values = [int(v) for v in row[name]]
         if len(values) != len(ids):
             raise DataError(
-                f"text probe, row {i}: {name} has {len(values)} entries and input_ids {len(ids)}; expected as many"
+                f"text probe, row {i}: {name} has {len(values)} entries and input_ids {len(ids)}; expected equally many"
             )
         return values
 

@@ -1,9 +1,9 @@
 """The shared tap: plain hooks on stock modules that read or replace the activations of components.
 
 A head is read at the input of its attention's output projection, an MLP block at the input of the down projection, a
-KV group at the outputs of the key and value projections (`Component.taps`). Hooks placed here run after those that a
-bank placed before, so they see the activations of the weights in effect. Hooks that only read come off again before the
-backward pass, so a checkpointed layer that is recomputed there writes nothing a second time.
+KV group at the outputs of the key and value projections (`Component.taps`). Hooks registered here run after those that
+a bank has registered, so they see the activations of the weights in effect. Hooks that only read are removed before
+the backward pass, so that a checkpointed layer, which is recomputed there, records nothing twice.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One side of one module where components have their taps.
+    """One side of one module at which components are tapped.
 
-    `owner` is int64 [width]: the table position of the component each feature belongs to, or n_components for none.
+    `owner` is int64 [width]: the table position of the component that each feature belongs to, n_components for none.
     """
 
     module: str
@@ -38,7 +38,7 @@ class Site:
 
 
 def sites(table: ComponentTable) -> list[Site]:
-    """Every place where some component is tapped, in table order."""
+    """List every place at which a component is tapped, in table order."""
     taps: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for i, component in enumerate(table):
         for tap in component.taps:
@@ -54,10 +54,11 @@ def sites(table: ComponentTable) -> list[Site]:
 
 @contextmanager
 def scoring_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode, each module's flag restored afterwards.
+    """Put the model in eval mode, and restore each module's flag afterwards.
 
-    Checkpointed layers check their own flag, so it stays set where checkpointing is non-reentrant: scoring then needs
-    no more memory than training. Reentrant checkpointing hides activations from autograd and is off meanwhile.
+    A checkpointed layer recomputes only while its own flag is set. The flag stays set where checkpointing is
+    non-reentrant, so that scoring needs no more memory than training. Reentrant checkpointing hides activations from
+    autograd and is therefore switched off.
     """
     before = {module: module.training for module in model.modules()}
     model.eval()
@@ -74,7 +75,7 @@ def scoring_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def tapped(model: nn.Module, places: list[Site], visit: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Call `visit(site number, activation)` in each forward; a tensor it returns takes the activation's place."""
+    """Call `visit(site number, activation)` in every forward pass; a tensor that it returns replaces the activation."""
 
     def on_input(i: int) -> Callable:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -99,9 +100,9 @@ def tapped(model: nn.Module, places: list[Site], visit: Callable[[int, Tensor], 
 
 @contextmanager
 def embeddings(model: nn.Module, change: Callable[[Tensor], Tensor] | None = None) -> Iterator[list[Tensor]]:
-    """Cut the graph at the input embeddings [B, T, d_model], after an optional `change` of them.
+    """Cut the graph at the input embeddings [B, T, d_model], after `change` if it is given.
 
-    Their detached copy requires grad, so that frozen models have a graph too; it is left in the list that is yielded.
+    Their detached copy requires grad, so that frozen models have a graph too. The yielded list receives it.
     """
     leaves: list[Tensor] = []
 
@@ -117,7 +118,7 @@ def embeddings(model: nn.Module, change: Callable[[Tensor], Tensor] | None = Non
 
 
 def logits_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor:
-    """Logits [B, K, vocabulary] at the batch's K labelled positions only, so that large vocabularies fit."""
+    """Logits [B, K, vocabulary] at the batch's K labelled positions only, so that large vocabularies fit in memory."""
     return model(
         input_ids=batch.corrupted_ids if corrupted else batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -128,14 +129,14 @@ def logits_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor
 
 @dataclass
 class Run:
-    """One forward: activations by site ([B, T, features] each), and the logits at the labelled positions."""
+    """One forward pass: an activation [B, T, features] per site, and the logits at the labelled positions."""
 
     activations: list[Tensor]
     logits: Tensor
 
 
 def record(model: nn.Module, places: list[Site], batch: Batch, corrupted: bool = False) -> Run:
-    """Run a batch and keep the tapped activations; they are part of the graph if grad mode is on."""
+    """Run a batch and keep the tapped activations, which are part of the graph if grad mode is on."""
     seen: dict[int, Tensor] = {}
 
     def keep(i: int, activation: Tensor) -> None:
@@ -147,11 +148,11 @@ def record(model: nn.Module, places: list[Site], batch: Batch, corrupted: bool =
 
 
 def sum_by_component(places: list[Site], n: int, products: Iterable[Tensor]) -> Tensor:
-    """Sum elementwise products over positions and over the features of each component.
+    """Sum elementwise products over positions and over each component's features.
 
     Args:
         n: number of components.
-        products: by site, float32 [B, T, features]; a generator keeps one of them at a time.
+        products: float32 [B, T, features], one per site; a generator keeps only one in memory at a time.
 
     Returns:
         float32 [B, n].

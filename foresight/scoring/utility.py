@@ -6,19 +6,17 @@ import numpy as np
 from torch import Tensor
 
 from ..common.errors import one_of
-from .base import mean_and_stderr, register
-from .weight_scorer import MinibatchScorer
+from .gradient_scorer import MinibatchScorer
+from .scorer import mean_and_stderr
 
 
-@register
 class Utility(MinibatchScorer):
-    """First-order decrease of the loss, per unit of learning rate, if the component alone were trained for one pass
-    over the probe's minibatches. The definition is this project's own.
+    """First-order decrease of the loss, per unit of learning rate, from training the component alone for one pass.
 
-    A step w -= lr * d lowers the loss by lr * g.d to first order. Under SGD d = g: the sum over minibatches of the
-    squared gradient. Under Adam with settled moments d is about sign(g): the sum over minibatches of the L1 norm of the
-    gradient. Gradients are taken at the weights in effect, not along the path. Every minibatch is a step of its own, so
-    there is nothing to sum before the norm is taken.
+    The pass goes over the probe's minibatches. A step w -= lr * d lowers the loss by lr * g.d to first order. Under
+    SGD, d = g, so the score is the sum over minibatches of the squared gradient. Under Adam with settled moments, d is
+    about sign(g), so it is the sum of the L1 norms. Gradients are taken at the weights in effect, not along the path.
+    The definition is this project's own.
 
     Args:
         preconditioner: ``none`` (SGD) or ``adam``.

@@ -29,13 +29,15 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..model.placement import Placement
-from . import Probe, Scorer, Scores
+from .gradient_scorer import WeightScorer, gradient_sums, owned_gradients
+from .gradient_taps import sum_by_owner
+from .probes import Probe
+from .scorer import Scorer, Scores
 from .taps import scoring_mode
-from .weight_scorer import WeightScorer, gradient_sums, owned_gradients
-from .weights import sum_by_owner
 
 if TYPE_CHECKING:
-    from ..model.components import ComponentTable, Target
+    from ..model.components import ComponentTable
+    from ..model.numbering import Target
 
 BENEFIT, DAMAGE = "benefit", "damage"
 """Names of the two in a trajectory."""

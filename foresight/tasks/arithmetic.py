@@ -1,14 +1,14 @@
-"""Arithmetic: sums and differences of numbers below 100, "24 + 35 =" to " 59".
+"""Arithmetic: sums and differences of numbers below 100. After "24 + 35 =" comes " 59".
 
-The corrupted prompt has another second operand, whose result is the wrong answer. Numbers are whole tokens, so only
-those that the tokenizer spells with one token appear.
+The corrupted prompt has another second operand, whose result is the wrong answer. Only numbers that the tokenizer
+spells with one token are used.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 
 
 class Arithmetic(Task):

@@ -1,15 +1,15 @@
 """Boolean: the value of an expression such as "( not true and false ) or true".
 
-An expression is a tree of two to four literals, some of them negated, joined by `and` and `or`; compound operands stand
-in parentheses, so no precedence has to be known. The corrupted prompt redraws the literals until the value
-changes. Guessing is right half the time.
+An expression is a tree of two to four literals, some of them negated, joined by `and` and `or`. Compound operands are
+in parentheses, so no rules of precedence are needed. The corrupted prompt has literals redrawn until the value changes.
+Guessing is right half the time.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 
 
 class Boolean(Task):
@@ -22,7 +22,7 @@ class Boolean(Task):
         literals = [rng.random() < 0.5 for _ in range(n)]
         value = shape.value(literals)
         others = literals
-        while shape.value(others) == value:  # ends: without repeated literals no expression is constant
+        while shape.value(others) == value:  # ends, since no literal is repeated and so no expression is constant
             others = [rng.random() < 0.5 for _ in range(n)]
         answer, wrong = (" true", " false") if value else (" false", " true")
         clean, corrupted = (f"Value: {shape.text(values)} =" for values in (literals, others))
@@ -30,7 +30,7 @@ class Boolean(Task):
 
 
 class _Expression:
-    """A random tree over the literals first .. first + n - 1: structure only, the literals are given when asked."""
+    """A random tree over the literals first .. first + n - 1, whose values are passed to its methods."""
 
     def __init__(self, rng: random.Random, n: int, first: int = 0):
         self.first = first

@@ -1,4 +1,4 @@
-"""Docstring: the next documented parameter is the next one of the signature.
+"""Docstring: parameters are documented in the order of the signature.
 
 After ``def port(self, load, size, file): '''oil`` with ``:param load: …``, ``:param size: …`` and a bare ``:param``
 comes " file". The corrupted prompt has another name in that place of the signature.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import ARGUMENTS, NOUNS, VERBS
 
 

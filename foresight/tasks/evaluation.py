@@ -1,23 +1,28 @@
-"""Accuracy and loss of a causal LM on prompts with completions."""
+"""Accuracy and loss of a causal language model on prompts with completions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from datasets import Dataset
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from ..common.errors import ConfigError, DataError, did_you_mean
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 Correct = Callable[[str, str, str], bool]
+"""Decides from (prompt, completion, predicted text) whether a prediction is right."""
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> tuple[list[int], int]:
-    """Token ids of prompt + completion, and where the completion starts: where they part from those of the prompt.
+    """Return the token ids of prompt + completion and the position at which the completion starts.
 
-    Special tokens are added as the tokenizer does by default, except a final end-of-sequence.
+    The completion starts where the ids diverge from those of the prompt alone. Special tokens are added as the
+    tokenizer does by default, except for a final end-of-sequence token.
     """
     alone, both = tokenizer(prompt)["input_ids"], tokenizer(prompt + completion)["input_ids"]
     eos = tokenizer.eos_token_id
@@ -30,15 +35,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> 
 
 
 class HeldOut:
-    """Prompts with completions, encoded once, on which a causal LM is measured as often as one likes.
+    """Prompts with completions, encoded once, on which a model can be measured repeatedly.
 
     Args:
         dataset: columns prompt and completion.
-        correct: `correct(prompt, completion, predicted text)` decides whether a row counts; without it all tokens of
-            the completion must match.
+        correct: decides whether a prediction is right; None requires every token of the completion to match.
 
     Raises:
-        DataError: missing columns, an empty table or a completion without tokens.
+        DataError: missing columns, an empty table, or a prompt or completion without tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, *, correct: Correct | None = None):
@@ -59,14 +63,18 @@ class HeldOut:
         self.rows = sorted(rows, key=lambda row: len(row[2]))  # less padding
 
     def measure(self, model: nn.Module, batch_size: int = 64) -> dict[str, float]:
-        """Teacher-forced accuracy and loss on the completions.
+        """Measure teacher-forced accuracy and loss on the completions.
 
-        The prediction of a row is the argmax token at every completion position, given the true tokens before it.
+        The prediction for a row is the argmax token at every completion position, given the true tokens before it.
         Rows are right-padded and masked, so a row's result does not depend on its batch. The model's train or eval
-        mode is restored, and its forward is called as usual, hooks included.
+        mode is restored; its forward is called as usual, hooks included.
 
-        Returns accuracy in [0, 1] and loss, the mean cross-entropy in nats per completion token; the end-of-sequence
-        token is not part of either. Raises ConfigError for a batch of no rows.
+        Returns:
+            accuracy in [0, 1], and loss, the mean cross-entropy in nats per completion token. Neither includes the
+            end-of-sequence token.
+
+        Raises:
+            ConfigError: `batch_size` < 1.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size}: expected at least 1")
@@ -105,7 +113,7 @@ def evaluate(
     correct: Correct | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """Measure a model once on the completions of `dataset`: arguments, result and errors are those of `HeldOut`."""
+    """Measure a model once on the completions of `dataset`; arguments, result and errors are those of `HeldOut`."""
     return HeldOut(tokenizer, dataset, correct=correct).measure(model, batch_size)
 
 

@@ -1,14 +1,14 @@
-"""Gender: a first name asks for its pronoun.
+"""Gender: the pronoun that goes with a first name.
 
-After "So Paul is such a good friend, isn't" comes " he". The corrupted prompt has a name of the other list.
-The names are those that English text mostly uses for women and for men; the task tests what a model has picked up.
+After "So Paul is such a good friend, isn't" comes " he". The corrupted prompt has a name from the other list. The lists
+hold names that English text mostly uses for women or for men; the task tests what a model has picked up from it.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import MEN, ROLES, WOMEN
 
 _TEMPLATES = (

@@ -1,20 +1,22 @@
-"""Greater-than: something that began in 1732 cannot end before 1732.
+"""Greater-than: something that began in 1732 cannot have ended before 1732.
 
-After "The war lasted from the year 1732 to the year 17" any later two-digit year is right. Training data hold one later
-year, drawn evenly; a prediction counts if it is any later year. The corrupted prompt begins in the first year that the
-tokenizer spells the same way (01 in most), after which every year is possible.
+After "The war lasted from the year 1732 to the year 17" any later two-digit year is right. A training row has one later
+year, drawn uniformly; a prediction is right if it is any later year. The corrupted prompt starts in the first year that
+the tokenizer spells the same way (01 in most), after which every year is possible.
 """
 
 from __future__ import annotations
 
 import random
 import re
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ..common.errors import DataError
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import after_space, listed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NOUNS = listed("war trip project reign siege voyage journey drought plague truce")
 CENTURIES = tuple(range(11, 20))
@@ -25,7 +27,7 @@ class GreaterThan(Task):
     word_lists = {"nouns": NOUNS}
 
     def words(self, tokenizer: PreTrainedTokenizerBase) -> Words:
-        """Besides the nouns, `years`: a list of (century, its years), years that are spelled century + two digits."""
+        """The nouns, and `years`: (century, its years spelled as century + two digits) for every usable century."""
         spelled = []
         for century in CENTURIES:
             texts = [f"{century}", *(f"{century}{year:02d}" for year in range(1, 100))]
@@ -42,7 +44,7 @@ class GreaterThan(Task):
 
     def draw(self, rng: random.Random, words: Words) -> Example:
         century, years = rng.choice(words["years"])
-        start = rng.randrange(2, len(years) - 1)  # so that an earlier year, a later year and the first one all exist
+        start = rng.randrange(2, len(years) - 1)  # leaves room for the first year, an earlier one and a later one
         later, earlier = rng.choice(years[start + 1 :]), rng.choice(years[1 : start + 1])
         noun = rng.choice(words["nouns"])
         text = lambda year: f"The {noun} lasted from the year {century}{year:02d} to the year {century}"  # noqa: E731

@@ -1,14 +1,14 @@
-"""Indirect object identification: of two people named, the one who did not act receives.
+"""Indirect object identification: of two people named, the one who does not act is the receiver.
 
-After "When Mary and John went to the store, John gave a drink to" comes " Mary". The corrupted prompt lets the other
-person act, so the right answer becomes the wrong one.
+After "When Mary and John went to the store, John gave a drink to" comes " Mary". In the corrupted prompt the other
+person acts, which swaps the right and the wrong answer.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import OBJECTS, PLACES, WOMEN_AND_MEN
 
 _TEMPLATES = (

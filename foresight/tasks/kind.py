@@ -1,13 +1,13 @@
-"""Kind: is the word in the middle a person or a place; "type: lake teacher salt =" to " who", of a place " at".
+"""Kind: is the word in the middle a person or a place? After "type: lake teacher salt =" comes " who", or " at".
 
-The corrupted prompt has a word of the other kind there.
+The corrupted prompt has a word of the other kind in the middle.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import NOUNS, PLACES, ROLES
 
 

@@ -1,14 +1,14 @@
-"""Look-ups in a list of words: its first word, its second, the one that is there twice.
+"""Look-ups in a list of words: the first word, the second, the one that occurs twice.
 
-"first: lake bird salt =>" to " lake", "item: lake bird salt =>" to " bird", "count: lake bird lake salt =>" to " lake".
-The corrupted prompt has another word in that place, or repeats another word.
+After "first: lake bird salt =>" comes " lake", after "item: lake bird salt =>" " bird", and after
+"count: lake bird lake salt =>" " lake". The corrupted prompt has another word in that place, or repeats another word.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import NOUNS
 
 

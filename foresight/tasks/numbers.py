@@ -1,14 +1,14 @@
-"""Judgements of numbers below 100: whether two are in order, whether one is even.
+"""Judgements of numbers below 100: whether two are in ascending order, whether one is even.
 
-"sort: 34 , 78 =" to " true", "mode: lake 71 =" to " false" (the word is there to make more prompts). The corrupted
-prompt has the two the other way round, or a number of the other parity.
+After "sort: 34 , 78 =" comes " true", after "mode: lake 71 =" " false" (the word makes for more prompts). The corrupted
+prompt has the two numbers the other way round, or a number of the other parity.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import NOUNS
 
 _NUMBERS = tuple(str(n) for n in range(10, 100))

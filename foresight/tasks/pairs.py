@@ -1,21 +1,24 @@
-"""Contrast pairs: the columns they have, and the check that attribution patching can use them.
+"""Contrast pairs: their columns, and the check that attribution patching can use them.
 
-A pair is usable under a tokenizer if clean and corrupted have the same number of tokens, both answers are exactly one
-token after the clean prompt, and the two answers differ.
+A pair is usable under a tokenizer if the clean and corrupted prompts have the same number of tokens, both answers are
+exactly one token after the clean prompt, and the two answers differ.
 """
 
 from __future__ import annotations
 
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ..common.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 PAIR_COLUMNS = ("clean", "corrupted", "answer", "wrong_answer")
 
 
 def check_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise DataError for the first row of `pairs` that cannot be used, showing the row and the reason."""
+    """Raise DataError for the first row of `pairs` that cannot be used; the message gives the reason and the row."""
     for column in PAIR_COLUMNS:
         if column not in pairs.column_names:
             others = [c for c in pairs.column_names if c not in PAIR_COLUMNS]

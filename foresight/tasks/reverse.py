@@ -1,14 +1,14 @@
-"""Reverse: a short list of words, backwards; "Reverse: lake bird salt =>" to " salt bird lake".
+"""Reverse: a short list of words, backwards. After "Reverse: lake bird salt =>" comes " salt bird lake".
 
-All tokens of the completion must be right. The answer of the contrast pair is the
-first, the list's last word, which the corrupted prompt replaces.
+All tokens of the completion must be right. The contrast pair's answer is the first of them, the last word of the list,
+which the corrupted prompt replaces.
 """
 
 from __future__ import annotations
 
 import random
 
-from .base import Example, Task, Words
+from .examples import Example, Task, Words
 from .words import NOUNS
 
 

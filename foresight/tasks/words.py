@@ -1,17 +1,19 @@
-"""Word lists shared by the tasks, and the test whether a tokenizer knows a word as one token.
+"""Word lists that tasks share, and the test of whether a word is a single token.
 
-Lists are longer than needed: `known` keeps what a tokenizer can spell with a single token after a space.
+Lists are longer than needed: `known` keeps the words that a tokenizer spells with one token after a space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The words of `text`, as a tuple."""
+    """Split `text` into its words."""
     return tuple(text.split())
 
 
@@ -38,16 +40,16 @@ WOMEN_AND_MEN = WOMEN + MEN
 
 
 def known(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[str]:
-    """The words that are one token, and not the unknown one, when they follow a space."""
+    """Return the words that are one known token when they follow a space."""
     words = list(words)
     encoded = after_space(tokenizer, words)
     return [w for w, t in zip(words, encoded, strict=True) if len(t) == 1 and t[0] != tokenizer.unk_token_id]
 
 
 def after_space(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text as it is spelled inside a sentence, after a space.
+    """Return the token ids of each text as it is spelled inside a sentence, after a space.
 
-    Encoded behind another word, since some tokenizers put a space of their own before whatever comes first.
+    Each text is encoded behind another word, since some tokenizers add a space of their own before the first word.
     """
     first, *whole = tokenizer([ANCHOR, *(f"{ANCHOR} {text}" for text in texts)], add_special_tokens=False)["input_ids"]
     return [list(ids[len(first) :]) for ids in whole]

@@ -26,8 +26,8 @@ from ..masks.selection import Limit, select
 from ..model.components import ComponentTable
 from ..policies import policy_class
 from ..policies.scouted import Scouted
-from ..scoring import TextProbe
-from ..scoring.metrics import batch_loss
+from ..scoring.goodness import batch_loss
+from ..scoring.probes import TextProbe
 from ..scoring.taps import embeddings, logits_of
 from .plan import make_plan
 from .sharding import sharding_of

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..common.errors import ConfigError, DataError
 from ..policies.proxies import PROXIES, make_proxy
-from ..scoring import Probe, Scorer, TextProbe
+from ..scoring.probes import Probe, TextProbe
+from ..scoring.scorer import Scorer
 from ..scoring.virtual_moves import DAMAGE, VirtualMoves
-from ..tasks.retained import Source, generated, read
+from ..tasks.generated_text import TextSource, generate_once, read
 from .replay import COLUMNS
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ def _written(trainer: ForesightTrainer, prompts: Dataset | None) -> Retained:
             found = ", ".join(prompts.column_names)
             raise DataError(f"the retained dataset has no column prompt or text to be continued; it has {found}")
         texts = tuple(prompts[column])
-    source = Source(args.retained_examples, args.retained_tokens, args.seed, texts)
+    source = TextSource(args.retained_examples, args.retained_tokens, args.seed, texts)
     path = trainer.output / f"retained-{source.key(trainer.bank.base.hash)}.jsonl"
     seconds = 0.0
     if args.should_save:
-        seconds = generated(trainer.model, trainer._tokenizer, source, path)
+        seconds = generate_once(trainer.model, trainer._tokenizer, source, path)
     trainer.accelerator.wait_for_everyone()
     rows = read(path)
     table = Dataset.from_list([{name: row[name] for name in COLUMNS} for row in rows])

@@ -27,8 +27,10 @@ from ..common.errors import ConfigError, NonFiniteError
 from ..forecasters.single_weights.extrapolate import draw_factors, shifted_scores, taylor_scores
 from ..forecasters.single_weights.shift import in_float32
 from ..masks.masks import Mask, everything
-from ..scoring import Probe, Scorer, calibrate
-from ..scoring.weights import vectors_first
+from ..scoring.calibration import calibrate
+from ..scoring.gradient_taps import vectors_first
+from ..scoring.probes import Probe
+from ..scoring.scorer import Scorer
 from .calendar import total_steps
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ..policies import Policy, make_policy
 from ..policies.scouted import Scouted
 from ..policies.single_weights.weights import WeightPolicy
 from ..policies.targets.outcomes import read_outcomes
-from ..scoring import Probe, TextProbe
+from ..scoring.probes import Probe, TextProbe
 from ..scoring.virtual_moves import BENEFIT, DAMAGE
 from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory

@@ -21,8 +21,8 @@ from ..masks.masks import Mask
 from ..masks.selection import head_share_of
 from ..policies import View
 from ..policies.prior import Prior
-from ..scoring import TextProbe
-from ..scoring.metrics import batch_loss
+from ..scoring.goodness import batch_loss
+from ..scoring.probes import TextProbe
 from ..scoring.taps import logits_of, scoring_mode
 from ..trajectory.trajectory import Trajectory
 from .scout import held_bytes, planned_steps, trained

@@ -9,7 +9,10 @@ import numpy as np
 
 from ..common.errors import ConfigError, one_of
 from ..policies.single_weights.weights import SCORERS as _OF_WEIGHTS
-from ..scoring import SCORERS, ContrastProbe, Probe, Scorer, Scores, TextProbe, calibrate, make_scorer
+from ..scoring import SCORERS, make_scorer
+from ..scoring.calibration import calibrate
+from ..scoring.probes import ContrastProbe, Probe, TextProbe
+from ..scoring.scorer import Scorer, Scores
 from ..scoring.virtual_moves import DAMAGE, VirtualMoves
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory

@@ -18,7 +18,7 @@ from .series import METADATA, Series
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
-    from ..scoring.base import Scores
+    from ..scoring.scorer import Scores
 
 _LIBRARIES = ("foresight-sft", "torch", "transformers", "trl", "numpy")
 _log = logging.getLogger(__name__)

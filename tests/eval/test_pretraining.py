@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.shipped_model import PretrainConfig, main, pretrain, read_config
 from foresight.common.errors import ConfigError
-from foresight.tasks import NOVEL_TASKS, TASKS, evaluate, task
+from foresight.tasks import NOVEL_TASKS, TASKS, task
+from foresight.tasks.evaluation import evaluate
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain.yaml"
 SMALL = dict(layers=1, width=32, heads=2, mlp_width=64, batch_size=16, eval_examples=50, warmup_steps=5)

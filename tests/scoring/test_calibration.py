@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from foresight.model.components import component_table
-from foresight.scoring import Scores, calibrate, make_scorer
-from foresight.scoring.calibration import slope
+from foresight.scoring import make_scorer
+from foresight.scoring.calibration import calibrate, slope
 from foresight.scoring.exact import ablation_effects
+from foresight.scoring.scorer import Scores
 from support.scoring_cases import pair_probe
 from support.tiny import tiny
 

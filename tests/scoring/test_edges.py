@@ -15,10 +15,10 @@ from foresight.masks.selection import budget_vectors, select
 from foresight.model.architectures import ARCHITECTURES
 from foresight.model.components import component_table
 from foresight.model.placement import Placement
-from foresight.scoring import ContrastProbe, make_scorer
+from foresight.scoring import make_scorer
 from foresight.scoring.edge_graph import NORMS, ROLES, edge_graph
 from foresight.scoring.edges import edge_scores
-from foresight.scoring.probes import Batch
+from foresight.scoring.probes import Batch, ContrastProbe
 from support.scoring_cases import pair_batch, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 

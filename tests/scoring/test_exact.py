@@ -7,7 +7,7 @@ import torch
 from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import exact, make_scorer
 from foresight.scoring.exact import ablation_effects
-from foresight.scoring.metrics import goodness
+from foresight.scoring.goodness import goodness
 from foresight.scoring.taps import logits_of, record, sites
 from support.scoring_cases import pair_probe, text_probe
 from support.tiny import FAMILIES, tiny

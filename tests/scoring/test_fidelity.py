@@ -6,7 +6,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foresight.model import shipped as embedded
 from foresight.model.components import component_table
-from foresight.scoring import ContrastProbe, make_scorer
+from foresight.scoring import make_scorer
+from foresight.scoring.probes import ContrastProbe
 from foresight.tasks import task
 
 

@@ -5,8 +5,9 @@ from torch import nn
 
 from foresight.common.errors import ConfigError
 from foresight.model.components import component_table
-from foresight.scoring import ContrastProbe, make_scorer
-from foresight.scoring.metrics import goodness
+from foresight.scoring import make_scorer
+from foresight.scoring.goodness import goodness
+from foresight.scoring.probes import ContrastProbe
 from foresight.scoring.taps import logits_of, record, sites
 from support.scoring_cases import pair_probe
 from support.tiny import tiny

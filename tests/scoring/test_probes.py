@@ -8,7 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from foresight.common.errors import ConfigError, DataError
-from foresight.scoring import ContrastProbe, TextProbe
+from foresight.scoring.probes import ContrastProbe, TextProbe
 
 WORDS = "when mary and john went to the store , gave it paris".split()
 

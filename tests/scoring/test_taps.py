@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from foresight.model.components import component_table, stored_transposed
-from foresight.scoring import ContrastProbe, make_scorer
-from foresight.scoring.metrics import goodness
-from foresight.scoring.probes import Batch
+from foresight.scoring import make_scorer
+from foresight.scoring.goodness import goodness
+from foresight.scoring.probes import Batch, ContrastProbe
 from foresight.scoring.taps import logits_of, scoring_mode, sites
 from support.scoring_cases import pair_batch, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny

@@ -12,7 +12,8 @@ from foresight.common.errors import DataError, NonFiniteError, UnknownNameError
 from foresight.model.components import component_table
 from foresight.model.placement import Placement
 from foresight.policies.proxies import PROXIES, make_proxy
-from foresight.scoring import TextProbe, make_scorer
+from foresight.scoring import make_scorer
+from foresight.scoring.probes import TextProbe
 from foresight.scoring.virtual_moves import BENEFIT, DAMAGE, VirtualMoves
 from support.planted_damage import A, B, harmful_model, probes
 from support.tiny import tiny, tokens

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from foresight.scoring import ContrastProbe
-from foresight.scoring.probes import Batch
+from foresight.scoring.probes import Batch, ContrastProbe
 from foresight.scoring.taps import logits_of
 from support.tiny import tokens
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from datasets import Dataset
 
-from foresight.scoring import TextProbe
+from foresight.scoring.probes import TextProbe
 from support.tiny import tiny
 
 TARGET, RETAINED, GOOD, BAD = 10, 11, 20, 21

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from foresight.scoring import ContrastProbe, TextProbe
-from foresight.scoring.probes import Batch
+from foresight.scoring.probes import Batch, ContrastProbe, TextProbe
 from support.tiny import tokens
 
 

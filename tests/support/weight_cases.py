@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from foresight.model.components import component_table
-from foresight.scoring import Scorer
+from foresight.scoring.scorer import Scorer
 from support.tiny import tiny
 
 PLACE = "model.layers.0.self_attn.q_proj"

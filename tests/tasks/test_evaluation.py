@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 
 from foresight.common.errors import ConfigError, DataError
-from foresight.tasks import evaluate, task
+from foresight.tasks import task
+from foresight.tasks.evaluation import evaluate
 from support.tiny import tiny
 
 

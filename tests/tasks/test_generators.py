@@ -13,8 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from eval.word_tokenizer import make_tokenizer
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.tasks import PAIR_COLUMNS, TASKS, split_of, task
+from foresight.tasks import DATA_TASKS, TASKS, task
 from foresight.tasks.boolean import Boolean
+from foresight.tasks.examples import split_of
+from foresight.tasks.pairs import PAIR_COLUMNS
 from foresight.tasks.words import WOMEN, known
 
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -27,6 +29,7 @@ def test_the_tasks_and_the_closest_name_for_an_unknown_one():
     }  # fmt: skip
     with pytest.raises(UnknownNameError, match="did you mean 'greater_than'"):
         task("greater-than")
+    assert [task(name).name for name in (*TASKS, *DATA_TASKS)] == [*TASKS, *DATA_TASKS]
 
 
 @every_task

@@ -6,7 +6,8 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.model.shipped import model_path
-from foresight.tasks.config import DataConfig, load_retained
+from foresight.tasks.data_config import DataConfig
+from foresight.tasks.load_data import load_retained
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from foresight.model.components import component_table
 from foresight.model.granularity import table_of, vector_table
 from foresight.model.weight_table import weight_table
 from foresight.policies.single_weights.weights import WeightView
-from foresight.scoring import TextProbe
+from foresight.scoring.probes import TextProbe
 from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta
 from foresight.training.export import export

@@ -20,7 +20,8 @@ from foresight.common.errors import ConfigError, MaskLeakError
 from foresight.masks.masks import Mask
 from foresight.masks.selection import budget_vectors, select
 from foresight.model.components import component_table
-from foresight.scoring import calibrate, make_scorer
+from foresight.scoring import make_scorer
+from foresight.scoring.calibration import calibrate
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import agreed, optimizer_class, refuse_dtype, refuse_world
 from support.processes import run_group

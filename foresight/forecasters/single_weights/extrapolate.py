@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from ...common.errors import ConfigError, one_of
 from ...model.components import ComponentTable
-from ...scoring import Probe, Scorer
+from ...scoring.probes import Probe
+from ...scoring.scorer import Scorer
 from .shift import Shift, in_float32, shifted
 
 METHODS = ("taylor", "displaced")

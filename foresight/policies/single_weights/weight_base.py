@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...bank import WeightBank
 from ...masks.masks import WeightMask
-from ...scoring import Probe
+from ...scoring.probes import Probe
 from ..base import Policy, View
 
 

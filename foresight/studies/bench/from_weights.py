@@ -13,7 +13,8 @@ from ...common.errors import DataError
 from ...forecasters import single_weights
 from ...forecasters.single_weights import extrapolate, shift
 from ...model.components import ComponentTable
-from ...scoring import Probe, make_scorer
+from ...scoring import make_scorer
+from ...scoring.probes import Probe
 from ..track.recording import Recording
 from ..track.weight_path import RecordedWeights
 from .bench import Row, answer, source_digest

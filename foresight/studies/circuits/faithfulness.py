@@ -40,7 +40,7 @@ from ...common.errors import ConfigError, DataError, one_of
 from ...model.components import ComponentTable
 from ...scoring.ablation import ABLATIONS
 from ...scoring.exact import ablation_effects
-from ...scoring.metrics import METRICS
+from ...scoring.goodness import METRICS
 from ...scoring.probes import Probe
 from ...scoring.taps import scoring_mode
 from .floors import Measured, measure

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.components import ComponentTable, Slice
-from ...scoring.metrics import goodness
+from ...scoring.goodness import goodness
 from ...scoring.probes import Batch, Probe
 from ...scoring.taps import embeddings, logits_of, scoring_mode
 

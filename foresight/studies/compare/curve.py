@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ...common.intervals import log_loss_area
 from ...model.loading import ModelConfig, load_tokenizer
-from ...tasks import HeldOut, task
+from ...tasks import task
+from ...tasks.evaluation import HeldOut
 from .results import Cell, CurvePoint, LastForecast
 
 EVALUATION_SEED = 1_000_000

@@ -9,7 +9,8 @@ from datasets import Dataset, concatenate_datasets
 from transformers import TrainingArguments
 from trl import SFTConfig
 
-from ...tasks import OwnTask, task
+from ...tasks import task
+from ...tasks.user_task import UserTask
 from .curve import tokenizer_of
 from .results import Cell
 
@@ -38,7 +39,7 @@ def keep(cell: Cell, rows: Dataset) -> None:
 def contrast_rows(cell: Cell) -> Dataset | None:
     """The contrast pairs of a cell; None for a task of the user's that has none."""
     chosen = task(cell.task, cell.data["sources"].get(cell.task))
-    if isinstance(chosen, OwnTask) and not chosen.has_pairs:
+    if isinstance(chosen, UserTask) and not chosen.has_pairs:
         return None
     return chosen.contrast(tokenizer_of(cell.model), "train", cell.data["probe_examples"], seed=cell.seed)
 

@@ -20,7 +20,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
-from ...tasks import PAIR_COLUMNS, TASKS, read_table, task
+from ...tasks import TASKS, task
+from ...tasks.pairs import PAIR_COLUMNS
+from ...tasks.read_table import read_table
 
 PREFERENCES = ("prompt", "chosen", "rejected")
 TRUTHFULQA = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")

@@ -19,8 +19,10 @@ from ...common.errors import ConfigError, NonFiniteError, TrajectoryError
 from ...common.files import write_json
 from ...masks.selection import budget_vectors, circuit_size
 from ...model.components import component_table
-from ...scoring import ContrastProbe, Probe, TextProbe
-from ...tasks import DataConfig, load_data, task
+from ...scoring.probes import ContrastProbe, Probe, TextProbe
+from ...tasks import task
+from ...tasks.data_config import DataConfig
+from ...tasks.load_data import load_data
 from ...training import checkpoint
 from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer

@@ -16,10 +16,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ...common.errors import ConfigError, TrajectoryError
-from ...scoring import Probe, calibrate
+from ...scoring.calibration import calibrate
 from ...scoring.edges import edge_scores
-from ...tasks import HeldOut
-from ...tasks.evaluation import Correct
+from ...scoring.probes import Probe
+from ...tasks.evaluation import Correct, HeldOut
 from ...training.delta import apply_delta, write_delta
 from ...training.trainer import ForesightTrainer
 from ...training.watcher import scorer_of

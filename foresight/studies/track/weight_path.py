@@ -13,7 +13,7 @@ from ...bank.fingerprint import digest, fingerprint
 from ...common.errors import CheckpointError, TrajectoryError
 from ...model.components import ComponentTable
 from ...model.placement import Placement
-from ...scoring.weights import stored_weight_of, vectors_first
+from ...scoring.gradient_taps import stored_weight_of, vectors_first
 from ...training.delta import WEIGHTS
 from .recording import Recording
 

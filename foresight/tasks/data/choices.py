@@ -1,4 +1,4 @@
-"""Questions with lettered choices, and their corrupted form: two choices exchange places, so the letter changes."""
+"""Questions with lettered choices. Their corrupted form swaps two choices, so that the letter changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .pairing import Row
 
 
 def choose(question: str, choices: Sequence[str], right: int, letters: Sequence[str]) -> Row:
-    """A row that asks for the letter of `choices[right]`; in its corrupted prompt that choice and the next exchange."""
+    """Make a row that asks for the letter of `choices[right]`; its corrupted prompt swaps that choice with the next."""
 
     def text(order: Sequence[str]) -> str:
         listed = "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, order, strict=True))

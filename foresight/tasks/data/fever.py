@@ -1,8 +1,8 @@
-"""FEVER: is a claim about the world true (Thorne et al., 2018)? In KILT's edition, which has no third label.
+"""FEVER (Thorne et al., 2018): is a claim about the world true? This is KILT's edition, which has no third label.
 
 Hub: facebook/kilt_tasks, configuration fever, splits train (104,966 rows) and validation (10,444); columns input (the
-claim) and output (a list whose first answer is SUPPORTS or REFUTES). The claim stands alone, without evidence. The
-corrupted prompt is another claim of the same length and the other label.
+claim) and output (a list whose first answer is SUPPORTS or REFUTES). The prompt is the claim without evidence. The
+corrupted prompt is another claim of the same length with the other label.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import DataTask
+from .data_task import DataTask
 from .kilt import first_answer
 from .pairing import Row
 from .source import Source

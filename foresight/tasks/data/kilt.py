@@ -1,4 +1,4 @@
-"""The form of KILT's tables (Petroni et al., 2021), which two tasks share."""
+"""The format of KILT's tables (Petroni et al., 2021), which two tasks share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from ...common.errors import DataError
 
 
 def first_answer(raw: Mapping[str, Any]) -> str | None:
-    """The first answer in the column output, a list of {"answer": text, ...}; None if there is none, as in test splits.
+    """Return the first answer in the column output, a list of {"answer": text, ...}; None in test splits without one.
 
-    Raises DataError if the column has another form.
+    Raises:
+        DataError: the column has another format.
     """
     output = raw["output"]
     if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):

@@ -1,9 +1,9 @@
 """Contrast pairs among the rows of a data set.
 
-The corrupted prompt of a row is found in one of two ways (both our own choice):
+A row's corrupted prompt is found in one of two ways, both our own choice:
 
-- swap: the row itself with its label-bearing parts exchanged, such as the two options of a question; or
-- partner: another row of the same group and the same number of tokens, whose answer differs.
+- swap: the row itself with the parts that decide its label swapped, such as the two options of a question;
+- partner: another row of the same group with the same number of tokens and a different answer.
 
 The answer of a row is the first token of its completion.
 """
@@ -14,11 +14,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ...common.errors import DataError
-from ..base import Example
+from ..examples import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Row:
 
     Attributes:
         prompt, completion: texts; the completion starts with its own space.
-        group: only rows of one group are contrasted.
-        swapped: a corrupted prompt made of the row itself, with the completion that is right after it.
+        group: only rows of the same group are contrasted.
+        swapped: a corrupted prompt made from the row itself, and its right completion.
     """
 
     prompt: str
@@ -38,12 +40,14 @@ class Row:
 
 
 def pair(task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one_token: bool) -> list[Example]:
-    """An example of every row that can be contrasted under `tokenizer`, in the order of `rows`.
+    """Make an example of every row that can be contrasted under `tokenizer`, in the order of `rows`.
 
-    A partner is the next row, cyclically, that will do. Left out are rows without a partner, rows whose swapped prompt
-    has another number of tokens, and rows whose answer cannot be told from the text (half a character, or unknown).
+    A row's partner is the next suitable row, cyclically. Rows are left out if they have no partner, if their swapped
+    prompt has another number of tokens, or if the first token of their completion has no text of its own (a part of a
+    character, or an unknown token).
 
-    Raises DataError, in the name of `task`, if `one_token` and a completion is more than one known token.
+    Raises:
+        DataError: `one_token` is set and a completion is not exactly one known token; the message names `task`.
     """
     read = _read(task, rows, tokenizer, one_token)
     alike = defaultdict(list)
@@ -69,7 +73,7 @@ def pair(task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one
 def _read(
     task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one_token: bool
 ) -> list[tuple[Row, int, str]]:
-    """The rows whose answer is a token, each with the number of tokens of its prompt and the text of its answer."""
+    """Return the rows whose answer is a token, each with its prompt's number of tokens and its answer's text."""
     prompts = _encode(tokenizer, [row.prompt for row in rows])
     wholes = _encode(tokenizer, [row.prompt + row.completion for row in rows])
     added = [whole[len(p) :] if whole[: len(p)] == p else [] for p, whole in zip(prompts, wholes, strict=True)]
@@ -81,7 +85,7 @@ def _read(
                     f"task {task!r}: the answer {row.completion!r} is {tokens} under this tokenizer, expected one "
                     "known token; give other words with label_map (labels in Python), or use another tokenizer"
                 )
-    # The text of a token may lack its space (as SentencePiece decodes it), so the space is put there and checked.
+    # SentencePiece decodes a token without its space, so the space is added here and the result checked.
     answers = [f" {tokenizer.decode(ids[:1]).strip()}" for ids in added]
     answered = _encode(tokenizer, [row.prompt + answer for row, answer in zip(rows, answers, strict=True)])
     return [
@@ -96,7 +100,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
 
 
 def _partners(members: Sequence[int], answers: Sequence[str]) -> dict[int, int]:
-    """For every member the next one, cyclically, that has another answer; members without one are left out."""
+    """Map every member to the next one, cyclically, with another answer; members without one are left out."""
     found: dict[int, int] = {}
     for here, there in reversed(list(pairwise([*members, *members]))):
         if answers[here] != answers[there]:

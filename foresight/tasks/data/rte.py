@@ -1,8 +1,8 @@
-"""RTE: does a hypothesis follow from a premise (from GLUE)?
+"""RTE, from GLUE: does a hypothesis follow from a premise?
 
 Hub: nyu-mll/glue, configuration rte, splits train (2,490 rows) and validation (277); columns sentence1 (premise),
-sentence2 (hypothesis), label (0 entailment, 1 not). The corrupted prompt is another pair of the same length and the
-other label: premises are long and lengths scattered, so some rows find none.
+sentence2 (hypothesis), label (0 entailment, 1 not). The corrupted prompt is another pair of the same length with the
+other label. Premises are long and their lengths vary, so some rows find none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import DataTask
+from .data_task import DataTask
 from .pairing import Row
 from .source import Source
 

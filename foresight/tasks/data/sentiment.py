@@ -1,8 +1,8 @@
-"""Sentiment analysis of tweets: negative, neutral or positive (TweetEval; SemEval-2017 task 4).
+"""Sentiment of tweets (TweetEval; SemEval-2017 task 4): negative, neutral or positive.
 
 Hub: cardiffnlp/tweet_eval, configuration sentiment, splits train (45,615 rows) and validation (2,000); columns text,
-label (0 negative, 1 neutral, 2 positive). Another genre and one more label than SST-2, whose sentences Rotten Tomatoes
-shares. The corrupted prompt is another tweet of the same length and another label.
+label (0 negative, 1 neutral, 2 positive). It differs from SST-2 in genre and has one more label. The corrupted prompt
+is another tweet of the same length with another label.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import DataTask
+from .data_task import DataTask
 from .pairing import Row
 from .source import Source
 

@@ -1,4 +1,4 @@
-"""Where the rows of a data task lie: a hub data set, or the same tables in a local folder or in files."""
+"""Where the rows of a data task are: a data set on the Hub, or the same tables in a local folder or in files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..files import read_table
+from ..read_table import read_table
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,15 @@ class Source:
     """The tables of a data task, read by `read_table`.
 
     Attributes:
-        path: hub name, folder or file of the training table.
-        config: configuration of a hub data set or of a folder that has several.
+        path: Hub name, folder or file of the training table; empty for the task's own data set on the Hub.
+        config: configuration of a Hub data set, or of a folder that has several.
         split: split to train on; slices such as ``train[:1000]`` work.
-        test_path: hub name, folder or file of the test table, if it lies elsewhere.
+        test_path: Hub name, folder or file of the test table, if it is elsewhere.
         test_split: split to test on.
-        column_names, delimiter: for CSV and TSV files without a header line, or with another separator.
+        column_names, delimiter: for CSV and TSV files without a header line or with another separator.
     """
 
-    path: str
+    path: str = ""
     config: str | None = None
     split: str = "train"
     test_path: str | None = None
@@ -33,10 +33,13 @@ class Source:
     delimiter: str | None = None
 
     def read(self) -> tuple[Dataset, Dataset | None]:
-        """The training table and the test table.
+        """Read the training table and the test table.
 
-        If no test table is named, a data set with splits has it in ``validation``, and None says that the one table
-        (a file, or a folder written by ``Dataset.save_to_disk``) holds both. Raises DataError as `read_table` does.
+        If no test table is named, a data set with splits has it in ``validation``. A file, or a folder written by
+        ``Dataset.save_to_disk``, is a single table that holds both, and the second result is None.
+
+        Raises:
+            DataError: as `read_table`.
         """
         train = self._table(self.path, self.split)
         if self.test_path is not None:

@@ -1,7 +1,7 @@
-"""SST-2: is a sentence of a film review positive or negative (Socher et al., 2013; from GLUE)?
+"""SST-2 (Socher et al., 2013), from GLUE: is a sentence of a film review positive or negative?
 
 Hub: nyu-mll/glue, configuration sst2, splits train (67,349 rows) and validation (872); columns sentence, label (0
-negative, 1 positive). The corrupted prompt is another review of the same length and the other label.
+negative, 1 positive). The corrupted prompt is another review of the same length with the other label.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import DataTask
+from .data_task import DataTask
 from .pairing import Row
 from .source import Source
 

@@ -1,11 +1,11 @@
-"""zsRE, zero-shot relation extraction (Levy et al., 2017): complete a fact. In KILT's edition.
+"""zsRE, zero-shot relation extraction (Levy et al., 2017): complete a fact. This is KILT's edition.
 
 Hub: facebook/kilt_tasks, configuration structured_zeroshot, splits train (147,909 rows) and validation (3,724);
-columns input ("subject [SEP] relation") and output (a list of answers, of which the first is taken). The relations of
-the two splits are different ones, hence zero-shot.
+columns input ("subject [SEP] relation") and output (a list of answers, of which the first is taken). The two splits
+have different relations, hence zero-shot.
 
-Answers are names of several tokens. A contrast pair looks at their first token only: the corrupted prompt asks for the
-same relation of another subject of the same length, and pairs whose answers begin with the same token are left out.
+Answers are names of several tokens, and a contrast pair looks at their first token only. The corrupted prompt asks for
+the same relation of another subject of the same length; pairs whose answers begin with the same token are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...common.errors import DataError
-from .base import DataTask
+from .data_task import DataTask
 from .kilt import first_answer
 from .pairing import Row
 from .source import Source

@@ -17,7 +17,8 @@ from foresight.forecasters.single_weights.extrapolate import (
     taylor_scores,
 )
 from foresight.model.components import component_table
-from foresight.scoring import ContrastProbe, make_scorer
+from foresight.scoring import make_scorer
+from foresight.scoring.probes import ContrastProbe
 from support.tiny import pairs, tiny, tiny_tokenizer
 from support.weight_cases import PLACE, Known, Path, a_shift, bits, same, setting
 

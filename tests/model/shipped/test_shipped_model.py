@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.shipped_model import read_config
 from foresight.model.shipped import card, model_path
-from foresight.tasks import NOVEL_TASKS, TASKS, evaluate, task
+from foresight.tasks import NOVEL_TASKS, TASKS, task
+from foresight.tasks.evaluation import evaluate
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "pretrain.yaml"
 

@@ -15,7 +15,8 @@ from foresight.model.architectures import architecture_of
 from foresight.model.components import component_table, features
 from foresight.model.shipped import model_path
 from foresight.studies.adapters import METHODS, adapt, circuit_ranks
-from foresight.tasks import evaluate, task
+from foresight.tasks import task
+from foresight.tasks.evaluation import evaluate
 from support.planted import series_of
 from support.tiny import FAMILIES, sentences, tiny, tiny_tokenizer, tokens
 

@@ -6,8 +6,8 @@ import torch
 
 from foresight.common.errors import ConfigError, NonFiniteError
 from foresight.model.components import component_table, stored_transposed
-from foresight.scoring import ContrastProbe
-from foresight.scoring.metrics import goodness
+from foresight.scoring.goodness import goodness
+from foresight.scoring.probes import ContrastProbe
 from foresight.scoring.taps import logits_of
 from foresight.studies.circuits import conflict as module
 from foresight.studies.circuits.conflict import circuit_conflict

@@ -6,8 +6,8 @@ import torch
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.model.components import component_table, stored_transposed
-from foresight.scoring import ContrastProbe, TextProbe
-from foresight.scoring.metrics import goodness
+from foresight.scoring.goodness import goodness
+from foresight.scoring.probes import ContrastProbe, TextProbe
 from foresight.scoring.taps import logits_of
 from foresight.studies.circuits import faithfulness as module
 from foresight.studies.circuits.faithfulness import (

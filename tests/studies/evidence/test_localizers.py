@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from foresight.common.errors import ConfigError, DataError, TrajectoryError, UnknownNameError
-from foresight.scoring.base import Scores
+from foresight.scoring.scorer import Scores
 from foresight.studies.evidence.intervention import head_names
 from foresight.studies.evidence.localizers import Case, Localizer, localizer_names, make_localizer
 from foresight.studies.evidence.preferences import Behaviour

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foresight.model.components import component_table
 from foresight.model.shipped import model_path
-from foresight.scoring import ContrastProbe, make_scorer
+from foresight.scoring import make_scorer
+from foresight.scoring.probes import ContrastProbe
 from foresight.studies.track.measured import conflict_rows, curve_rows, swapped
 from foresight.tasks import task
 from support.tiny import pairs, tiny, tiny_tokenizer

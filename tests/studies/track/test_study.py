@@ -24,7 +24,7 @@ from foresight.studies.track.analysis import NAMES, analyse, read_table, tabulat
 from foresight.studies.track.cells import OWN, Cell, Setting, read_result, recording_of
 from foresight.studies.track.settings import TrackConfig
 from foresight.studies.track.study import RUNS, STUDY, Study, run_study
-from foresight.tasks import DataConfig
+from foresight.tasks.data_config import DataConfig
 from foresight.training.config import ForesightConfig
 
 SETTINGS = {"track": {"seeds": 2, "top_edges": 7}, "training": {"budget": 0.1}}

@@ -7,12 +7,13 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from foresight.common.errors import ConfigError, TrajectoryError, UnknownNameError
-from foresight.scoring import ContrastProbe, TextProbe, make_scorer
+from foresight.scoring import make_scorer
 from foresight.scoring.edges import edge_scores
+from foresight.scoring.probes import ContrastProbe, TextProbe
 from foresight.studies.circuits.faithfulness import circuit_drops
 from foresight.studies.track.recording import Recording
 from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
-from foresight.tasks import evaluate
+from foresight.tasks.evaluation import evaluate
 from foresight.training.config import ForesightConfig
 from foresight.training.delta import apply_delta, read_info
 from foresight.training.export import export

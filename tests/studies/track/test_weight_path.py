@@ -9,7 +9,8 @@ from foresight.common.errors import CheckpointError, TrajectoryError
 from foresight.forecasters.single_weights.extrapolate import METHODS, forecast_scores
 from foresight.forecasters.single_weights.shift import shifted
 from foresight.model.components import component_table
-from foresight.scoring import ContrastProbe, make_scorer
+from foresight.scoring import make_scorer
+from foresight.scoring.probes import ContrastProbe
 from foresight.studies.track.recording import Recording
 from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
 from foresight.studies.track.weight_path import RecordedWeights

@@ -7,7 +7,8 @@ import torch
 
 from foresight.common.errors import ConfigError, NonFiniteError, UnknownNameError
 from foresight.model.components import component_table
-from foresight.scoring import SCORERS, Scorer, make_scorer
+from foresight.scoring import SCORERS, make_scorer, needs_pairs
+from foresight.scoring.scorer import Scorer
 from support.scoring_cases import pair_probe
 from support.tiny import tiny
 
@@ -55,9 +56,36 @@ def test_one_bad_score_is_named():
         Broken().score(model, table, pair_probe())
 
 
-def test_importing_the_scorers_does_not_import_transformers():
-    code = "import sys, foresight.scoring; assert not {'transformers', 'datasets', 'sklearn'} & set(sys.modules)"
+def test_the_names_are_known_before_anything_heavy_is_imported():
+    code = (
+        "import sys, foresight.scoring, foresight.tasks, foresight.tasks.data_config;"
+        "assert not {'numpy', 'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scorers_import_neither_transformers_nor_datasets():
+    code = (
+        "import sys, foresight.scoring as s; [s.make_scorer(name) for name in s.SCORERS if name != 'movement'];"
+        "assert not {'transformers', 'datasets', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_what_is_listed_is_what_the_scorer_says(name):
+    scorer = make_scorer(name, **({"reference": {}} if name == "movement" else {}))
+    assert scorer.name == name and scorer.reads_data == SCORERS[name].reads_data
+    assert scorer.needs_pairs == needs_pairs(name) == SCORERS[name].needs_pairs
+
+
+def test_pairs_are_needed_for_what_reads_them():
+    for ablation, metric in (("zero", "loss"), ("mean", "logit_difference"), ("corrupted", "loss")):
+        scorer = make_scorer("exact", ablation=ablation, metric=metric)
+        assert scorer.needs_pairs == needs_pairs("exact", ablation, metric)
+    assert not needs_pairs("attribution", "zero", "loss") and needs_pairs("attribution_ig", "zero", "loss")
+    with pytest.raises(UnknownNameError, match="did you mean 'exact'"):
+        needs_pairs("exat")
 
 
 @pytest.mark.parametrize("name", sorted(set(SCORERS) - {"movement", "gradient", "weight_gradient"}))

@@ -1,8 +1,8 @@
-"""Retained data that nobody has to supply: text that the base model writes, which stands for what it knows.
+"""Retained data that nobody has to supply: text that the base model writes, which represents what it knows.
 
-Rows are continuations at temperature 1, so they are drawn from the base model's own distribution: cross-entropy on them
-is, in expectation, the divergence KL(base || model) plus a constant. Only continuations are labelled, prompts are not
-the model's words.
+Rows are continuations sampled at temperature 1, so they follow the base model's own distribution: in expectation,
+cross-entropy on them is the divergence KL(base || model) plus a constant. Only continuations are labelled, since the
+prompts are not the model's words.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Source:
-    """What text is generated from; equal sources of equal models give equal rows on one machine.
+class TextSource:
+    """What text is generated from. On one machine, the same source and model give the same rows.
 
     Attributes:
-        rows: how many; tokens: new tokens of each, fewer where the model ends its text.
-        seed: of the sampling and of random prompts; the process's own random state is left as it was.
-        prompts: texts to continue, in turn; None for the beginning-of-sequence token, if there is one, and a random
-            ordinary token.
+        rows: how many rows to write.
+        tokens: new tokens per row, fewer where the model ends its text.
+        seed: for sampling and for random prompts; the process's own random state is left as it was.
+        prompts: texts to continue, in turn; None starts each row with the beginning-of-sequence token, if there is
+            one, and a random ordinary token.
     """
 
     rows: int
@@ -50,11 +51,11 @@ class Source:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Source) -> list[dict[str, Any]]:
-    """Rows of input_ids, labels (-100 for the prompt) and text.
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: TextSource) -> list[dict[str, Any]]:
+    """Write rows of input_ids, labels (-100 for the prompt) and text.
 
     Raises:
-        DataError: a prompt without tokens, or no ordinary token to start from.
+        DataError: a prompt without tokens or without room for a continuation, or no ordinary token to start from.
     """
     prompts = _prompts(model, tokenizer, source)
     found: list[dict[str, Any]] = []
@@ -74,37 +75,37 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source:
 
 
 def write(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as JSON lines; whole or not at all."""
+    """Write rows as JSON lines, whole or not at all."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """Rows that `write` wrote. Raises DataError, naming file and line, for anything else."""
+    """Read rows that `write` wrote. Raises DataError, naming file and line, for anything else."""
     found = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
             fits = len(row["input_ids"]) == len(row["labels"]) > 0
             if not fits or not all(type(token) is int for token in (*row["input_ids"], *row["labels"])):
-                raise ValueError("input_ids and labels must be equally many whole numbers")
+                raise ValueError("input_ids and labels must be lists of integers of equal length")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}, line {number}: not a generated row ({error}); delete the file") from error
         found.append(row)
     if not found:
-        raise DataError(f"{path} is empty; delete the file, and the text is generated again")
+        raise DataError(f"{path} is empty; delete the file to have the text generated again")
     return found
 
 
-def generated(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Source, path: Path) -> float:
-    """Make sure that the rows are in `path`: generate and write them unless it exists. Returns the seconds it took."""
+def generate_once(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: TextSource, path: Path) -> float:
+    """Generate rows and write them to `path`, unless it exists. Returns the seconds that this took."""
     began = time.perf_counter()
     if not path.exists():
         write(path, generate(model, tokenizer, source))
     return time.perf_counter() - began
 
 
-def _prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Source) -> list[list[int]]:
+def _prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: TextSource) -> list[list[int]]:
     if source.prompts:
         texts = [source.prompts[i % len(source.prompts)] for i in range(source.rows)]
         rows = [list(row) for row in tokenizer(texts)["input_ids"]]
@@ -125,7 +126,7 @@ def _prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source:
 
 
 def _sample(model: PreTrainedModel, prompts: list[list[int]], tokens: int) -> list[list[int]]:
-    """Continuations at temperature 1 of the whole distribution, up to and with the end-of-sequence token."""
+    """Sample continuations at temperature 1, without truncation, up to and including the end-of-sequence token."""
     from transformers import GenerationConfig
 
     config = model.generation_config

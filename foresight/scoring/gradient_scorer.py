@@ -1,4 +1,4 @@
-"""From weight gradients to scores: of the gradient over the whole probe, or of one minibatch after the other."""
+"""From weight gradients to scores: the gradient over the whole probe, or that of each minibatch in turn."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from ..model.placement import Placement
-from .base import Scorer, turns
+from .gradient_taps import WeightOf, sum_by_owner, vectors_first, weight_gradients
 from .probes import Batch, Probe
-from .weights import WeightOf, sum_by_owner, vectors_first, weight_gradients
+from .scorer import Scorer, turns
 
 if TYPE_CHECKING:
-    from ..model.components import ComponentTable, Target
+    from ..model.components import ComponentTable
+    from ..model.numbering import Target
 
 
 class WeightScorer(Scorer):
-    """Base of scorers of the gradient over the whole probe: of the mean loss of all its labelled positions.
+    """Base of scorers that read the gradient of the mean loss over all labelled positions of the probe.
 
-    A norm of a sum is not a sum of norms, so gradients are summed over batches and processes before they are reduced
-    to numbers (`gradient_sums`). There is one row of samples, so no standard error.
+    A norm of a sum is not a sum of norms, so gradients are summed over batches and processes (`gradient_sums`) before
+    they are reduced to numbers. That leaves a single row of samples, hence no standard error.
     """
 
     def _shared(self, model: nn.Module, table: ComponentTable, probe: Probe, place: Placement) -> np.ndarray:
@@ -32,7 +33,8 @@ class WeightScorer(Scorer):
         read = self._open(model)
         by_vector = np.zeros(table.n_vectors)
         for target in table.targets:
-            weight = None if read is None else vectors_first(read(target.module), target)  # by all, as it may be shared
+            # Every process reads the weight, since it may be sharded among them.
+            weight = None if read is None else vectors_first(read(target.module), target)
             if (gradient := sums.pop(target.module, None)) is not None:
                 found = self._reduce(gradient, None if weight is None else weight.to(gradient.device))
                 by_vector[target.offset : target.offset + target.n] = found.double().numpy()
@@ -43,23 +45,23 @@ class WeightScorer(Scorer):
         return self._shared(model, table, probe, Placement())
 
     def _open(self, model: nn.Module) -> WeightOf | None:
-        """The reader of weights, for a scorer that needs them."""
+        """Return a reader of the weights in effect, for scorers that need them."""
         return None
 
     @abstractmethod
     def _reduce(self, gradient: Tensor, weight: Tensor | None) -> Tensor:
-        """One number per vector, [n], of a target's gradient and weight, float32 [n, d_model] on the CPU."""
+        """Reduce a target's gradient and weight, float32 [n, d_model] on the CPU, to one number per vector: [n]."""
 
     def _finish(self, by_component: np.ndarray) -> np.ndarray:
-        """Scores of components from the sums of their vectors' numbers, float64 [n_components]."""
+        """Turn sums over each component's vectors into scores: float64 [n_components]."""
         return by_component
 
 
 class MinibatchScorer(Scorer):
     """Base of scorers that reduce the gradient of each minibatch, a batch of the probe, to one number per component.
 
-    A row of samples is a minibatch. It is one process's alone, so no gradients are communicated, whatever the number of
-    processes, and the result does not depend on it. The standard error is NaN if there is one minibatch.
+    Each row of samples comes from one minibatch, which one process handles alone: no gradients are communicated, and
+    the result does not depend on the number of processes. The standard error of a single minibatch is NaN.
     """
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
@@ -76,7 +78,7 @@ class MinibatchScorer(Scorer):
 
     @abstractmethod
     def _reduce(self, gradient: Tensor) -> Tensor:
-        """One number per vector, [n], of a target's gradient, float32 [n, d_model]."""
+        """Reduce a target's gradient, float32 [n, d_model], to one number per vector: [n]."""
 
     def _finish(self, by_component: np.ndarray) -> np.ndarray:
         return by_component
@@ -85,11 +87,11 @@ class MinibatchScorer(Scorer):
 def owned_gradients(
     model: nn.Module, table: ComponentTable, probe: Probe, place: Placement, consume: Callable[[Target, Tensor], None]
 ) -> None:
-    """Call `consume(target, gradient)` for every target of every batch, on the one process that the target belongs to.
+    """Call `consume(target, gradient)` for every target of every batch, on the process that owns the target.
 
-    The gradients of a target add up to that of the mean loss of all labelled positions of the probe: float32
-    [n, d_model], the target's vectors as rows, on the model's device, one matrix at a time. For every batch that a
-    process takes it sends 4 bytes for each weight of the table.
+    A target's gradients are float32 [n, d_model], its vectors as rows, on the model's device, one matrix at a time.
+    Over all batches they add up to the gradient of the mean loss over the probe's labelled positions. A process sends
+    4 bytes per weight of the table for every batch that it takes.
     """
     owner = {target.module: i % place.world for i, target in enumerate(table.targets)}
     positions = sum(_labelled(batch) for batch in probe.batches)
@@ -106,8 +108,9 @@ def owned_gradients(
 
 
 def gradient_sums(model: nn.Module, table: ComponentTable, probe: Probe, place: Placement) -> dict[str, Tensor]:
-    """Gradient of the mean loss over the probe by target module: float32 [n, d_model] on the CPU, the targets that
-    belong to this process only; 4 bytes a weight of host memory, divided among the processes.
+    """Gradient of the mean loss over the probe, by target module: float32 [n, d_model] on the CPU.
+
+    Each process gets the targets that it owns, so the 4 bytes per weight of host memory are divided among processes.
     """
     sums: dict[str, Tensor] = {}
 

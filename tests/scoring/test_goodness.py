@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from foresight.scoring.metrics import batch_loss, goodness
+from foresight.scoring.goodness import batch_loss, goodness
 from support.scoring_cases import pair_batch, text_probe
 
 

@@ -1,9 +1,9 @@
-"""A task of the user's: JSONL files of prompts with completions, of contrast pairs, or of both.
+"""A user's own task: JSONL files of prompts with completions, of contrast pairs, or of both.
 
 A file is one table; a folder has ``train.jsonl``, and optionally ``test.jsonl`` and ``contrast.jsonl``. Rows have the
-columns clean, corrupted, answer and wrong_answer, or prompt and completion, or all six; where there is no prompt, the
-clean text is one and the answer its completion. Without a test file a row belongs to the split that a hash of its
-prompt names (a fifth is held out), and without a contrast file the pairs are the rows themselves, if they have them.
+columns clean, corrupted, answer and wrong_answer, or prompt and completion, or all six. Where there is no prompt, the
+clean text is the prompt and the answer its completion. Without a test file, a hash of the prompt decides which split a
+row belongs to (a fifth is held out). Without a contrast file, the training rows that are contrast pairs serve.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from ..common.errors import ConfigError, DataError, did_you_mean, one_of
-from .base import SPLITS, Example, Split, Task, Words, split_of
-from .files import read_table
+from .examples import SPLITS, Example, Split, Task, Words, split_of
 from .pairs import PAIR_COLUMNS, check_pairs
+from .read_table import read_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _TEXT = ("prompt", "completion")
 Row = Mapping[str, Any]
 
 
-class OwnTask(Task):
+class UserTask(Task):
     """The task in a JSONL file or a folder of them. Its name is the path.
 
     Raises:
-        DataError: nothing there, a file that cannot be read, or rows without the columns that a task needs.
+        DataError: a file that is missing or cannot be read, or rows without the columns that a task needs.
     """
 
     def __init__(self, path: str | Path):
@@ -48,7 +50,7 @@ class OwnTask(Task):
         return set(PAIR_COLUMNS) <= set((self._contrast or self._train)[0])
 
     def draw(self, rng: random.Random, words: Words) -> Example:
-        """A row of the training split that is a contrast pair. Raises DataError if there are none."""
+        """Draw a contrast pair of the training split. Raises DataError if there are none."""
         rows = self._rows["train"] if self._contrast is None else self._contrast
         self._need_pairs()
         row = rng.choice(rows)
@@ -56,12 +58,12 @@ class OwnTask(Task):
                        row["wrong_answer"])  # fmt: skip
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
-        """At most `n` rows with columns prompt and completion, in the order of the seed."""
+        """Return at most `n` rows with columns prompt and completion, in an order that the seed decides."""
         rows = self._shuffled(self._rows[one_of("split", split, SPLITS)], n, seed)
         return Dataset.from_list([{"prompt": _prompt(row), "completion": _completion(row)} for row in rows])
 
     def contrast(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
-        """At most `n` contrast pairs; those of a contrast file whatever the split.
+        """Return at most `n` contrast pairs; a contrast file serves both splits.
 
         Raises:
             DataError: there are none, or one cannot be used under `tokenizer`.

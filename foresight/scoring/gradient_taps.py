@@ -1,7 +1,7 @@
-"""Weight gradients from taps, one matrix at a time, reduced to numbers per vector before the next one comes.
+"""Weight gradients from taps, one matrix at a time, so that each can be reduced before the next one is formed.
 
-No parameter needs to require grad, and no `.grad` is written: the gradient of a target is the product of the gradient
-at its output and its input, formed in fp32 while the backward pass goes by, and dropped.
+No parameter needs to require grad, and no `.grad` is written: a target's gradient is the product of the gradient at its
+output and its input, formed in float32 during the backward pass and then dropped.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .metrics import batch_loss
+from .goodness import batch_loss
 from .probes import Batch
 from .taps import embeddings, logits_of
 
 if TYPE_CHECKING:
-    from ..model.components import ComponentTable, Target
+    from ..model.components import ComponentTable
+    from ..model.numbering import Target
 
 WeightOf = Callable[[str], Tensor]
-"""Of a target module's name, its weight in effect as [output features, input features]."""
+"""Returns the weight in effect of the target module with that name, as [output features, input features]."""
 
 Weights = Callable[[], WeightOf]
-"""Opens the weights as they are now; called once a scoring, by all processes."""
+"""Opens the weights as they are now; every process calls it, once per scoring."""
 
 
 def stored_weight_of(model: nn.Module) -> WeightOf:
-    """Read `module.weight` as it is stored, turned to [output features, input features] float32."""
+    """Return a reader of stored weights, as float32 [output features, input features]."""
     from ..model.components import turned  # imports transformers
 
     def read(name: str) -> Tensor:
@@ -40,7 +41,7 @@ def stored_weight_of(model: nn.Module) -> WeightOf:
 
 
 def vectors_first(matrix: Tensor, target: Target) -> Tensor:
-    """Turn [output features, input features] into [n, d_model], the target's vectors as rows."""
+    """Turn [output features, input features] into [n, d_model], with the target's vectors as rows."""
     return matrix if target.axis == "row" else matrix.T
 
 
@@ -49,8 +50,8 @@ def weight_gradients(
 ) -> None:
     """Call `consume(target, gradient)` once for every target, in the order of the backward pass.
 
-    The gradient is that of the mean loss of the batch (`batch_loss`), float32 [n, d_model] with the target's vectors as
-    rows; it is not to be kept.
+    The gradient is that of the batch's mean loss (`batch_loss`): float32 [n, d_model], the target's vectors as rows. It
+    must not be kept.
     """
     with torch.enable_grad(), embeddings(model) as leaves:
         with _tapped_targets(model, table, consume):
@@ -82,7 +83,7 @@ def _tapped_targets(
 
 
 def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:
-    """Sum numbers per vector, float64 [n_vectors], to numbers per component, float64 [n_components]."""
+    """Sum numbers per vector, float64 [n_vectors], into numbers per component, float64 [n_components]."""
     owner = np.empty(table.n_vectors, np.int64)
     for i in range(len(table)):
         owner[table.vector_ids([i])] = i

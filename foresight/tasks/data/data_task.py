@@ -1,8 +1,8 @@
 """Tasks whose rows come from a data set rather than from a generator.
 
 A data task turns every row of a table into a prompt and its completion; `pairing` finds the contrast pairs among them.
-Rows that cannot be contrasted under the user's tokenizer are left out of the pairs, not of the training data, and a
-warning says how many.
+Rows that cannot be contrasted under the user's tokenizer are left out of the pairs but not of the training data, and a
+warning says how many there are.
 """
 
 from __future__ import annotations
@@ -11,39 +11,48 @@ import logging
 import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import ConfigError, DataError, did_you_mean, one_of
-from ..base import SPLITS, Example, Split, Task, Words, split_of
+from ..examples import SPLITS, Example, Split, Task, Words, split_of
 from .pairing import Row, pair
 from .source import Source
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _log = logging.getLogger(__name__)
-_POOL = 4096  # rows that are tokenized at first to find pairs; more only if these do not give enough
+_POOL = 4096  # rows to tokenize before looking for pairs; more are read only if these do not give enough
 
 
 class DataTask(Task):
-    """A task over a data set. A subclass names the data set and its columns, and makes a `Row` of a row.
-
-    Args:
-        source: where the rows lie, or just a path or hub name; without it the task's own `hub` data set.
-        labels: other words for the task's `labels`, by the same values.
+    """A task over a data set. A subclass names the data set and its columns, and makes a `Row` from each raw row.
 
     Train and test rows come from the two tables that `Source.read` returns; a single table is divided by the hash of
-    the prompt. A prompt that is in both tables is a test prompt, and of equal prompts only the first row counts.
+    the prompt. A prompt that is in both tables is a test prompt, and of rows with equal prompts only the first counts.
+
+    Args:
+        source: where the rows are, or just a path or Hub name; None for the task's own `hub` data set.
+        labels: other words for the task's `labels`, by the same values.
+
+    Raises:
+        ConfigError: labels for other values than the task's, or the same word twice.
     """
 
     hub: ClassVar[Source]
     columns: ClassVar[tuple[str, ...]]
     labels: Mapping[str, str] = {}
-    """Value in the data -> the word that answers it, a single token. Empty where answers are names."""
+    """Value in the data -> the word that answers it, a single token; empty where answers are names."""
 
     def __init__(self, source: Source | str | None = None, labels: Mapping[str, str] | None = None):
-        self.source = Source(source) if isinstance(source, str) else source or self.hub
+        given = Source(source) if isinstance(source, str) else source or self.hub
+        if not given.path:
+            given = replace(given, path=self.hub.path, config=given.config or self.hub.config)
+        self.source = given
         if labels is not None:
             words = {str(value): str(word).strip() for value, word in labels.items()}
             if words.keys() != self.labels.keys() or len(set(words.values())) < len(words):
@@ -55,25 +64,26 @@ class DataTask(Task):
 
     @abstractmethod
     def row(self, raw: Mapping[str, Any]) -> Row | None:
-        """The row made of the values of `columns`, of which no text is empty; None if it has no answer.
+        """Make a row from the values of `columns`, of which no text is empty; None if it has no answer.
 
-        Raises DataError for values that cannot be used.
+        Raises:
+            DataError: values that cannot be used.
         """
 
     def text(self, raw: Mapping[str, Any], column: str) -> str:
-        """The text of a column, stripped. Raises DataError if it is none."""
+        """Return the text of a column, stripped. Raises DataError if the value is not a text."""
         if not isinstance(raw[column], str):
             raise DataError(f"{column} is {raw[column]!r}, expected a text")
         return raw[column].strip()
 
     def word(self, value: object) -> str:
-        """The completion for a label of the data, with its space. Raises DataError for a label that is not known."""
+        """Return the completion for a label of the data, with its space. Raises DataError for an unknown label."""
         if str(value) not in self.labels:
             raise DataError(f"the label is {value!r}, expected one of {', '.join(self.labels)}")
         return f" {self.labels[str(value)]}"
 
     def draw(self, rng: random.Random, words: Words) -> Example:
-        """One of the examples that `stream` found."""
+        """Draw one of the examples that `stream` found."""
         return rng.choice(words["examples"])
 
     def stream(self, tokenizer: PreTrainedTokenizerBase, split: Split = "train", seed: int = 0) -> Iterator[Example]:
@@ -85,7 +95,7 @@ class DataTask(Task):
             yield self.draw(rng, {"examples": examples})
 
     def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
-        """`n` examples with distinct prompts that can be contrasted. Raises DataError if the split has fewer."""
+        """Return `n` contrastable examples with distinct prompts. Raises DataError if the split has fewer."""
         rows, pool = self._shuffled(split, n, seed), _POOL
         while len(found := self._pair(tokenizer, rows[:pool])) < n and pool < len(rows):
             pool *= 4
@@ -93,11 +103,11 @@ class DataTask(Task):
         self._need(n, len(found), split, seen)
         if len(found) < seen:
             lost = f"{seen - len(found)} of {seen} {split} rows"
-            _log.warning("task %s: %s have no corrupted prompt of equal length: not among the pairs", self.name, lost)
+            _log.warning("task %s: %s have no corrupted prompt of equal length and give no pair", self.name, lost)
         return found[:n]
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
-        """`n` rows with columns prompt and completion, whether or not they can be contrasted."""
+        """Return `n` rows with columns prompt and completion, whether or not they can be contrasted."""
         rows = self._shuffled(split, n, seed)[:n]
         return Dataset.from_dict({"prompt": [r.prompt for r in rows], "completion": [r.completion for r in rows]})
 
@@ -130,11 +140,11 @@ class DataTask(Task):
                 rows.setdefault(row.prompt, row)
         if len(rows) < len(table):
             lost = f"{len(table) - len(rows)} of {len(table)} rows of {path}"
-            _log.warning("task %s: %s are left out: without text, without answer or repeated", self.name, lost)
+            _log.warning("task %s: %s are left out: they have no text or no answer, or are repeated", self.name, lost)
         return list(rows.values())
 
     def _shuffled(self, split: str, n: int, seed: int) -> list[Row]:
-        """All rows of a split in the order of the seed; at least `n` of them."""
+        """Return all rows of a split, at least `n`, in an order that the seed decides."""
         rows = self._rows[one_of("split", split, SPLITS)]
         if n < 1:
             raise ConfigError(f"task {self.name!r}: {n} examples asked for, expected at least 1")

@@ -1,10 +1,10 @@
-"""What a task is: one seeded generator of examples, from which training data and contrast pairs are both made.
+"""A task: one seeded generator of examples, from which both training data and contrast pairs are made.
 
 A task draws an `Example`: a prompt with its completion, and a corrupted prompt of the same token length after which
-`wrong_answer` should win over `answer`. `answer` is the first token of the completion. Answers carry their own leading
-space where the text has one, so that ``prompt + answer`` is plain text and tokenizes as such.
+`wrong_answer` should win over `answer`, the first token of the completion. Answers carry their own leading space where
+the text has one, so that ``prompt + answer`` tokenizes as plain text.
 
-Train and test are disjoint by construction: a prompt belongs to the split that a hash of its text names.
+Train and test are disjoint by construction: a hash of a prompt's text decides which split it belongs to.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from ..common.errors import ConfigError, DataError
 from .pairs import check_pairs
 from .words import known
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 Split = Literal["train", "test"]
 SPLITS = ("train", "test")
 TEST_SHARE = 0.2
-_DRAWS_PER_EXAMPLE = 200  # after so many draws without a new prompt the task is taken to be exhausted
+_DRAWS_PER_EXAMPLE = 200  # a task that gives no new prompt in so many draws is taken to be exhausted
 
 Words = Mapping[str, Sequence]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One draw of a task: texts, in the columns' own words."""
+    """One draw from a task, as texts."""
 
     prompt: str
     completion: str
@@ -43,13 +45,13 @@ class Example:
 
 
 def split_of(prompt: str) -> Split:
-    """The split that a prompt belongs to, the same in every process and version of Python."""
+    """Return the split that a prompt belongs to, the same in every process and version of Python."""
     share = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big") / 2**64
     return "test" if share < TEST_SHARE else "train"
 
 
 class Task(ABC):
-    """A generated task. A subclass names itself, lists its words and draws examples."""
+    """Base of all tasks. A generated task names itself, lists its words and draws examples."""
 
     name: str
     word_lists: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -57,12 +59,13 @@ class Task(ABC):
 
     @abstractmethod
     def draw(self, rng: random.Random, words: Words) -> Example:
-        """One example made of `words` (the lists that `words` returned)."""
+        """Draw one example made of `words`, the lists that the method `words` returned."""
 
     def words(self, tokenizer: PreTrainedTokenizerBase) -> Words:
-        """The word lists, cut to the words that are one token under `tokenizer`.
+        """Return the word lists, reduced to words that are one token under `tokenizer`.
 
-        Raises DataError if a list becomes too short for the task to mean anything.
+        Raises:
+            DataError: a list becomes too short for the task to mean anything.
         """
         lists = {}
         for key, candidates in self.word_lists.items():
@@ -76,11 +79,11 @@ class Task(ABC):
         return lists
 
     def correct(self, prompt: str, completion: str, predicted: str) -> bool:
-        """Whether the text `predicted` (the argmax tokens, decoded and stripped) solves `prompt`."""
+        """Whether the text `predicted` (the argmax tokens, decoded and stripped) is right after `prompt`."""
         return predicted.split() == completion.split()
 
     def stream(self, tokenizer: PreTrainedTokenizerBase, split: Split = "train", seed: int = 0) -> Iterator[Example]:
-        """Endless seeded examples of one split; a prompt may come again."""
+        """Yield seeded examples of one split without end; prompts may repeat."""
         if split not in SPLITS:
             raise ConfigError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
         words = self.words(tokenizer)
@@ -91,7 +94,7 @@ class Task(ABC):
                 yield example
 
     def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
-        """`n` examples with distinct prompts. Raises DataError if the split has fewer."""
+        """Return `n` examples with distinct prompts. Raises DataError if the split has fewer."""
         if n < 1:
             raise ConfigError(f"task {self.name!r}: {n} examples asked for, expected at least 1")
         found: dict[str, Example] = {}
@@ -109,15 +112,17 @@ class Task(ABC):
         )
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
-        """`n` rows with columns prompt and completion, as SFTTrainer takes them."""
+        """Return `n` rows with columns prompt and completion, as SFTTrainer takes them."""
         rows = self.examples(tokenizer, split, n, seed)
         return Dataset.from_dict({"prompt": [e.prompt for e in rows], "completion": [e.completion for e in rows]})
 
     def contrast(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
-        """`n` contrast pairs: columns clean, corrupted, answer, wrong_answer.
+        """Return `n` contrast pairs: columns clean, corrupted, answer, wrong_answer.
 
-        The clean prompts are of `split`; a corrupted prompt may belong to either. Every row is checked under
-        `tokenizer` (equal token lengths, single-token answers); DataError shows the first row that fails.
+        The clean prompts belong to `split`; a corrupted prompt may belong to either split.
+
+        Raises:
+            DataError: the split has fewer, or a pair cannot be used under `tokenizer` (see `check_pairs`).
         """
         rows = self.examples(tokenizer, split, n, seed)
         pairs = Dataset.from_dict(

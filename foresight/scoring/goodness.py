@@ -1,7 +1,7 @@
-"""What a probe measures, always as a *goodness*: higher is better, so that one sign convention holds everywhere.
+"""What a probe measures, always as a *goodness*: higher is better, so that one sign convention holds for all metrics.
 
-The score of a component is the goodness of the clean run minus that of the run without the component: positive means
-that the component supports the behaviour, whatever the metric.
+A component's score is the goodness of the clean run minus that of the run without the component. A positive score
+means that the component supports the behaviour, whatever the metric.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def goodness_by_position(metric: str, logits: Tensor, batch: Batch, clean_logits
     """Goodness at each labelled position, 0 at the others.
 
     Args:
-        metric: ``logit_difference``: logit of the answer minus logit of the wrong answer; ``loss``: log probability
-            of the target in nats; ``kl``: minus KL(clean run || this run) of the next-token distributions in nats.
-        logits: [B, K, vocabulary], any float dtype, at `batch.positions`.
-        clean_logits: same shape, without graph; for ``kl`` only.
+        metric: ``logit_difference``, logit of the answer minus logit of the wrong answer; ``loss``, log probability
+            of the target in nats; ``kl``, minus KL(clean run || this run) of the next-token distributions in nats.
+        logits: [B, K, vocabulary] at `batch.positions`, any float dtype.
+        clean_logits: as `logits`, without a graph; for ``kl`` only.
 
     Returns:
         float32 [B, K].
@@ -43,10 +43,10 @@ def goodness_by_position(metric: str, logits: Tensor, batch: Batch, clean_logits
 
 
 def goodness(metric: str, logits: Tensor, batch: Batch, clean_logits: Tensor | None = None) -> Tensor:
-    """Mean goodness over the labelled positions of each example: float32 [B]. Every example counts the same."""
+    """Mean goodness over each example's labelled positions: float32 [B]."""
     return goodness_by_position(metric, logits, batch, clean_logits).sum(1) / (batch.targets >= 0).sum(1)
 
 
 def batch_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy in nats, a float32 scalar: the mean over all labelled positions of the batch, as SFT trains."""
+    """Cross-entropy in nats averaged over all labelled positions of the batch, as in SFT: a float32 scalar."""
     return -goodness_by_position("loss", logits, batch).sum() / torch.count_nonzero(batch.targets >= 0)

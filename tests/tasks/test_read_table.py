@@ -10,7 +10,10 @@ from transformers import HfArgumentParser
 from trl import SFTConfig, TrlParser
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.tasks import DataConfig, load_data, read_table, to_training
+from foresight.tasks.data_config import DataConfig
+from foresight.tasks.load_data import load_data
+from foresight.tasks.read_table import read_table
+from foresight.tasks.training_columns import to_training
 
 ROWS = [{"sentence": 'a "fine', "label": 1}, {"sentence": "so, so\tdull", "label": 0}, {"sentence": "nan", "label": 1}]
 TEMPLATES = dict(
@@ -175,7 +178,7 @@ def test_files_that_cannot_be_read(write, tmp_path, table):
 
 
 def test_a_name_that_is_nothing():
-    with pytest.raises(DataError, match="'no-such-data' is no local file"):
+    with pytest.raises(DataError, match="'no-such-data': no such file"):
         read_table("no-such-data")
 
 

@@ -1,17 +1,16 @@
-"""What every scorer is: its result, its base class, and the registry of names."""
+"""What every scorer is: its base class and its result."""
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import nn
 
-from ..common.errors import ConfigError, DataError, NonFiniteError, UnknownNameError, did_you_mean
+from ..common.errors import DataError, NonFiniteError
 from ..model.placement import Placement
 from .taps import scoring_mode
 
@@ -26,7 +25,7 @@ class Scores:
 
     Attributes:
         values: float32 [n_components], finite.
-        stderr: float32 [n_components]; standard error of `values` over examples or minibatches, NaN if there was one.
+        stderr: float32 [n_components], standard error of `values` over examples or minibatches; NaN for a single one.
     """
 
     values: np.ndarray
@@ -34,13 +33,13 @@ class Scores:
 
 
 class Scorer(ABC):
-    """Base of all scorers. A subclass stores its settings in `__init__` and computes in `_samples`.
+    """Base of all scorers. A subclass stores its settings in `__init__` and computes scores in `_samples`.
 
     Attributes:
-        name: what the scorer is registered as.
-        needs_pairs: whether its settings call for a `ContrastProbe`; otherwise any probe will do.
+        name: the scorer's name in `SCORERS` and in messages.
+        needs_pairs: whether its settings require a `ContrastProbe`; otherwise any probe will do.
         reads_data: whether the scores depend on the probe at all.
-        divisible: whether batches are scored independently of each other, so that processes may share them.
+        divisible: whether batches are scored independently of one another, so that processes can share them.
     """
 
     name: ClassVar[str]
@@ -51,29 +50,29 @@ class Scorer(ABC):
     def score(
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
     ) -> Scores:
-        """Score every component of `table` on `probe` (which only `movement` can do without).
+        """Score every component of `table` on `probe`, which may be None for scorers that read no data.
 
-        With several processes (`placement`) all of them call this; they share the probe, and all get the scores that
-        one process would.
+        With several processes (`placement`) each of them must call this: they share the probe's batches, and each gets
+        the scores that a single process would.
 
         Raises:
             DataError: no probe, or one without contrast pairs where they are needed.
-            NonFiniteError: a score is NaN or infinite; names the component and the scorer.
+            NonFiniteError: a score is NaN or infinite; the message names the component and the scorer.
         """
         return self.combine(self.samples(model, table, probe, placement), table)
 
     def measure(
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
     ) -> dict[str, Scores]:
-        """What a snapshot records, by name, the scorer's own first: its `score`, unless it measures more in one go."""
+        """What a snapshot records, by name: the scorer's own scores, and whatever else it measures in the same pass."""
         return {self.name: self.score(model, table, probe, placement)}
 
     def samples(
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
     ) -> np.ndarray:
-        """What the scores are made of: float64 [m, n_components], a row an example or a minibatch, in probe order.
+        """The samples that scores average: float64 [m, n_components], one row per example or minibatch, in probe order.
 
-        The model is in eval mode meanwhile and as it was afterwards, also after an exception.
+        The model is in eval mode during the call; its mode is restored afterwards, after an exception as well.
 
         Raises:
             DataError: no probe, or one without contrast pairs where they are needed.
@@ -86,9 +85,9 @@ class Scorer(ABC):
         return rows
 
     def _shared(self, model: nn.Module, table: ComponentTable, probe: Any, place: Placement) -> np.ndarray:
-        """Samples of the whole probe; processes take its batches in turn and put the rows together.
+        """Samples of the whole probe; processes take its batches in turn and exchange the rows.
 
-        Every process runs the same number of passes, as sharded weights are fetched by all or none.
+        Every process runs the same number of passes, because sharded weights are gathered by all processes together.
         """
         if place.world == 1 or not self.divisible:
             return self._samples(model, table, probe)
@@ -113,8 +112,8 @@ class Scorer(ABC):
             raise DataError(f"{self.name} needs a probe to score on; got none")
         if self.needs_pairs and not probe.has_pairs:
             raise DataError(
-                f"{self.name} with these settings needs contrast pairs, but the probe has plain text; give a dataset "
-                "with columns clean, corrupted, answer, wrong_answer, or use the scorer 'gradient_activation'"
+                f"{self.name} with these settings needs contrast pairs, but the probe is plain text; give a dataset "
+                "with the columns clean, corrupted, answer, wrong_answer, or use the scorer 'gradient_activation'"
             )
 
     @abstractmethod
@@ -126,44 +125,18 @@ class Scorer(ABC):
 
 
 def turns(probe: Probe, place: Placement) -> Iterator[tuple[Batch, bool]]:
-    """The batches that this process takes, and whether each counts: all take as many, the last one again if need be."""
+    """Yield this process's batches, each with whether it counts.
+
+    All processes take equally many, so the last batch may come more than once and then does not count.
+    """
     last = len(probe.batches) - 1
     for turn in range(0, last + 1, place.world):
         i = turn + place.rank
         yield probe.batches[min(i, last)], i <= last
 
 
-SCORERS: dict[str, type[Scorer]] = {}
-S = TypeVar("S", bound=type[Scorer])
-
-
-def register(cls: S) -> S:
-    """Class decorator: make a scorer available under its `name`."""
-    SCORERS[cls.name] = cls
-    return cls
-
-
-def make_scorer(name: str, **params: Any) -> Scorer:
-    """Build a registered scorer.
-
-    Raises:
-        UnknownNameError: no scorer of that name; the message offers the closest.
-        ConfigError: a parameter the scorer does not have, or a value it cannot use.
-    """
-    if name not in SCORERS:
-        raise UnknownNameError("scorer", name, SCORERS)
-    known = inspect.signature(SCORERS[name]).parameters
-    for param in params:
-        if param not in known:
-            raise ConfigError(
-                f"scorer {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
-                f"it has: {', '.join(known) or 'none'}"
-            )
-    return SCORERS[name](**params)
-
-
 def mean_and_stderr(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [n] and its standard error std/sqrt(m) [n] of samples [m, n]; the error is NaN if m is 1."""
+    """Mean and standard error (std / sqrt(m)) of samples [m, n], both [n]; the error is NaN if m is 1."""
     m = len(samples)
     if m == 1:
         return samples[0], np.full(samples.shape[1], np.nan)

@@ -7,7 +7,9 @@ from transformers import AutoTokenizer
 
 from foresight.common.errors import DataError
 from foresight.model.shipped import model_path
-from foresight.tasks import OwnTask, split_of, task
+from foresight.tasks import task
+from foresight.tasks.examples import split_of
+from foresight.tasks.user_task import UserTask
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_pairs_alone_are_a_task(tmp_path, tokenizer, pairs):
 
 
 def test_texts_alone_have_no_pairs(tmp_path, tokenizer, texts):
-    own = OwnTask(write(tmp_path / "mine.jsonl", texts))
+    own = UserTask(write(tmp_path / "mine.jsonl", texts))
     assert not own.has_pairs and len(own.dataset(tokenizer, "train", 10)) == 10
     with pytest.raises(DataError, match="gradient_activation"):
         own.contrast(tokenizer, "train", 4)
@@ -51,7 +53,7 @@ def test_a_folder_has_files_for_each(tmp_path, tokenizer, texts, pairs):
     write(tmp_path / "train.jsonl", texts)
     write(tmp_path / "test.jsonl", texts[:5])
     write(tmp_path / "contrast.jsonl", pairs)
-    own = OwnTask(tmp_path)
+    own = UserTask(tmp_path)
     held_out = {row["prompt"] for row in texts[:5]}
     assert set(own.dataset(tokenizer, "test", 99)["prompt"]) == held_out
     assert not held_out & set(own.dataset(tokenizer, "train", 99)["prompt"])  # what is held out is never trained on
@@ -59,7 +61,7 @@ def test_a_folder_has_files_for_each(tmp_path, tokenizer, texts, pairs):
 
 
 def test_the_seed_orders_the_rows(tmp_path, tokenizer, texts):
-    own = OwnTask(write(tmp_path / "mine.jsonl", texts))
+    own = UserTask(write(tmp_path / "mine.jsonl", texts))
     one, again, other = (own.dataset(tokenizer, "train", 20, seed)["prompt"][:] for seed in (1, 1, 2))
     assert one == again != other
 
@@ -74,10 +76,10 @@ def test_the_seed_orders_the_rows(tmp_path, tokenizer, texts):
 )
 def test_unusable_rows_are_named(tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
-        OwnTask(write(tmp_path / "mine.jsonl", rows))
+        UserTask(write(tmp_path / "mine.jsonl", rows))
 
 
 def test_one_split_without_rows_is_refused(tmp_path, tokenizer, texts):
     rows = [row for row in texts if split_of(row["prompt"]) == "train"]
     with pytest.raises(DataError, match=r"train.jsonl and test.jsonl"):
-        OwnTask(write(tmp_path / "mine.jsonl", rows)).dataset(tokenizer, "test", 4)
+        UserTask(write(tmp_path / "mine.jsonl", rows)).dataset(tokenizer, "test", 4)

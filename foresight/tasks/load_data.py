@@ -1,0 +1,107 @@
+"""The tables that the data settings of a recipe stand for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+
+from ..common.errors import ConfigError
+from .data.source import Source
+from .data_config import DataConfig
+from .pairs import check_pairs
+from .read_table import read_table
+from .task_names import DATA_TASKS, TASKS
+from .task_names import task as task_by_name
+from .training_columns import to_training
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_data(
+    config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0
+) -> tuple[Dataset, Dataset | None, Dataset | None]:
+    """Load the training table, the evaluation table and the contrast pairs; the last two may be None.
+
+    Raises:
+        ConfigError: neither `task` nor `dataset` is set, or both are and the task reads no data.
+        DataError: data that cannot be used.
+    """
+    if (config.task is None) == (config.dataset is None) and config.task not in DATA_TASKS:
+        raise ConfigError(
+            f"task {config.task!r} and dataset {config.dataset!r}: set exactly one of the two; only the tasks "
+            f"{', '.join(DATA_TASKS)} read a dataset"
+        )
+    train, evaluation, pairs = _of_task(config, tokenizer, seed) if config.task else (*_read(config), None)
+    if config.contrast:
+        pairs = read_table(config.contrast)
+        check_pairs(pairs, tokenizer)
+    return train, evaluation, pairs
+
+
+def load_retained(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> Dataset | None:
+    """Load the retained table, None if there is none; for a task, `task_examples` training examples.
+
+    Rows that the base model of another run wrote (input_ids and labels, from the same tokenizer) are kept as they are.
+
+    Raises:
+        DataError: data that cannot be used.
+    """
+    if config.retained is None:
+        return None
+    if config.retained in (*TASKS, *DATA_TASKS):
+        return task_by_name(config.retained).dataset(tokenizer, "train", config.task_examples, seed)
+    table = read_table(config.retained, config.retained_split)
+    if {"input_ids", "labels"} <= set(table.column_names):
+        return table.select_columns(["input_ids", "labels"])
+    return to_training(table, source=config.retained)
+
+
+def _of_task(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    for template in ("prompt_template", "completion_template", "text_template"):
+        if getattr(config, template):
+            raise ConfigError(f"{template} is set, but the task {config.task!r} writes its own prompts; remove one")
+    if config.task in DATA_TASKS:
+        chosen = task_by_name(config.task, _source(config), config.labels())
+    else:
+        chosen = task_by_name(str(config.task))
+    return (
+        chosen.dataset(tokenizer, "train", config.task_examples, seed),
+        chosen.dataset(tokenizer, "test", config.task_eval_examples, seed),
+        chosen.contrast(tokenizer, "train", config.task_contrast_examples, seed),
+    )
+
+
+def _source(config: DataConfig) -> Source:
+    return Source(
+        config.dataset or "",
+        config=config.dataset_config,
+        split=config.dataset_split,
+        test_path=config.eval_dataset,
+        test_split=config.eval_dataset_split,
+        column_names=config.column_names,
+        delimiter=config.delimiter,
+    )
+
+
+def _read(config: DataConfig) -> tuple[Dataset, Dataset | None]:
+    train = _table(config, str(config.dataset), config.dataset_split)
+    if config.eval_dataset is None and config.eval_dataset_split is None:
+        return train, None
+    return train, _table(config, config.eval_dataset or str(config.dataset), config.eval_dataset_split or "train")
+
+
+def _table(config: DataConfig, source: str, split: str) -> Dataset:
+    table = read_table(
+        source, split, name=config.dataset_config, column_names=config.column_names, delimiter=config.delimiter
+    )
+    return to_training(
+        table,
+        prompt_template=config.prompt_template,
+        completion_template=config.completion_template,
+        text_template=config.text_template,
+        label_map=config.labels(),
+        label_column=config.label_column,
+        source=source,
+    )
