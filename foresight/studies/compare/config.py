@@ -20,7 +20,7 @@ MEMORY_FIELDS = ("restart_every", "adam_beta1", "adam_beta2")
 class CompareConfig:
     """Settings of a comparison: arms x tasks x seeds x base models x budgets.
 
-    A task is the name of one that foresight knows, or a JSONL file or folder (see `foresight.tasks.own`).
+    A task is the name of one that foresight knows, or a JSONL file or folder (see `foresight.tasks.user_task`).
 
     Raises:
         ConfigError: a value that does not fit, with what was expected.
