@@ -1,7 +1,7 @@
 """A shift of weights, added to a stock model for the length of a context and gone without a trace afterwards.
 
 A shift maps names of target modules to float32 tensors [output features, input features], the orientation of
-`foresight.scoring.gradient_taps.WeightOf`; other modules stay as they are. Weights are never written to: a parameter points
+`scoring.gradient_taps.WeightOf`; other modules stay as they are. Weights are never written to: a parameter points
 to other numbers meanwhile, and to the very same tensor again afterwards, also after an exception. That costs one more
 copy of the shifted weights.
 
