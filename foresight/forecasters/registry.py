@@ -33,7 +33,8 @@ REMOVED = {
 DEFAULT = "stacking"
 """Weighs forecasts by their proven skill and is persistence while none has any: on the shipped corpus, where nothing
 beats persistence, the benchmark recommends that (README.md)."""
-SHIPPED = Path(__file__).parents[1] / "model" / "shipped"
+SHIPPED_STATE = Path(__file__).parents[1] / "model" / "shipped" / f"{DEFAULT}.safetensors"
+"""What `DEFAULT` learned from the shipped corpus; `foresight.studies.bench.ship` makes it."""
 REGISTRY: Registry[Forecaster] = Registry(
     "forecaster",
     "forecaster:Forecaster",
@@ -85,12 +86,7 @@ def experienced(name: str, **params: Any) -> Forecaster:
         CheckpointError: the shipped state is damaged; and as `make_forecaster`.
     """
     forecaster = make_forecaster(name, **params)
-    return forecaster if name != DEFAULT or params else forecaster.load(SHIPPED / state_file(DEFAULT))
-
-
-def state_file(name: str) -> str:
-    """File name of the shipped state of a forecaster; `foresight.studies.bench.ship` makes it."""
-    return f"{name}.safetensors"
+    return forecaster if name != DEFAULT or params else forecaster.load(SHIPPED_STATE)
 
 
 def find_forecaster(name: str) -> type[Forecaster] | Forecaster:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...common.errors import ConfigError
-from ...forecasters.registry import DEFAULT, make_forecaster, state_file
+from ...forecasters.registry import DEFAULT, SHIPPED_STATE, make_forecaster
 from ...policies.prior import SHIPPED as PRIOR
 from ...policies.prior import LayerKindPrior
 from .corpus import SHIPPED, Run, read_runs, write_corpus
@@ -23,7 +23,7 @@ from .corpus import SHIPPED, Run, read_runs, write_corpus
 def ship(runs: Iterable[Run], out: str | Path) -> list[Path]:
     """Write corpus, prior and state into the folder `out`; return their paths."""
     runs = sorted(runs, key=lambda run: (*run.setting, run.seed))
-    corpus, prior, state = Path(out) / SHIPPED.name, Path(out) / PRIOR.name, Path(out) / state_file(DEFAULT)
+    corpus, prior, state = Path(out) / SHIPPED.name, Path(out) / PRIOR.name, Path(out) / SHIPPED_STATE.name
     write_corpus(runs, corpus)
     histories = [run.series for run in runs]
     LayerKindPrior.learn(histories).write(prior)

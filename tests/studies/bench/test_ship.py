@@ -4,7 +4,7 @@ import pytest
 
 from foresight.common.errors import ConfigError
 from foresight.forecasters import make_forecaster
-from foresight.forecasters.registry import DEFAULT, experienced, state_file
+from foresight.forecasters.registry import DEFAULT, SHIPPED_STATE, experienced
 from foresight.policies.prior import SHIPPED as PRIOR
 from foresight.policies.prior import LayerKindPrior
 from foresight.studies.bench.corpus import SHIPPED, read_corpus, write_corpus
@@ -16,7 +16,7 @@ def test_the_shipped_files_are_made_of_the_shipped_corpus(tmp_path):
     made = ship(read_corpus(SHIPPED), tmp_path)
     for file in made:
         assert file.read_bytes() == (SHIPPED.parent / file.name).read_bytes(), file.name
-    assert {file.name for file in made} == {SHIPPED.name, PRIOR.name, state_file(DEFAULT)}
+    assert {file.name for file in made} == {SHIPPED.name, PRIOR.name, SHIPPED_STATE.name}
 
 
 def test_the_default_forecaster_has_learned_from_the_corpus():
