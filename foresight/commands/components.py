@@ -7,7 +7,8 @@ from itertools import groupby
 from rich.table import Table
 
 from ..model.components import Component, ComponentTable, component_table
-from ..model.loading import ModelConfig, load_meta_model
+from ..model.loading import load_meta_model
+from ..model.model_config import ModelConfig
 from .console import console
 
 

@@ -16,7 +16,8 @@ from rich.table import Table
 from transformers.utils import logging
 
 from ..common.errors import ConfigError
-from ..model.loading import ModelConfig, load_model, load_tokenizer
+from ..model.loading import load_model, load_tokenizer
+from ..model.model_config import ModelConfig
 from ..report.tracking import write_report
 from ..studies.track.analysis import analyse
 from ..studies.track.answers import Answers, sentences

@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 
 from ..common.errors import ConfigError
 from ..common.files import write_json
-from ..model.loading import ModelConfig, load_model, load_tokenizer
+from ..model.loading import load_model, load_tokenizer
+from ..model.model_config import ModelConfig
 from ..tasks import task
 from ..tasks.data_config import DataConfig
 from ..tasks.evaluation import evaluate

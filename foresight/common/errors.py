@@ -17,7 +17,7 @@ class ConfigError(ForesightError, ValueError):
 
 
 class BudgetError(ConfigError):
-    """A budget that no mask can fill, or that no model has."""
+    """A budget that no mask can meet."""
 
 
 class UnknownNameError(ConfigError):
@@ -29,7 +29,7 @@ class UnknownNameError(ConfigError):
 
 
 class ArchitectureError(ForesightError):
-    """A model whose modules foresight cannot name."""
+    """A model whose modules foresight does not know."""
 
 
 class DataError(ForesightError, ValueError):
@@ -37,11 +37,11 @@ class DataError(ForesightError, ValueError):
 
 
 class TrajectoryError(ForesightError):
-    """A trajectory that is damaged, or does not belong to this model."""
+    """A trajectory that is damaged, or belongs to another model."""
 
 
 class CheckpointError(ForesightError):
-    """A checkpoint or delta that is incomplete, damaged, or of another model."""
+    """A checkpoint or delta that is incomplete or damaged, or belongs to another model."""
 
 
 class MaskLeakError(ForesightError):
@@ -67,9 +67,10 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
 
 
 def mapping(name: str, value: Any, example: str) -> dict[str, Any] | None:
-    """A setting's mapping, parsed if it came as JSON text from the command line; None stays None.
+    """Return the mapping that a setting holds, parsing JSON text from the command line; None stays None.
 
-    Raises ConfigError for what is neither; `example` shows what is.
+    Raises:
+        ConfigError: neither a mapping nor JSON text of one; the message shows `example`.
     """
     parsed = value
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under another name, synced, renamed."""
+"""Files that are either whole or absent: written under a temporary name, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .errors import ForesightError
 
 
 class DiskFullError(ForesightError, OSError):
-    """No space left for a file; what was there before is untouched."""
+    """No space is left for a file; what was there before is untouched."""
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let `write(temporary path)` produce a file, then put it in the place of `path` in one step.
+    """Let `write(temporary path)` produce a file, then replace `path` with it in one step.
 
     Raises:
-        DiskFullError: the disk or quota is full. The temporary file is removed, an older `path` stays as it was.
+        DiskFullError: the disk or quota is full. The temporary file is removed; an older `path` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,13 +44,13 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write JSON whole or not at all; NaN is refused (ValueError), keys keep their order."""
+    """Write JSON, whole or not at all. Keys keep their order; NaN is refused (ValueError)."""
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def json_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Flat rows with None for every float that JSON has no number for."""
+    """Return flat rows with None in place of every float that JSON cannot represent."""
 
     def plain(value: Any) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,12 +1,12 @@
-"""Means and paired differences with intervals and tests that keep their word when runs are few or share a task.
+"""Means and paired differences, with intervals and tests that stay valid when runs are few or share a task.
 
-The independent unit is the task where there are several (seeds of one task are averaged first: they share its
-difficulty, so counting them as independent would make intervals too narrow), else the seed. With at least
+The independent unit is the task, or the seed if there is only one task. Seeds of one task are averaged first: they
+share its difficulty, so counting them as independent would make intervals too narrow. With at least
 `ENOUGH_TO_RESAMPLE` units the interval is a percentile bootstrap (`scipy.stats.bootstrap`) at the expanded level of
-Hesterberg, "What Teachers Should Know About the Bootstrap" (arXiv 1411.5279), which corrects its narrowness at small
-n. A resampled mean never leaves the range of its points, so with n < 6 points no bootstrap can
-cover 95 %: at most 1 - 2^(1-n). There Student's t-interval of the same unit means is given instead. One unit has no
-interval: `low` and `high` are None.
+Hesterberg, "What Teachers Should Know About the Bootstrap" (arXiv 1411.5279), which corrects its narrowness at small n.
+A resampled mean never leaves the range of its n points, so a bootstrap covers at most 1 - 2^(1-n), less than 95 % for
+n < 6; below that the interval is Student's t-interval of the unit means. A single unit has no interval: `low` and
+`high` are None.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from .errors import DataError
 LEVEL = 0.95
 POWER = 0.8
 FLOOR = 0.01
-"""Nats added to a loss before its logarithm is taken, so that losses near zero do not decide everything."""
+"""Nats added to a loss before its logarithm is taken, so that losses near zero do not dominate."""
 
 RESAMPLES = 4999
 ENOUGH_TO_RESAMPLE = 6
 
 Unit = tuple[str, Any]
-"""(task, replicate): what two arms are paired over; a replicate is a seed, or a base model and a seed."""
-
+"""(task, replicate), over which two arms are paired; a replicate is a seed, or a base model and a seed."""
 
 Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval. `n`: runs averaged; `units`: independent units the interval rests on."""
+    """A mean with its 95 % interval: `n` runs were averaged, and the interval rests on `units` independent units."""
 
     mean: float | None
     low: float | None
@@ -48,10 +47,10 @@ class Interval:
 
     @property
     def decided(self) -> int:
-        """1 if the whole interval is above zero, -1 if below, 0 if it holds zero or does not exist.
+        """1 if the whole interval is above zero, -1 if it is below, 0 if it contains zero or does not exist.
 
-        A few units that agree exactly decide nothing either: accuracies are multiples of 1/examples, so that two
-        differences are often equal by chance, and an interval of no width claims what nobody can know.
+        A few units that agree exactly decide nothing either: accuracies are multiples of 1/examples, so differences are
+        often equal by chance, and an interval of zero width claims a certainty that nobody has.
         """
         if self.low is None or self.high is None:
             return 0
@@ -60,22 +59,22 @@ class Interval:
         return int(self.low > 0) - int(self.high < 0)
 
     def within(self, least: float, most: float) -> Interval:
-        """The same interval, cut to the values that are possible at all."""
+        """Return the same interval, clipped to the range of possible values."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
 def mean_interval(values: Mapping[Unit, float], level: float = LEVEL, seed: int = 0) -> Interval:
-    """Mean over tasks of the mean over seeds, with its interval.
+    """Average over each task's seeds, then over tasks, and return the mean with its interval.
 
     Args:
         values: one finite number per (task, seed).
         level: coverage of the interval.
-        seed: of the resampling; the same input gives the same interval.
+        seed: for resampling; the same input gives the same interval.
 
     Raises:
-        DataError: a value is not finite (a diverged run must be left out and reported, not averaged).
+        DataError: a value is not finite. A diverged run must be left out and reported, not averaged.
     """
     for unit, value in values.items():
         if not np.isfinite(value):
@@ -89,7 +88,7 @@ def mean_interval(values: Mapping[Unit, float], level: float = LEVEL, seed: int 
     mean = float(points.mean())
     if units == 1:
         return Interval(mean, None, None, n, 1, "none")
-    if np.ptp(points) == 0:  # no spread: both intervals shrink to the mean, and a resampling would be degenerate
+    if np.ptp(points) == 0:  # no spread: both intervals shrink to the mean, and resampling would be degenerate
         return Interval(mean, mean, mean, n, units, "t")
     tail = (1 - level) / 2
     quantile = stats.t.ppf(1 - tail, units - 1)
@@ -111,16 +110,17 @@ def mean_interval(values: Mapping[Unit, float], level: float = LEVEL, seed: int 
 def paired_difference(
     a: Mapping[Unit, float], b: Mapping[Unit, float], level: float = LEVEL, seed: int = 0
 ) -> Interval:
-    """Interval of the mean of a - b over the (task, seed) units that both have; n counts those pairs."""
+    """Interval of the mean of a - b over the (task, seed) units that both have; `n` counts those pairs."""
     return mean_interval({unit: a[unit] - b[unit] for unit in a if unit in b}, level, seed)
 
 
 def p_value(
     values: Mapping[Unit, float], alternative: Literal["two-sided", "greater", "less"] = "two-sided"
 ) -> float | None:
-    """Student's t-test that the mean over tasks is zero (paired, where the values are differences); None for one unit.
+    """p-value of Student's t-test that the mean over tasks is zero; None for a single unit.
 
-    Where all units agree exactly there is no spread to test against; then it is the p-value of the sign test.
+    The test is paired if the values are differences. If all units agree exactly there is no spread to test against, and
+    the p-value is that of the sign test.
     """
     points = _unit_means(values)
     if len(points) < 2:
@@ -135,7 +135,7 @@ def p_value(
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
-    """Adjusted p-values: those below a level can be called found with that chance of any false one among them all.
+    """Adjusted p-values: rejecting those below a level has at most that chance of any false rejection.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
     """
@@ -148,14 +148,15 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
 
 
 def among_random(pairs: Sequence[tuple[float, np.ndarray]], seed: int = 0) -> float:
-    """One-sided permutation test of values against random ones: the chance that their mean is as high by luck.
+    """One-sided permutation test of values against random ones: the chance that their mean is this high by luck.
 
-    Within each pair every value is as likely to be the one in question, if there is no difference. All ways of choosing
-    one from each are counted where they are at most 2^16, otherwise `RESAMPLES` of them are drawn. Of a single pair it
-    is (1 + others at least as large) / (1 + others).
+    If there is no difference, the value of a unit is exchangeable with its random ones. All ways of choosing one per
+    unit are counted if there are at most 2^16, otherwise `RESAMPLES` of them are drawn. For a single unit the result is
+    (1 + random values at least as large) / (1 + random values).
 
     Args:
-        pairs: a value, and the random ones [n] of the same unit; higher is better.
+        pairs: per unit, its value and its random values [n]; higher is better.
+        seed: for drawing.
     """
     pools = [np.append(others, value) for value, others in pairs]
     observed = sum(value for value, _ in pairs) - 1e-12
@@ -170,11 +171,11 @@ def among_random(pairs: Sequence[tuple[float, np.ndarray]], seed: int = 0) -> fl
 
 
 def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER) -> float | None:
-    """The smallest true mean at which a two-sided test at 5 % finds every one of these differences.
+    """The smallest true mean at which two-sided tests at 5 % detect all these differences with the given power.
 
-    It follows from the spread between units alone, by the noncentral t distribution. Of several differences with the
-    same true mean, all are found with at least that power: their chances of being missed are added up. None where a
-    difference has fewer than two units, or none has a spread.
+    It follows from the spread between units, by the noncentral t distribution. The chances of missing each of several
+    differences with the same true mean are added up, so that the power is a lower bound. None if a difference has fewer
+    than two units, or if none has any spread.
     """
     points = [_unit_means(values) for values in differences]
     if not points or any(len(found) < 2 for found in points):
@@ -194,10 +195,10 @@ def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER
 
 
 def log_loss_area(steps: list[int], losses: list[float], floor: float = FLOOR) -> float:
-    """Mean over the run of log(loss + floor), by trapezoids between evaluations: learning speed in one number.
+    """Mean of log(loss + floor) over the run, by the trapezoidal rule: learning speed in one number, lower is better.
 
-    Lower is better; natural logarithm; losses in nats per target token. The definition is this project's own. It is
-    two to three times less noisy than the final loss, because it rests on the whole curve.
+    Natural logarithm; losses in nats per target token. It rests on the whole curve and is therefore two to three times
+    less noisy than the final loss. The definition is this project's own.
 
     Raises:
         DataError: fewer than two evaluations, steps that do not increase, or a loss that is not finite.
@@ -209,9 +210,9 @@ def log_loss_area(steps: list[int], losses: list[float], floor: float = FLOOR) -
 
 
 def _missed(shift: float, units: int) -> float:
-    """Chance that a two-sided t-test misses a true mean of `shift` standard errors, or finds it with the wrong sign."""
+    """Chance that a two-sided t-test misses a true mean of `shift` standard errors, or gets its sign wrong."""
     bound = stats.t.ppf(0.5 + LEVEL / 2, units - 1)
-    return float(np.nan_to_num(stats.nct.cdf(bound, units - 1, shift)))  # scipy has no value where it is nearly zero
+    return float(np.nan_to_num(stats.nct.cdf(bound, units - 1, shift)))  # scipy returns NaN where it is nearly zero
 
 
 def _unit_means(values: Mapping[Unit, float]) -> np.ndarray:

@@ -24,15 +24,16 @@ _PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
 class Registry(Generic[T]):
-    """Names of one kind of plug-in; a plug-in is a subclass of `base`, or an object of one.
+    """Plug-ins of one kind by name. A plug-in is a subclass of `base`, or an instance of one.
 
     Args:
         what: the kind, for messages, such as "forecaster".
-        base: the base class, or its place "module:Class" relative to `package`, imported when a plug-in is asked for.
-        package: where the built-in plug-ins live; also the entry-point group, unless `group` names another.
-        built_in: name -> module of `package` that registers it; names alone if each has a module of its own.
+        base: the base class, or "module:Class" relative to `package`, which is imported when a plug-in is asked for.
+        package: where the built-in plug-ins live; also the name of the entry-point group.
+        built_in: name -> module of `package` that registers it; just names if each has a module of that name.
         hint: added to the message about something that is not a plug-in.
-        removed: names of earlier versions -> what to use instead.
+        group: the entry-point group, if it is not called like the package.
+        removed: name in an earlier version -> what to use instead.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Registry(Generic[T]):
         return self._base  # type: ignore[return-value]  # no string any more
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator: make a class available under `name`. Raises ConfigError if the name is taken."""
+        """Class decorator that makes a class available under `name`. Raises ConfigError if the name is taken."""
 
         def decorate(cls: type[T]) -> type[T]:
             taken = self._registered.get(name)
@@ -75,26 +76,26 @@ class Registry(Generic[T]):
         return decorate
 
     def names(self) -> tuple[str, ...]:
-        """Every known name, sorted; imports none of them."""
+        """Return every known name, sorted. Imports no plug-in."""
         return tuple(sorted({*self.built_in, *self._registered, *self._installed()}))
 
     def check_name(self, name: str) -> None:
         """Check that a name is known, or has the form `module:Class`, without importing any plug-in.
 
         Raises:
-            UnknownNameError: nothing of that name; the message offers the closest.
+            UnknownNameError: nothing has that name; the message offers the closest.
             ConfigError: a name that was removed, or a malformed `module:Class`; the message says what to use instead.
         """
         if ":" in name:
             if not _PATH.fullmatch(name):
-                raise ConfigError(f"{self.what} {name!r} is not of the form module:Class, say my_package.mine:Mine")
+                raise ConfigError(f"{self.what} {name!r} is not of the form module:Class, such as my_package.mine:Mine")
         elif name not in self.built_in and name not in (known := self.names()):
             if name in self.removed:
                 raise ConfigError(f"{self.what} {name!r} was removed; use {self.removed[name]} instead")
             raise UnknownNameError(self.what, name, known)
 
     def find(self, name: str) -> type[T] | T:
-        """The class behind a name, or the object that `module:object` or an entry point names.
+        """Return the class behind a name, or the object that `module:object` or an entry point names.
 
         Raises:
             UnknownNameError, ConfigError: as `check_name`, and for a module or entry point without such a plug-in.
@@ -107,7 +108,7 @@ class Registry(Generic[T]):
         return self._registered[name] if name in self._registered else self._from_package(name)
 
     def origin(self, name: str) -> str:
-        """Where a plug-in comes from: "built-in", the package that offers it, or its module. Imports nothing."""
+        """Return where a plug-in comes from: "built-in", its package, or its module. Imports nothing."""
         if name in self.built_in:
             return "built-in"
         if name in self._registered:
@@ -117,11 +118,10 @@ class Registry(Generic[T]):
         return name.partition(":")[0]
 
     def build(self, name: str, **params: Any) -> T:
-        """What the name stands for, built with the parameters of its `__init__`; an object that a module has built is
-        returned as it is.
+        """Build the plug-in of that name from parameters of its `__init__`; an object is returned as it is.
 
         Raises:
-            UnknownNameError, ConfigError: as `find`, and for a parameter that it does not have.
+            UnknownNameError, ConfigError: as `find`, and for a parameter that the plug-in does not have.
         """
         found = self.find(name)
         if not isinstance(found, type):
@@ -147,7 +147,7 @@ class Registry(Generic[T]):
         module, _, attribute = path.partition(":")
         here = str(Path.cwd())
         if here not in sys.path:
-            sys.path.append(here)  # last, so that nothing installed is shadowed
+            sys.path.append(here)  # at the end, so that it shadows no installed package
         try:
             loaded = import_module(module)
         except Exception as error:  # a module may fail in any way
@@ -165,7 +165,7 @@ class Registry(Generic[T]):
             raise ConfigError(f"{self.what} {name!r} is offered by {self.origin(name)}; uninstall one of them")
         try:
             found = points[0].load()
-        except Exception as error:  # somebody else's package may fail in any way
+        except Exception as error:  # third-party code may fail in any way
             raise ConfigError(f"{self.what} {name!r} of {self.origin(name)} cannot be imported: {error!r}") from error
         found = self._require(name, found)
         return self.register(name)(found) if isinstance(found, type) else found
@@ -174,7 +174,7 @@ class Registry(Generic[T]):
         if isinstance(found, self.base) or (isinstance(found, type) and issubclass(found, self.base)):
             return found
         raise ConfigError(
-            f"{self.what} {name!r} is {found!r:.200}; expected a subclass of {self._base_name} or an object of one"
+            f"{self.what} {name!r} is {found!r:.200}; expected a subclass of {self._base_name} or an instance of one"
             f"{self.hint}"
         )
 

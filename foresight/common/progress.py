@@ -1,4 +1,4 @@
-"""The progress bar of long work: what is under way, how much is done, the time taken and left."""
+"""The progress bar of long work: what is running, how much is done, the time taken and the time left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar(console: Console | None = None) -> Progress:
-    """A bar with one line a task, named by the task's description."""
+    """A bar with one line per task, labelled with the task's description."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(TextColumn("{task.description}"), *columns, console=console)

@@ -1,17 +1,19 @@
-"""Module names per model family: the one table that a new family has to be added to.
+"""Module names per model family: the table that a new family has to be added to.
 
-A *role* is a group of rows (output features) of a Linear that belong to components: query, key, value, gate, up.
-Roles that share a Linear are either *stacked* (all queries, then all keys, then all values: Phi-3, GPT-2) or
-*interleaved* (head by head, each with its query, key and value: GPT-NeoX).
+A *role* is a group of rows (output features) of a Linear that belong to components: query, key, value, gate, up. Roles
+that share a Linear are either *stacked* (all queries, then all keys, then all values: Phi-3, GPT-2) or *interleaved*
+(head by head, each with its query, key and value: GPT-NeoX).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ..common.errors import ArchitectureError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Architecture:
     value: str
     attention_out: str
     up: tuple[str, ...]
-    """Linears whose rows are MLP neurons: gate and up, or up alone."""
+    """Linears whose rows are MLP neurons: gate and up, or just up."""
     down: str
     interleaved: bool = False
     """Fused query/key/value rows are interleaved by head rather than stacked by role."""
 
     def targets(self) -> tuple[str, ...]:
-        """Paths below a layer of every Linear that a mask can touch, each once, in forward order."""
+        """List the path below a layer of every Linear that a mask can touch, each once, in forward order."""
         return tuple(dict.fromkeys((self.query, self.key, self.value, self.attention_out, *self.up, self.down)))
 
 
@@ -80,7 +82,7 @@ def architecture_of(model: nn.Module) -> Architecture:
     """Look up the family of a Hugging Face causal LM by its ``config.model_type``.
 
     Raises:
-        ArchitectureError: unknown family, or a mixture of experts; the message says what would have to be added.
+        ArchitectureError: an unknown family, or a mixture of experts; the message says what would have to be added.
     """
     config = model.config
     family = config.model_type
@@ -89,13 +91,13 @@ def architecture_of(model: nn.Module) -> Architecture:
         raise ArchitectureError(
             f"model type {family!r} is a mixture of experts ({', '.join(experts)} set): its experts are fused 3-D "
             "parameters, not Linears, and cannot be masked yet. Use a dense model; support would need components "
-            "over expert slices in foresight/components.py and a bank hook for the fused expert modules."
+            "over expert slices in foresight/model/components.py and a bank hook for the fused expert modules."
         )
     if family not in ARCHITECTURES:
         raise ArchitectureError(
             f"model type {family!r} is not supported{did_you_mean(family, ARCHITECTURES)}; supported: "
             f"{', '.join(sorted(ARCHITECTURES))}. To support it, add a row to ARCHITECTURES in "
-            "foresight/architectures.py that names its layer list, query/key/value and output projections, and its "
-            "MLP up (gate) and down projections, and a tiny model of it to tests/tiny.py."
+            "foresight/model/architectures.py that names its layer list, query/key/value and output projections, and "
+            "its MLP up (gate) and down projections, and a tiny model of it to tests/support/tiny.py."
         )
     return ARCHITECTURES[family]

@@ -1,9 +1,9 @@
 """Components: the units that can be masked, and where each lies in the model's weights and activations.
 
-A *row* of a Linear is the weights into one output feature, a *column* those out of one input feature. Rows of
-query/key/value/gate/up and columns of the output and down projections all have length d_model: they are the
-*vectors* that a bank can hold. Rows and columns are in feature space; whether the module stores its weight transposed
-(GPT-2's Conv1D) is known here alone (`stored_transposed`).
+A *row* of a Linear is the weights into one output feature, a *column* those out of one input feature. Rows of the
+query, key, value, gate and up projections and columns of the output and down projections all have length d_model: they
+are the *vectors* that a bank can hold. Rows and columns are in feature space; only `stored_transposed` knows whether a
+module stores its weight transposed (GPT-2's Conv1D).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Tap:
 class Component:
     """An attention head, a KV group or an MLP block.
 
-    `slices` are the weights that training it changes; `taps` the activations that patching it replaces. A head's
+    `slices` are the weights that training it changes, `taps` the activations that patching it replaces. A head's
     output-side slice (its columns of the output projection) reads exactly the features of its tap.
     """
 
@@ -73,7 +73,7 @@ class ComponentTable(Numbering):
     """All components of one model, in model order, with their metadata as arrays.
 
     Attributes:
-        components: tuple of `Component`, length n; together they have every vector of the targets.
+        components: tuple of n `Component`; together they contain every vector of the targets.
         layer, index, vectors: int32 arrays [n]; kind, name: string arrays [n].
     """
 
@@ -108,7 +108,7 @@ class ComponentTable(Numbering):
         return int(self.vectors.min())
 
     def vector_ids(self, components) -> np.ndarray:
-        """Sorted int64 ids of every vector of the given component positions."""
+        """Return the sorted int64 ids of all vectors of the components at the given positions."""
         parts = [
             np.arange(s.start, s.stop, dtype=np.int64) + self.target_of[s.module].offset
             for i in components
@@ -123,12 +123,12 @@ def stored_transposed(module: nn.Module) -> bool:
 
 
 def turned(matrix: Tensor, module: nn.Module) -> Tensor:
-    """A matrix of the module's weight from how it is stored to [out, in], or the other way round: a view."""
+    """Turn a matrix shaped like the module's stored weight to [out, in], or back. Returns a view."""
     return matrix.T if stored_transposed(module) else matrix
 
 
 def features(module: nn.Module) -> tuple[int, int]:
-    """(output features, input features) of a Linear or Conv1D, also when ZeRO-3 has sharded its weight away."""
+    """(output features, input features) of a Linear or Conv1D, even if ZeRO-3 has sharded its weight."""
     shape = tuple(getattr(module.weight, "ds_shape", module.weight.shape))
     return (shape[1], shape[0]) if stored_transposed(module) else (shape[0], shape[1])
 
@@ -137,16 +137,16 @@ def component_table(model: nn.Module, mlp_block: int | None = None) -> Component
     """List the components of a stock Hugging Face causal LM.
 
     Args:
-        model: any family of `foresight.model.architectures.ARCHITECTURES`; nothing is changed in it.
-        mlp_block: neurons per MLP block; the last block of a layer is smaller if the width does not divide. None
-            takes the power of two at which a block has at most as many vectors as a head (at least one neuron).
+        model: of any family in `foresight.model.architectures.ARCHITECTURES`; it is not changed.
+        mlp_block: neurons per MLP block; a layer's last block is smaller if the width is not a multiple. None takes
+            the largest power of two at which a block has no more vectors than a head, and at least one neuron.
 
     Raises:
-        ArchitectureError: unknown family, or weights whose shapes do not fit its description.
+        ArchitectureError: an unknown family, or weights whose shapes do not match its description.
         ConfigError: `mlp_block` < 1.
     """
     if mlp_block is not None and mlp_block < 1:
-        raise ConfigError(f"mlp_block is {mlp_block}; expected at least 1 neuron, or none for the default width")
+        raise ConfigError(f"mlp_block is {mlp_block}; expected at least 1 neuron; leave it out for the default width")
     arch = architecture_of(model)
     config = model.config.get_text_config()
     d_model, heads = config.hidden_size, config.num_attention_heads
@@ -185,7 +185,7 @@ def _default_block(layout: _Layout) -> int:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Arithmetic of one layer: which rows and columns belong to head h, group g, block b."""
+    """Arithmetic of one layer: which rows and columns belong to head h, KV group g, MLP block b."""
 
     arch: Architecture
     prefix: str
@@ -204,7 +204,7 @@ class _Layout:
         return (self.arch.query, self.heads), (self.arch.key, self.kv_heads), (self.arch.value, self.kv_heads)
 
     def _attention_rows(self, role: int, unit: int) -> Slice:
-        """Rows of head (role 0) or KV group (roles 1, 2) `unit`; see the module docstring for the two layouts."""
+        """Rows of head (role 0) or KV group (roles 1, 2) `unit`; `architectures` explains the two layouts."""
         path, _ = self._attention[role]
         earlier = [n for p, n in self._attention[:role] if p == path]
         if self.arch.interleaved:
@@ -236,7 +236,7 @@ class _Layout:
         return Component(f"L{layer}.mlp.{b}", layer, "mlp", b, slices, (Tap(down, "input", start, stop),))
 
     def check(self, found: dict[str, int]) -> None:
-        """Compare the vectors each Linear has with what the config implies; a mismatch means an unknown variant."""
+        """Compare each Linear's number of vectors with what the config implies; a mismatch is an unknown variant."""
         expected: dict[str, int] = {}
         for path, units in self._attention:
             expected[path] = expected.get(path, 0) + units * self.head_dim
@@ -248,5 +248,5 @@ class _Layout:
                 raise ArchitectureError(
                     f"{self.prefix}{path} has {found[self.prefix + path]} vectors, but the config implies {n} "
                     f"({self.heads} heads, {self.kv_heads} KV heads, head_dim {self.head_dim}, {self.neurons} "
-                    "neurons). This variant of the family needs a row of its own in foresight/architectures.py."
+                    "neurons). This variant of the family needs its own row in foresight/model/architectures.py."
                 )

@@ -17,12 +17,13 @@ GRANULARITIES = ("components", "vectors", "weights")
 
 
 def table_of(model: nn.Module, granularity: str, mlp_block: int | None = None) -> ComponentTable:
-    """What scores, trajectories and reports of a run are about: components, or with "vectors" each vector as one.
+    """Return the table that a run's scores, trajectory and report refer to.
 
-    Runs over single weights have the table of whole components: what a report can name.
+    It lists components, or with granularity "vectors" every vector as a component of its own. Runs over single weights
+    have the table of whole components, which a report can name.
 
     Raises:
-        ConfigError: `mlp_block` with a granularity that has no blocks.
+        ConfigError: `mlp_block` with a granularity that has no MLP blocks.
         ArchitectureError: as `component_table`.
     """
     if granularity == "components":
@@ -33,16 +34,16 @@ def table_of(model: nn.Module, granularity: str, mlp_block: int | None = None) -
 
 
 def numbering_of(model: nn.Module, unit: str) -> Numbering:
-    """The table whose ids a ledger or delta has, by its `unit`: "vectors" or "weights"."""
+    """Return the table that the ids of a ledger or delta refer to; `unit` is "vectors" or "weights"."""
     return weight_table(model) if unit == "weights" else component_table(model)
 
 
 def vector_table(model: nn.Module) -> ComponentTable:
-    """A table in which every row and column is a component of its own.
+    """Return a table in which every row and column is a component of its own.
 
-    A vector has the kind and layer of the component that it comes from (single neurons for the MLP) and is called after
-    it, its Linear and its number there, as in "L0.head.2.q_proj.17"; `index` counts within layer and kind. It has no
-    taps: a single row is no activation that could be patched.
+    A vector has the kind and layer of the component that it comes from (a single neuron in the MLP). Its name consists
+    of that component, its Linear and its position there, as in "L0.head.2.q_proj.17"; `index` counts within layer and
+    kind. It has no taps, because a single row has no activation that could be patched.
 
     Raises:
         ArchitectureError: as `component_table`.

@@ -1,51 +1,20 @@
-"""Which model a command works on, and how it is loaded: safetensors and stock modules only, never remote code."""
+"""Loading models and tokenizers: safetensors and stock modules only, never remote code."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from ..common.errors import ConfigError
-from .shipped import SHIPPED, model_path
-
-
-@dataclass
-class ModelConfig:
-    """The model of a run."""
-
-    model: str | None = field(
-        default=None,
-        metadata={"help": "Local folder or Hugging Face Hub name; by default the model shipped with foresight."},
-    )
-    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
-    tokenizer: str | None = field(
-        default=None, metadata={"help": "Folder or Hub name of the tokenizer, if the model has none of its own."}
-    )
-    dtype: Literal["auto", "float32", "bfloat16"] = field(
-        default="auto", metadata={"help": "Of the frozen weights; auto takes what the checkpoint says."}
-    )
-    from_config: bool = field(
-        default=False, metadata={"help": "Start from random weights (`seed`); the folder needs a config.json only."}
-    )
-
-    @classmethod
-    def of(cls, model: str) -> ModelConfig:
-        """Of a folder or Hub name, or `embedded.SHIPPED`."""
-        return cls(None if model == SHIPPED else model)
-
-    @property
-    def source(self) -> str:
-        """What to hand to `from_pretrained`."""
-        return self.model or str(model_path())
+from .model_config import ModelConfig
 
 
 def load_meta_model(settings: ModelConfig):
-    """The model without weights, on the meta device: shapes, dtypes and module names only. Reads config.json alone.
+    """Build the model without weights, on the meta device: shapes, dtypes and module names. Reads config.json only.
 
     Raises:
         ConfigError: no such model, or a model type that transformers does not know.
@@ -55,10 +24,10 @@ def load_meta_model(settings: ModelConfig):
 
 
 def load_model(settings: ModelConfig, seed: int):
-    """The model with its weights, or seeded random ones with `from_config`.
+    """Load the model with its weights, or build it with seeded random ones if `from_config` is set.
 
     Raises:
-        ConfigError: no such model, no safetensors weights, or weights that do not cover the model.
+        ConfigError: no such model, no safetensors weights, or weights that leave tensors of the model unset.
     """
     with _explained(settings, "weights"):
         if settings.from_config:
@@ -78,13 +47,13 @@ def load_model(settings: ModelConfig, seed: int):
             f"{type(model).__name__} (first: {sorted(report['missing_keys'])[0]}), which would start random; "
             "expected a complete causal language model"
         )
-    if Path(settings.source).is_dir():  # what a run records has to hold from another working directory, too
+    if Path(settings.source).is_dir():  # absolute, so that what a run records is valid from any working directory
         model.config._name_or_path = str(Path(settings.source).resolve())
     return model
 
 
 def load_tokenizer(settings: ModelConfig):
-    """The model's tokenizer, or the one that `tokenizer` names.
+    """Load the model's tokenizer, or the one that `tokenizer` names.
 
     Raises:
         ConfigError: there is none, or it has more tokens than the model.
@@ -116,7 +85,7 @@ def _config(settings: ModelConfig) -> Any:
 
 @contextmanager
 def _explained(settings: ModelConfig, what: str):
-    """Turn what transformers raises for a missing or foreign model into one line with a remedy."""
+    """Turn what transformers raises for a missing or unsupported model into one line with a remedy."""
     try:
         yield
     except (OSError, ValueError) as error:

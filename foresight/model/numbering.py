@@ -1,4 +1,4 @@
-"""The numbers of what a bank can hold: every vector, or every single weight, of the Linears that masks can touch."""
+"""Numbering what a bank can hold: every vector, or every single weight, of the Linears that masks can touch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Target:
-    """A Linear that masks can touch: `n` vectors along `axis`, first at `offset` in the table.
+    """A Linear that masks can touch: `n` vectors along `axis`, the first of them number `offset` in the table.
 
     Rows and columns are vectors of length d_model in feature space. Entries are single weights, vectors of length 1, in
     the order in which the module stores them.
@@ -31,8 +31,8 @@ class Numbering(ABC):
     Attributes:
         targets: tuple of `Target`, in forward order; together they number every vector.
         d_model: length of a vector.
-        model_parameters: ALL parameters of the model, embeddings and head included (tied weights once).
-        unit: what a vector is called in messages.
+        model_parameters: ALL parameters of the model, embeddings and head included (tied weights count once).
+        unit: what messages call a vector, in the plural.
     """
 
     unit: ClassVar[str] = "vectors"
@@ -44,7 +44,7 @@ class Numbering(ABC):
 
     @property
     def n_vectors(self) -> int:
-        """Vectors of all targets together."""
+        """Vectors in all targets together."""
         return sum(t.n for t in self.targets)
 
     @cached_property
@@ -52,7 +52,7 @@ class Numbering(ABC):
         return {t.module: t for t in self.targets}
 
     def by_target(self, ids) -> Iterator[tuple[Target, slice]]:
-        """Yield, for every target with vectors among the sorted `ids` [k], the target and which of the ids are its."""
+        """Yield every target that has vectors among the sorted `ids` [k], with the slice of `ids` that is its own."""
         cuts = np.searchsorted(np.asarray(ids), [*(t.offset for t in self.targets), self.n_vectors])
         for target, start, stop in zip(self.targets, cuts[:-1], cuts[1:], strict=True):
             if stop > start:
@@ -61,13 +61,13 @@ class Numbering(ABC):
     @property
     @abstractmethod
     def hash(self) -> str:
-        """Hex digest (16 characters): equal tables, equal hash."""
+        """Hex digest (16 characters); equal tables have equal hashes."""
 
     @property
     @abstractmethod
     def smallest(self) -> int:
-        """Vectors of the smallest thing that a mask can name."""
+        """Vectors in the smallest unit that a mask can name."""
 
     @abstractmethod
     def vector_ids(self, components) -> np.ndarray:
-        """Sorted int64 ids of every vector of what a mask names."""
+        """Return the sorted int64 ids of all vectors of the given units of a mask."""

@@ -1,7 +1,7 @@
-"""Where a bank's values, its optimizer's state and the model's weights are: here, all of them, in one process.
+"""Where a bank's values, its optimizer's state and the model's weights are kept: here, all in one process.
 
-`foresight.bank.zero.ZeroPlacement` is the same for parameters that DeepSpeed shards. Every method that touches
-parameters is collective there: all ranks call it, in the same order.
+`foresight.bank.zero.ZeroPlacement` does the same for parameters that DeepSpeed shards. There, every method that touches
+parameters is collective: all ranks must call it, in the same order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 T = TypeVar("T")
 
 Change = Callable[[Tensor], Tensor]
-"""Of a full tensor, its replacement of the same shape; it may be the same tensor, changed in place."""
+"""Returns the replacement of a full tensor, of the same shape; it may be the same tensor, changed in place."""
 
 
 class MomentOptimizer(Protocol):
@@ -39,23 +39,23 @@ class Placement:
     rank = 0
     world = 1
     sharded = False
-    """Whether the model's weights themselves are in pieces (ZeRO 3)."""
+    """Whether the model's weights themselves are sharded (ZeRO 3)."""
 
     def whole_vectors(self, n_vectors: int, d_model: int) -> int:
-        """The largest number of vectors up to `n_vectors` that can be divided among the processes."""
+        """The largest number of vectors, at most `n_vectors`, that can be divided evenly among the processes."""
         return n_vectors - n_vectors % (self.world // math.gcd(self.world, d_model))
 
     def values(self, parameter: nn.Parameter) -> Tensor:
-        """The whole parameter in float32, not to be written to."""
+        """Return the whole parameter in float32; it must not be written to."""
         return parameter.detach().float()
 
     def change_values(self, parameter: nn.Parameter, change: Change) -> None:
-        """Replace the parameter's values; here they may also get another number of rows."""
+        """Replace the parameter's values. In a single process the number of rows may change."""
         parameter.grad = None
         parameter.data = change(parameter.data)
 
     def state(self, parameter: nn.Parameter, optimizer: MomentOptimizer) -> Iterator[tuple[str, Tensor]]:
-        """Yield the moments of the whole parameter, float32, by name; none before a fresh run's first step."""
+        """Yield the moments of the whole parameter, float32, by name; a fresh run has none before its first step."""
         yield from (optimizer.state[parameter] if optimizer.started else optimizer.pending).items()
 
     def change_state(self, parameter: nn.Parameter, optimizer: MomentOptimizer, change: Change) -> None:
@@ -66,30 +66,30 @@ class Placement:
 
     @contextmanager
     def whole(self, parameter: nn.Parameter, write: bool = False) -> Iterator[Tensor]:
-        """The whole stored weight while the context lasts; with `write`, changes made to it are kept."""
+        """Open the whole stored weight; with `write`, changes made to it within the context are kept."""
         yield parameter.data
 
     def gather(self, mine: T) -> list[T]:
-        """Every process's object (of CPU tensors and plain Python), by rank."""
+        """Collect an object (CPU tensors and plain Python) from every process, by rank."""
         return [mine]
 
     def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
-        """Sum over processes, to be used on rank `owner` only; may overwrite the tensor."""
+        """Sum a tensor over processes. The result is valid on rank `owner` only; the tensor may be overwritten."""
         return tensor
 
     def settle(self) -> None:
-        """To be called after forwards and backwards outside of the training loop."""
+        """Clean up after forward and backward passes outside the training loop."""
 
     def checksum(self, parameter: nn.Parameter) -> int:
-        """Sum of the bit patterns of what this process holds of a weight: any one changed bit changes it."""
+        """Sum the bit patterns of this process's part of a weight: a single changed bit changes the sum."""
         return bit_sum(parameter.data)
 
     def total(self, sums: Tensor) -> Tensor:
-        """Sum over processes of int64 [k]; sharding does not change it, as padding is zeros."""
+        """Sum checksums, int64 [k], over processes. Sharding leaves the total unchanged, since padding is zero."""
         return sums
 
 
 def bit_sum(weight: Tensor) -> int:
-    """Sum of bit patterns; in stretches, since a sum to 64 bits may begin with a copy in 64 bits."""
+    """Sum bit patterns in stretches, because summing into 64 bits may first copy its input to 64 bits."""
     bits = weight.contiguous().view(_BITS.get(weight.dtype, torch.uint8)).flatten()
     return int(torch.stack([part.sum(dtype=torch.int64) for part in bits.split(_STRETCH)]).sum())

@@ -1,4 +1,4 @@
-"""Single weights as what a mask is made of: every entry of every target Linear has a number."""
+"""Single weights as the units of a mask: every entry of every target Linear has a number."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class WeightTable(Numbering):
     """The weights of the same Linears that components are made of.
 
-    The id of a weight is its target's offset plus its position in the flattened stored tensor, as `module.weight` (and
-    a state dict) has it. A weight is a vector of length 1: `d_model` is 1, so that bank, optimizer, ledger and their
-    files are those of vectors.
+    A weight's id is its target's offset plus its position in the flattened stored tensor (`module.weight`, as in a
+    state dict). A weight is a vector of length 1: with `d_model` 1, the optimizer, the ledger and their files are the
+    same as for vectors.
     """
 
     unit: ClassVar[str] = "weights"
@@ -33,15 +33,15 @@ class WeightTable(Numbering):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def vector_ids(self, components) -> np.ndarray:
-        """The ids themselves."""
+        """Return the ids as they are: each unit is one weight."""
         return np.asarray(components, np.int64)
 
 
 def weight_table(model: nn.Module) -> WeightTable:
-    """Number the weights of a stock Hugging Face causal LM; nothing is changed in it.
+    """Number the weights of a stock Hugging Face causal LM, which is not changed.
 
     Raises:
-        ArchitectureError: an unknown family, as for `component_table`.
+        ArchitectureError: as `component_table`.
     """
     table = component_table(model)
     targets, offset = [], 0

@@ -58,7 +58,7 @@ def test_one_bad_score_is_named():
 
 def test_the_names_are_known_before_anything_heavy_is_imported():
     code = (
-        "import sys, foresight.scoring, foresight.tasks, foresight.tasks.data_config;"
+        "import sys, foresight.scoring, foresight.tasks, foresight.tasks.data_config, foresight.model.model_config;"
         "assert not {'numpy', 'torch', 'transformers', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

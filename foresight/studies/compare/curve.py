@@ -10,7 +10,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ...common.intervals import log_loss_area
-from ...model.loading import ModelConfig, load_tokenizer
+from ...model.loading import load_tokenizer
+from ...model.model_config import ModelConfig
 from ...tasks import task
 from ...tasks.evaluation import HeldOut
 from .results import Cell, CurvePoint, LastForecast

@@ -17,7 +17,8 @@ from transformers.utils import logging as transformers_logging
 
 from ...common.errors import ConfigError
 from ...model.components import ComponentTable
-from ...model.loading import ModelConfig, load_model
+from ...model.loading import load_model
+from ...model.model_config import ModelConfig
 from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer
 from ...trajectory.trajectory import Trajectory

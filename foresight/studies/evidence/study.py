@@ -20,7 +20,8 @@ from rich.console import Console
 from ...common.errors import ConfigError, DataError
 from ...common.files import write_json
 from ...model.components import component_table
-from ...model.loading import ModelConfig, load_meta_model
+from ...model.loading import load_meta_model
+from ...model.model_config import ModelConfig
 from ..compare.ledger import git_commit
 from ..compare.plan import digest
 from ..compare.results import Cell, Measures, Record, environment

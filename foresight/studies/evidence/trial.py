@@ -17,7 +17,8 @@ from transformers.utils import logging as transformers_logging
 
 from ...common.files import write_json
 from ...model.components import component_table
-from ...model.loading import ModelConfig, load_model, load_tokenizer
+from ...model.loading import load_model, load_tokenizer
+from ...model.model_config import ModelConfig
 from ...tasks import task
 from ..compare.results import Cell, Measures
 from .align import Alignment, align, align_lora

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from foresight.common.errors import DataError
-from foresight.model.loading import ModelConfig, load_tokenizer
+from foresight.model.loading import load_tokenizer
+from foresight.model.model_config import ModelConfig
 from foresight.model.shipped import model_path
 from foresight.studies.evidence.preferences import TRUTHFULQA, Question, inverted, load_behaviour, preferences
 from support.tiny import tiny_tokenizer

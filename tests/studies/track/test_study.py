@@ -17,7 +17,7 @@ from foresight.common.errors import (
     TrajectoryError,
     UnknownNameError,
 )
-from foresight.model.loading import ModelConfig
+from foresight.model.model_config import ModelConfig
 from foresight.studies.track import cells
 from foresight.studies.track import study as studies
 from foresight.studies.track.analysis import NAMES, analyse, read_table, tabulate
