@@ -62,9 +62,8 @@ class SkillLog:
     def record(self, forecast: Forecast) -> None:
         """Keep a forecast. Raises ConfigError if it is not about the future or its shapes differ."""
         if forecast.for_step <= forecast.made_at:
-            raise ConfigError(
-                f"forecast of step {forecast.for_step} was made at {forecast.made_at}; forecast a later step"
-            )
+            made, wanted = forecast.made_at, forecast.for_step
+            raise ConfigError(f"forecast of step {wanted} was made at step {made}; it must be about a later step")
         shapes = np.shape(forecast.prediction), np.shape(forecast.persistence)
         if shapes[0] != shapes[1] or len(shapes[0]) != 1:
             raise ConfigError(f"prediction and persistence have shapes {shapes}; expected one of [n_components]")

@@ -157,7 +157,7 @@ def test_state_files_too_large_or_absent_are_refused_unread(state_file, tmp_path
             made.load(absent)
 
 
-def test_names_in_a_state_file_are_no_paths(state_file, tmp_path):
+def test_names_in_a_state_file_are_not_paths(state_file, tmp_path):
     made, path = state_file
     arrays, data = made.state()
     inside = set(tmp_path.rglob("*"))

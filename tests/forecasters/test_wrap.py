@@ -57,7 +57,7 @@ def test_a_state_names_the_function():
         from_function(thrice).load_state(arrays, data)
 
 
-def test_what_has_no_lasting_name_cannot_be_saved():
+def test_a_function_without_a_lasting_name_cannot_be_saved():
     class Callable:
         def __call__(self, series, horizon):
             return series.values[:, -1]
@@ -106,6 +106,6 @@ class Transformer(BaseEstimator):
 
 
 @pytest.mark.parametrize("bad", [Ridge, Transformer(), "ridge", None])
-def test_what_is_no_regressor_is_refused(bad):
+def test_anything_but_a_regressor_is_refused(bad):
     with pytest.raises(ConfigError, match="expected a scikit-learn regressor"):
         from_regressor(bad).fit(make_series(random_walk(30, 5)))

@@ -62,7 +62,7 @@ def test_damaged_skill_log_states_are_refused():
 
 
 def test_a_forecast_must_be_about_the_future_and_of_one_shape():
-    with pytest.raises(ConfigError, match="forecast of step 5 was made at 5"):
+    with pytest.raises(ConfigError, match="forecast of step 5 was made at step 5"):
         SkillLog(1).record(Forecast(5, 5, np.ones(2), np.ones(2)))
     with pytest.raises(ConfigError, match="shapes"):
         SkillLog(1).record(Forecast(5, 6, np.ones(2), np.ones(3)))

@@ -71,7 +71,7 @@ def not_fitted_error(forecaster: Forecaster) -> None:
 
 
 def bad_horizons_refused(forecaster: Forecaster) -> None:
-    """A horizon that is no whole number of at least one step raises ConfigError."""
+    """A horizon that is not a whole number of at least one step raises ConfigError."""
     made = ready(forecaster).fit(irregular())
     bad: list[Any] = [0, -1, 1.5, True, "10", None]
     for horizon in bad:
@@ -111,7 +111,7 @@ def random_state_untouched(forecaster: Forecaster) -> None:
 
 
 def nan_refused(forecaster: Forecaster) -> None:
-    """NaN and infinity are refused on the way in and change nothing."""
+    """NaN and infinity in a snapshot are refused and change nothing."""
     made, series = ready(forecaster).fit(irregular()), irregular()
     expected = made.predict(HORIZON)
     for value in (np.nan, np.inf):
@@ -124,7 +124,7 @@ def nan_refused(forecaster: Forecaster) -> None:
 
 
 def bad_updates_refused(forecaster: Forecaster) -> None:
-    """A snapshot of another shape, of no later step, or with negative scores is refused and changes nothing."""
+    """A snapshot of another shape, at no later step, or with negative scores is refused and changes nothing."""
     made = ready(forecaster).fit(irregular())
     expected, last, good = made.predict(HORIZON), int(made.series_.steps[-1]), scores()[:, 0]
     cases = {
@@ -154,7 +154,7 @@ def state_round_trip(forecaster: Forecaster) -> None:
 
 
 def hostile_state_refused(forecaster: Forecaster) -> None:
-    """A state that is damaged, foreign or made to harm raises CheckpointError and changes nothing."""
+    """A state that is damaged, foreign or malicious raises CheckpointError and changes nothing."""
     made = ready(forecaster).pretrain(histories()).fit(irregular())
     expected, (arrays, data) = made.predict(HORIZON), made.state()
     for what, case in _hostile(arrays, data):

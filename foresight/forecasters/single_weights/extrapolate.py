@@ -143,12 +143,9 @@ def taylor_scores(
     with in_float32(model):
         here = signed_scores(model, table, probe, scorer)
         for k in _finite(factors):
-            with shifted(model, shift, epsilon * k):
-                near_here = signed_scores(model, table, probe, scorer)
-            with shifted(model, shift, k):
-                there = signed_scores(model, table, probe, scorer)
-            with shifted(model, shift, (1 + epsilon) * k):
-                near_there = signed_scores(model, table, probe, scorer)
+            near_here, there, near_there = (
+                _scores_at(model, table, probe, scorer, shift, factor) for factor in (epsilon * k, k, (1 + epsilon) * k)
+            )
             forecasts.append(here + ((near_here - here) + (near_there - there)) / (2 * epsilon))
     return np.mean(forecasts, axis=0)
 
@@ -165,12 +162,16 @@ def shifted_scores(
 
     Arguments, result and errors as for `taylor_scores`.
     """
-    found = []
     with in_float32(model):
-        for k in _finite(factors):
-            with shifted(model, shift, k):
-                found.append(signed_scores(model, table, probe, scorer))
+        found = [_scores_at(model, table, probe, scorer, shift, k) for k in _finite(factors)]
     return np.mean(found, axis=0)
+
+
+def _scores_at(
+    model: nn.Module, table: ComponentTable, probe: Probe | None, scorer: Scorer, shift: Shift, factor: float
+) -> np.ndarray:
+    with shifted(model, shift, factor):
+        return signed_scores(model, table, probe, scorer)
 
 
 def signed_scores(model: nn.Module, table: ComponentTable, probe: Probe | None, scorer: Scorer) -> np.ndarray:

@@ -291,7 +291,7 @@ def test_an_expected_failure_of_no_rule_is_refused():
         check_forecaster(Mistyped())
 
 
-def test_all_broken_rules_are_told_together():
+def test_all_broken_rules_are_reported_together():
     class Twice(PrefersLateIndexes, IgnoresSetParams):
         pass
 
