@@ -40,7 +40,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from foresight.bank import Bank
 from foresight.bank.optimizer import BankAdamW
 from foresight.common.files import write_json
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.budget import budget_vectors
+from foresight.masks.selection import select
 from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import Memory, Sharding, memory

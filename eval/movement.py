@@ -29,6 +29,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import disable_progress_bars
+from foresight.policies.single_weights.weight_foresight import WeightForesight
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
@@ -42,7 +43,6 @@ from foresight.forecasters.single_weights.features import FEATURES, WatchedMatri
 from foresight.forecasters.single_weights.movement import Example, Regression, example, movement_forecast
 from foresight.forecasters.single_weights.sums import running_sum
 from foresight.model.shipped import model_path
-from foresight.policies.single_weights.weight_foresight import WeightForesight
 from foresight.studies.compare.results import environment
 from foresight.tasks import task
 from foresight.tasks.evaluation import evaluate

@@ -82,8 +82,9 @@ def _beside(value: int, limit: int | None) -> str:
 
 
 def _names() -> dict[str, Iterable[str]]:
-    from foresight.policies import POLICIES
     from foresight.policies.single_weights.weights import WEIGHT_POLICIES
+
+    from foresight.policies import POLICIES
     from foresight.studies.compare.arms import ARMS
 
     return {"policies": POLICIES, "policies over single weights": WEIGHT_POLICIES, "arms": ARMS}

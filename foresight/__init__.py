@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 _HOME = {
     "ForesightConfig": "training.config",
     "ForesightTrainer": "training.trainer",
-    "apply_delta": "training.delta",
+    "apply_delta": "bank.delta",
     "component_table": "model.components",
     "Bank": "bank",
     "Mask": "masks.masks",
-    "MaskSchedule": "masks.masks",
+    "MaskSchedule": "masks.schedule",
     "Trajectory": "trajectory.trajectory",
     "ForesightError": "common.errors",
 }

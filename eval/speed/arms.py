@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from foresight.bank import Bank, InPlaceBank
 from foresight.bank.optimizer import BankAdamW
+from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.selection import select
 from foresight.model.granularity import table_of
 from foresight.studies.adapters import adapt
 

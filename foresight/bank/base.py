@@ -196,7 +196,6 @@ class AnyBank(nn.Module, ABC):
         self,
         mask: Mask | WeightMask,
         optimizer: BankAdamW | None = None,
-        restart: bool = False,
         rollback: bool = False,
         n_vectors: int | None = None,
     ) -> Remask:
@@ -207,7 +206,6 @@ class AnyBank(nn.Module, ABC):
 
         Args:
             optimizer: the one that trains `vectors`; its state and ages are carried along.
-            restart: give all rows fresh optimizer state, also those that stay.
             rollback: forget what was learned since construction instead of folding it in.
             n_vectors: new number of rows; by default unchanged.
 
@@ -231,10 +229,6 @@ class AnyBank(nn.Module, ABC):
         def carry(matrix: Tensor) -> Tensor:
             return _moved(matrix, source_rows, target_rows, rows)
 
-        def clear(matrix: Tensor) -> Tensor:
-            nothing = torch.zeros(0, dtype=torch.int64)
-            return _moved(matrix, nothing, nothing, rows)
-
         def carry_values(matrix: Tensor) -> Tensor:
             nonlocal left, unmoved
             active = matrix[: len(self.ids)]
@@ -245,9 +239,8 @@ class AnyBank(nn.Module, ABC):
 
         self._pieces = {}  # the last forward's graph would remember the old shape
         if optimizer is not None:
-            change = clear if restart else carry
-            self.placement.change_state(self.vectors, optimizer, change)
-            optimizer.ages = change(optimizer.ages)
+            self.placement.change_state(self.vectors, optimizer, carry)
+            optimizer.ages = carry(optimizer.ages)
         self.placement.change_values(self.vectors, carry_values)
         if leaving.any():
             ids = self.ids[leaving]
@@ -256,6 +249,12 @@ class AnyBank(nn.Module, ABC):
         self.mask, self.ids, self.n_vectors = mask, new, rows
         self._place_hooks()
         return result
+
+    @torch.no_grad()
+    def restart(self, optimizer: BankAdamW) -> None:
+        """Zero the moments and ages of all rows; their next step is a first one. Collective where they are sharded."""
+        self.placement.change_state(self.vectors, optimizer, torch.zero_)
+        optimizer.ages.zero_()
 
     def _remainders(self, ids: Tensor, entering: Tensor) -> tuple[Tensor, Tensor]:
         """Entering vectors that do not start at zero: (rows int64 [k], values [k, d_model]).

@@ -28,23 +28,18 @@ class Bank(AnyBank):
 
     table: ComponentTable
     mask: Mask
-    beside: bool = True
-    """Whether trained values are beside the weights and are added to what these compute; else they are in them."""
 
     def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
         touched, train = Features(index), _WithRows if target.axis == "row" else _WithColumns
 
         def forward(inputs: Tensor) -> Tensor:
-            return train.apply(inputs, self._pieces[target.module], module.weight, module, touched, self.beside)
+            return train.apply(inputs, self._pieces[target.module], module.weight, module, touched)
 
         return OtherForward(module, forward)
 
 
 class _Trained(torch.autograd.Function):
-    """A frozen Linear with trained vectors; gradients are of its inputs [..., in] and of its piece [k, d_model].
-
-    The piece is added to what the weight computes where it is `beside` the weight.
-    """
+    """A frozen Linear with trained vectors; gradients are of its inputs [..., in] and of its piece [k, d_model]."""
 
     @staticmethod
     def plain(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,13 +56,12 @@ class _Trained(torch.autograd.Function):
 
 class _WithRows(_Trained):
     @staticmethod
-    def forward(ctx: Any, inputs, piece, weight, module, touched, beside):
+    def forward(ctx: Any, inputs, piece, weight, module, touched):
         outputs, flat = _Trained.plain(module, inputs)
         piece = piece.to(outputs.dtype)
-        if beside:
-            touched.add_product(outputs.flatten(0, -2), flat, piece.T)
+        touched.add_product(outputs.flatten(0, -2), flat, piece.T)
         ctx.save_for_backward(inputs, piece, weight)
-        ctx.transposed, ctx.touched, ctx.beside = stored_transposed(module), touched, beside
+        ctx.transposed, ctx.touched = stored_transposed(module), touched
         return outputs
 
     @staticmethod
@@ -79,24 +73,22 @@ class _WithRows(_Trained):
         of_inputs = of_piece = None
         if ctx.needs_input_grad[0]:
             of_inputs = _Trained.of_inputs(ctx, flat, weight)
-            if ctx.beside:
-                of_inputs.addmm_(chosen, piece)
+            of_inputs.addmm_(chosen, piece)
             of_inputs = of_inputs.view(inputs.shape).to(inputs.dtype)
         if ctx.needs_input_grad[1]:
             of_piece = chosen.T @ inputs.flatten(0, -2).to(chosen.dtype)
-        return of_inputs, of_piece, None, None, None, None
+        return of_inputs, of_piece, None, None, None
 
 
 class _WithColumns(_Trained):
     @staticmethod
-    def forward(ctx: Any, inputs, piece, weight, module, touched, beside):
+    def forward(ctx: Any, inputs, piece, weight, module, touched):
         outputs, flat = _Trained.plain(module, inputs)
         piece = piece.to(outputs.dtype)
         chosen = touched.of(flat).contiguous()  # a view would keep all inputs alive
-        if beside:
-            outputs.flatten(0, -2).addmm_(chosen, piece)
+        outputs.flatten(0, -2).addmm_(chosen, piece)
         ctx.save_for_backward(chosen, piece, weight)
-        ctx.transposed, ctx.touched, ctx.beside = stored_transposed(module), touched, beside
+        ctx.transposed, ctx.touched = stored_transposed(module), touched
         ctx.like = inputs.shape, inputs.dtype
         return outputs
 
@@ -108,10 +100,9 @@ class _WithColumns(_Trained):
         of_inputs = of_piece = None
         if ctx.needs_input_grad[0]:
             of_inputs = _Trained.of_inputs(ctx, flat, weight)
-            if ctx.beside:
-                ctx.touched.add_product(of_inputs, flat, piece.T)
+            ctx.touched.add_product(of_inputs, flat, piece.T)
             shape, dtype = ctx.like
             of_inputs = of_inputs.view(shape).to(dtype)
         if ctx.needs_input_grad[1]:
             of_piece = chosen.T @ flat
-        return of_inputs, of_piece, None, None, None, None
+        return of_inputs, of_piece, None, None, None

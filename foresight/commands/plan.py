@@ -7,17 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from ..masks.budget_schedule import BudgetSchedule
+from ..masks.budget import BudgetSchedule
 from ..masks.selection import Limit, depths, select
 from ..model.loading import load_meta_model
+from ..policies.catalogue import make_policy
+from ..policies.granularity import granularity
+from ..policies.policy import Policy
 from ..policies.scouted import Scouted
 from ..training.calendar import Calendar, total_steps
+from ..training.checks import retained_size
 from ..training.config import ForesightConfig
-from ..training.granularity import policy_type
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
-from ..training.trials import SHARES
 from .console import console, size
 from .settings import parse
 from .train import CLASSES
@@ -35,19 +37,19 @@ def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | N
     rows = rows or (data.task_examples if data.task else None)
     batch = args.per_device_train_batch_size * processes
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
-    policy = policy_type(args)
+    policy = make_policy(args.policy, args.granularity, args.policy_params)
     calendar = None if steps is None else Calendar.of(args, policy, steps)
     model = load_meta_model(settings)
     plan = make_plan(model, args, calendar)
-    console().print(_budget(plan, settings.source, args))
-    console().print(_steps(plan, args))
-    if args.granularity != "weights":
+    console().print(_budget(plan, settings.source, args, policy))
+    console().print(_steps(plan, args, policy))
+    if not granularity(args.granularity).needs_whole_weights:
         console().print(_step(plan, StepLimits(model, plan.table, args).of_masks()))
     console().print(_memory(plan, args, processes))
     console().print(_remask(plan, args, processes))
 
 
-def _budget(plan: Plan, source: str, args: ForesightConfig) -> Table:
+def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> Table:
     table = _table(f"Plan for {source}")
     table.add_row("model parameters", f"{plan.model_parameters:,}")
     table.add_row("components", f"{plan.components:,}, together {plan.vectors:,} {_unit(plan)}")
@@ -61,14 +63,12 @@ def _budget(plan: Plan, source: str, args: ForesightConfig) -> Table:
     table.add_row("optimizer state", size(plan.optimizer_bytes))
     table.add_row("weights", size(plan.sizes.weights * plan.sizes.element))
     if plan.watch_vectors > plan.bank_vectors:
-        when = "scouting" if issubclass(policy_type(args), Scouted) else f"watching ({args.watch})"
+        when = "scouting" if policy.scouts else f"watching ({policy.watch})"
         table.add_row(f"while {when}", f"{plan.watch_vectors:,} {plan.unit} are trained")
     if plan.ledger_bytes is not None:
         table.add_row(
             f"changed {plan.unit}", f"at most {size(plan.ledger_bytes)} in fp32, in host memory and checkpoints"
         )
-    if args.entry_moments == "kept" and plan.kept_moment_bytes is not None:
-        table.add_row("kept moments", f"at most {size(plan.kept_moment_bytes)} in host memory, beyond the budget")
     return table
 
 
@@ -76,15 +76,16 @@ def _unit(plan: Plan) -> str:
     return plan.unit if plan.unit == "weights" else f"vectors of {plan.d_model:,}"
 
 
-def _steps(plan: Plan, args: ForesightConfig) -> Table:
+def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:
     table = _table("Steps")
-    if issubclass(policy_type(args), Scouted):
-        table.add_row("scouting", f"{args.scout_share:.3g} of the training rows once, at least one step; then undone")
-    if args.head_share == "trials":
-        table.add_row("trials", f"of up to {len(SHARES)} head shares, {args.trial_steps} steps each; then undone")
-    if args.retained_source == "base" and (args.policy == "damage" or args.replay_share):
-        rows, tokens = args.retained_examples, args.retained_tokens
-        table.add_row("retained text", f"{rows:,} rows of at most {tokens} new tokens, written before training")
+    if isinstance(policy, Scouted):
+        table.add_row("scout", f"{policy.share:.3g} of the training rows once, at least one step; then undone")
+    if args.retained_source != "data" and (args.target == "damage" or args.replay_share):
+        written = retained_size(args)
+        table.add_row(
+            "retained text",
+            f"{written['examples']:,} rows of at most {written['tokens']} new tokens, written before training",
+        )
     if plan.calendar is None:
         table.add_row("optimizer steps", "depends on the data; set max_steps, or pass --rows N")
         table.add_row("snapshots", f"every {args.probe_every} steps, {plan.probe_batches} batches each")
@@ -113,7 +114,7 @@ def _step(plan: Plan, limits: Sequence[Limit]) -> Table:
         mask = np.array(select(scores, plan.table, plan.bank_vectors, limits=kept).components)
         activations, peak = plan.batch * plan.costs.activations(mask), plan.step_bytes(mask, Sharding())
         table.add_row(name, f"{plan.costs.share(mask):.2f}", size(activations), size(peak))
-    table.caption = "Predicted, at full length; step_share, step_seconds and step_gib choose masks by it."
+    table.caption = "Predicted, at full length; the setting `limits` chooses masks by it."
     return table
 
 
@@ -125,7 +126,7 @@ def _memory(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     table.add_column("host", justify="right")
     table.columns[1].justify = "right"
     for name, way in ways(processes, bool(args.bf16)).items():
-        if way.stage == 3 and args.granularity == "weights":
+        if way.stage == 3 and granularity(args.granularity).needs_whole_weights:
             continue  # refused
         predicted = memory(plan.sizes, way)
         table.add_row(name, size(predicted.device.peak), size(predicted.host.peak))
@@ -143,10 +144,11 @@ def _remask(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     bank, weights = remask_bytes(plan.sizes, zero3)
     on_device = memory(plan.sizes, zero3).device.phases["re-mask"]
     table.add_row("each process receives", f"{size(bank)} (the bank and its two moments, one after the other)")
-    if args.granularity != "weights":
+    whole = granularity(args.granularity).needs_whole_weights  # which ZeRO 3 does not leave on a process
+    if not whole:
         table.add_row("under ZeRO 3 also", f"the touched weights, at most {size(weights)} for each pass over them")
     table.add_row("on the device meanwhile", f"{size(on_device['gathered bank'])}, one at a time")
-    if args.granularity != "weights":
+    if not whole:
         table.add_row("under ZeRO 3 also", f"{size(on_device['gathered weights'])}, the largest weight")
     return table
 

@@ -81,10 +81,10 @@ class _Record(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not args.should_save:
             return
-        write_json(self.trainer.output / "config.json", self.settings)
+        write_json(self.trainer.run.output / "config.json", self.settings)
         if self.keep_base and state.global_step == 0:
             model, bank = self.trainer.model, self.trainer.bank
-            model.save_pretrained(self.trainer.output / "base", state_dict=bank.merged_state_dict())
+            model.save_pretrained(self.trainer.run.output / "base", state_dict=bank.merged_state_dict())
 
 
 def _refuse(args: ForesightConfig, settings: ModelConfig) -> None:
@@ -125,14 +125,13 @@ def _summary(trainer: ForesightTrainer, accuracy: dict[str, float]) -> Table:
     if trainer.policy.verdict is not None:
         table.add_row("last decision", trainer.policy.verdict.words)
     table.add_row("scoring", f"{trainer.remasking.scoring_share():.1%} of the time")
-    if trainer.scouting is not None:
-        cost = trainer.scouting
+    if (cost := trainer.run.scouting) is not None:
         spent = cost.training_seconds + cost.scoring_seconds
-        table.add_row("scouting", f"{cost.steps} steps before the run, undone; {spent:.1f} s with their scores")
+        table.add_row("scout", f"{cost.steps} steps before the run, undone; {spent:.1f} s with their scores")
     if seconds := values("foresight/damage_seconds"):
         table.add_row("measuring damage", f"{seconds[-1]:.1f} s")
     if any(seconds := values("foresight/retained_seconds")):
         table.add_row("writing retained text", f"{seconds[-1]:.1f} s")
-    table.add_row("written to", str(trainer.output))
-    table.add_row("next", f"foresight export {trainer.output} --to merged --out DIR")
+    table.add_row("written to", str(trainer.run.output))
+    table.add_row("next", f"foresight export {trainer.run.output} --to merged --out DIR")
     return table

@@ -1,13 +1,12 @@
 """Which components a mask takes: by score, within a budget, and within limits on what a train step may cost.
 
-A budget is a share of ALL parameters of the model, and becomes a number of vectors; components are taken in order of
-score until nothing more fits. A step's time and memory follow the lowest trained component, as its backward pass ends
-there: a mask is made cheaper by leaving the lowest parts of the model out of the choice.
+Components are taken in order of score until nothing more fits. A step's time and memory follow the lowest trained
+component, as its backward pass ends there: a mask becomes cheaper when the lowest parts of the model are left out of
+the choice.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ import numpy as np
 
 from ..common.errors import BudgetError, ConfigError, NonFiniteError
 from ..model.components import ComponentTable
-from ..model.numbering import Numbering
 from .masks import Mask
 
 if TYPE_CHECKING:
@@ -38,25 +36,6 @@ class Limit:
 
     def allows(self, components: np.ndarray) -> bool:
         return self.cost(components) <= self.most
-
-
-def budget_vectors(table: Numbering, budget: float) -> int:
-    """Vectors (or weights) that a budget buys: floor(budget x all parameters of the model / length of a vector).
-
-    Raises:
-        BudgetError: budget outside (0, 1], or too small for the smallest component.
-    """
-    if not 0 < budget <= 1:
-        raise BudgetError(f"budget is {budget}; expected a share of all model parameters in (0, 1], for example 0.05")
-    n = math.floor(budget * table.model_parameters / table.d_model + 1e-9)  # .29 x 100 is 28.999... in floats
-    smallest = table.smallest
-    if n < smallest:
-        need = smallest * table.d_model / table.model_parameters
-        raise BudgetError(
-            f"budget {budget} buys {n} {table.unit} of length {table.d_model}, but the smallest component has "
-            f"{smallest}; raise the budget to at least {need:.4g} or lower mlp_block"
-        )
-    return min(n, table.n_vectors)
 
 
 def circuit_size(table: ComponentTable, n_vectors: int) -> int:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..forecasters import Forecaster
 from ..masks.masks import Mask
 from ..masks.selection import circuit_size
 from ..trajectory.skill_log import Forecast
-from .base import Past, Policy, View
 from .gate import Gate
-from .targets import Target
-from .targets.circuit import Circuit
+from .policy import Ground, Policy, View
 
 
 class Foresight(Policy):
     """The circuit that is forecast for `view.horizon` steps ahead, from the snapshots up to the cutoff.
 
     With a gate, only where that would have had more of the circuit than the best simple mask, on questions that time
-    has answered; otherwise the best simple mask is held. Forecasts are made and judged in either case.
+    has answered; otherwise the best simple mask is held. Forecasts are made and judged in either case. The forecaster
+    is fitted anew at every decision and keeps its pretraining on the run's history, which is evidence for the gate too.
 
     Args:
-        forecaster: it is fitted anew at every decision and keeps its pretraining.
-        history: past runs to pretrain it on, if any; evidence for the gate.
-        gate: whether to ask the gate, or to believe every forecast.
-        target: what the forecast is of, and judged by; by default the run's scores at the horizon.
+        cutoff: last step that the forecaster may see; None for every snapshot so far.
+        watch: what is trained before the first forecast; watch_steps: for how many steps.
     """
 
     name = "foresight"
@@ -36,17 +32,18 @@ class Foresight(Policy):
     remasks = True
     ranks = True
 
-    def __init__(
-        self, forecaster: Forecaster, history: Sequence[Past] = (), gate: bool = True, target: Target | None = None
-    ):
-        self.forecaster = forecaster
-        self.target = target = target or Circuit()
-        if history:
-            forecaster.pretrain([part for past in history for part in target.parts(past.series, past.damage)])
-        self.gate = Gate(forecaster, history, target) if gate else None
+    def __init__(self, cutoff: int | None = None, watch: str = "hold", watch_steps: int | None = None):
+        self.cutoff, self.watch, self.watch_steps = cutoff, watch, watch_steps
+
+    def prepare(self, ground: Ground) -> None:
+        self.forecaster, self.target = ground.forecaster(), ground.target
+        if ground.history:
+            runs = [part for past in ground.history for part in self.target.parts(past.series, past.damage)]
+            self.forecaster.pretrain(runs)
+        self.gate = Gate(self.forecaster, ground.history, self.target) if ground.gate else None
 
     def mask(self, view: View) -> Mask:
-        seen = view.seen(view.cutoff)
+        seen = view.seen(self.cutoff)
         made_at = int(seen.steps[-1])
         for_step = max(made_at + 1, min(view.step + view.horizon, view.total_steps))
         parts = self.target.parts(seen, view.damage)

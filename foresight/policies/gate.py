@@ -20,7 +20,7 @@ from scipy import stats
 from ..forecasters import Forecaster, make_forecaster
 from ..trajectory.metrics import overlap
 from ..trajectory.series import Series
-from .base import Past
+from .past import Past
 from .prior import LayerKindPrior
 from .targets import Target
 from .targets.circuit import Circuit

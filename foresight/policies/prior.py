@@ -18,9 +18,8 @@ from scipy.stats import rankdata
 
 from ..common.errors import ConfigError
 from ..common.files import write_json
-from ..masks.masks import Mask
 from ..trajectory.series import Series
-from .base import Past, Policy, View
+from .past import Past
 from .targets import Target
 from .targets.circuit import Circuit
 
@@ -117,28 +116,6 @@ class LayerKindPrior:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not a prior ({error!r}); expected a file that a prior has written") from error
         return cls(profiles)
-
-
-class Prior(Policy):
-    """The layers and kinds that past runs found critical (see `LayerKindPrior`).
-
-    Components of the same layer and kind tie; ties are broken by a permutation drawn from the seed, since table order
-    would always take the lowest indexes.
-
-    Args:
-        history: past runs, of any model whose components have the same kinds; without any, the shipped prior, which
-            was learned on two small models, is taken.
-        target: what of them it learns; by default the order of their last scores.
-    """
-
-    name = "prior"
-    ranks = True
-
-    def __init__(self, history: Sequence[Past] = (), target: Target | None = None):
-        self.scores = learned_or_shipped(history, target).scores
-
-    def mask(self, view: View) -> Mask:
-        return view.select(in_order(self.scores(view.table), view.seed))
 
 
 def learned_or_shipped(history: Sequence[Past], target: Target | None = None) -> LayerKindPrior:

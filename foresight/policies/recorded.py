@@ -5,31 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from ..common.errors import BudgetError
-from ..masks.masks import Mask, MaskSchedule
+from ..masks.masks import Mask, WeightMask
+from ..masks.schedule import MaskSchedule
 from ..trajectory.series import Series
-from .base import Policy, View, require_same_components
-from .targets import Target
-from .targets.circuit import Circuit
+from .policy import Ground, Policy, View, require_same_components
 
 
 class Oracle(Policy):
     """The circuit at the end of a recorded full run of the same task: hindsight, not a method.
 
+    It ranks by the run's target, over the whole of the recorded run where that is about a mean.
+
     Args:
-        oracle_trajectory: its series, over the same components as the model in training.
-        target: by what it ranks, over the whole of that run where it is about a mean; by default the run's scores.
-        oracle_damage: its damage, for a target that needs it.
+        oracle_trajectory: the recorded run's trajectory folder, over the same components as the model in training.
     """
 
     name = "oracle"
     ranks = True
 
-    def __init__(
-        self, oracle_trajectory: Series, target: Target | None = None, oracle_damage: np.ndarray | None = None
-    ):
-        self.series = oracle_trajectory
-        target = target or Circuit()
-        self.scores = target.realised(target.parts(self.series, oracle_damage), 0, len(self.series.steps) - 1)
+    def __init__(self, oracle_trajectory: str):
+        self.path = oracle_trajectory
+
+    def prepare(self, ground: Ground) -> None:
+        past, target = ground.past(self.path), ground.target
+        self.series = past.series
+        self.scores = target.realised(target.parts(past.series, past.damage), 0, len(past.series.steps) - 1)
 
     def mask(self, view: View) -> Mask:
         require_same_components(self.series, view.table)
@@ -46,15 +46,18 @@ class OracleAhead(Policy):
     considers those after it, and hindsight of another run, since the recorded weights went their own way.
 
     Args:
-        oracle_trajectory: its series, over the same components as the model in training.
+        oracle_trajectory: as for `Oracle`.
     """
 
     name = "oracle_ahead"
     remasks = True
     ranks = True
 
-    def __init__(self, oracle_trajectory: Series):
-        self.series = oracle_trajectory
+    def __init__(self, oracle_trajectory: str):
+        self.path = oracle_trajectory
+
+    def prepare(self, ground: Ground) -> None:
+        self.series: Series = ground.past(self.path).series
 
     def mask(self, view: View) -> Mask:
         require_same_components(self.series, view.table)
@@ -66,21 +69,29 @@ class OracleAhead(Policy):
 
 
 class Replay(Policy):
-    """The masks of a saved schedule."""
+    """The masks of a saved schedule, of components or of single weights.
+
+    Args:
+        mask_schedule: the schedule.json of a run; masks of single weights lie in the folder `masks` beside it.
+    """
 
     name = "replay"
 
-    def __init__(self, mask_schedule: MaskSchedule):
-        self.schedule = mask_schedule
-        self.own_steps = frozenset(step for step, _ in mask_schedule.entries)
-        self.remasks = len(mask_schedule.entries) > 1
+    def __init__(self, mask_schedule: str):
+        self.path = mask_schedule
 
-    def mask(self, view: View) -> Mask:
-        mask = self.schedule.at(view.step)
-        size = int(view.table.vectors[list(mask.components)].sum())
+    def prepare(self, ground: Ground) -> None:
+        self.numbers = ground.numbers
+        self.schedule = MaskSchedule.read(self.path, ground.numbers)
+        self.own_steps = frozenset(step for step, _ in self.schedule.entries)
+        self.remasks = len(self.schedule.entries) > 1
+
+    def mask(self, view: View) -> Mask | WeightMask:
+        mask, numbers = self.schedule.at(view.step), self.numbers
+        size = len(numbers.vector_ids(mask.components))
         if size > view.n_vectors:
             raise BudgetError(
-                f"mask schedule: its mask at step {view.step} has {size} vectors, the budget buys {view.n_vectors}; "
-                f"raise the budget to {size * view.table.d_model / view.table.model_parameters:.4g}"
+                f"mask schedule: its mask at step {view.step} has {size} {numbers.unit}, the budget buys "
+                f"{view.n_vectors}; raise the budget to {size * numbers.d_model / numbers.model_parameters:.4g}"
             )
         return mask

@@ -1,17 +1,17 @@
-"""Policies that need no forecast and no other run."""
+"""Policies that need neither a forecast nor another run's masks."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..masks.masks import Mask, everything
-from .base import Policy, View
+from .policy import Ground, Policy, View
+from .prior import in_order, learned_or_shipped
 from .targets import Target
-from .targets.circuit import Circuit
 
 
 class Full(Policy):
-    """Everything, whatever the budget."""
+    """Everything that can be masked, whatever the budget."""
 
     name = "full"
 
@@ -19,87 +19,78 @@ class Full(Policy):
         return everything(view.table)
 
 
-class Static(Policy):
-    """The circuit of the first snapshot, for good: locate, then update.
+class Ranked(Policy):
+    """Base of policies that rank by the run's target at one snapshot of the run."""
 
-    Args:
-        target: by what it ranks; by default the run's scores.
-    """
-
-    name = "static"
     needs_scores = True
     ranks = True
+    snapshot: int
+    target: Target
 
-    def __init__(self, target: Target | None = None):
-        self.target = target or Circuit()
+    def prepare(self, ground: Ground) -> None:
+        self.target = ground.target
 
     def mask(self, view: View) -> Mask:
-        return view.select(self.target.at(self.target.parts(view.seen(), view.damage), 0))
+        return view.select(self.target.at(self.target.parts(view.seen(), view.damage), self.snapshot))
+
+
+class Static(Ranked):
+    """The circuit of the first snapshot, for good: locate, then update."""
+
+    name = "static"
+    snapshot = 0
+
+
+class Reactive(Ranked):
+    """The circuit of the last snapshot."""
+
+    name = "reactive"
+    remasks = True
+    snapshot = -1
 
 
 class Random(Policy):
     """Components in random order under the same budget.
 
+    Whole layers are drawn after LISA (Pan et al., arXiv 2403.17919), which trains a fixed number of middle layers
+    between re-draws. Here the embeddings and the head, which LISA trains at all times, stay frozen, as do the norms,
+    and the number of layers follows from the budget: what is left of it goes to components of the layer drawn next.
+
     Args:
         redraw: draw anew at every decision, from (seed, step); otherwise once, from the seed.
+        by: "component", or "layer" to take whole layers in random order.
     """
 
     name = "random"
     ranks = True
 
-    def __init__(self, redraw: bool = False):
+    def __init__(self, redraw: bool = False, by: str = "component"):
         self.redraw = self.remasks = redraw
+        self.by = by
 
     def mask(self, view: View) -> Mask:
         rng = np.random.default_rng([view.seed, view.step] if self.redraw else [view.seed])
-        return view.select(rng.random(len(view.table)))
+        place: np.ndarray | int = 0
+        if self.by == "layer":
+            place = rng.permutation(int(view.table.layer.max()) + 1)[view.table.layer]
+        return view.select(rng.random(len(view.table)) - place)
 
 
-class Reactive(Policy):
-    """The circuit of the last snapshot.
+class Prior(Policy):
+    """The layers and kinds that past runs found critical (see `LayerKindPrior`).
 
-    Args:
-        target: by what it ranks; by default the run's scores.
+    Components of the same layer and kind tie; ties are broken by a permutation drawn from the seed, since table order
+    would always take the lowest indexes.
+
+    It learns from the run's history, of any model whose components have the same kinds; without any, the shipped
+    prior, which was learned on two small models, is taken.
     """
 
-    name = "reactive"
-    needs_scores = True
-    remasks = True
+    name = "prior"
     ranks = True
 
-    def __init__(self, target: Target | None = None):
-        self.target = target or Circuit()
+    def prepare(self, ground: Ground) -> None:
+        self.scores = learned_or_shipped(ground.history, ground.target).scores
 
     def mask(self, view: View) -> Mask:
-        return view.select(self.target.at(self.target.parts(view.seen(), view.damage), -1))
-
-
-class Ema(Policy):
-    """The circuit of an exponential moving average of all snapshots so far, whatever their scorer.
-
-    Each snapshot is divided by its sum first, or those of early steps, when gradients are large, would outweigh all
-    later ones; weights are ema_decay to the power of a snapshot's age in snapshots, normalised to 1 (no bias towards
-    the first). A run takes one snapshot a decision unless it records more.
-
-    Evolving Parameter Isolation (Lin et al., arXiv 2604.14010) re-masks by a moving average of gradient magnitudes,
-    normalised by layer, at fixed intervals; with scorer `gradient` this does so too. But EPI *freezes* the weights that
-    it finds important, to protect what was learned, while here, as with every mask, they are what is trained; and
-    scores are not normalised by layer, since components of all layers compete for one budget.
-
-    Args:
-        ema_decay: in [0, 1); with 0 it is `Reactive`, and towards 1 the mean of all snapshots.
-    """
-
-    name = "ema"
-    needs_scores = True
-    remasks = True
-    ranks = True
-
-    def __init__(self, ema_decay: float = 0.9):
-        self.decay = ema_decay
-
-    def mask(self, view: View) -> Mask:
-        values = view.seen().values.astype(np.float64)
-        totals = values.sum(0)
-        weights = self.decay ** np.arange(values.shape[1])[::-1] / np.where(totals > 0, totals, 1)
-        return view.select(values @ weights)
+        return view.select(in_order(self.scores(view.table), view.seed))

@@ -1,16 +1,13 @@
-"""The calendar of a run: at which optimizer steps it takes snapshots, rotates masks and decides anew."""
+"""The calendar of a run: the optimizer steps at which it takes snapshots, rotates masks and chooses masks."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..masks.budget_schedule import BudgetSchedule
-
-if TYPE_CHECKING:
-    from ..policies import Policy
-    from .config import ForesightConfig
+from ..masks.budget import BudgetSchedule
+from ..policies.policy import Policy
+from .settings import MaskSettings
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,9 @@ class Calendar:
     restart_every: int = 0
 
     @classmethod
-    def of(cls, args: ForesightConfig, policy: Policy | type[Policy], total_steps: int) -> Calendar:
+    def of(cls, args: MaskSettings, policy: Policy, total_steps: int) -> Calendar:
         """The calendar that settings and policy make; forecasting policies watch before they decide."""
-        watch_steps = args.watch_steps or max(1, total_steps // 5)
+        watch_steps = policy.watch_steps or max(1, total_steps // 5)
         return cls(
             total_steps=total_steps,
             first_decision=watch_steps if policy.forecasts else 0,
@@ -55,7 +52,7 @@ class Calendar:
             probes=args.record or (policy.needs_scores and policy.forecasts),
             scored=policy.needs_scores,
             remasks=policy.remasks,
-            rotates=args.watch == "rotate",
+            rotates=policy.watch == "rotate",
             own_steps=policy.own_steps,
             resizes=BudgetSchedule.of(args.budget_schedule).boundaries(total_steps),
             restart_every=args.restart_every,

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..bank.base_weights import BaseWeights
+from ..bank.delta import INFO, WEIGHTS, apply_delta, read_info, require_base, write_delta
 from ..bank.ledger import Ledger
 from ..common.errors import CheckpointError, ConfigError, one_of
 from ..model.granularity import numbering_of
 from ..model.placement import Placement
 from . import checkpoint
-from .delta import INFO, WEIGHTS, apply_delta, read_info, require_base, write_delta
 
 FORMS = ("merged", "delta")
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
-from transformers import TrainerState
+from transformers import Trainer
 
 from ..common.errors import NonFiniteError
 
 
-class FiniteLoss:
+class FiniteLoss(Trainer):
     """To be named before the trainer among the bases, whose methods are `super()`'s here. Raises NonFiniteError from
     `compute_loss` in training, before anything learns from the loss, with the message of `diverged`.
     """
 
-    model: nn.Module
-    state: TrainerState
-
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        # mypy sees no base with this method: it is the trainer's, which comes after this class
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = result[0] if return_outputs else result
         if self.model.training and not torch.isfinite(loss):
             raise NonFiniteError(self.diverged(f"the loss is {loss.item()}"))

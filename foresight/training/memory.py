@@ -70,7 +70,6 @@ class Sizes:
         ledger: bytes of the fp32 record of changed vectors at the end of the run.
         accumulates: whether a step takes several backward passes.
         matrix: elements of the largest weight that a mask can touch, if masks are of single weights; otherwise 0.
-        in_place: whether the bank's values are in the weights, which then are put aside (without DeepSpeed alone).
     """
 
     weights: int
@@ -83,7 +82,6 @@ class Sizes:
     ledger: int
     accumulates: bool
     matrix: int = 0
-    in_place: bool = False
 
     @property
     def bank(self) -> int:
@@ -166,7 +164,6 @@ def _alone(sizes: Sizes) -> Memory:
     piece = FP32 if sizes.matrix else e
     states = {"frozen weights": e * sizes.weights, "bank": FP32 * b, "fetched bank": piece * b if piece < FP32 else 0}
     states |= {"moments": 2 * FP32 * b, "ages": FP32 * sizes.rows, "ids": sizes.ids}
-    states |= {"put aside": FP32 * b if sizes.in_place else 0}
     kept = FP32 * b if sizes.accumulates else 0
     phases = {
         "forward": {"activations": sizes.activations, "gradient": kept, "matrices": 2 * e * sizes.matrix},

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
-from ..masks.budget_schedule import BudgetSchedule
+from ..masks.budget import BudgetSchedule
 from ..masks.costs import StepCosts
 from ..model.components import ComponentTable, features
-from ..model.granularity import table_of
 from ..model.numbering import Numbering
-from ..policies.scouted import Scouted
+from ..policies.catalogue import make_policy
+from ..policies.granularity import granularity
 from .calendar import Calendar
-from .granularity import numbers_of, policy_type
+from .config import ForesightConfig
 from .memory import FP32, Sharding, Sizes, memory
-
-if TYPE_CHECKING:
-    from .config import ForesightConfig
 
 VECTOR_ID = 8
 """Bytes of the id of a ledger entry."""
@@ -40,7 +36,7 @@ class Plan:
             granularity 'weights', a vector is a single weight, as `unit` says, here and below.
         bank_vectors: rows of the bank (the budget), at their peak; mean_vectors: on average over the run, another
             number if the budget changes over time; watch_vectors: rows while watching or scouting, more with
-            watch='full-*' and for policies that scout.
+            a watch of 'full-*' and for policies that scout.
         ledger_bytes: fp32 record of all changed vectors if every mask brings new ones; None if their number is unknown.
         calendar: when things happen, or None if the length of the run is unknown.
         probe_batches: batches in a snapshot.
@@ -80,16 +76,6 @@ class Plan:
         return self.bank_vectors * (2 * self.d_model + 1) * FP32
 
     @property
-    def kept_moment_bytes(self) -> int | None:
-        """What entry_moments 'kept' adds at most in host memory: two moments, an age and an id for every vector that
-        was trained and is not now; None if their number is unknown.
-        """
-        if self.ledger_bytes is None:
-            return None
-        left = max(0, self.ledger_bytes // (self.d_model * FP32 + VECTOR_ID) - self.bank_vectors)
-        return left * ((2 * self.d_model + 1) * FP32 + VECTOR_ID)
-
-    @property
     def snapshots(self) -> list[int]:
         """Steps at which the components are scored."""
         return [s for s in self.calendar.steps if self.calendar.snapshot(s)] if self.calendar else []
@@ -107,15 +93,17 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
         ArchitectureError: a family that foresight does not know.
         BudgetError: a budget that no mask can fill.
     """
-    table = table_of(model, args.granularity, args.mlp_block)
-    numbers = numbers_of(model, table, args)
+    grain = granularity(args.granularity)
+    policy = make_policy(args.policy, args.granularity, args.policy_params)
+    table = grain.table(model, args.mlp_block)
+    numbers = grain.numbers(model, table)
     if args.policy == "full":
         mean, rows = float(numbers.n_vectors), numbers.n_vectors
     else:
         mean, rows = BudgetSchedule.of(args.budget_schedule).mean_and_peak(numbers, args.budget)
     watches = calendar is None or calendar.first_decision > 0
-    scouts = issubclass(policy_type(args), Scouted)  # on all components, before the run; undone, so not in the ledger
-    peak = numbers.n_vectors if watches and args.watch.startswith("full") else rows
+    scouts = policy.scouts  # on all components, before the run; undone, so not in the ledger
+    peak = numbers.n_vectors if watches and policy.watch.startswith("full") else rows
     length = int(min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings))
     element = next(model.parameters()).element_size()
     row = length * min(element, 2 if args.bf16 else FP32)
@@ -146,8 +134,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             * costs.activations(np.arange(len(table))),
             ledger=ledger or 0,
             accumulates=args.gradient_accumulation_steps > 1,
-            matrix=max(weights) if args.granularity == "weights" else 0,
-            in_place=args.in_place,
+            matrix=max(weights) if grain.needs_whole_weights else 0,
         ),
         table=table,
         costs=costs,
@@ -157,7 +144,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
 
 def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:
     """Vectors that differ from the base in the end if every mask of the run brings only new ones."""
-    if not (calendar.remasks or calendar.resizes or calendar.rotates or args.redraw or args.mask_schedule):
+    if not (calendar.remasks or calendar.resizes or calendar.rotates or args.policy == "replay"):
         return peak
     masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
     return min(table.n_vectors, peak + rows * (masks - 1))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..bank import AnyBank
 from ..bank.optimizer import BankAdamW
 from ..common.errors import ConfigError, MaskLeakError
-from ..masks.budget_schedule import BudgetSchedule
+from ..masks.budget import BudgetSchedule
 from ..masks.masks import Mask, WeightMask
 from ..model.placement import Placement, bit_sum
+from ..policies.granularity import granularity
+from .config import ForesightConfig
 from .memory import Sharding
-
-if TYPE_CHECKING:
-    from ..bank import AnyBank
-    from .config import ForesightConfig
 
 _UNTESTED = {
     "fp16.enabled": "loss scaling and masks are untested; use bf16 or fp32",
@@ -71,7 +70,7 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
     if not args.deepspeed:
         return BankAdamW
     settings = args.hf_deepspeed_config
-    if args.granularity == "weights":  # neighbours differ in age, and the kernel takes one age at a time
+    if not granularity(args.granularity).neighbours_share_age:  # the kernel takes one age at a time
         settings.config["zero_force_ds_cpu_optimizer"] = False
         return BankAdamW
     offloads = settings.get_value("zero_optimization.offload_optimizer.device", "none") == "cpu"
@@ -86,6 +85,11 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
 
 def refuse_world(args: ForesightConfig) -> None:
     """Raise ConfigError for ways of running that are known to go wrong, before any work is done."""
+    if args.policy == "foresight" and args.granularity == "weights" and (args.world_size > 1 or args.deepspeed):
+        raise ConfigError(
+            "policy 'foresight' over single weights runs in one process without DeepSpeed; start it without a "
+            "launcher, and give the resulting schedule.json to policy 'replay' for more"
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != args.world_size:
         raise ConfigError(
@@ -107,7 +111,7 @@ def refuse_world(args: ForesightConfig) -> None:
         raise ConfigError(
             f"DeepSpeed with ZeRO stage {stage}: expected 1, 2 or 3 (stage 0 counts optimizer steps wrongly in bf16)"
         )
-    if stage == 3 and args.granularity == "weights":
+    if stage == 3 and granularity(args.granularity).needs_whole_weights:
         raise ConfigError(
             "granularity 'weights' under ZeRO stage 3: a Linear whose weight is in pieces cannot be put together entry "
             "by entry; use ZeRO 1 or 2 (recipes/deepspeed/zero2.json), or granularity 'components' or 'vectors'"
@@ -129,8 +133,9 @@ def refuse_world(args: ForesightConfig) -> None:
             raise ConfigError(f"the DeepSpeed config has {part} to {device!r}, which is untested; use 'cpu' or 'none'")
     if not BudgetSchedule.of(args.budget_schedule).constant:
         raise ConfigError("budget_schedule would resize the bank, whose shards are fixed under DeepSpeed; remove it")
-    if args.watch.startswith("full-") and args.policy == "foresight":
-        raise ConfigError(f"watch {args.watch!r} would resize the bank, whose shards are fixed; use 'hold' or 'rotate'")
+    watch = str((args.policy_params or {}).get("watch", "hold"))  # type: ignore[union-attr]  # it was checked
+    if watch.startswith("full-"):
+        raise ConfigError(f"watch {watch!r} would resize the bank, whose shards are fixed; use 'hold' or 'rotate'")
 
 
 def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
-from ..common.errors import ConfigError, one_of
-from ..policies.single_weights.weights import SCORERS as _OF_WEIGHTS
-from ..scoring import SCORERS, make_scorer
+from ..bank import Bank
+from ..common.errors import ConfigError
+from ..policies.granularity import WITHOUT_PAIRS
+from ..scoring import make_scorer
 from ..scoring.calibration import calibrate
 from ..scoring.probes import ContrastProbe, Probe, TextProbe
 from ..scoring.scorer import Scorer, Scores
 from ..scoring.virtual_moves import DAMAGE, VirtualMoves
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
-
-    from ..bank import Bank
-    from .config import ForesightConfig
-
-_WITH_PAIRS, _WITHOUT_PAIRS = "attribution", "gradient_activation"
-_OF_VECTORS = ("gradient", "utility", "movement", "weight_gradient")
+from .settings import MaskSettings
 
 
 class Watcher:
@@ -80,29 +74,6 @@ class Watcher:
         self.seconds += time.perf_counter() - start
 
 
-def scorer_name(args: ForesightConfig, pairs: Dataset | None, wanted: str | None = None) -> str:
-    """The scorer that the target wants, else the configured one, or with "auto" one that fits granularity and data.
-
-    Raises:
-        UnknownNameError: no scorer of that name.
-        ConfigError: one that cannot score single vectors, where masks are made of them.
-    """
-    if args.granularity == "weights":
-        return _OF_WEIGHTS[0] if args.scorer == "auto" else args.scorer
-    configured = wanted or args.scorer
-    if args.granularity == "vectors":
-        name = _OF_VECTORS[0] if configured == "auto" else one_of("scorer", configured, SCORERS)
-        if name not in _OF_VECTORS:
-            raise ConfigError(
-                f"scorer {name!r} reads activations, which a single row or column does not have; with granularity "
-                f"'vectors' use one of {', '.join(_OF_VECTORS)}"
-            )
-        return name
-    if configured == "auto":
-        return _WITH_PAIRS if pairs is not None else _WITHOUT_PAIRS
-    return one_of("scorer", configured, SCORERS)
-
-
 def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
     """The scorer with some parameters, reading weights in effect (base plus bank) where it reads weights.
 
@@ -118,7 +89,7 @@ def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
 
 
 def probe_of(
-    args: ForesightConfig,
+    args: MaskSettings,
     scorer: Scorer,
     pairs: Dataset | None,
     train_dataset: Dataset,
@@ -135,6 +106,6 @@ def probe_of(
     if pairs is None:
         raise ConfigError(
             f"scorer {scorer.name!r} needs contrast pairs; pass contrast_dataset (columns clean, corrupted, answer, "
-            f"wrong_answer) or choose one that scores training text, such as {_WITHOUT_PAIRS!r}"
+            f"wrong_answer) or choose one that scores training text, such as {WITHOUT_PAIRS!r}"
         )
     return ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)

@@ -10,8 +10,9 @@ from foresight.bank import Bank
 from foresight.bank.fingerprint import is_bank_key
 from foresight.bank.optimizer import BankAdamW
 from foresight.common.errors import CheckpointError, ConfigError, MaskLeakError
+from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask, everything
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.selection import select
 from foresight.model.components import component_table, stored_transposed
 from support.bank_cases import SETTINGS, banked, random_mask, train
 from support.tiny import FAMILIES, tiny, tokens

@@ -10,8 +10,8 @@ from foresight.bank import AnyBank, Bank, WeightBank
 from foresight.bank.fingerprint import is_bank_key
 from foresight.bank.optimizer import BankAdamW
 from foresight.common.errors import BudgetError, CheckpointError, ConfigError, MaskLeakError
+from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask, WeightMask, churn
-from foresight.masks.selection import budget_vectors
 from foresight.model.components import component_table
 from foresight.model.weight_table import weight_table
 from support.bank_cases import SETTINGS, train

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from eval.word_tokenizer import make_tokenizer
+from foresight.bank.delta import apply_delta
 from foresight.cli import main
 from foresight.model.components import component_table
-from foresight.training.delta import apply_delta
 from support.tiny import published, tiny
 
 WORDS = "the cat dog sat ran on mat log a big red one".split()

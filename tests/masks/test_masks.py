@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import ConfigError
-from foresight.masks.masks import Mask, MaskSchedule, churn, everything
+from foresight.masks.masks import Mask, churn, everything
+from foresight.masks.schedule import MaskSchedule
 from support.planted import make_table
 
 TABLE = make_table(layers=3, heads=4, blocks=5)

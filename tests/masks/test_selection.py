@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import BudgetError, ConfigError, NonFiniteError
+from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import everything
-from foresight.masks.selection import budget_vectors, circuit_size, rotation, select
+from foresight.masks.selection import circuit_size, rotation, select
 from foresight.model.components import component_table
 from support.planted import make_table
 from support.tiny import tiny

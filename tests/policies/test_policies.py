@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from foresight.policies.targets.outcomes import Outcome
 
 from foresight.common.errors import BudgetError, CheckpointError, ConfigError, TrajectoryError, UnknownNameError
 from foresight.forecasters import Forecaster, make_forecaster
-from foresight.masks.masks import Mask, MaskSchedule, everything
+from foresight.masks.masks import Mask, everything
+from foresight.masks.schedule import MaskSchedule
 from foresight.masks.selection import select
 from foresight.policies import POLICIES, Past, View, make_policy
-from foresight.policies.targets.outcomes import Outcome
 from support.planted import make_table, random_walk, series_of
 
 TABLE = make_table(layers=4, heads=4, blocks=4)  # 32 components: heads of 4 vectors, MLP blocks of 3

@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from foresight.policies.targets.mask_value import FEATURES, MaskValue, features
+from foresight.policies.targets.outcomes import Outcome, read_outcomes, write_outcomes
+from foresight.policies.value import candidates
 
 from foresight.common.errors import ConfigError
 from foresight.masks.masks import Mask
 from foresight.masks.selection import head_share_of, select
 from foresight.policies import View, make_policy
-from foresight.policies.targets.mask_value import FEATURES, MaskValue, features
-from foresight.policies.targets.outcomes import Outcome, read_outcomes, write_outcomes
-from foresight.policies.value import candidates
 from support.planted import make_table, series_of
 
 TABLE = make_table(layers=4, heads=4, blocks=4)

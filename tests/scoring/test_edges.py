@@ -11,7 +11,8 @@ import torch
 
 from foresight.bank import Bank
 from foresight.common.errors import ConfigError, DataError, NonFiniteError, UnknownNameError
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.budget import budget_vectors
+from foresight.masks.selection import select
 from foresight.model.architectures import ARCHITECTURES
 from foresight.model.components import component_table
 from foresight.model.placement import Placement

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.bank import Bank
-from foresight.common.errors import DataError, NonFiniteError, UnknownNameError
+from foresight.common.errors import DataError, NonFiniteError
 from foresight.model.components import component_table
 from foresight.model.placement import Placement
-from foresight.policies.proxies import PROXIES, make_proxy
 from foresight.scoring import make_scorer
 from foresight.scoring.probes import TextProbe
 from foresight.scoring.virtual_moves import BENEFIT, DAMAGE, VirtualMoves
@@ -146,38 +144,9 @@ def test_costs_are_counted():
     assert VirtualMoves(RATE).cost(target, 3) == {"benefit_passes": 6, "damage_passes": 0, "damage_seconds": 0.0}
 
 
-@pytest.mark.parametrize("name", PROXIES)
-def test_proxies_are_magnitudes_of_the_benefits_total(name):
-    model, probe = tiny(), text_probe(1)
-    table = component_table(model)
-    bank = Bank(model, table, 64)
-    moves = VirtualMoves(RATE, retained=make_proxy(name, bank))
-    if name == "movement":
-        assert not moves.measure(model, table, probe)[DAMAGE].values.any()
-        with torch.no_grad():
-            model.get_submodule(table.targets[0].module).weight += 0.1
-    found = moves.measure(model, table, probe)
-    assert (found[DAMAGE].values >= 0).all()
-    assert found[DAMAGE].values.sum() == pytest.approx(found[BENEFIT].values.sum(), rel=1e-5)
-    assert moves.cost(probe, 1)["damage_passes"] == (0 if name == "movement" else 2)
-
-
-def test_activation_norm_does_not_see_padding():
-    model, ids = tiny(), tokens(3, 6)
-    table, proxy = component_table(model), make_proxy("activation", Bank(tiny(), component_table(tiny()), 64))
-    padded = torch.nn.functional.pad(ids, (0, 5))
-    mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 5))
-    plain = TextProbe([{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}])
-    wide = TextProbe([{"input_ids": padded, "attention_mask": mask, "labels": padded}])
-    a, b = (proxy.score(model, table, probe).values for probe in (plain, wide))
-    np.testing.assert_allclose(a, b, rtol=1e-5)
-
-
 def test_bad_inputs():
     model = tiny()
-    table, bank = component_table(model), Bank(tiny(), component_table(tiny()), 64)
-    with pytest.raises(UnknownNameError, match="did you mean 'fisher'"):
-        make_proxy("fischer", bank)
+    table = component_table(model)
     with pytest.raises(DataError, match="needs a probe"):
         VirtualMoves(RATE, retained=text_probe(2)).measure(model, table, None)
     with torch.no_grad():

@@ -5,7 +5,8 @@ import torch
 
 from foresight.bank import Bank
 from foresight.bank.optimizer import BankAdamW
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.budget import budget_vectors
+from foresight.masks.selection import select
 from foresight.model.components import component_table
 from support.tiny import tiny, tokens
 

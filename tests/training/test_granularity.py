@@ -5,20 +5,20 @@ import json
 import numpy as np
 import pytest
 import torch
+from foresight.masks.weight_schedule import WeightSchedule
+from foresight.policies.single_weights.weights import WeightView
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from foresight.bank.delta import apply_delta
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import WeightMask, everything
-from foresight.masks.weight_schedule import WeightSchedule
 from foresight.masks.weight_selection import Best, best_weights, gradients
 from foresight.model.components import component_table
 from foresight.model.granularity import table_of, vector_table
 from foresight.model.weight_table import weight_table
-from foresight.policies.single_weights.weights import WeightView
-from foresight.scoring.probes import TextProbe
+from foresight.scoring import TextProbe
 from foresight.training.config import ForesightConfig
-from foresight.training.delta import apply_delta
 from foresight.training.export import export
 from foresight.training.memory import Sharding, memory
 from foresight.training.plan import make_plan

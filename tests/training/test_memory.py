@@ -12,7 +12,7 @@ from eval import memory as measure
 from foresight.bank import Bank
 from foresight.bank.optimizer import BankAdamW
 from foresight.common.errors import ConfigError
-from foresight.masks.selection import budget_vectors
+from foresight.masks.budget import budget_vectors
 from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import FP32, STEP_SHARD, STEP_WHOLE, Sharding, Sizes, memory, remask_bytes, ways

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from foresight.training.moments import KeptMoments, restart
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -11,7 +12,6 @@ from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import Mask
 from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
-from foresight.training.moments import KeptMoments, restart
 from foresight.training.trainer import ForesightTrainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 

@@ -17,8 +17,9 @@ from foresight.bank import Bank
 from foresight.bank.optimizer import BankAdamW
 from foresight.bank.zero import ZeroPlacement
 from foresight.common.errors import ConfigError, MaskLeakError
+from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.selection import select
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.calibration import calibrate

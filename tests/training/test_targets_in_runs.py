@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from foresight.policies.targets.outcomes import Outcome, write_outcomes
+from foresight.training.trials import SHARES, try_shares
 
 from foresight.common.errors import ConfigError, UnknownNameError
 from foresight.masks.selection import head_share_of, select
 from foresight.policies import View, make_policy
-from foresight.policies.targets.outcomes import Outcome, write_outcomes
 from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
-from foresight.training.trials import SHARES, try_shares
 from foresight.trajectory.trajectory import Trajectory
 from support.runs import Stop, delta, run, same, state_of, trainer, unchanged
 from support.tiny import sentences, tiny, tiny_tokenizer

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from foresight.bank.delta import apply_delta
 from foresight.common.errors import (
     BudgetError,
     CheckpointError,
@@ -22,12 +23,12 @@ from foresight.common.errors import (
     UnknownNameError,
 )
 from foresight.common.files import DiskFullError
-from foresight.masks.masks import Mask, MaskSchedule
-from foresight.masks.selection import budget_vectors
+from foresight.masks.budget import budget_vectors
+from foresight.masks.masks import Mask
+from foresight.masks.schedule import MaskSchedule
 from foresight.model.components import component_table
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
-from foresight.training.delta import apply_delta
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
 from support.runs import COMMON, MASKED, Stop, delta, run, same, trainer

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from foresight.masks.weight_schedule import read_mask
+from foresight.policies.single_weights.weights import WeightView
+from foresight.training.granularity import weight_policy
 
 from foresight.common.errors import BudgetError, CheckpointError, ConfigError, UnknownNameError
 from foresight.forecasters.single_weights.features import FEATURES
 from foresight.forecasters.single_weights.movement import Regression
 from foresight.masks.masks import WeightMask
-from foresight.masks.weight_schedule import read_mask
-from foresight.policies.single_weights.weights import WeightView
-from foresight.training.granularity import weight_policy
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
 

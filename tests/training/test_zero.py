@@ -21,7 +21,8 @@ from foresight.bank import Bank
 from foresight.bank.cpu_adam import BankCPUAdam
 from foresight.bank.optimizer import BankAdamW
 from foresight.bank.zero import ZeroPlacement
-from foresight.masks.selection import budget_vectors, select
+from foresight.masks.budget import budget_vectors
+from foresight.masks.selection import select
 from foresight.model.components import component_table
 from support.processes import free_port, join_group, run_group
 from support.same_run import same_run

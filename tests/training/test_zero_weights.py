@@ -17,8 +17,8 @@ from foresight.bank import WeightBank
 from foresight.bank.optimizer import BankAdamW
 from foresight.bank.zero import ZeroPlacement
 from foresight.common.errors import ConfigError
+from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import WeightMask
-from foresight.masks.selection import budget_vectors
 from foresight.model.weight_table import weight_table
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import optimizer_class, refuse_world

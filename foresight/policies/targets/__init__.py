@@ -3,7 +3,7 @@
 One target a file. `make_target(name, **params)` builds one; to write one, subclass `Target`.
 """
 
-from .base import Target
 from .registry import make_target, register, target_names
+from .target import Target
 
 __all__ = ["Target", "make_target", "register", "target_names"]

@@ -1,7 +1,7 @@
 """Target `circuit`: which components will be critical at the horizon."""
 
-from .base import Target
 from .registry import register
+from .target import Target
 
 
 @register("circuit")

@@ -1,24 +1,32 @@
-"""Target `damage`: what training a component will cost in skills that are to be kept."""
+"""Target `damage`: what training a component will cost in skills that are to be kept.
+
+Forecasters take magnitudes. Damage has a sign, so its positive part (harm) and its negative part (help) are forecast
+as two series and subtracted: exact for what was measured, and the same as forecasting damage itself for every linear
+forecaster that stays above zero. Our own definition.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ...common.errors import ConfigError
+from ...common.errors import ConfigError, TrajectoryError
 from ...scoring.virtual_moves import BENEFIT, DAMAGE
 from ...trajectory.series import Series
-from .base import Target
 from .registry import register
-from .retained_damage import parts
+from .target import Target
 
 
 @register("damage")
 class Damage(Target):
-    """Benefit - damage_weight * damage of virtual moves (see foresight.damage), in the mean over the steps up to the
-    horizon, as policy `damage` ranks by; or damage alone, the lowest first.
+    """Benefit - damage_weight * damage of virtual moves (see `VirtualMoves`), in the mean over the steps up to the
+    horizon; or damage alone, the lowest first.
+
+    The budget is filled whatever the scores: a component that does more harm than good is still taken if nothing
+    better is left, so that arms of one budget train equally much.
 
     Args:
         damage_weight: nats of target loss that a nat of retained loss is worth, >= 0.
@@ -36,7 +44,14 @@ class Damage(Target):
     def parts(self, series: Series, damage: np.ndarray | None = None) -> tuple[Series, ...]:
         if damage is None:
             raise ConfigError("target 'damage' needs damage at every snapshot; record the run with this target")
-        return parts(series, damage[:, : len(series.steps)])
+        damage = damage[:, : len(series.steps)]
+        if damage.shape != series.values.shape:
+            raise TrajectoryError(
+                f"damage has shape {damage.shape}; expected that of benefit, {series.values.shape}: both are measured "
+                "at every snapshot"
+            )
+        harm, help_ = (replace(series, values=np.maximum(sign * damage, 0)) for sign in (1, -1))
+        return series, harm, help_
 
     def combine(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         benefit, harm, help_ = parts

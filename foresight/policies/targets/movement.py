@@ -1,7 +1,7 @@
 """Target `movement`: how far a component's weights will have moved at the horizon."""
 
-from .base import Target
 from .registry import register
+from .target import Target
 
 
 @register("movement")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ...common.plugins import Registry
-from .base import Target
+from .target import Target
 
 DEFAULT = "circuit"
 BUILT_IN = (DEFAULT, "damage", "movement", "utility")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...common.errors import one_of
 from ...scoring.virtual_moves import BENEFIT
-from .base import Target
 from .registry import register
+from .target import Target
 
 PRECONDITIONERS = ("adam", "none", "moves")
 
@@ -17,7 +17,7 @@ class Utility(Target):
     Args:
         preconditioner: ``adam``: the L1 norm of each minibatch's gradient, summed (see `scoring.utility`); ``none``:
             its square; ``moves``: -g . dw of the optimizer's first move from the whole probe's gradient (see
-            foresight.damage).
+            `VirtualMoves`).
     """
 
     averaged = True

@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from ...masks.selection import budget_vectors
+from ...masks.budget import budget_vectors
 from ...model.components import component_table
 from ...training.finite import FiniteLoss
 from ...trajectory.series import Series

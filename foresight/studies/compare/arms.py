@@ -47,7 +47,7 @@ class Arm:
     @property
     def retains(self) -> bool:
         """Whether it is given what the retained tasks train on."""
-        return self.settings.get("policy") == "damage" or bool(self.settings.get("replay_share"))
+        return self.settings.get("target") == "damage" or bool(self.settings.get("replay_share"))
 
     @property
     def trains_everything(self) -> bool:
@@ -74,8 +74,10 @@ ARMS = {
     for arm in (
         _mask("full", "Full", "trains every component, so it is no mask; the reference", record=True),
         _mask("random", "Random", "knows nothing: a fixed mask drawn at random", draws=3),
-        _mask("rotating", "Rotating", "knows nothing: drawn anew at every re-mask", "random", redraw=True, draws=2),
-        _mask("layers", "Layers", "knows nothing: whole layers drawn anew at every re-mask", draws=2),
+        _mask("rotating", "Rotating", "knows nothing: drawn anew at every re-mask", "random",
+              policy_params={"redraw": True}, draws=2),
+        _mask("layers", "Layers", "knows nothing: whole layers drawn anew at every re-mask", "random",
+              policy_params={"redraw": True, "by": "layer"}, draws=2),
         _mask("prior", "Prior", "layer and kind only, learned from other tasks", learns=True),
         _mask("static", "Static", "the circuit before training"),
         _mask("touched", "Static, as many as touched", "the circuit before training, as large as all that the reactive "
@@ -83,9 +85,10 @@ ARMS = {
         _mask("reactive", "Reactive", "the circuit at the last snapshot, re-masked as it changes"),
         _mask("smoothed", "Smoothed", "the smoothed mean of the snapshots so far, re-masked as it changes",
               "foresight", forecaster="smoothing", gate=False),
-        _mask("ema", "EMA", "a moving average of the snapshots so far, re-masked as it changes"),
-        _mask("utility", "Utility", "what a virtual optimizer step would gain most"),
-        _mask("damage", "Damage-aware", "that gain less what the step would cost in retained skills"),
+        _mask("utility", "Utility", "what a virtual optimizer step would gain most", "reactive", target="utility",
+              target_params={"preconditioner": "moves"}),
+        _mask("damage", "Damage-aware", "that gain less what the step would cost in retained skills", "reactive",
+              target="damage"),
         _mask("foresight", "Foresight", "the circuit that is forecast from this run and from other tasks", learns=True),
         _mask("probing", "Probing", "the circuit after a short run before training, which is undone"),
         _mask("predicted", "Predicted", "the circuit that Taylor's formula expects where that short run leads"),
@@ -98,14 +101,14 @@ ARMS = {
               "full", replay_share=0.25),
         _mask("static_replay", "Static with replay", "the circuit before training, a quarter of each batch being "
               "retained tasks", "static", replay_share=0.25),
-        _mask("damage_replay", "Damage-aware with replay", "both: gain less harm, and replay of a quarter", "damage",
-              replay_share=0.25),
+        _mask("damage_replay", "Damage-aware with replay", "both: gain less harm, and replay of a quarter", "reactive",
+              target="damage", replay_share=0.25),
         _weights("random", "Weights: random", "single weights drawn at random", "random", draws=2),
         _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training",
                  "static"),
         _weights("foresight", "Weights: foresight", "the single weights that moved farthest in a prefix of the run "
-                 "that trains all of them and is then undone", "foresight", watch="full-rollback",
-                 movement_memory="dense"),
+                 "that trains all of them and is then undone", "foresight",
+                 policy_params={"watch": "full-rollback", "movement_memory": "dense"}),
         _weights("hindsight", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
                  "movement", hindsight="movement"),
         Arm("lora", "LoRA", "low-rank changes of all Linears, as many parameters", method="lora"),
@@ -154,7 +157,10 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
             raise ConfigError(f"arm {given['name']!r}: unknown key {key!r}{did_you_mean(key, _OWN)}")
     base = _named(given["like"])
     changes = {key: value for key, value in given.items() if key in {f.name for f in fields(Arm)}}
-    settings = base.settings | dict(given.get("settings") or {})
+    settings = dict(given.get("settings") or {})
+    if "policy_params" in settings and settings.get("policy", base.settings.get("policy")) == base.settings["policy"]:
+        settings["policy_params"] = {**base.settings.get("policy_params", {}), **settings["policy_params"]}
+    settings = base.settings | settings
     return replace(base, **{"label": given["name"], **changes, "settings": settings})
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...masks.masks import Mask, MaskSchedule
-from ...masks.selection import budget_vectors, select
+from ...masks.budget import budget_vectors
+from ...masks.masks import Mask
+from ...masks.schedule import MaskSchedule
+from ...masks.selection import select
 from ...model.components import ComponentTable
 from ...trajectory.trajectory import Trajectory
 
@@ -34,5 +36,6 @@ def share_trained(schedule: MaskSchedule, circuit: Iterable[int], table: Compone
     ends = [step for step, _ in schedule.entries[1:]] + [steps]
     shared = 0
     for (step, mask), until in zip(schedule.entries, ends, strict=True):
+        assert isinstance(mask, Mask)  # of components
         shared += (until - step) * len(wanted.intersection(table.vector_ids(mask.components).tolist()))
     return shared / (steps * len(wanted))

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ...training.checks import only_taken
 from .arms import Arm
 from .config import CompareConfig
 from .results import Cell, Record, Stage, environment
@@ -214,14 +215,13 @@ class Plan:
         masked: dict[str, Any] = {
             "budget": budget,
             "remask_every": config.remask_every,
-            "watch_steps": config.remask_every,
             "probe_examples": config.probe_examples,
             "forecaster": config.forecaster,
             "gate": config.gate,
+            "probe_every": config.probe_every,
         }
-        if not arm.weights:
-            masked["probe_every"] = config.probe_every
-        return shared | masked | arm.settings
+        params = {"watch_steps": config.remask_every} | (arm.settings.get("policy_params") or {})
+        return only_taken(shared | masked | arm.settings | {"policy_params": params})
 
     def _data(self, name: str | None, **more: Any) -> dict[str, Any]:
         config = self.config

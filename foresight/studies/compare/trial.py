@@ -15,7 +15,9 @@ import torch
 from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
+from ...bank import Bank
 from ...common.errors import ConfigError
+from ...masks.masks import Mask
 from ...model.components import ComponentTable
 from ...model.loading import load_model
 from ...model.model_config import ModelConfig
@@ -57,20 +59,20 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         retained_dataset=retained_rows(cell),
         processing_class=tokenizer_of(cell.model),
     )
-    if trainer.retained is None:
+    if trainer.run.retained is None:
         keep(cell, trainer.train_dataset)
     curve = LearningCurve(trainer, cell)
     trainer.add_callback(curve)
     began = time.perf_counter()
     trainer.train()
     elapsed = time.perf_counter() - began - curve.seconds
-    scoring = trainer.watcher.seconds if trainer.watcher else 0.0
-    if trainer.watcher and not trainer.policy.needs_scores:  # recorded for the report and for hindsight alone
+    watcher, scouting = trainer.run.watcher, trainer.run.scouting
+    scoring = watcher.seconds if watcher else 0.0
+    if watcher and not trainer.policy.needs_scores:  # recorded for the report and for hindsight alone
         elapsed, scoring = elapsed - scoring, 0.0
-    if trainer.scouting is not None:
-        scoring += trainer.scouting.training_seconds + trainer.scouting.scoring_seconds
+    if scouting is not None:
+        scoring += scouting.training_seconds + scouting.scoring_seconds
     notes = _last_logged(trainer.state.log_history)
-    scoring += notes.get("foresight/trial_seconds", 0.0)
     if not cell.data.get("keep_delta"):
         shutil.rmtree(folder / RUN / "delta")
     return Measures(
@@ -79,7 +81,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         scoring_seconds=scoring,
         peak_bytes=held_bytes(trainer),
         trainable=trainer.bank.vectors.numel(),
-        model_parameters=trainer.bank.table.model_parameters,
+        model_parameters=trainer.table.model_parameters,
         touched=trainer.bank.changed()[1].numel(),
         forecast=curve.forecast,
         notes=notes,
@@ -91,7 +93,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
 def held_bytes(trainer: ForesightTrainer) -> int:
     """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
 
-    More if scouting held more besides the parameters.
+    More if a scout held more besides the parameters.
     """
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
@@ -100,7 +102,7 @@ def held_bytes(trainer: ForesightTrainer) -> int:
     held = sum(
         t.nbytes for t in [*trained, *state, ledger.ids, ledger.values]
     )  # a gradient is as large as its parameter
-    return frozen + max(held, trainer.scouting.bytes if trainer.scouting else 0)
+    return frozen + max(held, trainer.run.scouting.bytes if trainer.run.scouting else 0)
 
 
 def _settings(cell: Cell, folder: Path) -> ForesightConfig:
@@ -109,10 +111,9 @@ def _settings(cell: Cell, folder: Path) -> ForesightConfig:
         given["history"] = [str(runs / key / RUN / "trajectory") for key in cell.history]
     if "oracle" in cell.sources:
         other = runs / cell.sources["oracle"] / RUN
-        if given["policy"] == "movement":
-            given["movement_from"] = str(other)
-        else:
-            given["oracle_trajectory"] = str(other / "trajectory")
+        movement = given["policy"] == "movement"
+        told = {"movement_from": str(other)} if movement else {"oracle_trajectory": str(other / "trajectory")}
+        given["policy_params"] = (given.get("policy_params") or {}) | told
     if "touched" in cell.sources:
         record = read_record(runs / cell.sources["touched"] / RESULT)
         if record is None or record.measures is None:
@@ -129,11 +130,11 @@ def _settings(cell: Cell, folder: Path) -> ForesightConfig:
 
 def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[str, Any]:
     """Measures of masks of components against the realised circuit; none for masks of single weights."""
-    if trainer.args.granularity == "weights":
+    if not isinstance(trainer.bank, Bank):
         return {}
     table, steps = trainer.table, trainer.state.max_steps
     found: dict[str, Any] = {
-        "schedule": tuple((step, tuple(mask.names(table))) for step, mask in trainer.schedule.entries)
+        "schedule": tuple((s, tuple(m.names(table))) for s, m in trainer.schedule.entries if isinstance(m, Mask))
     }
     source = folder.parent / cell.sources["realised"] if "realised" in cell.sources else folder
     if not (source / RUN / "trajectory").exists():
@@ -151,7 +152,7 @@ def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[
 
 
 def _chance(trainer: ForesightTrainer, table: ComponentTable) -> float:
-    return float(min(1.0, trainer.n_vectors / table.n_vectors))
+    return float(min(1.0, trainer.run.n_vectors / table.n_vectors))
 
 
 def _device(cell: Cell) -> torch.device:

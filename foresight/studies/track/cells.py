@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from ...common.errors import ConfigError, NonFiniteError, TrajectoryError
 from ...common.files import write_json
-from ...masks.selection import budget_vectors, circuit_size
+from ...masks.budget import budget_vectors
+from ...masks.selection import circuit_size
 from ...model.components import component_table
 from ...scoring.probes import ContrastProbe, Probe, TextProbe
 from ...tasks import task

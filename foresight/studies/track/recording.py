@@ -3,7 +3,7 @@
     recording.json               components, tasks, scorers, circuit size, what the scores belong to
     samples/00000040.safetensors "<task>/<scorer>": float32 [n_rows, n_components], signed, one row per probe example
     edges/00000040.parquet       task, source, destination, role, score (only at snapshots with edges)
-    weights/00000040/            the delta of the run at that step (see foresight.training.delta), if kept
+    weights/00000040/            the delta of the run at that step (see foresight.bank.delta), if kept
     metrics/00000040.json        accuracy and loss of the tasks, seconds; written last: a step without it does not exist
     stability/00000040.safetensors  how far this step's metric drops when all but the circuit of another step is ablated
 

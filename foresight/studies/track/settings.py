@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...common.errors import ConfigError, mapping, one_of
-from ...policies import POLICIES
+from ...policies.catalogue import POLICIES
 from ...scoring import SCORERS
 from ...tasks import DATA_TASKS, TASKS
 

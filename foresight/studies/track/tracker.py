@@ -15,12 +15,13 @@ from datasets import Dataset
 from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from ...bank import Bank
+from ...bank.delta import apply_delta, write_delta
 from ...common.errors import ConfigError, TrajectoryError
 from ...scoring.calibration import calibrate
 from ...scoring.edges import edge_scores
 from ...scoring.probes import Probe
 from ...tasks.evaluation import Correct, HeldOut
-from ...training.delta import apply_delta, write_delta
 from ...training.trainer import ForesightTrainer
 from ...training.watcher import scorer_of
 from ...trajectory.metrics import top_k
@@ -113,7 +114,10 @@ class Tracker(TrainerCallback):
         if not tasks or not config.scorers:
             raise ConfigError(f"tracking {len(tasks)} tasks by {len(config.scorers)} scorers; name at least one each")
         self.trainer, self.tasks, self.config, self.info = trainer, list(tasks), config, info or {}
-        self.scorers = {name: scorer_of(name, trainer.bank) for name in config.scorers}
+        bank = trainer.bank
+        if not isinstance(bank, Bank):
+            raise ConfigError("tracking follows components; use granularity 'components' or 'vectors', not 'weights'")
+        self.scorers = {name: scorer_of(name, bank) for name in config.scorers}
         self.held_out = {
             task.name: HeldOut(trainer.processing_class, task.evaluation, correct=task.correct)
             for task in tasks
@@ -126,7 +130,7 @@ class Tracker(TrainerCallback):
 
     @property
     def folder(self) -> Path:
-        return self.trainer.output / "recording"
+        return self.trainer.run.output / "recording"
 
     # -- events of the training loop --------------------------------------------------------------------------------
 
@@ -151,14 +155,14 @@ class Tracker(TrainerCallback):
     # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        bank, began = self.trainer.bank, time.perf_counter()
+        bank, table, began = self.trainer.bank, self.trainer.table, time.perf_counter()
         samples, calibration = self._samples(), {}
         if self.config.calibrate:
             for task in self.tasks:
                 for name, scorer in self.scorers.items():
                     if name.startswith("attribution") and task.probe.has_pairs:
-                        scores = scorer.combine(samples[f"{task.name}/{name}"], bank.table)
-                        calibration[f"{task.name}/{name}"] = calibrate(bank.model, bank.table, task.probe, scores)
+                        scores = scorer.combine(samples[f"{task.name}/{name}"], table)
+                        calibration[f"{task.name}/{name}"] = calibrate(bank.model, table, task.probe, scores)
         head = Head(calibration=calibration, info=self.info, **self._identity())
         self.recording = Recording.create(self.folder, head)
         self._record(0, samples, began)
@@ -232,7 +236,7 @@ class Tracker(TrainerCallback):
         bank, found = self.trainer.bank, {}
         for task in self.tasks:
             for name, scorer in self.scorers.items():
-                rows = scorer.samples(bank.model, bank.table, task.probe)
+                rows = scorer.samples(bank.model, self.trainer.table, task.probe)
                 if len(rows) < FEWEST_ROWS:
                     raise ConfigError(
                         f"scorer {name!r} gives {len(rows)} rows on the probe of {task.name!r}; at least {FEWEST_ROWS} "
@@ -260,7 +264,7 @@ class Tracker(TrainerCallback):
         bank, parts = self.trainer.bank, []
         for task in self.tasks:
             found = edge_scores(
-                bank.model, bank.table, task.probe, EDGE_STEPS, top=self.config.top_edges, weights=bank.weights
+                bank.model, self.trainer.table, task.probe, EDGE_STEPS, top=self.config.top_edges, weights=bank.weights
             )
             names = np.array(found.names)
             parts.append(

@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...bank.delta import WEIGHTS
 from ...bank.fingerprint import digest, fingerprint
 from ...common.errors import CheckpointError, TrajectoryError
 from ...model.components import ComponentTable
 from ...model.placement import Placement
 from ...scoring.gradient_taps import stored_weight_of, vectors_first
-from ...training.delta import WEIGHTS
 from .recording import Recording
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from foresight.policies.targets.retained_damage import over_the_rest, parts
 
 from foresight.common.errors import NonFiniteError, TrajectoryError
 from foresight.forecasters import make_forecaster
-from foresight.policies.targets.retained_damage import over_the_rest, parts
 from support.planted import make_series
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import time
 from dataclasses import replace
 
 import pytest
-
 from foresight.policies.targets.outcomes import read_outcomes
+
 from foresight.report import write_report
 from foresight.studies.compare.compare import run_comparison
 from foresight.studies.compare.config import CompareConfig

@@ -1,10 +1,10 @@
 """Settings that make no comparison are refused, with what was expected."""
 
 import pytest
+from foresight.policies.single_weights.weights import WEIGHT_POLICIES
 
 from foresight.common.errors import BudgetError, ConfigError, UnknownNameError
 from foresight.policies import POLICIES
-from foresight.policies.single_weights.weights import WEIGHT_POLICIES
 from foresight.studies.adapters import METHODS
 from foresight.studies.compare.arms import ARMS, arm, arms
 from foresight.studies.compare.config import CompareConfig

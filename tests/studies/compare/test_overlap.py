@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import TrajectoryError
-from foresight.masks.masks import Mask, MaskSchedule
-from foresight.masks.selection import budget_vectors
+from foresight.masks.budget import budget_vectors
+from foresight.masks.masks import Mask
+from foresight.masks.schedule import MaskSchedule
 from foresight.model.components import component_table
 from foresight.studies.compare.overlap import circuit_at, share_trained
 from foresight.trajectory.trajectory import Recorded, Trajectory

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from foresight.bank.delta import apply_delta, read_info
 from foresight.common.errors import ConfigError, TrajectoryError, UnknownNameError
 from foresight.scoring import make_scorer
 from foresight.scoring.edges import edge_scores
@@ -15,7 +16,6 @@ from foresight.studies.track.recording import Recording
 from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
 from foresight.tasks.evaluation import evaluate
 from foresight.training.config import ForesightConfig
-from foresight.training.delta import apply_delta, read_info
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
 from foresight.trajectory.metrics import top_k

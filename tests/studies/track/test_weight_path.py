@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from foresight.bank.delta import apply_delta
 from foresight.common.errors import CheckpointError, TrajectoryError
 from foresight.forecasters.single_weights.extrapolate import METHODS, forecast_scores
 from foresight.forecasters.single_weights.shift import shifted
@@ -15,7 +16,6 @@ from foresight.studies.track.recording import Recording
 from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
 from foresight.studies.track.weight_path import RecordedWeights
 from foresight.training.config import ForesightConfig
-from foresight.training.delta import apply_delta
 from foresight.training.trainer import ForesightTrainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 

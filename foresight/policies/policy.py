@@ -5,44 +5,51 @@ Ties are broken the same way every time, so that the same views give the same ma
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import nn
 
+from ..bank import AnyBank
 from ..common.errors import CheckpointError, ConfigError, TrajectoryError
+from ..forecasters import Forecaster
 from ..masks.masks import Mask, WeightMask
 from ..masks.selection import Limit, select
 from ..model.components import ComponentTable
+from ..model.numbering import Numbering
 from ..trajectory.series import Series
 from ..trajectory.skill_log import Forecast
+from .gate import Verdict
+from .past import Past, read_past
+from .targets import Target
 
 
 @dataclass(frozen=True)
-class Past:
-    """A recorded run that policies learn from; runs of one `group` (a task and model) are no independent evidence.
+class Ground:
+    """What a run gives its policy before it begins.
 
     Attributes:
-        damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run has measured it.
+        model: the run's, without a bank; table: its components; numbers: what its bank can hold.
+        scorer: name of the scores that the run takes; target: what it ranks components by.
+        forecaster: makes the forecaster that the settings name; gate: whether forecasts have to prove themselves.
+        history: recorded runs to learn from.
     """
 
-    series: Series
-    group: str
-    damage: np.ndarray | None = None
+    model: nn.Module
+    table: ComponentTable
+    numbers: Numbering
+    scorer: str
+    target: Target
+    forecaster: Callable[[], Forecaster]
+    gate: bool = True
+    history: Sequence[Past] = ()
 
-
-class Found(Protocol):
-    """What a policy has found out about its own forecast before it chose: whether to believe it, by what gain."""
-
-    @property
-    def opens(self) -> bool: ...
-    @property
-    def gain(self) -> float: ...
-    @property
-    def words(self) -> str: ...
+    def past(self, path: str) -> Past:
+        """A recorded run, as this run ranks components. Raises as `read_past`."""
+        return read_past(path, self.scorer, self.target)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,6 @@ class View:
         series: snapshots of this run; what lies after `step` is never used. None if the run does not probe.
         seed: of random masks and tie-breaks.
         horizon: steps after `step` that a forecast is for (at most to the end of the run).
-        cutoff: last step that a forecaster may see; None for every snapshot so far.
         damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run measures it.
         head_share: share of the vectors that heads and KV groups get; None ranks kinds together (see `select`).
         cost_aware: share of the score that may be given up for cheaper steps; limits: what a mask may cost (likewise).
@@ -68,7 +74,6 @@ class View:
     series: Series | None = None
     seed: int = 0
     horizon: int = 1
-    cutoff: int | None = None
     damage: np.ndarray | None = None
     head_share: float | None = None
     cost_aware: float = 0.0
@@ -90,33 +95,55 @@ class View:
         return self.series.until(self.step if until is None else min(self.step, until))
 
 
-P = TypeVar("P", bound="Policy")
-
-
 class Policy(ABC):
-    """Base of all policies. The parameters of `__init__` are what `make_policy` has to be given.
+    """Base of all policies. `__init__` takes the policy's own parameters, those of its entry in the catalogue, and only
+    checks and keeps them; `prepare` reads files.
 
     Attributes:
         name: what the policy is called in settings.
         needs_scores: the run must probe, before the first decision too.
         remasks: later decisions can differ from the first.
-        forecasts: sets `last_forecast`.
+        forecasts: it watches before its first decision.
+        scouts: scores come from a short run before training, which a `ForesightTrainer` makes.
+        watch, watch_steps: what is trained before a forecast, and for how many steps (None: a fifth of the run).
         ranks: it chooses by scores through `View.select`, so that a head share, cost awareness and limits apply.
-        measures: the virtual moves that it chooses by instead of the run's scorer (see foresight.damage).
         own_steps: steps at which it wants to decide besides the run's cadence.
         last_forecast: the last `Forecast`, whether it was believed or not, for a `SkillLog`; None without one.
-        verdict: what the gate (or a policy of its own accord) found before the last mask; None without one.
+        verdict: what the gate found before the last mask; None without one.
     """
 
     name: ClassVar[str]
     needs_scores: ClassVar[bool] = False
     forecasts: ClassVar[bool] = False
+    scouts: ClassVar[bool] = False
     ranks: ClassVar[bool] = False
-    measures: tuple[str, ...] = ()
     remasks: bool = False
+    watch: str = "hold"
+    watch_steps: int | None = None
     own_steps: frozenset[int] = frozenset()
     last_forecast: Forecast | None = None
-    verdict: Found | None = None
+    verdict: Verdict | None = None
+
+    def prepare(self, ground: Ground) -> None:  # noqa: B027 (most policies need nothing of the run)
+        """Take what the policy needs of the run, and read its own files; called once, before the first mask.
+
+        Raises:
+            ConfigError: a file that cannot be used; TrajectoryError, CheckpointError: one of another model.
+        """
+
+    def observe(self, bank: AnyBank) -> bool:
+        """Look at the bank's gradient before an optimizer step uses it; whether the policy wants to at all."""
+        return False
+
+    def watched(self, view: View, turn: int) -> Mask | WeightMask | None:
+        """What is trained within the budget before the first decision, in the `turn`-th stretch between snapshots; None
+        for what every run trains then: the mask of step 0, or masks that take turns.
+        """
+        return None
+
+    def watch_cost(self, bank: AnyBank, n_vectors: int, steps: int) -> dict[str, float]:
+        """Numbers to be logged when a watch of so many steps ends; `n_vectors` is the budget from then on."""
+        return {}
 
     @abstractmethod
     def mask(self, view: View) -> Mask | WeightMask:
@@ -132,24 +159,8 @@ class Policy(ABC):
             raise CheckpointError(f"policy {self.name!r} has no state; the checkpoint has {[*arrays, *data]}")
 
 
-def build(cls: type[P], needs: Mapping[str, Any], missing: Callable[[str], str]) -> P:
-    """A policy from those of `needs` that its `__init__` takes; None counts as absent.
-
-    Args:
-        missing: the error message for a parameter that has no default and was not given.
-
-    Raises:
-        ConfigError: something the policy needs is absent.
-    """
-    params = inspect.signature(cls).parameters
-    given = {need: value for need, value in needs.items() if need in params and value is not None}
-    for param, spec in params.items():
-        if spec.default is spec.empty and param not in given:
-            raise ConfigError(missing(param))
-    return cls(**given)
-
-
 def require_same_components(series: Series, table: ComponentTable) -> None:
+    """Raise TrajectoryError for a series of other components than the table's."""
     if not np.array_equal(series.name, table.name) or not np.array_equal(series.vectors, table.vectors):
         raise TrajectoryError(
             f"the series has {len(series)} components from {series.name[0]} to {series.name[-1]}, the model "

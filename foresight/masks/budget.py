@@ -1,4 +1,4 @@
-"""A budget that changes over a run: how much is trained early, how much late.
+"""The budget: a share of ALL parameters of the model, as a number of vectors, constant or changing over the run.
 
 A schedule is a list of stages, each with the share of the run at which it begins and a relative size. Sizes are scaled
 so that their mean over the run is 1: whatever its shape, a schedule trains as many vectors times steps as the constant
@@ -16,7 +16,6 @@ from typing import Any
 
 from ..common.errors import BudgetError, ConfigError, UnknownNameError
 from ..model.numbering import Numbering
-from .selection import budget_vectors
 
 SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
     "constant": ((0, 1),),
@@ -30,6 +29,25 @@ _EXPECTED = (
     f"expected one of {', '.join(SHAPES)}, or stages [share of the run, relative size] as in [[0, 14], [0.3, 5], "
     "[0.6, 1]]: shares rising from 0, below 1, sizes above 0"
 )
+
+
+def budget_vectors(table: Numbering, budget: float) -> int:
+    """Vectors (or weights) that a budget buys: floor(budget x all parameters of the model / length of a vector).
+
+    Raises:
+        BudgetError: budget outside (0, 1], or too small for the smallest component.
+    """
+    if not 0 < budget <= 1:
+        raise BudgetError(f"budget is {budget}; expected a share of all model parameters in (0, 1], for example 0.05")
+    n = math.floor(budget * table.model_parameters / table.d_model + 1e-9)  # .29 x 100 is 28.999... in floats
+    smallest = table.smallest
+    if n < smallest:
+        need = smallest * table.d_model / table.model_parameters
+        raise BudgetError(
+            f"budget {budget} buys {n} {table.unit} of length {table.d_model}, but the smallest component has "
+            f"{smallest}; raise the budget to at least {need:.4g} or lower mlp_block"
+        )
+    return min(n, table.n_vectors)
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,7 @@ class BudgetSchedule:
         return frozenset(step for step in self._steps(total_steps) if 0 < step < total_steps)
 
     def vectors(self, table: Numbering, budget: float, step: int, total_steps: int) -> int:
-        """Vectors that may be trained after `step` of `total_steps` steps (see `selection.budget_vectors`).
+        """Vectors that may be trained after `step` of `total_steps` steps (see `budget_vectors`).
 
         Raises:
             BudgetError: the stage's budget is above 1, or too small for any component; names the stage.

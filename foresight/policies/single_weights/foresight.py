@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...bank import WeightBank
+from ...bank import AnyBank, WeightBank
 from ...common.errors import BudgetError, CheckpointError
 from ...forecasters.single_weights.features import WatchedMatrix
 from ...forecasters.single_weights.movement import movement_forecast
@@ -19,8 +19,11 @@ from ...forecasters.single_weights.sums import OF_GRADIENT, WeightSums
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
 from ...model.components import turned
-from ..base import View
-from .weight_base import WeightPolicy, WeightView
+from ..policy import Ground, View
+from .weight_policy import WeightPolicy, WeightView
+
+BYTES_PER_WEIGHT = 4 + 4 + 8 + 4 + 8 + 8
+"""Of a weight in the bank: value, gradient, two moments, age, and its id on CPU and device."""
 
 
 class WeightForesight(WeightPolicy):
@@ -31,9 +34,10 @@ class WeightForesight(WeightPolicy):
     memory is factored; otherwise they count as not moving.
 
     Args:
-        shapes: of every matrix as it is stored, by module.
-        rule: one of `movement.RULES`, or the JSON file of a regression.
-        memory: one of `sums.MEMORIES`.
+        movement_rule: one of `forecasters.single_weights.movement.RULES`, or the JSON file of a regression.
+        movement_memory: one of `forecasters.single_weights.sums.MEMORIES`.
+        watch: "hold" or "rotate" for random masks that take turns, or "full-keep" or "full-rollback" for all weights.
+        watch_steps: steps before the decision.
 
     Attributes:
         seconds: wall time that accumulating and forecasting took.
@@ -43,15 +47,25 @@ class WeightForesight(WeightPolicy):
     name = "foresight"
     forecasts = True
 
-    def __init__(self, shapes: Mapping[str, tuple[int, int]], rule: str = "displacement", memory: str = "factored"):
-        self.forecast = movement_forecast(rule)
-        self.sums = WeightSums(shapes, self.forecast.needs, memory)
+    def __init__(
+        self,
+        movement_rule: str = "displacement",
+        movement_memory: str = "factored",
+        watch: str = "hold",
+        watch_steps: int | None = None,
+    ):
+        self.rule, self.memory, self.watch, self.watch_steps = movement_rule, movement_memory, watch, watch_steps
         self.decided = False
         self.seconds, self.nbytes = 0.0, 0
 
+    def prepare(self, ground: Ground) -> None:
+        shapes = {t.module: tuple(ground.model.get_submodule(t.module).weight.shape) for t in ground.numbers.targets}
+        self.forecast = movement_forecast(self.rule)
+        self.sums = WeightSums(shapes, self.forecast.needs, self.memory)
+
     # -- the watch --------------------------------------------------------------------------------------------------
 
-    def watched(self, view: WeightView, turn: int) -> WeightMask:
+    def watched(self, view: View, turn: int) -> WeightMask:
         """The random mask whose turn it is, under the budget; that of the turn before is measured.
 
         Every matrix is cut into as many parts as there are turns, so that each mask has its share of each matrix and
@@ -60,6 +74,7 @@ class WeightForesight(WeightPolicy):
         Raises:
             BudgetError: fewer weights than matrices.
         """
+        assert isinstance(view, WeightView)
         self.measure(view.bank)
         table = view.bank.table
         room = view.n_vectors - len(table.targets)  # a part may have one weight more than its matrix's share
@@ -76,29 +91,41 @@ class WeightForesight(WeightPolicy):
         return WeightMask(np.concatenate(parts))
 
     @torch.no_grad()
-    def observe(self, bank: WeightBank) -> None:
-        """Take note of the gradient, before an optimizer step uses it."""
+    def observe(self, bank: AnyBank) -> bool:
+        """Take note of the gradient, before an optimizer step uses it, until the mask is chosen."""
+        if self.decided:
+            return False
         gradient = bank.vectors.grad
         if gradient is None or not any(name in OF_GRADIENT for name in self.forecast.needs):
-            return
+            return True
         began = time.perf_counter()
         for module, values, seen in self._matrices(bank, gradient):
             self.sums.stepped(module, values, seen)
         self._charge(began)
+        return True
 
     @torch.no_grad()
-    def measure(self, bank: WeightBank) -> None:
+    def measure(self, bank: AnyBank) -> None:
         """Take note of how far the weights of the mask have moved since they entered, before they leave."""
         began = time.perf_counter()
         for module, values, seen in self._matrices(bank, bank.vectors):
             self.sums.displaced(module, values.abs_(), seen)
         self._charge(began)
 
+    def watch_cost(self, bank: AnyBank, n_vectors: int, steps: int) -> dict[str, float]:
+        """Steps of the watch, its seconds besides training, and bytes beyond the budget: of statistics and bank."""
+        return {
+            "foresight/watch_steps": steps,
+            "foresight/movement_seconds": self.seconds,
+            "foresight/movement_bytes": self.nbytes,
+            "foresight/watch_bank_bytes": BYTES_PER_WEIGHT * (bank.n_vectors - n_vectors),
+        }
+
     def _charge(self, began: float) -> None:
         self.seconds += time.perf_counter() - began
         self.nbytes = max(self.nbytes, self.sums.nbytes)
 
-    def _matrices(self, bank: WeightBank, rows: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    def _matrices(self, bank: AnyBank, rows: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """A number for every row of the bank, as matrices on the CPU: module, values, which of them are the bank's."""
         for target, part in bank.table.by_target(bank.ids):
             shape, local = self.sums.shapes[target.module], bank.ids[part] - target.offset

@@ -20,13 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..bank.base_weights import as_vectors, write_vectors
-from ..bank.fingerprint import digest, fingerprint
 from ..common.errors import CheckpointError
 from ..common.files import write_json, write_whole
 from ..model.granularity import numbering_of
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
+from .base_weights import as_vectors, write_vectors
+from .fingerprint import digest, fingerprint
 
 WEIGHTS, INFO = "delta.safetensors", "delta.json"
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from ...bank import WeightBank
 from ...masks.masks import WeightMask
 from ...scoring.probes import Probe
-from ..base import Policy, View
+from ..policy import Policy, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class WeightView(View):
 
 class WeightPolicy(Policy):
     """Base of policies over single weights.
+
+    One that does not look anew keeps its first mask, and chooses again only where the budget changes over time.
 
     Attributes:
         needs_probe: the view must have a probe.

@@ -14,7 +14,9 @@ from ...forecasters import Forecaster
 from ...scoring import SCORERS, make_scorer
 from ...scoring.virtual_moves import DAMAGE
 from ...trajectory.series import Series
-from .retained_damage import HORIZONS
+
+HORIZONS = 4
+"""Points on the way to the horizon at which a mean over the way is forecast."""
 
 
 class Target:
@@ -27,7 +29,7 @@ class Target:
         name: what the target is registered as; "module:Class" until it is.
         scorer: registered scorer whose scores the trajectory must have; None for the one that the run's settings name.
         scorer_params: its parameters.
-        measures: the virtual moves that the trajectory must have instead of a scorer's scores (see foresight.damage).
+        measures: the virtual moves that the trajectory must have instead of a scorer's scores (see `VirtualMoves`).
         averaged: it is about the mean over the steps up to the horizon, not about the horizon itself.
         needs_training: before the first step nothing is known.
     """
@@ -65,7 +67,7 @@ class Target:
         """Raise ConfigError for a run that cannot record what the target needs.
 
         Args:
-            pairs: the run has contrast pairs; retained: it knows what is to be kept, or has a stand-in for that.
+            pairs: the run has contrast pairs; retained: it knows what is to be kept.
         """
         if not pairs and self._needs_pairs():
             raise ConfigError(
@@ -75,7 +77,7 @@ class Target:
         if DAMAGE in self.measures and not retained:
             raise ConfigError(
                 f"target {self.name!r} needs to know what is to be kept; give a retained dataset (setting retained, or "
-                "retained_dataset in Python), or set retained_source to 'base' or a stand-in"
+                "retained_dataset in Python), or set retained_source to 'base'"
             )
 
     def _needs_pairs(self) -> bool:
@@ -98,7 +100,7 @@ class Target:
 
     def forecast(self, forecaster: Forecaster, parts: Sequence[Series], horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """The ranking that is expected, and the one at the horizon itself; both [n_components], the same if not
-        `averaged`. The mean is that at the ends of `damage.forecast.HORIZONS` equal pieces of the way.
+        `averaged`. The mean is that at the ends of `HORIZONS` equal pieces of the way.
 
         Args:
             forecaster: fitted anew to each part; keeps its pretraining.

@@ -1,0 +1,286 @@
+"""Every policy by name and granularity: where it lives, its own parameters, and which settings of a run it takes.
+
+This is data: a policy is imported only when it is built (`make_policy`), and the command line can tell a wrong name or
+setting before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import ConfigError, UnknownNameError, did_you_mean, mapping
+
+if TYPE_CHECKING:
+    from .policy import Policy
+
+GRANULARITIES = ("components", "vectors", "weights")
+"""What a mask can be made of: whole components, single vectors (rows and columns), or single weights."""
+WATCHES = ("hold", "rotate", "full-keep", "full-rollback")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a policy.
+
+    Attributes:
+        kind: what a value has to be; default: used where none is given.
+        least: the smallest number allowed; above: a number that it has to exceed; most: the largest allowed.
+        choices: the words allowed; all if empty.
+        required: whether the policy cannot do without.
+    """
+
+    kind: type
+    default: Any
+    help: str
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value, a whole number as float where that is wanted. Raises ConfigError for one that does not fit."""
+        if value is None and not self.required:
+            return None
+        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, self.kind) or (self.kind is not bool and isinstance(value, bool)):
+            raise ConfigError(f"{name} is {value!r}; expected {_KINDS[self.kind]}")
+        if self.choices and value not in self.choices:
+            raise UnknownNameError(name, str(value), self.choices)
+        if isinstance(value, (int, float)) and not self._allows(value):
+            raise ConfigError(f"{name} is {value}; expected {self.range}")
+        return value
+
+    def _allows(self, number: float) -> bool:
+        if (self.least is not None and number < self.least) or (self.above is not None and number <= self.above):
+            return False
+        return self.most is None or number <= self.most
+
+    @property
+    def range(self) -> str:
+        if self.most is not None:
+            return f"a number above {self.above:g}, at most {self.most:g}"
+        return f"at least {self.least:g}" if self.least is not None else f"a number above {self.above:g}"
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A policy of one granularity.
+
+    Attributes:
+        home: module and class in this package, as "simple:Random".
+        takes: the settings, of those that not every policy takes, that mean something to it.
+        parameters: its own.
+    """
+
+    home: str
+    takes: frozenset[str] = frozenset()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+SCORING = frozenset({"scorer", "probe_examples", "probe_batch_size", "calibrate"})
+RANKING = frozenset({"head_share", "cost_aware", "limits", "history"})
+TARGET = frozenset({"target", "target_params"})
+RECORDING = SCORING | TARGET | {"probe_every"}
+"""What `record` needs, with any policy over components or vectors."""
+OPTIONAL = frozenset(
+    {"remask_every", "horizon", "forecaster", "forecaster_params", "gate", "budget", "budget_schedule"}
+    | {"mlp_block", "record"} | RECORDING | RANKING
+)  # fmt: skip
+"""Settings that some policies or granularities do not take."""
+_ALWAYS = frozenset({"budget", "budget_schedule"})
+
+_SCOUT = {
+    "scout_share": Parameter(
+        float, 0.01, "Share of the training rows that all components are trained on in the scout, a short run before "
+        "the run that is undone; at least one optimizer step.", above=0, most=1,
+    ),
+    "scout_learning_rate": Parameter(
+        float, None, "Learning rate of the scout; by default a tenth of learning_rate.", above=0
+    ),
+}  # fmt: skip
+_WATCH = {
+    "watch": Parameter(
+        str, "hold", "What is trained before the first forecast. hold: the step-0 mask (single weights: a random one); "
+        "rotate: masks that take turns within the budget, probe_every steps each; full-keep / full-rollback: all "
+        "components or weights, kept or undone afterwards (exceeds the budget's memory meanwhile).", choices=WATCHES,
+    ),
+    "watch_steps": Parameter(int, None, "Steps before the first forecast; by default a fifth of the run.", least=1),
+}  # fmt: skip
+_ORACLE = {
+    "oracle_trajectory": Parameter(
+        str, None, "Trajectory folder of a recorded run of this task with policy 'full'.", required=True
+    )
+}
+_SCHEDULE = {"mask_schedule": Parameter(str, None, "The schedule.json of a run.", required=True)}
+_REDRAW = Parameter(bool, False, "Draw a new mask at every re-mask.")
+
+_OF_COMPONENTS = {
+    "full": Entry("simple:Full"),
+    "static": Entry("simple:Static", _ALWAYS | SCORING | TARGET | RANKING),
+    "random": Entry(
+        "simple:Random",
+        _ALWAYS | RANKING | {"remask_every"},
+        {
+            "redraw": _REDRAW,
+            "by": Parameter(
+                str, "component", "What is drawn: single components, or whole layers.", choices=("component", "layer")
+            ),
+        },
+    ),
+    "prior": Entry("prior:Prior", _ALWAYS | TARGET | RANKING | {"scorer"}),
+    "reactive": Entry("simple:Reactive", _ALWAYS | SCORING | TARGET | RANKING | {"remask_every"}),
+    "foresight": Entry(
+        "foresight:Foresight",
+        _ALWAYS | RECORDING | RANKING | {"remask_every", "horizon", "forecaster", "forecaster_params", "gate"},
+        {
+            "cutoff": Parameter(int, None, "Last step the forecaster may see; by default every snapshot.", least=1),
+            **_WATCH,
+        },
+    ),
+    "probing": Entry("scouted:Probing", _ALWAYS | SCORING | RANKING, _SCOUT),
+    "predicted": Entry("scouted:Predicted", _ALWAYS | SCORING | RANKING, _SCOUT),
+    "displaced": Entry("scouted:Displaced", _ALWAYS | SCORING | RANKING, _SCOUT),
+    "oracle": Entry("recorded:Oracle", _ALWAYS | TARGET | RANKING | {"scorer"}, _ORACLE),
+    "oracle_ahead": Entry(
+        "recorded:OracleAhead", _ALWAYS | RANKING | {"scorer", "remask_every", "horizon"}, _ORACLE
+    ),
+    "replay": Entry("recorded:Replay", _ALWAYS, _SCHEDULE),
+}  # fmt: skip
+_PROBE = frozenset({"scorer", "probe_examples", "probe_batch_size"})
+_OF_WEIGHTS = {
+    "random": Entry(
+        "single_weights.simple:RandomWeights", _ALWAYS | {"remask_every"}, {"redraw": _REDRAW}
+    ),
+    "static": Entry("single_weights.simple:StaticWeights", _ALWAYS | _PROBE),
+    "reactive": Entry("single_weights.simple:ReactiveWeights", _ALWAYS | _PROBE | {"remask_every"}),
+    "movement": Entry(
+        "single_weights.simple:Movement",
+        _ALWAYS,
+        {
+            "movement_from": Parameter(
+                str, None, "The output folder, or delta, of a run of this model, such as one with policy 'full'; with "
+                "that of a full run of this task, the mask is hindsight.", required=True,
+            )
+        },
+    ),
+    "foresight": Entry(
+        "single_weights.foresight:WeightForesight",
+        frozenset({"budget", "probe_every"}),
+        {
+            "movement_rule": Parameter(
+                str, "displacement", "How far each weight will move, by what the watch has seen of it: a rule's name, "
+                "or the .json file of a regression on recorded runs.",
+            ),
+            "movement_memory": Parameter(
+                str, "factored", "How the watch keeps that. factored: sums of rows and columns, hardly any memory, and "
+                "rules without signs only; low-precision: a byte per weight and statistic; dense: 4 bytes.",
+                choices=("factored", "low-precision", "dense"),
+            ),
+            **_WATCH,
+        },
+    ),
+    "replay": Entry("recorded:Replay", _ALWAYS, _SCHEDULE),
+}  # fmt: skip
+_ENTRIES = {"components": _OF_COMPONENTS, "vectors": _OF_COMPONENTS, "weights": _OF_WEIGHTS}
+POLICIES = tuple(dict.fromkeys((*_OF_COMPONENTS, *_OF_WEIGHTS)))
+"""Names of all policies."""
+PARAMETERS = frozenset(name for entries in _ENTRIES.values() for one in entries.values() for name in one.parameters)
+"""Names of the parameters of all policies."""
+
+REMOVED = {
+    "damage": "policy 'reactive' with target 'damage'",
+    "ema": "policy 'foresight' with forecaster 'smoothing' and gate false",
+    "layers": 'policy \'random\' with policy_params {"by": "layer", "redraw": true}',
+    "utility": "policy 'reactive' with target 'utility' and target_params {\"preconditioner\": \"moves\"}",
+    "value": "policy 'prior'",
+}
+"""Policies of earlier versions, and what does the same now (or, for 'value', comes nearest)."""
+
+
+def entry(policy: str, granularity: str) -> Entry:
+    """The policy of that name for that granularity.
+
+    Raises:
+        UnknownNameError: no policy or granularity of that name; the message offers the closest.
+        ConfigError: a policy of an earlier version, or one that does not choose masks of this granularity.
+    """
+    if granularity not in _ENTRIES:
+        raise UnknownNameError("granularity", granularity, GRANULARITIES)
+    if policy in REMOVED:
+        raise ConfigError(f"policy {policy!r} was removed; use {REMOVED[policy]}")
+    if policy not in POLICIES:
+        raise UnknownNameError("policy", policy, POLICIES)
+    found = _ENTRIES[granularity]
+    if policy not in found:
+        others = " or ".join(repr(name) for name, entries in _ENTRIES.items() if policy in entries)
+        raise ConfigError(
+            f"policy {policy!r} does not choose masks of {granularity}; use granularity {others}, or one of "
+            f"{', '.join(found)}"
+        )
+    return found[policy]
+
+
+def checked_params(policy: str, granularity: str, params: Any) -> dict[str, Any]:
+    """The parameters of a policy, defaults included.
+
+    Args:
+        params: a mapping, as JSON text too; None for no parameters.
+
+    Raises:
+        ConfigError: not a mapping, a key that the policy does not take (the message says what would), a value that
+            does not fit, or a missing one.
+    """
+    known = entry(policy, granularity).parameters
+    given = mapping("policy_params", params, '{"redraw": true}') or {}
+    for name in given:
+        if name not in known:
+            raise ConfigError(_unknown(name, policy, granularity, known))
+    for name, parameter in known.items():
+        if parameter.required and given.get(name) is None:
+            raise ConfigError(f"policy {policy!r} needs policy_params.{name}: {parameter.help}")
+    values = {name: given.get(name, parameter.default) for name, parameter in known.items()}
+    return {name: known[name].check(f"policy_params.{name}", value) for name, value in values.items()}
+
+
+def make_policy(policy: str, granularity: str, params: Any = None) -> Policy:
+    """Build a policy from its own parameters; `Policy.prepare` then gives it what a run has.
+
+    Raises:
+        ConfigError: as `entry` and `checked_params`.
+    """
+    return policy_class(policy, granularity)(**checked_params(policy, granularity, params))
+
+
+def policy_class(policy: str, granularity: str) -> type[Policy]:
+    """The class behind a name; only its module is imported. Raises as `entry`."""
+    module, _, name = entry(policy, granularity).home.partition(":")
+    return getattr(import_module(f".{module}", __package__), name)
+
+
+def takers(setting: str, granularity: str) -> list[str]:
+    """The policies over that granularity that take a setting."""
+    return [name for name, one in _ENTRIES[granularity].items() if setting in one.takes]
+
+
+def _unknown(name: str, policy: str, granularity: str, known: Iterable[str]) -> str:
+    others = [
+        f"policy {other!r}" + ("" if grain == granularity else f" over {grain}")
+        for grain in dict.fromkeys((granularity, "components", "weights"))
+        for other, one in _ENTRIES[grain].items()
+        if name in one.parameters
+    ]
+    if others:
+        hint = f"it belongs to {', '.join(dict.fromkeys(others))}"
+    elif name in OPTIONAL:
+        hint = f"it is a setting of its own, taken by {', '.join(takers(name, granularity)) or 'no policy'}"
+    else:
+        hint = f"it takes {', '.join(known) or 'none'}{did_you_mean(name, known)}"
+    return f"policy {policy!r} over {granularity} takes no policy_params.{name}; {hint}"

@@ -1,0 +1,105 @@
+"""Policies over single weights that rank all of them at once: at random, by gradient, or by another run's movement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ...bank.delta import movement
+from ...common.errors import ConfigError, did_you_mean
+from ...masks.masks import WeightMask
+from ...masks.weight_selection import Scored, best_weights, gradients
+from ...model.components import stored_transposed
+from ..policy import Ground
+from .weight_policy import WeightPolicy, WeightView
+
+SCORERS = ("weight_gradient", "gradient")
+"""Scores of a single weight, by the names that they have for components: |g * w| (the default), and |g|."""
+
+
+class RandomWeights(WeightPolicy):
+    """Weights drawn at random, each equally likely; the order of equal random numbers (of 24 bits) is that of ids.
+
+    Args:
+        redraw: draw anew at every decision, from (seed, step); otherwise once, from the seed.
+    """
+
+    name = "random"
+
+    def __init__(self, redraw: bool = False):
+        self.redraw = self.remasks = redraw
+
+    def _choose(self, view: WeightView) -> WeightMask:
+        rng = np.random.default_rng([view.seed, view.step] if self.redraw else [view.seed])
+        targets = view.bank.table.targets
+        drawn = ((target, torch.from_numpy(rng.random(target.n, dtype=np.float32))) for target in targets)
+        return best_weights(drawn, view.n_vectors)
+
+
+class StaticWeights(WeightPolicy):
+    """Weights of highest |gradient x weight|, or |gradient|, over the probe before training, for good.
+
+    The gradient is that of the mean loss over the whole probe, at the weights in effect. |g * w| is the criterion of
+    SNIP (Lee et al., arXiv 1810.02340).
+    """
+
+    name = "static"
+    needs_probe = True
+
+    def prepare(self, ground: Ground) -> None:
+        if ground.scorer not in SCORERS:
+            raise ConfigError(
+                f"scorer {ground.scorer!r} does not score single weights{did_you_mean(ground.scorer, SCORERS)}; with "
+                f"granularity 'weights' use one of {', '.join(SCORERS)}, or granularity 'components'"
+            )
+        self.scorer = ground.scorer
+
+    def _choose(self, view: WeightView) -> WeightMask:
+        place = view.bank.placement
+        return best_weights(self._scores(view), view.n_vectors, place)
+
+    def _scores(self, view: WeightView) -> Iterator[Scored]:
+        bank = view.bank
+        assert view.probe is not None
+        read = bank.weights() if self.scorer == "weight_gradient" else None
+        for target, gradient in gradients(bank.model, bank.table, view.probe, bank.placement):
+            if read is not None:
+                weight = read(target.module).to(gradient.device)
+                transposed = stored_transposed(bank.model.get_submodule(target.module))
+                gradient = gradient * (weight.T if transposed else weight)
+            yield target, gradient.abs()
+
+
+class ReactiveWeights(StaticWeights):
+    """The same, scored anew at every decision."""
+
+    name = "reactive"
+    remasks = True
+
+
+class Movement(WeightPolicy):
+    """Weights that have moved farthest in another run: hindsight, if that is a full run of the same task.
+
+    Weights that the other run has not moved are taken last, lowest ids first.
+
+    Args:
+        movement_from: the output folder, or delta, of a run of this model.
+    """
+
+    name = "movement"
+
+    def __init__(self, movement_from: str):
+        self.path = movement_from
+
+    def prepare(self, ground: Ground) -> None:
+        self.moved = movement(self.path, ground.model)
+
+    def _choose(self, view: WeightView) -> WeightMask:
+        return best_weights(self._scores(view), view.n_vectors)
+
+    def _scores(self, view: WeightView) -> Iterator[Scored]:
+        for target in view.bank.table.targets:
+            moved = self.moved(target)
+            yield target, torch.zeros(target.n) if moved is None else moved.abs()

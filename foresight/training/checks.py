@@ -1,0 +1,201 @@
+"""Every rule between the settings of a mask that can be told from their values alone.
+
+Nothing heavy is imported here. What needs the target, the model or the data is checked where those are read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+from ..common.errors import BudgetError, ConfigError, UnknownNameError, did_you_mean, mapping
+from ..masks.budget import BudgetSchedule
+from ..policies.catalogue import OPTIONAL, PARAMETERS, POLICIES, RECORDING, checked_params, entry, takers
+from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
+
+_DEFAULTS = {field.name: field.default for field in fields(MaskSettings)}
+_RETAINED = {"examples": 256, "tokens": 64}
+
+
+def check_settings(settings: MaskSettings) -> None:
+    """Check all of them, and turn JSON text into mappings and numbers.
+
+    Raises:
+        ConfigError: a value outside its range, settings that contradict each other, or one that the chosen policy or
+            granularity does not take; the message names it, what was expected, and what would take it.
+    """
+    if not 0 < settings.budget <= 1:
+        raise BudgetError(f"budget is {settings.budget}; expected a share of all model parameters in (0, 1]")
+    entry(settings.policy, settings.granularity)
+    settings.policy_params = _mapping(settings, "policy_params", '{"redraw": true}')
+    settings.target_params = _mapping(settings, "target_params", '{"preconditioner": "none"}')
+    settings.forecaster_params = _mapping(settings, "forecaster_params", '{"penalty": 1.0}')
+    settings.limits = _checked_limits(settings)
+    settings.head_share = _checked_head_share(settings)
+    _check_taken(settings)
+    params = checked_params(settings.policy, settings.granularity, settings.policy_params)
+    retained_size(settings)
+    for name in ("probe_every", "probe_examples", "probe_batch_size"):
+        _at_least(name, getattr(settings, name), 1)
+    for name in ("remask_every", "restart_every"):
+        _at_least(name, getattr(settings, name), 0)
+    for name in ("horizon", "mlp_block"):
+        if getattr(settings, name) is not None:
+            _at_least(name, getattr(settings, name), 1)
+    if not 0 <= settings.replay_share < 1:
+        raise ConfigError(f"replay_share is {settings.replay_share}; expected a share in [0, 1)")
+    if not 0 <= settings.cost_aware < 1:
+        raise ConfigError(
+            f"cost_aware is {settings.cost_aware}; expected the share of the score that may be given up, in [0, 1), "
+            "for example 0.1"
+        )
+    _check_watch(settings, params)
+    _check_budget_schedule(settings, params)
+
+
+def taken(policy: str, granularity: str, record: bool = False) -> frozenset[str]:
+    """Names of the settings that mean something to a policy, besides those that every run takes.
+
+    Raises:
+        ConfigError: as `entry`.
+    """
+    names = entry(policy, granularity).takes
+    if granularity == "components":
+        names |= {"mlp_block"}
+    if granularity != "weights":
+        names |= {"record"} | (RECORDING if record else frozenset())
+    return names
+
+
+def only_taken(settings: dict[str, Any]) -> dict[str, Any]:
+    """Of many settings by name, those that their own policy takes: for settings that several policies share.
+
+    What no policy knows stays, to be refused.
+    """
+    policy = settings.get("policy", _DEFAULTS["policy"])
+    granularity = settings.get("granularity", _DEFAULTS["granularity"])
+    known, own = taken(policy, granularity, bool(settings.get("record"))), entry(policy, granularity).parameters
+    params = {k: v for k, v in (settings.get("policy_params") or {}).items() if k in own or k not in PARAMETERS}
+    if policy == "random" and not params.get("redraw"):
+        known -= {"remask_every"}
+    kept = {name: value for name, value in settings.items() if name not in OPTIONAL or name in known}
+    return kept | {"policy_params": params or None}
+
+
+def retained_size(settings: MaskSettings) -> dict[str, int]:
+    """What the base model is to write for `retained_source: base`: {"examples": rows, "tokens": at most in each}.
+
+    Raises:
+        ConfigError: neither a known source nor such a mapping.
+    """
+    source = settings.retained_source
+    if isinstance(source, str) and not source.lstrip().startswith("{"):
+        if source not in RETAINED_SOURCES:
+            raise UnknownNameError("retained_source", source, RETAINED_SOURCES)
+        return dict(_RETAINED)
+    given = mapping("retained_source", source, '{"examples": 256, "tokens": 64}') or {}
+    for name, value in given.items():
+        if name not in _RETAINED:
+            raise ConfigError(
+                f"retained_source has no {name!r}{did_you_mean(name, _RETAINED)}; expected examples and tokens"
+            )
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"retained_source: {name} is {value!r}; expected a whole number, at least 1")
+    return _RETAINED | given
+
+
+def _check_taken(settings: MaskSettings) -> None:
+    policy, granularity = settings.policy, settings.granularity
+    known = taken(policy, granularity, settings.record)
+    changed = [name for name in _DEFAULTS if name in OPTIONAL and getattr(settings, name) != _DEFAULTS[name]]
+    for name in changed:
+        if name not in known:
+            raise ConfigError(
+                f"{name} is {getattr(settings, name)!r}, but policy {policy!r} over {granularity} does not take it; "
+                f"remove it, or use {_who_takes(name, granularity)}"
+            )
+    if "history" in changed and settings.policy not in ("prior", "foresight") and settings.head_share != "prior":
+        raise ConfigError(
+            f"history is {settings.history}, but only policies 'prior' and 'foresight' and head_share 'prior' learn "
+            "from past runs; remove it"
+        )
+    redraws = isinstance(settings.policy_params, dict) and settings.policy_params.get("redraw")
+    if policy == "random" and not redraws and "remask_every" in changed:
+        raise ConfigError(
+            f"remask_every is {settings.remask_every}, but policy 'random' keeps its mask; remove it, or set "
+            "policy_params.redraw"
+        )
+
+
+def _who_takes(name: str, granularity: str) -> str:
+    if name == "mlp_block":
+        return "granularity 'components'"
+    if name == "record" or (name in RECORDING and granularity == "weights"):
+        return "granularity 'components' or 'vectors'"
+    found = takers(name, granularity)
+    others = f"policy {', '.join(map(repr, found))}" if found else f"one of the policies {', '.join(POLICIES)} that do"
+    return others + (", or record" if name in RECORDING else "")
+
+
+def _mapping(settings: MaskSettings, name: str, example: str) -> dict[str, Any] | None:
+    return mapping(name, getattr(settings, name), example)
+
+
+def _checked_limits(settings: MaskSettings) -> dict[str, float] | None:
+    given = _mapping(settings, "limits", '{"share": 0.5}')
+    for name, value in (given or {}).items():
+        if name not in LIMITS:
+            raise ConfigError(f"limits has no {name!r}{did_you_mean(name, LIMITS)}; expected {', '.join(LIMITS)}")
+        most = 1 if name == "share" else math.inf
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        if not (0 < number <= most and math.isfinite(number)):
+            bound = "a share of a step of full fine-tuning, in (0, 1]" if most == 1 else "a number above 0"
+            raise ConfigError(f"limits.{name} is {value!r}; expected {bound}")
+    if given and {"share", "seconds"} <= given.keys():
+        raise ConfigError("limits.share and limits.seconds are both set, and both limit the time of a step; remove one")
+    return given or None
+
+
+def _checked_head_share(settings: MaskSettings) -> float | str | None:
+    share = settings.head_share
+    if share is None or share == "prior":
+        return share
+    try:
+        number = float(share)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        hint = did_you_mean(str(share), ("prior",))
+        raise ConfigError(f"head_share is {share!r}{hint}; expected a number in [0, 1], or 'prior'")
+    return number
+
+
+def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
+    watch, limits = params.get("watch", "hold"), settings.limits
+    assert not isinstance(limits, str)
+    if limits and watch != "hold":
+        raise ConfigError(f"limits is {limits}, but watch {watch!r} trains components at any cost; use watch 'hold'")
+    if limits and "gib" in limits and "scout_share" in params:
+        raise ConfigError(
+            f"limits.gib is {limits['gib']}, but policy {settings.policy!r} trains all components in its scout; "
+            "remove it"
+        )
+
+
+def _check_budget_schedule(settings: MaskSettings, params: dict[str, Any]) -> None:
+    schedule = BudgetSchedule.of(settings.budget_schedule)
+    if schedule.constant:
+        return
+    if str(params.get("watch", "hold")).startswith("full-"):
+        raise ConfigError(f"budget_schedule does not go with watch {params['watch']!r}; use 'hold' or 'rotate'")
+    if settings.budget * schedule.peak > 1:
+        raise BudgetError(
+            f"budget {settings.budget} with this budget_schedule is {settings.budget * schedule.peak:.4g} at its peak; "
+            f"expected at most 1: lower the budget to {1 / schedule.peak:.4g} or less, or flatten the schedule"
+        )
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}; expected at least {least}")

@@ -1,0 +1,250 @@
+"""What turns a trainer of transformers into one of masked runs: the loop around a `Run`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import DefaultFlowCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import CallbackHandler
+from transformers.trainer_utils import rotate_checkpoints
+
+from ..bank.delta import write_delta
+from ..common.errors import CheckpointError, ConfigError
+from ..trajectory.trajectory import Trajectory
+from . import checkpoint, run_state
+from .config import ForesightConfig
+from .finite import FiniteLoss
+from .remask import RemaskCallback, diverged
+from .replay import ReplaySampler, with_retained
+from .run import Run
+from .scout import scout
+from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
+
+_ADAMW = ("adamw_torch", "adamw_torch_fused")
+
+
+class MaskedTrainer(FiniteLoss):
+    """To be named before any trainer of transformers that steps an optimizer over a causal LM:
+
+        class MaskedX(MaskedTrainer, X):
+            def __init__(self, model, args, train_dataset, **kwargs):
+                refuse(args, kwargs)
+                super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+                run = Run(self.model, args, target_of(args))
+                run.watch(self.train_dataset, None, self.processing_class)
+                self.drive(run)
+
+    Rows that the run scores or replays must be tokenized, with columns input_ids and labels.
+
+    Attributes:
+        run: the `Run`; remasking: the callback that probes and re-masks.
+    """
+
+    run: Run
+    remasking: RemaskCallback
+
+    def drive(self, run: Run) -> None:
+        """Train this run from now on. Called once, at the end of `__init__`."""
+        refuse_dtype(self.model, run.args)
+        self.run, self.remasking = run, RemaskCallback(run)
+        run.log, run.autocast = self.note, self.accelerator.autocast
+        self.add_callback(self.remasking)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """AdamW over the bank, with an age per vector; learning rate, betas, epsilon and decay from the config."""
+        args: ForesightConfig = self.args
+        if self.optimizer is None:
+            self.run.optimizer = optimizer_class(args)(
+                self.run.bank.vectors,
+                args.learning_rate,
+                (args.adam_beta1, args.adam_beta2),
+                args.adam_epsilon,
+                args.weight_decay,
+            )
+            self.optimizer: torch.optim.Optimizer = self.run.optimizer
+        return self.optimizer
+
+    def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
+        # With replay, training batches come from training rows and retained rows (see foresight.training.replay).
+        if is_training and self.args.replay_share:
+            assert self.run.retained is not None
+            dataset = with_retained(dataset, self.run.retained.rows)
+        return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None):
+        if not self.args.replay_share:
+            return super()._get_train_sampler(train_dataset)
+        assert self.run.retained is not None and train_dataset is not None
+        args, retained = self.args, len(self.run.retained.rows)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return ReplaySampler(len(train_dataset) - retained, retained, args.replay_share, seed)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        """Train, from the start or from a checkpoint, and write the delta to `output_dir/delta` at the end.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder, or True for the last complete one of `output_dir`.
+
+        Raises:
+            CheckpointError: nothing complete to resume from, or a checkpoint of another model.
+            ConfigError: a fresh run into a folder that holds a run.
+            NonFiniteError: the loss or its gradient became NaN or infinite; the last checkpoint is untouched.
+            MaskLeakError: something outside the mask changed, or nothing inside it did.
+        """
+        if resume_from_checkpoint is True:
+            last = checkpoint.last_complete(self.run.output)
+            if last is None:
+                raise CheckpointError(f"{self.run.output} holds no complete checkpoint; start afresh without resuming")
+            resume_from_checkpoint = str(last)
+        if not resume_from_checkpoint:
+            self._start_afresh()
+        result = super().train(resume_from_checkpoint or None, **kwargs)
+        self.save_delta(self.run.output / "delta")
+        return result
+
+    def _start_afresh(self) -> None:
+        run, args = self.run, self.args
+        used = (run.output / run_state.TRAJECTORY).exists() or any(run.output.glob("checkpoint-*"))
+        self.accelerator.wait_for_everyone()  # every rank has looked before one of them writes
+        if used:
+            raise ConfigError(
+                f"{run.output} already holds a run; continue it with --resume (resume_from_checkpoint=True), or name "
+                "another output_dir"
+            )
+        if args.should_save:
+            self.processing_class.save_pretrained(run.output / "tokenizer")
+        if run.policy.scouts:
+            scout(run, len(self.train_dataset), self._train_on)
+        if run.watcher is not None:
+            run.watcher.trajectory = Trajectory.create(
+                run.output / run_state.TRAJECTORY if args.should_save else None,
+                run.table,
+                model_hash=run.bank.base.hash,
+                data_hash=run.watcher.probe.hash,
+                info=run.trajectory_info(),
+            )
+
+    def _train_on(self, rows: np.ndarray, rate: float) -> tuple[int, int]:
+        """Train the bank as it is now on some rows, once, at a constant rate: same loss, collator and precision as the
+        run's. Nothing is written or reported, and this trainer stays as it is. See `scout.TrainOn`.
+        """
+        other, args = self._copy(), copy.copy(self.args)
+        for name, value in dict(
+            learning_rate=rate, lr_scheduler_type="constant", max_steps=-1, num_train_epochs=1,
+            logging_strategy="no", save_strategy="no", eval_strategy="no", disable_tqdm=True,
+        ).items():  # fmt: skip
+            setattr(args, name, value)
+        other.args, other.run = args, copy.copy(self.run)
+        other.train_dataset = self.train_dataset.select(rows)
+        other.state, other.control = TrainerState(), TrainerControl()
+        flow = DefaultFlowCallback()
+        other.callback_handler = CallbackHandler([flow], other.model, other.processing_class, None, None)
+        super(MaskedTrainer, other).train()
+        bank = other.run.bank
+        moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, other.run.optimizer))
+        return other.state.global_step, 2 * bank.placement.values(bank.vectors).nbytes + moments
+
+    def _copy(self) -> MaskedTrainer:
+        """A shallow copy that shares no counters with this trainer."""
+        return copy.copy(self)
+
+    def diverged(self, what: str) -> str:
+        # Of `FiniteLoss`.
+        return diverged(self.run, what, self.state.global_step + 1)
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """Log numbers now, without making the training loop believe that its own turn to log is over."""
+        due = self.control.should_log
+        self.log(numbers)
+        self.control.should_log = due
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def save_delta(self, folder: str | Path) -> None:
+        """Write everything this run has changed as a delta (see foresight.bank.delta)."""
+        ids, values = self.run.bank.changed()
+        if self.args.should_save:
+            write_delta(folder, self.run.numbers, ids, values, self.run.base_info())
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""
+        folder = Path(output_dir or self.args.output_dir)
+        if _internal_call:
+            run_state.save(self.run, self.remasking, folder)
+            return
+        merged = self.run.bank.merged_state_dict()
+        if self.args.should_save:
+            self.model.save_pretrained(folder, state_dict=merged)
+            self.processing_class.save_pretrained(folder)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        # Older checkpoints go only after this one is complete, so the limit is applied here instead of by the parent.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # the random states of all ranks are in the folder
+        if self.args.should_save:
+            checkpoint.seal(self.run.output / f"checkpoint-{self.state.global_step}")
+            rotate_checkpoints(output_dir=str(self.run.output), save_total_limit=limit, use_mtime=False)
+
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        # The parent would look for whole-model or DeepSpeed checkpoints; a run's own state is the same for all.
+        prepared, bank = super()._prepare_for_training(max_steps, train_dataloader, None), self.run.bank
+        if self.args.gradient_checkpointing:
+            # With checkpointing, transformers makes the embeddings' output need a gradient, which non-reentrant
+            # checkpointing does without: every backward pass would go below the mask, down to the embeddings.
+            self.model.disable_input_require_grads()
+        if self.args.deepspeed:
+            if self.model_wrapped.optimizer.optimizer is not self.run.optimizer:
+                raise ConfigError("DeepSpeed has replaced the bank's optimizer; leave the choice of it to foresight")
+            bank.place(placement_of(self.model, self.args, self.model_wrapped))
+            self.run.optimizer.rank = bank.placement.rank
+        if resume_from_checkpoint is not None:
+            folder = Path(resume_from_checkpoint)
+            run_state.load(self.run, self.remasking, folder)
+            self.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
+            for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only
+            self._load_scaler(resume_from_checkpoint)
+        return prepared
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """Nothing yet: the state is loaded when the optimizer exists, see `_prepare_for_training`."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """The scheduler alone: the optimizer's moments are among the run's own tensors."""
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+
+def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
+    """Name what a bank cannot be combined with, before any work is done.
+
+    Args:
+        kwargs: further arguments of the trainer.
+
+    Raises:
+        ConfigError: one of them, an optimizer other than AdamW, or a way of running that is known to go wrong.
+    """
+    for name, remedy in {
+        "peft_config": "the bank is the adapter; use SFTTrainer for a PEFT run",
+        "optimizers": "the bank has its own optimizer; set learning_rate, adam_beta1/2, adam_epsilon, weight_decay",
+        "optimizer_cls_and_kwargs": "the bank has its own optimizer; set learning_rate, adam_beta1/2, weight_decay",
+        "quantization_config": "folding needs float32 or bfloat16 weights",
+    }.items():
+        if kwargs.get(name) not in (None, (None, None)):
+            raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
+    if args.optim not in _ADAMW:
+        raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
+    if args.load_best_model_at_end:
+        raise ConfigError("load_best_model_at_end is not supported: checkpoints hold the bank, not whole models")
+    refuse_world(args)

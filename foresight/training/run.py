@@ -1,0 +1,242 @@
+"""A masked run: what it trains, by which policy, and everything of it that outlives a step.
+
+It knows no trainer. `MaskedTrainer` builds the loop around it, and what happens at step boundaries is in `remask.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ..bank import Bank
+from ..bank.optimizer import BankAdamW
+from ..forecasters import Forecaster
+from ..forecasters.registry import experienced
+from ..masks.budget import BudgetSchedule, budget_vectors
+from ..masks.schedule import MaskSchedule
+from ..masks.selection import circuit_size, head_share_of
+from ..policies.catalogue import make_policy
+from ..policies.granularity import granularity
+from ..policies.policy import Ground, View
+from ..policies.prior import in_order, learned_or_shipped
+from ..policies.scouted import Scouting
+from ..policies.targets import Target
+from ..scoring.probes import Probe, TextProbe
+from ..scoring.scorer import Scorer
+from ..scoring.virtual_moves import BENEFIT, DAMAGE, VirtualMoves
+from ..trajectory.skill_log import SkillLog
+from ..trajectory.trajectory import Trajectory
+from .calendar import Calendar
+from .config import ForesightConfig
+from .limits import StepLimits
+from .retention import Retained
+from .sharding import placement_of
+from .watcher import Watcher, probe_of, scorer_of
+
+
+class Run:
+    """One run over one model, which gets its bank here.
+
+    Args:
+        model: a loaded Hugging Face causal LM; it is frozen.
+        target: what components are ranked by.
+        pairs: whether there are contrast pairs.
+        forecaster: used instead of the one that the settings name.
+
+    Attributes:
+        granularity: the `Granularity`; table: components that scores and reports are about; numbers: what the bank
+            can hold; bank: the bank; n_vectors: its rows; optimizer: the bank's, once there is one.
+        policy, target, limits, budget_schedule: what chooses the mask, by what, at what cost, and how large.
+        scorer: name of the scores that the run takes.
+        schedule: the masks so far; skill_log: forecasts and what became of them.
+        watcher: takes snapshots; None for runs that need none. probe: what gradients of single weights are taken on.
+        retained: rows to keep, or None; scouting: what a scout has taken, or None.
+        calendar, step: when things happen, and optimizer steps done; set when training begins.
+        log: takes numbers to be logged now; autocast: the trainer's mixed-precision context.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: ForesightConfig,
+        target: Target,
+        pairs: bool = False,
+        forecaster: Forecaster | None = None,
+    ):
+        self.model, self.args, self.target = model, args, target
+        self.granularity = granularity(args.granularity)
+        self.table = self.granularity.table(model, args.mlp_block)
+        self.numbers = self.granularity.numbers(model, self.table)
+        self.policy = make_policy(args.policy, args.granularity, args.policy_params)
+        self.limits = StepLimits(model, self.table, args)
+        self.scorer = BENEFIT if target.measures else self.granularity.scorer(target.scorer or args.scorer, pairs)
+        self._prepare_policy(forecaster)
+        self.budget_schedule = BudgetSchedule.of(args.budget_schedule)
+        self._attach_bank()
+        self.schedule = MaskSchedule()
+        self.skill_log = SkillLog(circuit_size(self.table, self.n_vectors))
+        self.optimizer: BankAdamW
+        self.calendar: Calendar
+        self.step = 0
+        self.watcher: Watcher | None = None
+        self.probe: Probe | None = None
+        self.retained: Retained | None = None
+        self.scouting: Scouting | None = None
+        self.log: Callable[[dict[str, float]], None] = lambda numbers: None
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    # -- building -----------------------------------------------------------------------------------------------------
+
+    def _prepare_policy(self, forecaster: Forecaster | None) -> None:
+        args = self.args
+
+        def forecaster_of_settings() -> Forecaster:
+            assert not isinstance(args.forecaster_params, str)  # the settings were checked
+            return forecaster or experienced(args.forecaster, **(args.forecaster_params or {}))
+
+        ground = Ground(
+            self.model, self.table, self.numbers, self.scorer, self.target, forecaster_of_settings, args.gate
+        )
+        self.history = [ground.past(path) for path in args.history or []]
+        self.policy.prepare(replace(ground, history=self.history))
+
+    def _attach_bank(self) -> None:
+        """Give the model a bank of the budget's size; BudgetError if a later stage or a limit leaves no mask."""
+        numbers, args = self.numbers, self.args
+        n_vectors = numbers.n_vectors if args.policy == "full" else budget_vectors(numbers, args.budget)
+        placement = placement_of(self.model, args)
+        self.n_vectors = placement.whole_vectors(n_vectors, numbers.d_model)
+        self.bank = self.granularity.bank(self.model, numbers, self.n_vectors, placement)
+        peak = self.n_vectors
+        if not self.budget_schedule.constant:
+            peak = self.budget_schedule.mean_and_peak(numbers, args.budget)[1]
+        self.limits.check(peak)
+        self.head_share(peak)
+
+    def watch(self, rows: Dataset, pairs: Dataset | None, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Prepare what scores the model, where the policy or the settings ask for scores.
+
+        Args:
+            rows: prepared training rows; pairs: contrast pairs.
+
+        Raises:
+            ConfigError: the scorer needs contrast pairs and there are none; DataError: examples that cannot be used.
+        """
+        args, policy, self.limits.rows = self.args, self.policy, rows
+        if self.granularity.name == "weights":
+            if getattr(policy, "needs_probe", False):
+                self.probe = TextProbe.from_dataset(rows, args.probe_batch_size, args.probe_examples)
+        elif policy.needs_scores or args.record or policy.scouts:
+            assert isinstance(self.bank, Bank)  # of components or vectors
+            if self.target.measures:
+                scorer: Scorer = self._virtual_moves()
+            else:
+                scorer = scorer_of(self.scorer, self.bank, **self.target.scorer_params)
+            self.watcher = Watcher(self.bank, scorer, probe_of(args, scorer, pairs, rows, tokenizer))
+
+    def _virtual_moves(self) -> VirtualMoves:
+        kept: Probe | None = None
+        if DAMAGE in self.target.measures:
+            assert self.retained is not None  # `retained_rows` raises where there are none
+            kept = TextProbe.from_dataset(self.retained.rows, self.args.probe_batch_size, self.args.probe_examples)
+        return VirtualMoves(self.args.learning_rate, self.args.adam_epsilon, kept)
+
+    # -- what a decision is made of -----------------------------------------------------------------------------------
+
+    @property
+    def mask_seed(self) -> int:
+        return self.args.seed if self.args.mask_seed is None else self.args.mask_seed
+
+    def vectors_at(self, step: int) -> int:
+        """Rows of the bank after `step` steps, as the budget schedule has it."""
+        if self.budget_schedule.constant:
+            return self.n_vectors
+        return self.budget_schedule.vectors(self.numbers, self.args.budget, step, self.calendar.total_steps)
+
+    def head_share(self, n_vectors: int) -> float | None:
+        """The head share of masks of so many vectors, by the run's settings; None ranks all kinds together.
+
+        ``prior`` is the share that the mask of policy `prior` has (ties broken by the run's mask seed).
+
+        Raises:
+            ConfigError: the prior knows nothing of a kind that the model has.
+        """
+        share = self.args.head_share
+        if share != "prior":
+            assert not isinstance(share, str)  # the settings were checked
+            return share
+        scores = learned_or_shipped(self.history, self.target).scores(self.table)
+        view = View(self.table, n_vectors, 0, 1)
+        return head_share_of(view.select(in_order(scores, self.mask_seed)), self.table)
+
+    def ranking(self, snapshot: int) -> np.ndarray:
+        """How the run's target ranks components at a snapshot, [n_components]."""
+        assert self.watcher is not None
+        return self.target.at(self.target.parts(self.watcher.series(), self.watcher.damage()), snapshot)
+
+    def view(self, step: int) -> View:
+        """What the policy may know after `step` steps."""
+        args, rest = self.args, self.calendar.total_steps - step
+        n_vectors, scored = self.vectors_at(step), self.calendar.scored and self.watcher is not None
+        return self.granularity.view(
+            self.bank,
+            self.probe,
+            table=self.table,
+            n_vectors=n_vectors,
+            step=step,
+            total_steps=self.calendar.total_steps,
+            series=self.watcher.series() if scored else None,  # type: ignore[union-attr]
+            seed=self.mask_seed,
+            horizon=args.horizon or min(args.remask_every or rest, rest),
+            damage=self.watcher.damage() if scored else None,  # type: ignore[union-attr]
+            head_share=self.head_share(n_vectors),
+            cost_aware=args.cost_aware,
+            limits=self.limits.of_masks(),
+        )
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    @property
+    def output(self) -> Path:
+        return Path(self.args.output_dir)
+
+    @property
+    def model_name(self) -> str:
+        return self.model.config._name_or_path
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """Snapshots of this run; None before training and for runs that take none."""
+        return getattr(self.watcher, "trajectory", None)
+
+    def base_info(self) -> dict[str, Any]:
+        """What a delta has to say of the model that it changes, and the step it was made at."""
+        base = self.bank.base
+        dtype = str(base.dtype).removeprefix("torch.")
+        return {"model": self.model_name, "base_hash": base.hash, "dtype": dtype, "step": self.step}
+
+    def trajectory_info(self) -> dict[str, Any]:
+        """What the head of the run's trajectory says of it."""
+        args = self.args
+        info: dict[str, Any] = {name: getattr(args, name) for name in ("policy", "seed", "learning_rate")}
+        info["model"] = self.model_name
+        if self.target.scorer_params:
+            info["scorer_params"] = dict(self.target.scorer_params)
+        if DAMAGE in self.target.measures:
+            info |= {"retained_source": args.retained_source, "target_params": args.target_params}
+        if self.scouting is not None:
+            info["scouting"] = asdict(self.scouting)
+        return info
+
+    def save_schedule(self) -> None:
+        """Write the masks so far to `output_dir/schedule.json`, which policy `replay` reads."""
+        if self.args.should_save:
+            self.schedule.write(self.output / "schedule.json", self.numbers, self.bank.mask)
