@@ -29,7 +29,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import disable_progress_bars
-from foresight.policies.single_weights.weight_foresight import WeightForesight
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
@@ -43,6 +42,7 @@ from foresight.forecasters.single_weights.features import FEATURES, WatchedMatri
 from foresight.forecasters.single_weights.movement import Example, Regression, example, movement_forecast
 from foresight.forecasters.single_weights.sums import running_sum
 from foresight.model.shipped import model_path
+from foresight.policies.single_weights.foresight import WeightForesight
 from foresight.studies.compare.results import environment
 from foresight.tasks import task
 from foresight.tasks.evaluation import evaluate
@@ -77,25 +77,26 @@ QUICK = Study(tasks=("gender", "boolean"), rates=(1e-3,), steps=20, batch=8, eva
 
 @dataclass(frozen=True)
 class Arm:
-    """A policy with its settings; `share` is the watch's, `learns` that its rule is a regression on other tasks."""
+    """A policy with its parameters; `share` is the watch's, `learns` that its rule is a regression on other tasks."""
 
     name: str
-    settings: dict[str, Any] = field(hash=False)
+    policy: str
+    params: dict[str, Any] = field(default_factory=dict, hash=False)
     share: float | None = None
     learns: bool = False
 
 
 def arms() -> list[Arm]:
-    def forecast(label: str, watch: str, share: float, **settings: Any) -> Arm:
+    def forecast(label: str, watch: str, share: float, **params: Any) -> Arm:
         name = f"{label} {round(100 * share)} % {watch.removeprefix('full-')}"
-        return Arm(name, {"policy": "foresight", "watch": watch, **settings}, share, label == "regression")
+        return Arm(name, "foresight", {"watch": watch, **params}, share, label == "regression")
 
     dense = dict(movement_memory="dense")
     watches = ("full-rollback", "full-keep")
     return [
-        Arm("random", {"policy": "random"}),
-        Arm("static", {"policy": "static"}),
-        Arm("hindsight", {"policy": "movement"}),
+        Arm("random", "random"),
+        Arm("static", "static"),
+        Arm("hindsight", "movement"),
         *(forecast("displacement", w, share, **dense) for share in SHARES for w in watches),
         *(forecast("factored", w, 0.2) for w in (*watches, "hold")),
         *(forecast("regression", w, 0.2, **dense) for w in watches),
@@ -105,20 +106,20 @@ def arms() -> list[Arm]:
 class Run:
     """One fine-tuning run of the study, its learning curve, and for a recorded one what was measured early in it."""
 
-    def __init__(self, unit: Unit, seed: int, folder: Path, **settings: Any):
+    def __init__(
+        self, unit: Unit, seed: int, folder: Path, policy: str, params: dict[str, Any], budget: float = BUDGET
+    ):
         study = self.study = unit.study
         self.task = task(unit.task)
         self.tokenizer = AutoTokenizer.from_pretrained(model_path(), local_files_only=True)
         self.held_out = self.task.dataset(self.tokenizer, "test", study.examples, seed=EVALUATION_SEED)
         model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32, local_files_only=True)
         args = ForesightConfig(
-            str(folder), granularity="weights", learning_rate=unit.rate, max_steps=study.steps, seed=seed,
-            per_device_train_batch_size=study.batch, budget=BUDGET, remask_every=0, use_cpu=True, bf16=False,
-            gradient_checkpointing=False, save_strategy="no", logging_strategy="no", report_to="none",
-            disable_tqdm=True,
+            str(folder), granularity="weights", policy=policy, policy_params=params, budget=budget,
+            learning_rate=unit.rate, max_steps=study.steps, seed=seed, per_device_train_batch_size=study.batch,
+            use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no", logging_strategy="no",
+            report_to="none", disable_tqdm=True,
         )  # fmt: skip
-        for key, value in settings.items():
-            setattr(args, key, value)
         rows = self.task.dataset(self.tokenizer, "train", study.steps * study.batch, seed=seed)
         self.trainer = ForesightTrainer(model, args, rows, processing_class=self.tokenizer)
         self.curve: dict[int, float] = {}
@@ -197,10 +198,8 @@ def record(unit: Unit, seed: int, folder: Path) -> tuple[dict[str, Any], _Early,
     """A full run: how it went, what was measured early, final distances. Its delta and examples stay in `folder`."""
     zero, study = folder / "zero.json", unit.study
     Regression([0.0] * (2 * len(FEATURES)), 0.0, LAYERS).write(zero)  # needs every statistic, and chooses nothing
-    run = Run(
-        unit, seed, folder / "run", policy="foresight", watch="full-keep", watch_steps=study.steps - 1,
-        movement_rule=str(zero), movement_memory="dense", budget=1.0,
-    )  # fmt: skip
+    params = dict(watch="full-keep", watch_steps=study.steps - 1, movement_rule=str(zero), movement_memory="dense")
+    run = Run(unit, seed, folder / "run", "foresight", params, budget=1.0)
     early = _Early(run)
     found = run.train(early)
     final = distances(run.trainer)
@@ -290,14 +289,14 @@ class Unit:
         return {**found, "overlaps": overlaps(early, own, self.hindsight, rules)}
 
     def arm(self, arm: Arm) -> dict[str, Any]:
-        settings = dict(arm.settings)
+        params = dict(arm.params)
         if arm.name == "hindsight":
-            settings["movement_from"] = str(self.recording / "run")
+            params["movement_from"] = str(self.recording / "run")
         if arm.share:
-            settings["watch_steps"] = max(1, round(arm.share * self.study.steps))
+            params["watch_steps"] = max(1, round(arm.share * self.study.steps))
         if arm.learns:
-            settings["movement_rule"] = str(self.learned(arm.share or 0))
-        run = Run(self, 0, self._new_folder() / "run", **settings)
+            params["movement_rule"] = str(self.learned(arm.share or 0))
+        run = Run(self, 0, self._new_folder() / "run", arm.policy, params)
         found = run.train()
         shared = np.intersect1d(run.trainer.bank.mask.components, self.hindsight)
         return {**found, "overlap": len(shared) / len(self.hindsight)}

@@ -82,12 +82,11 @@ def _beside(value: int, limit: int | None) -> str:
 
 
 def _names() -> dict[str, Iterable[str]]:
-    from foresight.policies.single_weights.weights import WEIGHT_POLICIES
-
-    from foresight.policies import POLICIES
+    from foresight.policies.catalogue import POLICIES, takers
     from foresight.studies.compare.arms import ARMS
 
-    return {"policies": POLICIES, "policies over single weights": WEIGHT_POLICIES, "arms": ARMS}
+    of_weights = takers("budget", "weights")  # all of them have one
+    return {"policies": POLICIES, "policies over single weights": of_weights, "arms": ARMS}
 
 
 if __name__ == "__main__":

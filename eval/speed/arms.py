@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foresight.bank import Bank, InPlaceBank
+from foresight.bank import Bank
 from foresight.bank.optimizer import BankAdamW
 from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask
@@ -132,15 +132,13 @@ def adapter(method: str) -> Callable[[Place], Arm]:
     return build
 
 
-def bank(
-    budget: float, granularity: str = "components", cost_aware: float = 0.0, kind: type[Bank] = Bank
-) -> Callable[[Place], Arm]:
+def bank(budget: float, granularity: str = "components", cost_aware: float = 0.0) -> Callable[[Place], Arm]:
     """Our mask by random scores, which spreads it over all layers, unless it is cost-aware."""
 
     def build(place: Place) -> Arm:
         model = place.model()
         table = table_of(model, granularity)
-        vectors = kind(model, table, budget_vectors(table, budget))
+        vectors = Bank(model, table, budget_vectors(table, budget))
         optimizer = BankAdamW(vectors.vectors, lr=1e-4)
         vectors.remask(random_mask(vectors, 0, cost_aware), optimizer)
         return Arm(model, place.shape.batch(place.device), [vectors.vectors], optimizer, bank=vectors)
@@ -164,8 +162,6 @@ ARMS: dict[str, Callable[[Place], Arm]] = {
     "bank_1pct": bank(0.01),
     "bank_5pct": bank(0.05),
     "bank_20pct": bank(0.2),
-    "bank_5pct_in_place": bank(0.05, kind=InPlaceBank),
-    "bank_20pct_in_place": bank(0.2, kind=InPlaceBank),
     "bank_5pct_scattered": bank(0.05, "vectors"),
     "bank_5pct_cost_aware": bank(0.05, cost_aware=GIVEN_UP),
 }

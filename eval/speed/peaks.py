@@ -19,8 +19,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
-from foresight.bank import InPlaceBank
-
 from .arms import Arm, Place
 
 WARM_UP = 2
@@ -59,8 +57,7 @@ def _in_child(build: Callable[[Place], Arm], place: Place, sender: Connection) -
         arm.step()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
     state = state_bytes(arm)
-    aside = [arm.bank.put_aside] if isinstance(arm.bank, InPlaceBank) and arm.bank.put_aside is not None else []
-    kept = nbytes([*arm.model.parameters(), *arm.model.buffers(), *aside]) + state
+    kept = nbytes([*arm.model.parameters(), *arm.model.buffers()]) + state
     found = {"peak": kept + allocated_by(arm.step), "held": kept, "state": state, "saved": saved_bytes(arm)}
     sender.send({**found, "resident": grown})
 

@@ -17,7 +17,6 @@ ARM_NAMES = {
     "shira": "SHiRA", "adalora": "AdaLoRA", "ia3": "IA3", "layers_2": "two layers", "galore": "GaLore, rank 8",
     "badam": "BAdam", "bank_1pct": "mask, 1 %", "bank_5pct": "mask, 5 %", "bank_20pct": "mask, 20 %",
     "bank_5pct_scattered": "mask, 5 %, scattered", "bank_5pct_cost_aware": "mask, 5 %, cost-aware",
-    "bank_5pct_in_place": "mask, 5 %, in place", "bank_20pct_in_place": "mask, 20 %, in place",
 }  # fmt: skip
 AXES = {
     "layers": "layers", "width": "width of the model", "budget": "budget, share of all parameters",

@@ -52,8 +52,8 @@ class MaskSchedule:
     """
 
     entries: list[tuple[int, Mask | StoredMask]] = field(default_factory=list)
-    table: Numbering | None = None
-    folder: Path | None = None
+    table: Numbering | None = field(default=None, compare=False, repr=False)
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     def append(self, step: int, mask: Mask | WeightMask | StoredMask) -> None:
         """Add the mask that comes into force after `step`.

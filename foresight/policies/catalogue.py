@@ -6,6 +6,7 @@ setting before anything heavy is loaded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -56,7 +57,11 @@ class Parameter:
         return value
 
     def _allows(self, number: float) -> bool:
-        if (self.least is not None and number < self.least) or (self.above is not None and number <= self.above):
+        if (
+            not math.isfinite(number)
+            or (self.least is not None and number < self.least)
+            or (self.above is not None and number <= self.above)
+        ):
             return False
         return self.most is None or number <= self.most
 
@@ -135,7 +140,7 @@ _OF_COMPONENTS = {
             ),
         },
     ),
-    "prior": Entry("prior:Prior", _ALWAYS | TARGET | RANKING | {"scorer"}),
+    "prior": Entry("simple:Prior", _ALWAYS | TARGET | RANKING | {"scorer"}),
     "reactive": Entry("simple:Reactive", _ALWAYS | SCORING | TARGET | RANKING | {"remask_every"}),
     "foresight": Entry(
         "foresight:Foresight",
@@ -273,12 +278,12 @@ def takers(setting: str, granularity: str) -> list[str]:
 def _unknown(name: str, policy: str, granularity: str, known: Iterable[str]) -> str:
     others = [
         f"policy {other!r}" + ("" if grain == granularity else f" over {grain}")
-        for grain in dict.fromkeys((granularity, "components", "weights"))
+        for grain in (granularity, "components" if granularity == "weights" else "weights")
         for other, one in _ENTRIES[grain].items()
         if name in one.parameters
     ]
     if others:
-        hint = f"it belongs to {', '.join(dict.fromkeys(others))}"
+        hint = f"it belongs to {', '.join(others)}"
     elif name in OPTIONAL:
         hint = f"it is a setting of its own, taken by {', '.join(takers(name, granularity)) or 'no policy'}"
     else:

@@ -19,7 +19,7 @@ from ..scoring import SCORERS
 from ..scoring.probes import Probe
 from .policy import View
 from .single_weights.simple import SCORERS as OF_WEIGHTS
-from .single_weights.weight_policy import WeightPolicy, WeightView
+from .single_weights.weight_policy import WeightView
 
 WITH_PAIRS, WITHOUT_PAIRS = "attribution", "gradient_activation"
 OF_VECTORS = ("gradient", "utility", "movement", "weight_gradient")
@@ -126,6 +126,3 @@ _GRANULARITIES: dict[str, type[Granularity]] = {one.name: one for one in (OfComp
 def granularity(name: str) -> Granularity:
     """The granularity that settings call `name`."""
     return _GRANULARITIES[name]()
-
-
-__all__ = ["Granularity", "WeightPolicy", "granularity"]

@@ -89,7 +89,7 @@ def retained_size(settings: MaskSettings) -> dict[str, int]:
     Raises:
         ConfigError: neither a known source nor such a mapping.
     """
-    source = settings.retained_source
+    source = settings.retained_source or "data"
     if isinstance(source, str) and not source.lstrip().startswith("{"):
         if source not in RETAINED_SOURCES:
             raise UnknownNameError("retained_source", source, RETAINED_SOURCES)

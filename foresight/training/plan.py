@@ -19,6 +19,7 @@ from ..model.numbering import Numbering
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from .calendar import Calendar
+from .checks import taken
 from .config import ForesightConfig
 from .memory import FP32, Sharding, Sizes, memory
 
@@ -108,6 +109,9 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     element = next(model.parameters()).element_size()
     row = length * min(element, 2 if args.bf16 else FP32)
     costs = StepCosts(model, table, length, args.gradient_checkpointing)
+    largest, known = args.per_device_train_batch_size, taken(args.policy, args.granularity, args.record)
+    if "probe_batch_size" in known:
+        largest = max(largest, args.probe_batch_size)
     ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * _ledger_row(numbers)
     weights = [math.prod(features(model.get_submodule(t.module))) for t in numbers.targets]
     return Plan(
@@ -129,9 +133,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             targets=sum(weights),
             rows=numbers.n_vectors if scouts else max(rows, peak if watches else rows),
             d_model=table.d_model,
-            activations=max(args.per_device_train_batch_size, args.probe_batch_size)
-            * row
-            * costs.activations(np.arange(len(table))),
+            activations=largest * row * costs.activations(np.arange(len(table))),
             ledger=ledger or 0,
             accumulates=args.gradient_accumulation_steps > 1,
             matrix=max(weights) if grain.needs_whole_weights else 0,

@@ -8,16 +8,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ..forecasters.registry import DEFAULT as DEFAULT_FORECASTER
 from ..policies.catalogue import POLICIES
 
-GROUPS = ("what most people change", "which components", "forecasts", "scores", "memory and time", "what is kept")
-"""Headings under which settings are listed."""
+GROUPS = {
+    "what most people change": (
+        "budget granularity policy policy_params scorer probe_examples probe_every remask_every".split()
+    ),
+    "which components": "target target_params head_share cost_aware mlp_block history mask_seed".split(),
+    "forecasts": "forecaster forecaster_params gate horizon".split(),
+    "scores": "probe_batch_size calibrate record".split(),
+    "memory and time": "limits budget_schedule restart_every".split(),
+    "what is kept": "replay_share retained_source".split(),
+}
+"""Headings under which settings are listed, and the settings under each."""
 RETAINED_SOURCES = ("data", "base")
 LIMITS = ("share", "seconds", "gib")
 
 
-def _setting(default: Any, group: int, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": GROUPS[group]})
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -25,81 +35,74 @@ class MaskSettings:
     """What a masked run adds to the settings of TRL's trainer. Steps are optimizer steps everywhere."""
 
     budget: float = _setting(
-        0.05, 0, "Trainable parameters as a share of ALL model parameters, embeddings and head included."
+        0.05, "Trainable parameters as a share of ALL model parameters, embeddings and head included."
     )
     granularity: str = _setting(
         "components",
-        0,
         "What a mask is made of. components: whole heads and MLP blocks; vectors: single rows and columns; weights: "
         "single weights.",
     )
-    policy: str = _setting("foresight", 0, f"What chooses the mask: {', '.join(POLICIES)}.")
+    policy: str = _setting("foresight", f"What chooses the mask: {', '.join(POLICIES)}.")
     policy_params: dict[str, Any] | str | None = _setting(
         None,
-        0,
         "Settings of the policy, as a mapping, or one by one as --policy_params.NAME VALUE. `foresight train "
         "--settings policy_params` lists those of every policy.",
     )
     scorer: str = _setting(
-        "auto", 0, "What 'critical' means. auto: attribution if there are contrast pairs, else gradient_activation."
+        "auto", "What 'critical' means. auto: attribution if there are contrast pairs, else gradient_activation."
     )
-    probe_examples: int = _setting(64, 0, "Contrast pairs or training examples in the probe.")
-    probe_every: int = _setting(10, 0, "Steps between snapshots of the scores.")
+    probe_examples: int = _setting(64, "Contrast pairs or training examples in the probe.")
+    probe_every: int = _setting(10, "Steps between snapshots of the scores.")
     remask_every: int = _setting(
-        20, 0, "Steps between re-masks; 0 keeps the first mask (after the watch) to the end of the run."
+        20, "Steps between re-masks; 0 keeps the first mask (after the watch) to the end of the run."
     )
     target: str = _setting(
         "circuit",
-        1,
         "What components are ranked by, and what a forecast is of: circuit (the scores of `scorer` at the horizon), "
         "utility, damage, movement, a registered name, or module:Class.",
     )
     target_params: dict[str, Any] | str | None = _setting(
-        None, 1, "Parameters of the target, as a mapping, or one by one as --target_params.NAME VALUE."
+        None, "Parameters of the target, as a mapping, or one by one as --target_params.NAME VALUE."
     )
     head_share: float | str | None = _setting(
         None,
-        1,
         "Share of the budget's vectors that goes to heads (KV groups): a number in [0, 1], or prior, the share that "
         "the mask of policy 'prior' has. By default all kinds are ranked in one list.",
     )
     cost_aware: float = _setting(
         0.0,
-        1,
         "Share of a mask's score that may be given up for cheaper steps, in [0, 1): the mask is taken from the highest "
         "layers that keep the rest of the score, so that backward passes end early. 0: the best mask at any cost.",
     )
     mlp_block: int | None = _setting(
-        None, 1, "Neurons per MLP block; by default about as many vectors as an attention head has."
+        None, "Neurons per MLP block; by default about as many vectors as an attention head has."
     )
     history: list[str] | None = _setting(
         None,
-        1,
         "Trajectory folders of past runs: what policies 'prior' and 'foresight', its forecaster, and head_share "
         "'prior' learn from.",
     )
-    mask_seed: int | None = _setting(None, 1, "Seed of random masks; by default `seed`.")
-    forecaster: str = _setting("stacking", 2, "Forecaster of policy 'foresight': a registered name, or module:Class.")
+    mask_seed: int | None = _setting(None, "Seed of random masks; by default `seed`.")
+    forecaster: str = _setting(
+        DEFAULT_FORECASTER, "Forecaster of policy 'foresight': a registered name, or module:Class.")
     forecaster_params: dict[str, Any] | str | None = _setting(
-        None, 2, "Parameters of the forecaster, as a mapping, or one by one as --forecaster_params.NAME VALUE."
+        None, "Parameters of the forecaster, as a mapping, or one by one as --forecaster_params.NAME VALUE."
     )
     gate: bool = _setting(
         True,
-        2,
         "Forecast only where earlier forecasts, in this run and in past ones, had more of the circuit than the best "
         "simple mask; otherwise hold that mask. false believes every forecast.",
     )
-    horizon: int | None = _setting(None, 2, "Steps ahead that are forecast; by default until the next re-mask.")
-    probe_batch_size: int = _setting(16, 3, "Examples scored in one pass.")
+    horizon: int | None = _setting(None, "Steps ahead that are forecast; by default until the next re-mask.")
+    probe_batch_size: int = _setting(16, "Examples scored in one pass.")
     calibrate: bool = _setting(
-        True, 3, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only)."
+        True, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only)."
     )
     record: bool = _setting(
-        False, 3, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
+        False, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
     )
     limits: dict[str, Any] | str | None = _setting(
         None,
-        4,
         "The most that a train step may cost, for policies that rank components: of the masks within it, the one with "
         "most score is taken. share: of full fine-tuning's operations, in (0, 1]; or seconds: of wall time for an "
         "optimizer step's forward and backward passes on the slowest rank, from passes timed when the run begins; "
@@ -107,20 +110,16 @@ class MaskSettings:
     )
     budget_schedule: list[Any] | str | None = _setting(
         None,
-        4,
         "The budget over time. constant (default); front-loaded: thirds of the run with 2.1, 0.75 and 0.15 times the "
         "budget; grown: the same backwards; or stages [share of the run, relative size] such as [[0, 14], [0.5, 1]]. "
         "Its mean over the run is the budget.",
     )
-    restart_every: int = _setting(
-        0, 4, "Steps between restarts of the Adam moments of the whole mask; 0 for no restarts."
-    )
+    restart_every: int = _setting(0, "Steps between restarts of the Adam moments of the whole mask; 0 for no restarts.")
     replay_share: float = _setting(
-        0.0, 5, "Share of the rows of every batch that are retained rows instead, with any policy."
+        0.0, "Share of the rows of every batch that are retained rows instead, with any policy."
     )
-    retained_source: dict[str, Any] | str = _setting(
+    retained_source: dict[str, Any] | str | None = _setting(
         "data",
-        5,
         "What is to be kept, for target 'damage' and replay. data: the retained dataset; base: text that the model "
         "writes before training, continuing prompts of the retained dataset if there is one; or the latter with its "
         'size, as {"examples": 256, "tokens": 64}: rows, and at most so many new tokens in each. Damage is measured '

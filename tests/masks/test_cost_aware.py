@@ -11,8 +11,9 @@ from foresight.common.errors import BudgetError, ConfigError
 from foresight.masks.costs import StepCosts
 from foresight.masks.selection import Limit, select
 from foresight.model.components import component_table
-from foresight.policies import View, make_policy
+from foresight.policies.policy import View
 from foresight.training.config import ForesightConfig
+from support.policies import make_policy
 from support.tiny import FAMILIES, tiny, tokens
 
 
@@ -74,7 +75,7 @@ def test_scores_without_a_share_are_ranked_as_ever(table, scores):
 def test_a_policy_that_ranks_follows_the_view(table):
     plain = View(table, 100, 0, 10, seed=3)
     cheap = View(table, 100, 0, 10, seed=3, cost_aware=0.5)
-    policy = make_policy("random", redraw=False)
+    policy = make_policy("random", table=table)
     assert lowest(policy.mask(cheap), table) > lowest(policy.mask(plain), table)
 
 
@@ -201,7 +202,7 @@ def test_a_share_out_of_range_is_refused(tmp_path, value):
         ForesightConfig(str(tmp_path), policy="static", cost_aware=value)
 
 
-@pytest.mark.parametrize("settings", [{"policy": "full"}, {"policy": "layers"}, {"granularity": "weights"}])
+@pytest.mark.parametrize("settings", [{"policy": "full"}, {"policy": "replay"}, {"granularity": "weights"}])
 def test_policies_that_rank_no_components_refuse_it(tmp_path, settings):
     with pytest.raises(ConfigError, match="cost_aware is 0.1, but"):
         ForesightConfig(str(tmp_path), cost_aware=0.1, **{"policy": "static", **settings})

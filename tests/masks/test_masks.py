@@ -1,11 +1,10 @@
-import json
+"""Masks are sets, of components or of single weights."""
 
 import numpy as np
 import pytest
 
 from foresight.common.errors import ConfigError
-from foresight.masks.masks import Mask, churn, everything
-from foresight.masks.schedule import MaskSchedule
+from foresight.masks.masks import Mask, WeightMask, churn, every_weight, everything
 from support.planted import make_table
 
 TABLE = make_table(layers=3, heads=4, blocks=5)
@@ -18,6 +17,14 @@ def test_masks_are_sets():
     assert Mask.from_names(Mask.of([0, 9]).names(TABLE), TABLE) == Mask.of([0, 9])
 
 
+def test_masks_of_weights_are_sets_too():
+    mask = WeightMask(np.array([1, 3]))
+    assert mask == WeightMask(np.array([1, 3])) != WeightMask(np.array([1, 2])) and mask != Mask.of([1, 3])
+    assert mask.hash == WeightMask(np.array([1, 3])).hash != WeightMask(np.array([1, 2])).hash
+    assert len(mask) == 2 and len(every_weight(TABLE)) == TABLE.n_vectors
+    assert churn(mask, WeightMask(np.array([3, 4]))) == 0.5 and churn(mask, mask) == 0
+
+
 @pytest.mark.parametrize("name", ["L0.head.9", 3, None, ["L0.head.1"]])
 def test_names_that_do_not_exist(name):
     with pytest.raises(ConfigError, match="does not exist"):
@@ -27,51 +34,3 @@ def test_names_that_do_not_exist(name):
 def test_churn():
     assert churn(Mask.of([1, 2]), Mask.of([2, 3])) == 0.5
     assert churn(Mask.of([1, 2]), Mask.of([1, 2])) == 0 and churn(Mask(()), Mask.of([1])) == 1
-
-
-def schedule():
-    made = MaskSchedule()
-    made.append(0, Mask.of([0, 1]))
-    made.append(20, Mask.of([2]))
-    return made
-
-
-def test_a_schedule_holds_a_mask_until_the_next_entry():
-    assert [schedule().at(step).components for step in (0, 19, 20, 1000)] == [(0, 1), (0, 1), (2,), (2,)]
-    late = MaskSchedule()
-    late.append(5, Mask.of([0]))
-    with pytest.raises(ConfigError, match="no entry at or before step 4"):
-        late.at(4)
-    with pytest.raises(ConfigError, match="does not follow"):
-        late.append(5, Mask.of([1]))
-    with pytest.raises(ConfigError, match="empty"):
-        late.append(6, Mask(()))
-
-
-def test_a_schedule_survives_its_file(tmp_path):
-    path = tmp_path / "schedule.json"
-    path.write_text(json.dumps(schedule().to_json(TABLE)))
-    assert MaskSchedule.read(path, TABLE).entries == schedule().entries
-
-
-def test_schedules_of_other_models_and_other_things_are_refused(tmp_path):
-    good = schedule().to_json(TABLE)
-    with pytest.raises(ConfigError, match="component table"):
-        MaskSchedule.from_json(good, make_table(blocks=6))
-    bad = [
-        [],
-        {},
-        {**good, "version": 2},
-        {**good, "entries": [{"step": 0}]},
-        {**good, "entries": [{"step": "x", "components": []}]},
-        {**good, "entries": [{"step": 0, "components": []}]},
-        {**good, "entries": [{"step": 0, "components": ["nope"]}]},
-        {**good, "entries": good["entries"][::-1]},
-    ]
-    for data in bad:
-        with pytest.raises(ConfigError):
-            MaskSchedule.from_json(data, TABLE)
-    (tmp_path / "torn.json").write_text(json.dumps(good)[:-3])
-    for name in ("torn.json", "absent.json"):
-        with pytest.raises(ConfigError, match=name):
-            MaskSchedule.read(tmp_path / name, TABLE)

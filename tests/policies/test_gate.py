@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foresight.forecasters import make_forecaster
-from foresight.policies import Past
 from foresight.policies.gate import FEWEST, FORECAST, Gate, question, windows
+from foresight.policies.past import Past
 from foresight.trajectory.metrics import overlap
 from support.simulated import series
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from foresight.forecasters import make_forecaster
-from foresight.policies import Past, View, make_policy
+from foresight.policies.past import Past
+from foresight.policies.policy import View
 from foresight.policies.targets import make_target
 from support.planted import make_table, series_of
+from support.policies import make_policy
 
 TABLE = make_table(layers=4, heads=4, blocks=4)
 STEPS = np.arange(0, 105, 5)
@@ -31,7 +33,7 @@ def decide(foreseeable, step, target="circuit"):
     """Past tasks change at any time; this one does half-way, and its components are others than theirs."""
     when = np.random.default_rng(1).integers(10, 90, 12)
     history = [Past(task(100 + g, foreseeable, change)[0], f"task{g}") for g, change in enumerate(when)]
-    policy = make_policy("foresight", forecaster=make_forecaster("damped_drift"), history=history,
+    policy = make_policy("foresight", table=TABLE, forecaster=make_forecaster("damped_drift"), history=history,
                          target=make_target(target))  # fmt: skip
     run, early, late = task(0, foreseeable)
     budget = int(TABLE.vectors[list(late)].sum())

@@ -5,10 +5,11 @@ import pytest
 
 from foresight.masks.masks import Mask
 from foresight.masks.selection import select
-from foresight.policies import View, make_policy
+from foresight.policies.policy import View
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from support.planted import make_table, random_walk, series_of
+from support.policies import make_policy
 from support.tiny import sentences, tiny, tiny_tokenizer
 
 TABLE = make_table(layers=4, heads=4, blocks=4)
@@ -17,7 +18,7 @@ RECORDED = series_of(TABLE, random_walk(len(TABLE), 11, size=0.7))  # at steps 0
 
 
 def mask(step, horizon, recorded=RECORDED):
-    policy = make_policy("oracle_ahead", oracle_trajectory=recorded)
+    policy = make_policy("oracle_ahead", table=TABLE, oracle_trajectory=recorded)
     return policy.mask(View(TABLE, BUDGET, step, total_steps=100, horizon=horizon))
 
 
@@ -58,7 +59,7 @@ def test_among_masks_of_one_size_it_has_the_highest_score_ahead():
 
 def run(folder, **settings):
     args = ForesightConfig(
-        output_dir=str(folder), budget=0.2, max_steps=6, probe_every=1, probe_examples=6, learning_rate=1e-2,
+        output_dir=str(folder), max_steps=6, learning_rate=1e-2,
         use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True,
         save_strategy="no", per_device_train_batch_size=4, seed=3, **settings,
     )  # fmt: skip
@@ -68,16 +69,16 @@ def run(folder, **settings):
 
 
 def test_the_oracle_by_utility_follows_the_recorded_run(tmp_path):
-    full = run(tmp_path / "full", policy="full", record=True, scorer="utility")
+    full = run(tmp_path / "full", policy="full", record=True, scorer="utility", probe_every=1, probe_examples=6)
     recorded = full.trajectory.series("utility")
     greedy = run(
-        tmp_path / "greedy", policy="oracle_ahead", oracle_trajectory=str(tmp_path / "full" / "trajectory"),
-        scorer="utility", remask_every=2,
+        tmp_path / "greedy", policy="oracle_ahead", budget=0.2, scorer="utility", remask_every=2,
+        policy_params={"oracle_trajectory": str(tmp_path / "full" / "trajectory")},
     )  # fmt: skip
-    assert greedy.watcher is None  # hindsight needs no probes of its own
+    assert greedy.run.watcher is None  # hindsight needs no probes of its own
     expected: list[tuple[int, Mask]] = []
     for step in (0, 2, 4):
-        best = select(recorded.values[:, step : step + 2].mean(1, dtype=np.float64), greedy.table, greedy.n_vectors)
+        best = select(recorded.values[:, step : step + 2].mean(1, dtype=np.float64), greedy.table, greedy.run.n_vectors)
         if not expected or best != expected[-1][1]:
             expected.append((step, best))
     assert greedy.schedule.entries == expected

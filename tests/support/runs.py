@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from foresight.policies.catalogue import PARAMETERS
+from foresight.training.checks import only_taken
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer
@@ -18,13 +20,31 @@ COMMON = dict(
 MASKED = dict(COMMON, budget=0.2, probe_every=2, remask_every=3, probe_examples=6, watch_steps=3)
 
 
-def trainer(folder, model=None, contrast=True, train_dataset=None, **settings):
-    args = ForesightConfig(output_dir=str(folder), **{**MASKED, **settings})
+def nested(settings):
+    """Settings in which parameters of policies stand by name, as a recipe has them: in `policy_params`."""
+    params = {name: value for name, value in settings.items() if name in PARAMETERS}
+    rest = {name: value for name, value in settings.items() if name not in PARAMETERS}
+    return rest | ({"policy_params": params} if params else {})
+
+
+def config(folder, shared=MASKED, **settings):
+    """A config of shared settings, where the policy takes them, and of `settings`, which have to fit; parameters of
+    policies may stand among either by name, and count where the policy has them.
+    """
+    chosen, given = nested(settings), nested(shared)
+    params = {**given.pop("policy_params", {}), **(chosen.pop("policy_params", None) or {})}
+    who = {name: chosen[name] for name in ("policy", "granularity", "record") if name in chosen}
+    known = only_taken({**given, **who, "policy_params": params})
+    return ForesightConfig(output_dir=str(folder), **{**known, **chosen})
+
+
+def trainer(folder, model=None, contrast=True, train_dataset=None, retained=None, **settings):
     return ForesightTrainer(
         model=model if model is not None else tiny(),
-        args=args,
+        args=config(folder, **settings),
         train_dataset=sentences() if train_dataset is None else train_dataset,
         contrast_dataset=pairs() if contrast else None,
+        retained_dataset=retained,
         processing_class=tiny_tokenizer(),
     )
 
@@ -59,9 +79,10 @@ def state_of(held):
     names = {name: (p.data_ptr(), p.dtype, p.requires_grad, p.clone()) for name, p in held.model.named_parameters()
              if "foresight_bank" not in name}  # fmt: skip
     python, (_, numpy, *rest) = random.getstate(), np.random.get_state()
-    return names, (python, numpy.tolist(), rest, torch.get_rng_state().tolist()), dict(vars(held.model)), dict(
-        vars(held), scouting=None
-    ), dict(vars(held.args)), held.bank.vectors.shape, len(held.bank.ids), len(held.bank.ledger)  # fmt: skip
+    drawn = (python, numpy.tolist(), rest, torch.get_rng_state().tolist())
+    parts = [dict(vars(part)) for part in (held.model, held, held.args)]
+    run, bank = dict(vars(held.run), scouting=None), held.bank
+    return names, drawn, *parts, run, bank.vectors.shape, len(bank.ids), len(bank.ledger)
 
 
 def unchanged(before, held):

@@ -91,8 +91,8 @@ def main(*words):
         output_dir=options.output, use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
         disable_tqdm=True, max_steps=10, per_device_train_batch_size=4 // world, gradient_accumulation_steps=2,
         learning_rate=1e-2, adam_epsilon=1e-3, save_strategy="steps", save_steps=options.save_steps, seed=3, budget=0.2,
-        probe_every=2, remask_every=3, probe_examples=6, probe_batch_size=2, watch_steps=3, calibrate=False,
-        **settings,
+        probe_every=2, remask_every=3, probe_examples=6, probe_batch_size=2, calibrate=False,
+        policy_params={"watch_steps": 3}, **settings,
     )  # fmt: skip
     # After the settings: under ZeRO 3 the model is sharded while it loads.
     model = AutoModelForCausalLM.from_pretrained(options.base)

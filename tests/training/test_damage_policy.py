@@ -1,4 +1,4 @@
-"""Policies `utility` and `damage` in a run: what lambda does, where retained data come from, what it costs."""
+"""Target `damage` in a run: what its weight does, where retained data come from, what it costs."""
 
 import json
 
@@ -10,10 +10,10 @@ from transformers import TrainerCallback
 
 from foresight.common.errors import ConfigError, DataError
 from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
-from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from foresight.trajectory.trajectory import Trajectory
 from support.planted_damage import BAD, GOOD, RETAINED, TARGET, A, B, harmful_model, rows
+from support.runs import config
 from support.tiny import sentences, tiny, tiny_tokenizer
 
 SETTINGS = dict(
@@ -27,7 +27,7 @@ OTHER = sentences(12, seed=7)
 def trainer(folder, model=None, train=None, retained=OTHER, **settings):
     return ForesightTrainer(
         model=tiny() if model is None else model,
-        args=ForesightConfig(output_dir=str(folder), **{**SETTINGS, **settings}),
+        args=config(folder, SETTINGS, **settings),
         train_dataset=sentences() if train is None else train,
         retained_dataset=retained,
         processing_class=tiny_tokenizer(),
@@ -38,6 +38,10 @@ def run(folder, resume=None, **settings):
     made = trainer(folder, **settings)
     made.train(resume_from_checkpoint=resume)
     return made
+
+
+def weighing(damage_weight):
+    return dict(policy="reactive", target="damage", target_params={"damage_weight": damage_weight})
 
 
 def same_weights(a, b):
@@ -64,8 +68,8 @@ def losses(model):
 
 def test_what_harms_by_construction_is_taken_at_lambda_zero_and_avoided_above(tmp_path):
     before = losses(harmful_model())
-    greedy = planted(tmp_path / "0", policy="damage", damage_weight=0.0)
-    careful = planted(tmp_path / "1", policy="damage", damage_weight=1.0)
+    greedy = planted(tmp_path / "0", **weighing(0.0))
+    careful = planted(tmp_path / "1", **weighing(1.0))
     assert {n for _, mask in greedy.schedule.entries for n in mask.names(greedy.table)} == {B}
     assert {n for _, mask in careful.schedule.entries for n in mask.names(careful.table)} == {A}
     (target_0, retained_0), (target_1, retained_1) = losses(greedy.model), losses(careful.model)
@@ -74,7 +78,7 @@ def test_what_harms_by_construction_is_taken_at_lambda_zero_and_avoided_above(tm
 
 
 def test_replay_goes_with_it(tmp_path):
-    done = planted(tmp_path, policy="damage", replay_share=0.25)
+    done = planted(tmp_path, policy="reactive", target="damage", replay_share=0.25)
     assert {n for _, mask in done.schedule.entries for n in mask.names(done.table)} == {A}
 
 
@@ -82,37 +86,44 @@ def test_replay_goes_with_it(tmp_path):
 
 
 def test_lambda_zero_is_the_utility_policy_exactly(tmp_path):
-    utility = run(tmp_path / "utility", policy="utility", retained=None)
-    zero = run(tmp_path / "zero", policy="damage", damage_weight=0.0)
+    utility = run(
+        tmp_path / "utility",
+        policy="reactive",
+        target="utility",
+        target_params={"preconditioner": "moves"},
+        retained=None,
+    )
+    zero = run(tmp_path / "zero", **weighing(0.0))
     assert utility.schedule.entries == zero.schedule.entries and same_weights(utility, zero)
     assert utility.trajectory.scorers == (BENEFIT,) and zero.trajectory.scorers == (BENEFIT, DAMAGE)
     np.testing.assert_array_equal(utility.trajectory.values(BENEFIT), zero.trajectory.values(BENEFIT))
 
 
 def test_persistence_equals_the_re_measured_control_and_a_trend_is_something_else(tmp_path):
-    settings = dict(policy="damage", damage_weight=1.0, remask_every=2, mlp_block=2)
+    settings = dict(weighing(1.0), mlp_block=2, remask_every=2)
     control = run(tmp_path / "control", **settings)
-    held = run(tmp_path / "held", damage_forecaster="persistence", **settings)
-    trend = run(tmp_path / "trend", damage_forecaster="drift", **settings)
+    forecast = dict(settings, policy="foresight", gate=False, watch_steps=2, probe_every=2, horizon=6)
+    held = run(tmp_path / "held", forecaster="persistence", **forecast)
+    trend = run(tmp_path / "trend", forecaster="drift", **forecast)
     assert control.trajectory.steps.tolist() == [0, 2, 4, 6]
     assert control.schedule.entries == held.schedule.entries and same_weights(control, held)
     assert trend.schedule.entries != control.schedule.entries
 
 
 def test_measured_at_the_cadence_and_charged(tmp_path):
-    done = run(tmp_path, policy="damage")
+    done = run(tmp_path, policy="reactive", target="damage")
     assert done.trajectory.steps.tolist() == [0, 3, 6]
     cost = [entry for entry in done.state.log_history if "foresight/damage_passes" in entry][-1]
     assert cost["foresight/benefit_passes"] == cost["foresight/damage_passes"] == 3 * 2
     info = Trajectory.read(tmp_path / "trajectory").info
-    assert info["retained_source"] == "data" and info["damage_weight"] == 1.0
+    assert info["retained_source"] == "data" and info["target_params"] is None
     assert info["cost"]["damage_passes"] == 6
-    assert 0 < info["cost"]["damage_seconds"] < info["cost"]["scoring_seconds"] == done.watcher.seconds
+    assert 0 < info["cost"]["damage_seconds"] < info["cost"]["scoring_seconds"] == done.run.watcher.seconds
 
 
 def test_resume_equals_the_uninterrupted_run(tmp_path):
-    settings = dict(policy="damage", retained_source="base", retained=None, retained_examples=9, retained_tokens=5,
-                    damage_forecaster="drift", save_strategy="steps", save_steps=4, mlp_block=2)  # fmt: skip
+    settings = dict(policy="reactive", target="damage", retained_source={"examples": 9, "tokens": 5}, retained=None,
+                    save_strategy="steps", save_steps=4, mlp_block=2)  # fmt: skip
     whole = run(tmp_path / "whole", **settings)
 
     class Stop(TrainerCallback):
@@ -124,61 +135,50 @@ def test_resume_equals_the_uninterrupted_run(tmp_path):
     broken.add_callback(Stop())
     with pytest.raises(RuntimeError):
         broken.train()
-    spent = broken.watcher.scorer.damage_seconds
+    spent = broken.run.watcher.scorer.damage_seconds
     resumed = run(tmp_path / "broken", resume=True, **settings)
     assert resumed.schedule.entries == whole.schedule.entries and same_weights(whole, resumed)
-    assert resumed.watcher.scorer.damage_seconds > spent > 0
+    assert resumed.run.watcher.scorer.damage_seconds > spent > 0
     for name in (BENEFIT, DAMAGE):
         np.testing.assert_array_equal(whole.trajectory.values(name), resumed.trajectory.values(name))
-
-
-def test_past_runs_pretrain_its_forecaster(tmp_path):
-    run(tmp_path / "past", policy="damage", remask_every=1)
-    settings = dict(policy="damage", damage_forecaster="ridge", remask_every=2)
-    done = run(tmp_path / "now", history=[str(tmp_path / "past" / "trajectory")], **settings)
-    assert any(key.startswith("pretrained.") for key in done.policy.state()[0])
 
 
 # -- where retained data come from ------------------------------------------------------------------------------------
 
 
 def test_text_of_the_base_model_is_kept_in_the_runs_folder(tmp_path):
-    settings = dict(policy="damage", retained_source="base", retained_examples=9, retained_tokens=5)
+    settings = dict(policy="reactive", target="damage", retained_source={"examples": 9, "tokens": 5})
     done = run(tmp_path, retained=None, **settings)
     (path,) = tmp_path.glob("retained-*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(lines) == 9 == len(done.retained.rows) and done.retained.seconds > 0
-    assert done.retained.rows[:]["input_ids"] == [line["input_ids"] for line in lines]
-    assert done.watcher.seconds > done.retained.seconds
+    assert len(lines) == 9 == len(done.run.retained.rows) and done.run.retained.seconds > 0
+    assert done.run.retained.rows[:]["input_ids"] == [line["input_ids"] for line in lines]
+    assert done.run.watcher.seconds > done.run.retained.seconds
     other = trainer(tmp_path / "prompts", retained=Dataset.from_dict({"text": ["w3 w4", "w5"]}), **settings)
-    assert {tuple(row[:2]) for row in other.retained.rows["input_ids"][::2]} == {(3, 4)}
-
-
-@pytest.mark.parametrize("source", ["activation", "fisher", "movement"])
-def test_stand_ins_drive_a_run(tmp_path, source):
-    done = run(tmp_path, policy="damage", retained_source=source, retained=None)
-    damage = done.trajectory.values(DAMAGE)
-    assert done.retained is None and (damage >= 0).all() and damage[:, -1].any()
-    assert damage[:, 0].any() == (source != "movement")
+    assert {tuple(row[:2]) for row in other.run.retained.rows["input_ids"][::2]} == {(3, 4)}
 
 
 def test_bad_settings(tmp_path):
-    with pytest.raises(ConfigError, match="needs to know what is to be kept.*weaker stand-in.*activation, fisher"):
-        trainer(tmp_path, policy="damage", retained=None)
-    with pytest.raises(ConfigError, match="not by scorer 'gradient'; leave it at 'auto'"):
-        trainer(tmp_path, policy="damage", scorer="gradient")
-    with pytest.raises(ConfigError, match="'activation' with granularity 'vectors': only components"):
-        trainer(tmp_path, policy="damage", retained_source="activation", granularity="vectors")
+    with pytest.raises(ConfigError, match="needs to know what is to be kept"):
+        trainer(tmp_path, policy="reactive", target="damage", retained=None)
+    with pytest.raises(ConfigError, match="has its own scores, not scorer 'gradient'; leave it at 'auto'"):
+        trainer(tmp_path, policy="reactive", target="damage", scorer="gradient")
+    with pytest.raises(ConfigError, match="unknown retained_source 'activation'"):
+        trainer(tmp_path, policy="reactive", target="damage", retained_source="activation")
     with pytest.raises(ConfigError, match="damage_weight is -1.0; expected a number >= 0"):
-        trainer(tmp_path, policy="damage", damage_weight=-1.0)
+        trainer(tmp_path, **weighing(-1.0))
     with pytest.raises(ConfigError, match="damage_weight is nan"):
-        trainer(tmp_path, policy="damage", damage_weight=float("nan"))
-    with pytest.raises(ConfigError, match="did you mean 'persistence'"):
-        trainer(tmp_path, policy="damage", damage_forecaster="persistance")
-    with pytest.raises(ConfigError, match="retained_tokens is 0"):
-        trainer(tmp_path, policy="damage", retained_tokens=0)
+        trainer(tmp_path, **weighing(float("nan")))
+    with pytest.raises(ConfigError, match="retained_source: tokens is 0"):
+        trainer(tmp_path, policy="reactive", target="damage", retained_source={"tokens": 0})
     with pytest.raises(DataError, match="no column prompt or text to be continued; it has words"):
-        trainer(tmp_path, policy="damage", retained_source="base", retained=Dataset.from_dict({"words": ["a"]}))
+        trainer(
+            tmp_path,
+            policy="reactive",
+            target="damage",
+            retained_source="base",
+            retained=Dataset.from_dict({"words": ["a"]}),
+        )
     empty = Dataset.from_dict({"input_ids": [[3, 4]], "labels": [[-100, -100]]})
     with pytest.raises(DataError):
-        trainer(tmp_path, policy="damage", retained=empty)
+        trainer(tmp_path, policy="reactive", target="damage", retained=empty)

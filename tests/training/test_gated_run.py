@@ -2,9 +2,9 @@
 
 import json
 
-from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from foresight.trajectory.trajectory import Trajectory
+from support.runs import config
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer
 
 SETTINGS = dict(
@@ -17,7 +17,7 @@ SETTINGS = dict(
 def run(folder, resume=None, **settings):
     made = ForesightTrainer(
         model=tiny(),
-        args=ForesightConfig(output_dir=str(folder), **{**SETTINGS, **settings}),
+        args=config(folder, SETTINGS, **settings),
         train_dataset=sentences(),
         contrast_dataset=pairs(),
         processing_class=tiny_tokenizer(),
@@ -31,7 +31,7 @@ def logged(done, key):
 
 
 def test_a_gated_run_explains_every_decision(tmp_path):
-    past = [str(run(tmp_path / f"past{seed}", policy="full", record=True, seed=seed).output / "trajectory")
+    past = [str(run(tmp_path / f"past{seed}", policy="full", record=True, seed=seed).run.output / "trajectory")
             for seed in (1, 2)]  # fmt: skip
     done = run(tmp_path / "gated", history=past)
     said = json.loads((tmp_path / "gated" / "trajectory" / "meta.json").read_text())["info"]["gate"]

@@ -5,18 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from foresight.masks.weight_schedule import WeightSchedule
-from foresight.policies.single_weights.weights import WeightView
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from foresight.bank.delta import apply_delta
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import WeightMask, everything
+from foresight.masks.schedule import MaskSchedule
 from foresight.masks.weight_selection import Best, best_weights, gradients
 from foresight.model.components import component_table
 from foresight.model.granularity import table_of, vector_table
 from foresight.model.weight_table import weight_table
+from foresight.policies.single_weights.weight_policy import WeightView
 from foresight.scoring import TextProbe
 from foresight.training.config import ForesightConfig
 from foresight.training.export import export
@@ -58,7 +58,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken"))
     assert whole.schedule == resumed.schedule
     assert torch.equal(whole.bank.vectors, resumed.bank.vectors)
-    for form in ("schedule.json", *(f"masks/{digest}.safetensors" for _, digest, _ in whole.schedule.entries)):
+    for form in ("schedule.json", *(f"masks/{mask.hash}.safetensors" for _, mask in whole.schedule.entries)):
         assert (tmp_path / "whole" / form).read_bytes() == (tmp_path / "broken" / form).read_bytes()
 
 
@@ -78,23 +78,23 @@ def test_delta_and_export_give_the_trained_model(tmp_path):
 def test_replay_of_a_schedule_repeats_the_run(tmp_path):
     first = run(tmp_path / "first", **FINE)
     path = tmp_path / "first" / "schedule.json"
-    again = run(tmp_path / "again", **{**FINE, "policy": "replay", "remask_every": 0}, mask_schedule=str(path))
+    again = run(tmp_path / "again", **{**FINE, "policy": "replay"}, mask_schedule=str(path))
     assert first.schedule == again.schedule and same(delta(tmp_path / "first"), delta(tmp_path / "again"))
-    file = tmp_path / "first" / "masks" / f"{first.schedule.at(5)}.safetensors"
-    file.write_bytes((tmp_path / "first" / "masks" / f"{first.schedule.at(0)}.safetensors").read_bytes())
+    file = tmp_path / "first" / "masks" / f"{first.schedule.entries[1][1].hash}.safetensors"
+    file.write_bytes((tmp_path / "first" / "masks" / f"{first.schedule.entries[0][1].hash}.safetensors").read_bytes())
     with pytest.raises(ConfigError, match="does not hold sorted weight ids with that hash"):
         run(tmp_path / "third", **{**FINE, "policy": "replay"}, mask_schedule=str(path))
-    with pytest.raises(ConfigError, match="use the model it was made with"):
-        WeightSchedule.read(path, weight_table(tiny("gpt2")))
+    with pytest.raises(ConfigError, match="it was made with"):
+        MaskSchedule.read(path, weight_table(tiny("gpt2")))
 
 
 def test_settings_that_go_together(tmp_path):
-    """Accumulation, restarts, kept moments and a falling budget, with single weights."""
+    """Accumulation, restarts and a falling budget, with single weights."""
     done = run(
-        tmp_path, gradient_accumulation_steps=2, restart_every=5, entry_moments="kept",
+        tmp_path, gradient_accumulation_steps=2, restart_every=5,
         budget_schedule="front-loaded", **FINE,
     )  # fmt: skip
-    sizes = [n for *_, n in done.schedule.entries]
+    sizes = [len(mask) for _, mask in done.schedule.entries]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3 and len(done.bank.ids) == sizes[-1]
     assert sizes[-1] == int(0.05 * 0.15 * done.table.model_parameters)
 
@@ -102,13 +102,13 @@ def test_settings_that_go_together(tmp_path):
 def test_the_plan_counts_single_weights(tmp_path):
     args = ForesightConfig(str(tmp_path), use_cpu=True, granularity="weights", policy="static", budget=0.05)
     plan, done = make_plan(tiny(), args, None), run(tmp_path / "run", **FINE)
-    n = done.n_vectors
+    n = done.run.n_vectors
     assert plan.unit == "weights" and plan.bank_vectors == plan.trainable_parameters == n
-    moments = sum(v.nbytes for _, v in done.bank.placement.state(done.bank.vectors, done.bank_optimizer))
-    assert plan.optimizer_bytes == moments + done.bank_optimizer.ages.nbytes
+    moments = sum(v.nbytes for _, v in done.bank.placement.state(done.bank.vectors, done.run.optimizer))
+    assert plan.optimizer_bytes == moments + done.run.optimizer.ages.nbytes
     states = memory(plan.sizes, Sharding()).device.states
     assert {k: v / n for k, v in states.items() if k != "frozen weights"} == {
-        "bank": 4, "put aside": 0, "fetched bank": 0, "moments": 8, "ages": 4, "ids": 8,
+        "bank": 4, "fetched bank": 0, "moments": 8, "ages": 4, "ids": 8,
     }  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_the_plan_counts_single_weights(tmp_path):
 
 def view_of(run, **changes):
     probe = TextProbe.from_dataset(run.train_dataset, 4, 12)
-    known = dict(table=run.table, n_vectors=run.n_vectors, step=0, total_steps=9, bank=run.bank, probe=probe)
+    known = dict(table=run.table, n_vectors=run.run.n_vectors, step=0, total_steps=9, bank=run.bank, probe=probe)
     return WeightView(**{**known, **changes})
 
 
@@ -190,7 +190,7 @@ def test_movement_takes_the_weights_that_a_full_run_moved_most(tmp_path):
     targets = [f"{t.module}.weight" for t in full.table.targets]
     moved = torch.cat([(after[k] - before[k]).abs().flatten() for k in targets])
     hindsight = run(tmp_path / "fine", **{**FINE, "policy": "movement"}, movement_from=str(tmp_path / "full"))
-    best = moved.topk(hindsight.n_vectors).indices.sort().values.numpy()
+    best = moved.topk(hindsight.run.n_vectors).indices.sort().values.numpy()
     assert np.array_equal(hindsight.bank.mask.components, best) and len(hindsight.schedule.entries) == 1
     # from a delta of weights; those that it does not name have not moved
     other = trainer(tmp_path / "b", **{**FINE, "policy": "movement"}, movement_from=str(tmp_path / "fine" / "delta"))
@@ -234,7 +234,7 @@ def test_a_run_over_vectors_fills_its_budget(tmp_path, policy):
     n = int(0.2 * done.table.model_parameters / done.table.d_model)
     assert all(len(mask) == n for _, mask in done.schedule.entries) and len(done.schedule.entries) > 1
     if policy != "random":
-        assert done.watcher.scorer.name == "gradient" and len(
+        assert done.run.watcher.scorer.name == "gradient" and len(
             done.trajectory.snapshots[0].scores["gradient"][0]
         ) == len(done.table)
     assert load_file(tmp_path / "delta" / "delta.safetensors")
@@ -247,14 +247,14 @@ def test_a_run_over_vectors_fills_its_budget(tmp_path, policy):
     ("settings", "message"),
     [
         (dict(granularity="neurons"), "unknown granularity 'neurons'"),
-        (dict(granularity="weights", policy="full"), "'full' does not choose single weights; use gran"),
-        (dict(granularity="weights", policy="statc"), r"expected \(did you mean 'static'\?\) one of random"),
+        (dict(granularity="weights", policy="full"), "'full' does not choose masks of weights; use gran"),
+        (dict(granularity="weights", policy="statc"), r"unknown policy 'statc' \(did you mean 'static'\?\)"),
         (dict(granularity="weights", policy="static", scorer="attribution"), "'attribution' does not score single"),
-        (dict(granularity="weights", policy="static", record=True), "record is set"),
+        (dict(granularity="weights", policy="static", record=True), "record is True, but policy 'static' over weights"),
         (dict(granularity="weights", policy="static", mlp_block=4), "mlp_block is 4"),
-        (dict(granularity="weights", policy="movement"), "needs movement_from"),
-        (dict(granularity="weights", policy="replay"), "needs mask_schedule"),
-        (dict(granularity="vectors", policy="static", mlp_block=4), "has no MLP blocks"),
+        (dict(granularity="weights", policy="movement"), "needs policy_params.movement_from"),
+        (dict(granularity="weights", policy="replay"), "needs policy_params.mask_schedule"),
+        (dict(granularity="vectors", policy="static", mlp_block=4), "over vectors does not take it"),
         (dict(granularity="vectors", policy="static", scorer="attribution"), "reads activations"),
     ],
 )  # fmt: skip
@@ -264,7 +264,7 @@ def test_what_does_not_go_together_is_refused(tmp_path, settings, message):
 
 
 def test_bad_schedules_are_refused(tmp_path):
-    schedule, mask = WeightSchedule(), WeightMask(np.arange(3))
+    schedule, mask = MaskSchedule(), WeightMask(np.arange(3))
     schedule.append(2, mask)
     for wrong, what in ((2, mask), (4, WeightMask(np.arange(0)))):
         with pytest.raises(ConfigError, match="does not follow|is empty"):
@@ -273,8 +273,8 @@ def test_bad_schedules_are_refused(tmp_path):
         schedule.at(1)
     with pytest.raises(CheckpointError, match="is not the last one"):
         schedule.newest(torch.arange(4))
-    with pytest.raises(ConfigError, match="not a schedule of weight masks"):
-        WeightSchedule.from_json({"version": 1}, weight_table(tiny()))
+    with pytest.raises(ConfigError, match="not a mask schedule"):
+        MaskSchedule.from_json({"version": 1}, weight_table(tiny()))
 
 
 def test_scores_that_cannot_be_ranked_are_refused():

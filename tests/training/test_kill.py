@@ -23,8 +23,8 @@ def train_to_the_end(folder):
     args = ForesightConfig(
         output_dir=str(folder), use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
         disable_tqdm=True, max_steps=STEPS, per_device_train_batch_size=4, learning_rate=1e-2, seed=3, budget=0.2,
-        probe_every=2, remask_every=2, probe_examples=6, watch_steps=4, save_strategy="steps", save_steps=1,
-        save_total_limit=2,
+        probe_every=2, remask_every=2, probe_examples=6, policy_params={"watch_steps": 4},
+        save_strategy="steps", save_steps=1, save_total_limit=2,
     )  # fmt: skip
     trainer = ForesightTrainer(tiny(), args, sentences(), pairs(), processing_class=tiny_tokenizer())
     if checkpoint.last_complete(folder) is None:

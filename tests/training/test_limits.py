@@ -9,9 +9,10 @@ from foresight.common.errors import BudgetError, ConfigError
 from foresight.masks.costs import StepCosts
 from foresight.training import limits
 from foresight.training.config import ForesightConfig
-from foresight.training.limits import LIMITS, Pace
+from foresight.training.limits import Pace
 from foresight.training.memory import Sharding
 from foresight.training.plan import make_plan
+from foresight.training.settings import LIMITS
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
 
@@ -29,7 +30,7 @@ def deep(folder, train=True, family="llama", **settings):
 
 def slow(monkeypatch, forward, backward):
     """Passes last as long as is said, whatever the machine."""
-    monkeypatch.setattr(limits, "_timed", lambda trainer, probe: (forward, backward))
+    monkeypatch.setattr(limits, "_timed", lambda *known: (forward, backward))
 
 
 def lowest(done):
@@ -38,7 +39,7 @@ def lowest(done):
 
 @pytest.mark.parametrize(("policy", "checkpointing"), [("reactive", False), ("foresight", True), ("random", False)])
 def test_every_mask_keeps_the_share(tmp_path, policy, checkpointing):
-    done = deep(tmp_path, policy=policy, step_share=0.6, activation_checkpointing=checkpointing, redraw=True)
+    done = deep(tmp_path, policy=policy, limits={"share": 0.6}, activation_checkpointing=checkpointing, redraw=True)
     costs = StepCosts(tiny("llama", **DEEP), done.table, 16, checkpointing)
     shares = [costs.share(np.array(mask.components)) for _, mask in done.schedule.entries]
     assert 0.5 < max(shares) <= 0.6 and min(lowest(done)) > 0
@@ -55,17 +56,17 @@ def gib_between(folder):
 
 def test_every_mask_keeps_the_memory(tmp_path):
     plan, low, most = gib_between(tmp_path / "free")
-    done = deep(tmp_path / "run", step_gib=most)
+    done = deep(tmp_path / "run", limits={"gib": most})
     taken = [plan.step_bytes(np.array(mask.components), Sharding()) / 2**30 for _, mask in done.schedule.entries]
     assert low < max(taken) <= most and min(lowest(done)) > 0
 
 
 def test_seconds_follow_what_was_timed(tmp_path, monkeypatch):
     slow(monkeypatch, 1.0, 2.0)
-    fast = deep(tmp_path / "fast", step_seconds=8.0, gradient_accumulation_steps=2)
-    assert lowest(fast)[0] == 0 and fast.limits.pace.forward == 1.0
+    fast = deep(tmp_path / "fast", limits={"seconds": 8.0}, gradient_accumulation_steps=2)
+    assert lowest(fast)[0] == 0 and fast.run.limits.pace.forward == 1.0
     slow(monkeypatch, 1.0, 4.0)
-    slower = deep(tmp_path / "slower", step_seconds=8.0, gradient_accumulation_steps=2)
+    slower = deep(tmp_path / "slower", limits={"seconds": 8.0}, gradient_accumulation_steps=2)
     assert min(lowest(slower)) > 0
     logged = [e["foresight/predicted_step_seconds"] for e in slower.state.log_history if "foresight/churn" in e]
     assert 6.0 < max(logged) <= 8.0
@@ -74,7 +75,7 @@ def test_seconds_follow_what_was_timed(tmp_path, monkeypatch):
 def test_timing_leaves_no_trace_in_the_run(tmp_path):
     """With dropout, so that one number drawn too many would show."""
     made = []
-    for name, settings in (("a", {}), ("b", {"step_seconds": 1e6})):
+    for name, settings in (("a", {}), ("b", {"limits": {"seconds": 1e6}})):
         made.append(deep(tmp_path / name, False, family="gpt2", **settings))  # sets the seed
         for module in made[-1].model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -82,14 +83,14 @@ def test_timing_leaves_no_trace_in_the_run(tmp_path):
         made[-1].train()
     plain, timed = made
     assert timed.schedule.entries == plain.schedule.entries and same(delta(tmp_path / "a"), delta(tmp_path / "b"))
-    pace = timed.limits.pace
+    pace = timed.run.limits.pace
     assert pace.forward > 0 and pace.backward > 0 and pace.length >= 7 and timed.remasking.choosing > pace.forward
 
 
 @pytest.mark.parametrize("setting", LIMITS)
 def test_a_resumed_run_chooses_the_same_masks(tmp_path, monkeypatch, setting):
-    value = {"step_share": 0.6, "step_seconds": 4.0, "step_gib": gib_between(tmp_path / "free")[2]}[setting]
-    settings = {setting: value, "save_strategy": "steps", "save_steps": 4}
+    value = {"share": 0.6, "seconds": 4.0, "gib": gib_between(tmp_path / "free")[2]}[setting]
+    settings = {"limits": {setting: value}, "save_strategy": "steps", "save_steps": 4}
     slow(monkeypatch, 1.0, 4.0)
     whole = deep(tmp_path / "whole", **settings)
     assert min(lowest(whole)) > 0
@@ -104,17 +105,17 @@ def test_a_resumed_run_chooses_the_same_masks(tmp_path, monkeypatch, setting):
     assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken"))
 
 
-def test_trials_and_the_watch_keep_it(tmp_path, monkeypatch):
+def test_the_watch_keeps_it(tmp_path, monkeypatch):
     slow(monkeypatch, 1.0, 4.0)
-    done = deep(tmp_path, policy="foresight", head_share="trials", trial_steps=2, step_seconds=4.0, probe_examples=4)
-    assert done.trials.trials > 1 and done.limits.pace == Pace(1.0, 4.0, done.limits.pace.length)
+    done = deep(tmp_path, policy="foresight", limits={"seconds": 4.0}, probe_examples=4)
+    assert done.run.limits.pace == Pace(1.0, 4.0, done.run.limits.pace.length)
     assert min(lowest(done)) > 0
 
 
 def test_backward_ends_at_the_mask_with_checkpointing_too(tmp_path):
     """transformers makes the embeddings' output need gradients where layers are checkpointed."""
     needed = []
-    made = deep(tmp_path, False, policy="random", step_share=0.6, activation_checkpointing=True)
+    made = deep(tmp_path, False, policy="random", limits={"share": 0.6}, activation_checkpointing=True)
     first = made.model.model.layers[0]
     first.register_forward_pre_hook(lambda module, args: needed.append((module.training, args[0].requires_grad)))
     made.train()
@@ -122,29 +123,31 @@ def test_backward_ends_at_the_mask_with_checkpointing_too(tmp_path):
 
 
 def test_nothing_fits_is_said_before_any_work(tmp_path, monkeypatch):
-    with pytest.raises(BudgetError, match="step_share is 0.2, and the cheapest mask takes 0.[34].*lower the budget"):
-        deep(tmp_path / "a", False, step_share=0.2)
-    with pytest.raises(BudgetError, match="step_gib is 1e-06, and the cheapest mask takes"):
-        deep(tmp_path / "b", False, step_gib=1e-6)
+    with pytest.raises(BudgetError, match="limits.share is 0.2, and the cheapest mask takes 0.[34].*lower the budget"):
+        deep(tmp_path / "a", False, limits={"share": 0.2})
+    with pytest.raises(BudgetError, match="limits.gib is 1e-06, and the cheapest mask takes"):
+        deep(tmp_path / "b", False, limits={"gib": 1e-6})
     slow(monkeypatch, 1.0, 4.0)
-    with pytest.raises(BudgetError, match="step_seconds is 0.5, and the cheapest mask takes 1"):
-        deep(tmp_path / "c", step_seconds=0.5)
+    with pytest.raises(BudgetError, match="limits.seconds is 0.5, and the cheapest mask takes 1"):
+        deep(tmp_path / "c", limits={"seconds": 0.5})
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(step_share=0.0), r"step_share is 0.0; expected a share .* in \(0, 1\]"),
-        (dict(step_share=1.5), r"step_share is 1.5"),
-        (dict(step_seconds=-1.0), "step_seconds is -1.0; expected a number above 0"),
-        (dict(step_gib=float("nan")), "step_gib is nan"),
-        (dict(step_share=0.5, step_seconds=1.0), "both limit the time"),
-        (dict(step_share=0.5, policy="full"), "policy 'full' over components ranks no"),
-        (dict(step_gib=1.0, policy="layers"), "policy 'layers'"),
-        (dict(step_seconds=1.0, granularity="weights"), "over weights ranks no"),
-        (dict(step_share=0.5, policy="foresight", watch="rotate"), "watch 'rotate' trains components whatever"),
-        (dict(step_gib=1.0, policy="foresight", watch="full-keep"), "use watch 'hold'"),
-        (dict(step_gib=1.0, policy="probing"), "trains all components before the run"),
+        (dict(limits={"share": 0.0}), r"limits.share is 0.0; expected a share .* in \(0, 1\]"),
+        (dict(limits={"share": 1.5}), r"limits.share is 1.5"),
+        (dict(limits={"seconds": -1.0}), "limits.seconds is -1.0; expected a number above 0"),
+        (dict(limits={"gib": float("nan")}), "limits.gib is nan"),
+        (dict(limits={"share": 0.5, "seconds": 1.0}), "both limit the time"),
+        (dict(limits={"share": 0.5}, policy="full"), "policy 'full' over components does not take it"),
+        (dict(limits={"seconds": 1.0}, granularity="weights"), "over weights does not take it"),
+        (
+            dict(limits={"share": 0.5}, policy="foresight", policy_params={"watch": "rotate"}),
+            "watch 'rotate' trains components at any",
+        ),
+        (dict(limits={"gib": 1.0}, policy="foresight", policy_params={"watch": "full-keep"}), "use watch 'hold'"),
+        (dict(limits={"gib": 1.0}, policy="probing"), "trains all components in its scout"),
     ],
     ids=str,
 )
@@ -154,8 +157,8 @@ def test_what_makes_no_sense_is_refused(tmp_path, settings, message):
 
 
 def test_no_limit_is_no_limit(tmp_path):
-    free, loose = run(tmp_path / "free"), run(tmp_path / "loose", step_share=1.0, step_gib=100.0)
-    assert free.limits.of_masks() == () and len(loose.limits.of_masks()) == 2
+    free, loose = run(tmp_path / "free"), run(tmp_path / "loose", limits={"share": 1.0, "gib": 100.0})
+    assert free.run.limits.of_masks() == () and len(loose.run.limits.of_masks()) == 2
     assert free.schedule.entries == loose.schedule.entries
     assert same(delta(tmp_path / "free"), delta(tmp_path / "loose"))
 
@@ -163,11 +166,11 @@ def test_no_limit_is_no_limit(tmp_path):
 def test_the_plan_says_what_masks_cost(tmp_path, capsys):
     tiny("llama", **DEEP).save_pretrained(tmp_path)
     flags = ["--model", str(tmp_path), "--policy", "static", "--max_length", "16", "--budget", "0.1"]
-    show(None, [*flags, "--step_share", "0.5"], 1, 100)
+    show(None, [*flags, "--limits", '{"share": 0.5}'], 1, 100)
     said = capsys.readouterr().out
     names = ("spread over all layers", "the highest layers alone", "within the limits")
     rows = {name: next(line for line in said.splitlines() if name in line) for name in names}
     spread, cheap, kept = (float(row.split("│")[2]) for row in rows.values())
     assert cheap <= kept <= 0.5 < spread < 1
-    with pytest.raises(BudgetError, match="step_share is 0.1, and the cheapest mask"):
-        show(None, [*flags, "--step_share", "0.1"], 1, 100)
+    with pytest.raises(BudgetError, match="limits.share is 0.1, and the cheapest mask"):
+        show(None, [*flags, "--limits", '{"share": 0.1}'], 1, 100)

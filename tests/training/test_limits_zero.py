@@ -30,16 +30,16 @@ def train(folder, base, stage):
             json.dump(dict.fromkeys(auto, "auto") | {"zero_optimization": zero, "bf16": {"enabled": "auto"}}, file)
     slowest = 4.0 if rank == world - 1 else 0.1
 
-    def slow(trainer, probe):
-        assert min(timed(trainer, probe)) > 0  # what it does is done
+    def slow(*known):
+        assert min(timed(*known)) > 0  # what it does is done
         return 1.0, slowest
 
     limits._timed = slow
     args = ForesightConfig(
         output_dir=str(folder), use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
         disable_tqdm=True, max_steps=6, per_device_train_batch_size=4 // world, learning_rate=1e-2, adam_epsilon=1e-3,
-        save_strategy="steps", save_steps=5, seed=3, budget=0.2, remask_every=2, policy="random", redraw=True,
-        step_seconds=4.0, step_gib=1.0, **settings,
+        save_strategy="steps", save_steps=5, seed=3, budget=0.2, remask_every=2, policy="random",
+        policy_params={"redraw": True}, limits={"seconds": 4.0, "gib": 1.0}, **settings,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(base)
     ForesightTrainer(model, args, sentences(96), processing_class=tiny_tokenizer()).train()

@@ -14,11 +14,12 @@ from foresight.common.errors import ArchitectureError, BudgetError
 from foresight.masks.costs import StepCosts
 from foresight.masks.masks import everything
 from foresight.model.components import component_table
-from foresight.policies import make_policy
+from foresight.policies.catalogue import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig
 from foresight.training.plan import make_plan
 from foresight.training.trainer import ForesightTrainer
+from support.runs import config
 from support.tiny import published, tiny
 
 WORDS = "the cat dog sat ran on mat log a big red one".split()
@@ -31,7 +32,7 @@ def _args(folder, **changes):
         "remask_every": 3, "watch_steps": 4, "max_steps": 11, "max_length": 16, "use_cpu": True, "bf16": False,
         "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "report_to": "none",
     }  # fmt: skip
-    return ForesightConfig(output_dir=str(folder), **{**settings, **changes})
+    return config(folder, settings, **changes)
 
 
 def _trained(folder, **changes):
@@ -54,7 +55,7 @@ def _trained(folder, **changes):
         {"remask_every": 0},
         {"policy": "static", "record": True},
         {"policy": "static"},
-        {"policy": "reactive", "probe_every": 5},
+        {"policy": "reactive", "remask_every": 4},
     ],
     ids=str,
 )
@@ -165,11 +166,9 @@ def test_what_cannot_be_planned(tmp_path):
 
 
 def test_decisions_stop_before_the_end():
-    calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False, watch_steps=5), _policy("foresight"), 25)
+    calendar = Calendar.of(
+        ForesightConfig("x", use_cpu=True, bf16=False), make_policy("foresight", "components", {"watch_steps": 5}), 25
+    )
     assert [s for s in calendar.steps if calendar.decides(s)] == [5]
-    calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False), _policy("reactive"), 40)
+    calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False), make_policy("reactive", "components"), 40)
     assert [s for s in calendar.steps if calendar.decides(s)] == [0, 20]
-
-
-def _policy(name):
-    return make_policy(name, forecaster=object())

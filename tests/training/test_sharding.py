@@ -231,7 +231,7 @@ def test_two_dtypes_are_refused_under_deepspeed(tmp_path, dtype, bf16):
 
 def arguments(settings, **changes):
     """What `refuse_world` and `optimizer_class` read of a config, without starting DeepSpeed."""
-    usual = {"watch": "hold", "policy": "foresight", "granularity": "components", "budget_schedule": None}
+    usual = {"policy_params": None, "policy": "foresight", "granularity": "components", "budget_schedule": None}
     values = {"world_size": 1, "deepspeed": settings, **usual, **changes}
     return SimpleNamespace(hf_deepspeed_config=HfDeepSpeedConfig(settings), **values)
 
@@ -267,14 +267,14 @@ def test_worlds_that_go_wrong_are_refused(monkeypatch):
     refuse_world(arguments(ZERO2))
     refuse_world(arguments({"fp16": {"enabled": False}, "zero_optimization": {"stage": 3, "mics_shard_size": -1}}))
     with pytest.raises(ConfigError, match="would resize the bank"):
-        refuse_world(arguments(ZERO2, watch="full-keep"))
+        refuse_world(arguments(ZERO2, policy_params={"watch": "full-keep"}))
     with pytest.raises(ConfigError, match="parallelism_config"):
         refuse_world(arguments(ZERO2, parallelism_config=object()))
     with pytest.raises(ConfigError, match="2 processes were launched"):
         monkeypatch.setenv("WORLD_SIZE", "2")
-        refuse_world(SimpleNamespace(world_size=1, deepspeed=None))
+        refuse_world(SimpleNamespace(world_size=1, deepspeed=None, policy="random", policy_params=None))
     with pytest.raises(ConfigError, match="not by DDP or FSDP"):
-        refuse_world(SimpleNamespace(world_size=2, deepspeed=None))
+        refuse_world(SimpleNamespace(world_size=2, deepspeed=None, policy="random", policy_params=None))
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,9 @@ from foresight.masks.masks import Mask
 from foresight.masks.schedule import MaskSchedule
 from foresight.model.components import component_table
 from foresight.training import checkpoint
-from foresight.training.config import ForesightConfig
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
-from support.runs import COMMON, MASKED, Stop, delta, run, same, trainer
+from support.runs import COMMON, Stop, config, delta, run, same, trainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 # -- the mask acts ----------------------------------------------------------------------------------------------------
@@ -57,7 +56,7 @@ def test_full_policy_equals_sft_of_the_same_matrices(tmp_path, accumulation):
         dict(policy="foresight"),
         dict(policy="foresight", watch="rotate", forecaster="persistence"),
         dict(policy="foresight", watch="full-rollback", weight_decay=0.1),
-        dict(policy="static", moments="restart", weight_decay=0.1),
+        dict(policy="static", restart_every=4, weight_decay=0.1),
         dict(policy="random", redraw=True),
         dict(policy="reactive", activation_checkpointing=True),
         dict(policy="reactive", contrast=False, scorer="utility", gradient_accumulation_steps=2),
@@ -81,7 +80,7 @@ def test_only_what_was_ever_in_a_mask_changes(tmp_path, settings):
         assert torch.equal(merged[name][~inside[name]], weight[~inside[name]]), name
         changed += int((merged[name] != weight)[inside[name]].sum())
     assert changed > 0.98 * sum(int(m.sum()) for m in inside.values())
-    assert done.bank.vectors.shape[0] == budget_vectors(done.table, 0.2) == done.n_vectors
+    assert done.bank.vectors.shape[0] == budget_vectors(done.table, 0.2) == done.run.n_vectors
 
 
 def test_trainable_parameters_are_the_budget(tmp_path):
@@ -101,7 +100,7 @@ def test_compiled_run_equals_the_plain_one(tmp_path):
 
 @pytest.mark.parametrize("scorer", ["attribution_ig", "exact", "gradient", "weight_gradient", "movement", "utility"])
 def test_every_kind_of_scorer_drives_a_run(tmp_path, scorer):
-    done = run(tmp_path, policy="reactive", scorer=scorer, remask_every=6, moments="restart")
+    done = run(tmp_path, policy="reactive", scorer=scorer, remask_every=6, restart_every=6)
     values = done.trajectory.values(scorer)
     assert values.shape == (len(done.table), 2) and (values[:, 1] != 0).any()
     if scorer == "movement":
@@ -133,7 +132,7 @@ def test_cutoff_hides_later_snapshots(tmp_path):
     early = run(tmp_path / "a", policy="foresight", cutoff=3, forecaster="persistence")
     masks = [mask for step, mask in early.schedule.entries if step >= 3]
     assert len(masks) <= 1  # nothing new is seen after step 3, so persistence has no reason to change its mind
-    assert all(forecast.made_at <= 3 for forecast in early.skill_log.pending)
+    assert all(forecast.made_at <= 3 for forecast in early.run.skill_log.pending)
 
 
 def test_skill_budget_and_share_are_logged(tmp_path):
@@ -165,7 +164,7 @@ def test_oracle_and_prior_learn_from_a_recorded_run(tmp_path):
 
 def test_text_without_pairs_and_messages(tmp_path):
     done = run(tmp_path / "text", contrast=False, policy="foresight")
-    assert done.watcher.scorer.name == "gradient_activation"
+    assert done.run.watcher.scorer.name == "gradient_activation"
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
@@ -183,10 +182,10 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, stop, watch):
     resumed = run(tmp_path / "broken", resume=True, **settings)
     assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken"))
     assert resumed.schedule.entries == whole.schedule.entries
-    assert [vars(o) for o in resumed.skill_log.outcomes] == [vars(o) for o in whole.skill_log.outcomes]
+    assert [vars(o) for o in resumed.run.skill_log.outcomes] == [vars(o) for o in whole.run.skill_log.outcomes]
     for a, b in zip(whole.trajectory.snapshots, resumed.trajectory.snapshots, strict=True):
         assert a.step == b.step and np.array_equal(a.scores["attribution"].values, b.scores["attribution"].values)
-    assert same(whole.bank.tensors(whole.bank_optimizer), resumed.bank.tensors(resumed.bank_optimizer))
+    assert same(whole.bank.tensors(whole.run.optimizer), resumed.bank.tensors(resumed.run.optimizer))
 
 
 def test_incomplete_and_damaged_checkpoints_do_not_count(tmp_path):
@@ -245,7 +244,7 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path):
     assert checkpoint.last_complete(tmp_path).name == "checkpoint-4"
     whole = run(tmp_path.parent / "whole", **settings)
     run(tmp_path, resume=True, **settings)
-    assert same(delta(tmp_path), delta(whole.output))
+    assert same(delta(tmp_path), delta(whole.run.output))
 
 
 def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -307,13 +306,13 @@ def test_a_checkpoint_can_be_exported(tmp_path, dtype):
 def test_export_refuses_what_it_cannot_do(tmp_path):
     done = run(tmp_path / "run", policy="static")
     with pytest.raises(ConfigError, match="did you mean 'merged'"):
-        export(done.output, "merge", tmp_path / "out")
+        export(done.run.output, "merge", tmp_path / "out")
     with pytest.raises(ConfigError, match="not empty"):
-        export(done.output, "delta", done.output)
+        export(done.run.output, "delta", done.run.output)
     with pytest.raises(CheckpointError, match="no finished run"):
         export(tmp_path / "nowhere", "delta", tmp_path / "out")
     with pytest.raises(CheckpointError, match="this model's weights are"):
-        apply_delta(tiny(seed=1), done.output / "delta")
+        apply_delta(tiny(seed=1), done.run.output / "delta")
 
 
 def test_schedule_file_names_components(tmp_path):
@@ -338,7 +337,6 @@ def test_schedule_file_names_components(tmp_path):
         (dict(scorer="atribution"), UnknownNameError, "did you mean 'attribution'"),
         (dict(scorer="attribution", contrast=False), ConfigError, "needs contrast pairs"),
         (dict(watch="full"), ConfigError, "full-keep"),
-        (dict(moments="reset"), ConfigError, "restart"),
         (dict(probe_every=0), ConfigError, "probe_every is 0"),
         (dict(remask_every=-1), ConfigError, "remask_every is -1"),
         (dict(policy="oracle"), ConfigError, "oracle_trajectory"),
@@ -358,7 +356,7 @@ def test_bad_settings_are_refused_before_any_work(tmp_path, settings, error, mes
 def test_empty_dataset_and_peft_are_refused(tmp_path):
     with pytest.raises(DataError, match="empty"):
         trainer(tmp_path, train_dataset=sentences().select([]))
-    args = ForesightConfig(output_dir=str(tmp_path), **MASKED)
+    args = config(tmp_path)
     with pytest.raises(ConfigError, match="peft_config"):
         ForesightTrainer(tiny(), args, sentences(), pairs(), peft_config=object())
 
@@ -368,7 +366,7 @@ def test_pairs_of_unequal_length_show_the_row(tmp_path):
     rows[3]["corrupted"] += " w5"
     from datasets import Dataset
 
-    args = ForesightConfig(output_dir=str(tmp_path), **MASKED)
+    args = config(tmp_path)
     with pytest.raises(DataError, match=r"3.*" + rows[3]["clean"]):
         ForesightTrainer(tiny(), args, sentences(), Dataset.from_list(rows), processing_class=tiny_tokenizer())
 

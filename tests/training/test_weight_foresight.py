@@ -5,18 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from foresight.masks.weight_schedule import read_mask
-from foresight.policies.single_weights.weights import WeightView
-from foresight.training.granularity import weight_policy
 
 from foresight.common.errors import BudgetError, CheckpointError, ConfigError, UnknownNameError
 from foresight.forecasters.single_weights.features import FEATURES
 from foresight.forecasters.single_weights.movement import Regression
 from foresight.masks.masks import WeightMask
+from foresight.masks.schedule import MaskSchedule
+from foresight.policies.single_weights.weight_policy import WeightView
+from foresight.training.sharding import refuse_world
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
 
-FINE = dict(granularity="weights", policy="foresight", budget=0.05, contrast=False, watch_steps=4, remask_every=0)
+FINE = dict(granularity="weights", policy="foresight", budget=0.05, contrast=False, watch_steps=4)
 
 
 def stored(model):
@@ -28,7 +28,8 @@ def logged(done, name):
 
 
 def masks(done, folder):
-    return {step: read_mask(folder, digest, done.bank.table) for step, digest, _ in done.schedule.entries}
+    schedule = MaskSchedule.read(folder / "schedule.json", done.bank.table)
+    return {step: schedule.at(step) for step, _ in schedule.entries}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_nothing_outside_the_masks_changes_by_a_bit(tmp_path, watch, family):
         outside = torch.ones(weight.numel(), dtype=torch.bool)
         outside[torch.from_numpy(inside.get(name, np.zeros(0, np.int64)))] = False
         assert torch.equal(after[name].flatten()[outside], weight.flatten()[outside]), name
-    assert len(done.bank.ids) == done.n_vectors and len(done.bank.vectors) == done.n_vectors
+    assert len(done.bank.ids) == done.run.n_vectors and len(done.bank.vectors) == done.run.n_vectors
 
 
 def test_a_rewound_watch_leaves_the_weights_as_they_were(tmp_path):
@@ -84,7 +85,7 @@ def test_a_dense_watch_chooses_what_has_moved_most(tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         stopped.train()
     distance = torch.cat([moved[t.module] for t in done.bank.table.targets])
-    best = distance.topk(done.n_vectors).indices.sort().values.numpy()
+    best = distance.topk(done.run.n_vectors).indices.sort().values.numpy()
     assert np.array_equal(done.bank.mask.components, best)
 
 
@@ -120,12 +121,12 @@ def test_resuming_with_other_memory_or_rule_is_refused(tmp_path):
 
 def test_turns_of_a_rotation_have_every_weight_once(tmp_path):
     built = trainer(tmp_path, watch="rotate", **{**FINE, "budget": 0.3})
-    view = WeightView(table=built.table, n_vectors=built.n_vectors, step=0, total_steps=9, seed=5, bank=built.bank)
-    n = math.ceil(built.bank.table.n_vectors / (built.n_vectors - len(built.bank.table.targets)))
+    view = WeightView(table=built.table, n_vectors=built.run.n_vectors, step=0, total_steps=9, seed=5, bank=built.bank)
+    n = math.ceil(built.bank.table.n_vectors / (built.run.n_vectors - len(built.bank.table.targets)))
     turns = [built.policy.watched(view, turn) for turn in range(n)]
     ids = np.concatenate([turn.components for turn in turns])
     assert np.array_equal(np.sort(ids), np.arange(built.bank.table.n_vectors))
-    assert max(map(len, turns)) <= built.n_vectors
+    assert max(map(len, turns)) <= built.run.n_vectors
     assert built.policy.watched(view, n) == turns[0] != built.policy.watched(view, 1)
 
 
@@ -135,7 +136,7 @@ def test_bytes_seconds_and_steps_are_logged(tmp_path):
     for watch, one in done.items():
         assert logged(one, "movement_bytes") == [sum(8 * (rows + columns) for rows, columns in shapes)]
         assert logged(one, "watch_steps") == [4] and logged(one, "movement_seconds")[0] > 0
-        beyond = one.bank.table.n_vectors - one.n_vectors if watch == "full-keep" else 0
+        beyond = one.bank.table.n_vectors - one.run.n_vectors if watch == "full-keep" else 0
         assert logged(one, "watch_bank_bytes") == [36 * beyond]
         assert max(logged(one, "scoring_share")) > 0
     fast = dict(FINE, watch="full-keep", movement_rule="agreement", max_steps=5)
@@ -146,7 +147,7 @@ def test_bytes_seconds_and_steps_are_logged(tmp_path):
 
 
 def test_equal_runs_have_equal_masks_and_the_choice_is_for_good(tmp_path):
-    settings = {**FINE, "remask_every": 3, "watch": "rotate"}
+    settings = {**FINE, "watch": "rotate"}
     a, b = (run(tmp_path / name, **settings) for name in "ab")
     assert a.schedule == b.schedule and same(delta(tmp_path / "a"), delta(tmp_path / "b"))
     assert [step for step, *_ in a.schedule.entries] == [0, 2, 4]
@@ -159,7 +160,7 @@ def test_a_regression_can_be_the_rule(tmp_path):
     settings = dict(FINE, watch="full-keep", movement_memory="dense")
     learned = run(tmp_path / "a", movement_rule=str(tmp_path / "rule.json"), **settings)
     plain = run(tmp_path / "b", **settings)
-    assert len(np.intersect1d(learned.bank.mask.components, plain.bank.mask.components)) > 0.99 * plain.n_vectors
+    assert len(np.intersect1d(learned.bank.mask.components, plain.bank.mask.components)) > 0.99 * plain.run.n_vectors
 
 
 @pytest.mark.parametrize(
@@ -167,9 +168,9 @@ def test_a_regression_can_be_the_rule(tmp_path):
     [
         (dict(movement_rule="displacment"), ConfigError, "did you mean 'displacement'"),
         (dict(movement_rule="nowhere.json"), ConfigError, "not a movement regression"),
-        (dict(movement_memory="sparse"), UnknownNameError, "unknown movement_memory 'sparse'"),
+        (dict(movement_memory="sparse"), UnknownNameError, "unknown policy_params.movement_memory 'sparse'"),
         (dict(movement_rule="agreement"), ConfigError, "'factored' keeps no signs, which sign needs"),
-        (dict(budget_schedule="grown"), ConfigError, "which chooses once"),
+        (dict(budget_schedule="grown"), ConfigError, "over weights does not take it"),
         (dict(budget=0.0002, watch="hold"), BudgetError, "cannot sample"),
     ],
 )
@@ -182,7 +183,7 @@ def test_several_processes_are_refused(tmp_path):
     built = trainer(tmp_path, **FINE)
     built.args.deepspeed = "zero2.json"
     with pytest.raises(ConfigError, match="runs in one process without DeepSpeed"):
-        weight_policy(built.args, built.model, built.bank.table, "weight_gradient")
+        refuse_world(built.args)
 
 
 def test_a_policy_refuses_the_state_of_another(tmp_path):

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from foresight.common import plugins
-from foresight.common.errors import ConfigError, UnknownNameError
+from foresight.common.errors import ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
 from foresight.forecasters import make_forecaster
 from foresight.masks.selection import select
-from foresight.policies import Past, View, make_policy
 from foresight.policies.gate import FORECAST, Gate, windows
+from foresight.policies.past import Past
+from foresight.policies.policy import View
 from foresight.policies.targets import Target, make_target, register, registry, target_names
 from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
 from foresight.trajectory.metrics import overlap
-from support.planted import make_table, random_walk, series_of
+from support.planted import make_series, make_table, random_walk, series_of
+from support.policies import make_policy as policy_on
 from support.simulated import series
 
 TABLE = make_table(layers=4, heads=4, blocks=4)
@@ -30,6 +32,10 @@ def harm(t=6, seed=1):
 def view(**changes):
     given = dict(table=TABLE, n_vectors=BUDGET, step=50, total_steps=100, series=recorded(), horizon=20, damage=harm())
     return View(**{**given, **changes})
+
+
+def make_policy(name, **given):
+    return policy_on(name, table=TABLE, **given)
 
 
 class Lowest(Target):
@@ -56,12 +62,14 @@ def test_circuit_is_the_forecast_itself_at_the_horizon():
 
 
 @pytest.mark.parametrize("name", ["static", "reactive", "foresight", "oracle", "prior"])
-def test_circuit_is_the_default_of_every_policy(name):
-    needs = dict(oracle_trajectory=recorded(seed=3), history=[Past(recorded(seed=s), f"g{s}") for s in range(3)])
-    makers = [lambda: make_forecaster("damped_drift")] * 2
-    default, named = (make_policy(name, forecaster=make(), **needs, **given) for make, given in
-                      zip(makers, ({}, {"target": make_target("circuit")}), strict=True))  # fmt: skip
-    assert default.mask(view()) == named.mask(view()) and repr(default.verdict) == repr(named.verdict)
+def test_circuit_is_the_plain_target_for_every_policy(name):
+    own = {"oracle_trajectory": recorded(seed=3)} if name == "oracle" else {}
+    history = [Past(recorded(seed=s), f"g{s}") for s in range(3)]
+    plain, named = (
+        make_policy(name, forecaster=make_forecaster("damped_drift"), history=history, target=target, **own)
+        for target in (Target(), make_target("circuit"))
+    )
+    assert plain.mask(view()) == named.mask(view()) and repr(plain.verdict) == repr(named.verdict)
 
 
 # -- means over the way -----------------------------------------------------------------------------------------------
@@ -91,13 +99,52 @@ def test_what_each_has_to_have_recorded():
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
-def test_the_last_damage_ranks_as_the_damage_policy_does(weight):
+def test_the_last_damage_is_taken_from_the_last_benefit(weight):
     target = make_target("damage", damage_weight=weight)
-    assert make_policy("reactive", target=target).mask(view()) == make_policy("damage", damage_weight=weight).mask(
-        view()
-    )
+    expected = select(recorded().values[:, -1] - weight * harm()[:, -1], TABLE, BUDGET)
+    assert make_policy("reactive", target=target).mask(view()) == expected
     persistent = make_policy("foresight", target=target, forecaster=make_forecaster("persistence"), gate=False)
-    assert persistent.mask(view()) == make_policy("damage", damage_weight=weight).mask(view())
+    assert persistent.mask(view()) == expected
+
+
+def test_parts_are_magnitudes_that_make_up_what_was_measured():
+    run = recorded()
+    benefit, harmful, helpful = make_target("damage").parts(run, harm())
+    assert benefit is run
+    np.testing.assert_array_equal(harmful.values - helpful.values, harm())
+    assert not (harmful.values * helpful.values).any()
+    np.testing.assert_array_equal(harmful.steps, run.steps)
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3, 7, 100])
+def test_persistence_is_exactly_the_re_measured_control(horizon):
+    target, benefit, damage = make_target("damage", damage_weight=2.0), recorded().values[:, -1], harm()[:, -1]
+    mean, last = target.forecast(make_forecaster("persistence"), target.parts(recorded(), harm()), horizon)
+    np.testing.assert_array_equal(last, benefit - 2 * damage)
+    np.testing.assert_array_equal(mean, benefit.astype(np.float64) - 2 * damage.astype(np.float64))
+
+
+def test_a_linear_trend_of_damage_is_followed_to_the_middle_of_the_rest():
+    steps, target = np.arange(6) * 10, make_target("damage", benefit=False)
+    rising = np.stack([1 + 0.1 * steps, 20 - 0.1 * steps]).astype(np.float32)
+    parts = target.parts(make_series(np.ones((2, 6)), steps), rising)
+    mean, _ = target.forecast(make_forecaster("drift"), parts, 40)
+    middle = np.array([1 + 0.1 * 75, 20 - 0.1 * 75])  # horizons 10, 20, 30, 40 after step 50
+    np.testing.assert_allclose(-mean, middle, rtol=1e-3)
+
+
+def test_a_forecast_of_damage_keeps_its_sign():
+    target = make_target("damage", benefit=False)
+    for found in target.forecast(make_forecaster("mean"), target.parts(recorded(), -np.abs(harm())), 10):
+        assert (found > 0).all()
+
+
+def test_damage_that_cannot_belong_to_the_benefit_is_refused():
+    target = make_target("damage")
+    with pytest.raises(TrajectoryError, match=r"damage has shape \(32, 5\); expected that of benefit, \(32, 6\)"):
+        target.parts(recorded(), harm()[:, 1:])
+    with pytest.raises(NonFiniteError):
+        target.parts(recorded(), np.full_like(harm(), np.nan))
 
 
 def test_damage_alone_is_best_low_and_keeps_its_sign():
@@ -176,7 +223,10 @@ def test_unknown_names_and_parameters_offer_the_closest():
 
 
 def test_a_class_or_object_is_found_by_its_module(tmp_path, monkeypatch):
-    code = "from foresight.targets import Target\nclass Mine(Target):\n    scorer = 'gradient'\nmine = Mine()\nn = 3\n"
+    code = (
+        "from foresight.policies.targets import Target\n"
+        "class Mine(Target):\n    scorer = 'gradient'\nmine = Mine()\nn = 3\n"
+    )
     module = f"own_target_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)

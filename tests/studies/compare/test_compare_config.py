@@ -1,10 +1,9 @@
 """Settings that make no comparison are refused, with what was expected."""
 
 import pytest
-from foresight.policies.single_weights.weights import WEIGHT_POLICIES
 
 from foresight.common.errors import BudgetError, ConfigError, UnknownNameError
-from foresight.policies import POLICIES
+from foresight.policies.catalogue import entry as policy_entry
 from foresight.studies.adapters import METHODS
 from foresight.studies.compare.arms import ARMS, arm, arms
 from foresight.studies.compare.config import CompareConfig
@@ -53,9 +52,12 @@ def test_every_arm_can_be_run(name, tmp_path):
     """Its settings are known to the trainer, and its adapter exists."""
     entry = ARMS[name]
     if entry.method == "mask":
-        known = WEIGHT_POLICIES if entry.weights else POLICIES
-        assert entry.settings["policy"] in known
-        ForesightConfig(output_dir=str(tmp_path), **entry.settings)
+        policy, granularity = entry.settings["policy"], entry.settings.get("granularity", "components")
+        assert entry.weights == (granularity == "weights")
+        needed = {name for name, one in policy_entry(policy, granularity).parameters.items() if one.required}
+        assert bool(needed) == bool(entry.hindsight) and needed <= {"oracle_trajectory", "movement_from"}
+        told = {**entry.settings.get("policy_params", {}), **dict.fromkeys(needed, "a run")}
+        ForesightConfig(output_dir=str(tmp_path), **{**entry.settings, "policy_params": told})
     else:
         assert entry.method in METHODS and not entry.settings
 

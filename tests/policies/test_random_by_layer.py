@@ -1,22 +1,24 @@
-"""Policy `layers`: whole layers first, anew at every decision, by chance alone."""
+"""Policy `random` by layer: whole layers first, by chance alone."""
 
 import numpy as np
 import pytest
 
 from foresight.common.errors import BudgetError
 from foresight.model.components import component_table
-from foresight.policies import View, make_policy
+from foresight.policies.policy import View
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from support.planted import make_table
+from support.policies import make_policy
 from support.tiny import FAMILIES, sentences, tiny, tiny_tokenizer
 
 TABLE = make_table(layers=5, heads=4, blocks=4)  # 28 vectors a layer: heads of 4, MLP blocks of 3
 LAYER = 28
 
 
-def draw(n_vectors, step=0, seed=0, table=TABLE):
-    return make_policy("layers").mask(View(table, n_vectors, step, total_steps=1000, seed=seed))
+def draw(n_vectors, step=0, seed=0, table=TABLE, redraw=True):
+    policy = make_policy("random", table=table, by="layer", redraw=redraw)
+    return policy.mask(View(table, n_vectors, step, total_steps=1000, seed=seed))
 
 
 def by_layer(mask, table=TABLE):
@@ -50,6 +52,12 @@ def test_it_depends_on_seed_and_step_alone():
     assert draw(40, 7, 3) == draw(40, 7, 3)
     assert len({draw(40, step, 3) for step in range(20)}) > 15
     assert len({draw(40, 7, seed) for seed in range(20)}) > 15
+    assert len({draw(40, step, 3, redraw=False) for step in range(20)}) == 1
+
+
+def test_nothing_but_its_order_differs_from_single_components():
+    mask = make_policy("random", table=TABLE, redraw=True).mask(View(TABLE, LAYER, 0, total_steps=1000))
+    assert sorted(by_layer(mask)) != [0, 0, 0, 0, LAYER] == sorted(by_layer(draw(LAYER)))
 
 
 def test_no_layer_and_no_component_within_a_kind_is_favoured():
@@ -78,7 +86,8 @@ def test_a_run_trains_the_layers_of_its_schedule_and_nothing_else(tmp_path):
     model = tiny(num_hidden_layers=4)
     before = {name: p.clone() for name, p in model.named_parameters()}
     args = ForesightConfig(
-        output_dir=str(tmp_path), policy="layers", budget=0.2, remask_every=2, max_steps=4, learning_rate=1e-2,
+        output_dir=str(tmp_path), policy="random", policy_params={"by": "layer", "redraw": True}, budget=0.2,
+        remask_every=2, max_steps=4, learning_rate=1e-2,
         use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none", disable_tqdm=True,
         save_strategy="no", per_device_train_batch_size=4, seed=3,
     )  # fmt: skip
