@@ -19,6 +19,7 @@ import yaml
 from trl import TrlParser
 
 from ..common.errors import ConfigError, did_you_mean
+from ..training.settings import REMOVED
 
 
 class _Parser(TrlParser):
@@ -35,13 +36,17 @@ def parse(recipe: str | Path | None, flags: Sequence[str], classes: Sequence[typ
     """
     hints = {name: hint for cls in classes for name, hint in settings_of(cls).items()}
     parser = _Parser(classes, prog="foresight", allow_abbrev=False)
-    arguments = _arguments(parser, recipe, hints) if recipe is not None else []
+    given = _read(recipe) if recipe is not None else {}
+    flags, nested = _nested(flags, given, hints)
+    arguments = _arguments(parser, str(recipe), given, hints)
+    for name, values in nested.items():
+        parser.set_defaults_with_config(**{name: values})
     _, unknown = parser.parse_known_args(flags)
     for word in unknown:
         if not word.startswith("--"):
             raise ConfigError(f"unexpected argument {word!r}; a setting is given as --name value")
         name = word[2:].split("=")[0].replace("-", "_")
-        raise ConfigError(f"unknown setting {name!r}{did_you_mean(name, hints)}; --settings lists all")
+        raise ConfigError(f"unknown setting {name!r}{_hint(name, hints)}; --settings lists all")
     try:
         with warnings.catch_warnings():  # TRL sets the deprecated name itself, whatever a recipe says
             warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
@@ -52,19 +57,54 @@ def parse(recipe: str | Path | None, flags: Sequence[str], classes: Sequence[typ
         raise ConfigError(str(error)) from error
 
 
+def _nested(
+    flags: Sequence[str], given: dict[str, tuple[Any, int]], hints: dict[str, Any]
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Take what is written flat, as in ``--policy_params.redraw true`` or ``policy_params.redraw: true``, out of flags
+    and recipe (in place): (the other flags, mapping by name, flags over the recipe's own).
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key in [key for key in given if "." in key]:
+        name, _, inner = key.partition(".")
+        value, line = given.pop(key)
+        if name in hints and _accepts(hints[name], dict):
+            found.setdefault(name, {})[inner] = value
+        else:
+            given[key] = value, line  # unknown, and refused as such
+    rest, words = [], iter(flags)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name, dot, inner = flag.removeprefix("--").replace("-", "_").partition(".")
+        if not (word.startswith("--") and dot and name in hints and _accepts(hints[name], dict)):
+            rest.append(word)
+            continue
+        text = value if equals else next(words, None)
+        if text is None:
+            raise ConfigError(f"{flag} has no value; a setting is given as --name value")
+        found.setdefault(name, {})[inner] = yaml.safe_load(text)
+    for name, values in found.items():
+        whole = given.pop(name, (None, 0))[0] or {}
+        found[name] = (whole if isinstance(whole, dict) else {}) | values
+    return rest, found
+
+
+def _hint(name: str, hints: dict[str, Any]) -> str:
+    return f": {REMOVED[name]}" if name in REMOVED else did_you_mean(name, hints)
+
+
 def settings_of(cls: type) -> dict[str, Any]:
     """Field name -> type of everything that can be set in a dataclass."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
-def _arguments(parser: _Parser, recipe: str | Path, hints: dict[str, Any]) -> list[str]:
+def _arguments(parser: _Parser, recipe: str, given: dict[str, tuple[Any, int]], hints: dict[str, Any]) -> list[str]:
     """Scalars of the recipe as flags, checked; its lists, mappings and nulls become the parser's defaults."""
     arguments, defaults = [], {}
-    for key, (value, line) in _read(recipe).items():
+    for key, (value, line) in given.items():
         where = f"{recipe}:{line}"
         if key not in hints:
-            raise ConfigError(f"{where}: unknown setting {key!r}{did_you_mean(key, hints)}")
+            raise ConfigError(f"{where}: unknown setting {key!r}{_hint(key, hints)}")
         if value is None or isinstance(value, (list, dict)):
             if not _accepts(hints[key], type(value)):
                 raise ConfigError(f"{where}: {key} is {value!r}; expected {_name(hints[key])}")

@@ -84,7 +84,8 @@ class MaskSettings:
     )
     mask_seed: int | None = _setting(None, "Seed of random masks; by default `seed`.")
     forecaster: str = _setting(
-        DEFAULT_FORECASTER, "Forecaster of policy 'foresight': a registered name, or module:Class.")
+        DEFAULT_FORECASTER, "Forecaster of policy 'foresight': a registered name, or module:Class."
+    )
     forecaster_params: dict[str, Any] | str | None = _setting(
         None, "Parameters of the forecaster, as a mapping, or one by one as --forecaster_params.NAME VALUE."
     )

@@ -164,7 +164,7 @@ def test_restart_gives_everything_fresh_moments_but_keeps_values():
     model, bank, optimizer = banked()
     train(model, optimizer, 4)
     values = bank.vectors.detach().clone()
-    bank.remask(bank.mask, optimizer, restart=True)
+    bank.restart(optimizer)
     assert torch.equal(bank.vectors, values)
     assert not any(v.any() for v in all_state(bank, optimizer).values())
 

@@ -56,7 +56,7 @@ def train(model_folder, text_file, tmp_path):
         "output_dir": tmp_path / "run",
         "budget": 0.2,
         "max_steps": 6,
-        "watch_steps": 2,
+        "policy_params.watch_steps": 2,
         "remask_every": 2,
         "probe_every": 2,
         "probe_examples": 8,
@@ -224,7 +224,7 @@ def test_recipe_that_is_not_there(refused, tmp_path):
         (["--budget", "0.0001"], "smallest component"),
         (["--budget", "abc"], "invalid float value: 'abc'"),
         (["--policy", "forsight"], "did you mean 'foresight'?"),
-        (["--watch", "rotat"], "did you mean 'rotate'?"),
+        (["--policy_params.watch", "rotat"], "did you mean 'rotate'?"),
         (["--fp16", "true", "--bf16", "false"], "fp16"),
     ],
 )
@@ -245,7 +245,9 @@ def test_settings_are_listed_with_help(cli):
 
 def test_plan_of_a_large_model_without_weights(cli, recipe, tmp_path):
     published("meta-llama/Llama-3.1-8B").save_pretrained(tmp_path)
-    path = recipe("task: ioi\nbudget: 0.05\nmax_steps: 100\nwatch_steps: 20\nremask_every: 40\nbf16: true\n")
+    path = recipe(
+        "task: ioi\nbudget: 0.05\nmax_steps: 100\npolicy_params: {watch_steps: 20}\nremask_every: 40\nbf16: true\n"
+    )
     code, out, _ = cli("plan", "--config", path, "--model", tmp_path, "--processes", "8")
     assert code == 0
     vectors = int(0.05 * 8_030_261_248 / 4096)

@@ -17,7 +17,7 @@ from foresight.model.components import component_table
 from foresight.model.granularity import table_of, vector_table
 from foresight.model.weight_table import weight_table
 from foresight.policies.single_weights.weight_policy import WeightView
-from foresight.scoring import TextProbe
+from foresight.scoring.probes import TextProbe
 from foresight.training.config import ForesightConfig
 from foresight.training.export import export
 from foresight.training.memory import Sharding, memory

@@ -9,7 +9,7 @@ import pytest
 from trl import SFTConfig
 
 from foresight.common.errors import ConfigError
-from foresight.forecasters import pretrained
+from foresight.forecasters import registry as forecasters
 from foresight.policies.catalogue import GRANULARITIES, OPTIONAL, PARAMETERS, POLICIES, REMOVED, entry, takers
 from foresight.policies.targets import registry
 from foresight.training import settings
@@ -41,7 +41,7 @@ def test_each_has_its_help_under_one_heading():
 
 def test_defaults_are_those_of_what_they_name():
     made = checked()
-    assert made.forecaster == pretrained.DEFAULT and made.target == registry.DEFAULT
+    assert made.forecaster == forecasters.DEFAULT and made.target == registry.DEFAULT
     assert made.policy == "foresight" and made.granularity == GRANULARITIES[0]
 
 

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from .config import CompareConfig
 from .ledger import RUNS, write_results
-from .outcomes import save_outcomes
 from .plan import Plan
 from .results import Cell, Measures
 from .runner import Runner
@@ -28,7 +27,6 @@ def run_comparison(out: str | Path, config: CompareConfig | None = None, console
     plan = Plan(config)
     with Runner(Path(out) / RUNS, _work, config.workers, plan.total, console) as runner:
         records = plan.carry_out(runner)
-    save_outcomes(Path(out), Path(out) / RUNS, records)
     return write_results(out, config, records)
 
 
