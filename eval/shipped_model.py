@@ -166,7 +166,7 @@ def _step(model: LlamaForCausalLM, rows: list[Row], chunks: int = 4) -> float:
     size = -(-len(rows) // chunks)
     total = 0.0
     for at in range(0, len(rows), size):
-        inputs, labels = collate(rows[at : at + size])  # right padding needs no mask: causal attention never sees it
+        inputs, labels, _ = collate(rows[at : at + size])  # right padding needs no mask: causal attention never sees it
         hidden = model.model(input_ids=inputs).last_hidden_state[:, :-1]
         wanted = labels[:, 1:] >= 0
         logits, truth = model.lm_head(hidden[wanted]), labels[:, 1:][wanted]

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from ..report.evidence import write_evidence
-from ..studies.evidence.config import EvidenceConfig
+from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import run_study
 from .compare import show
 from .settings import changed, describe, parse

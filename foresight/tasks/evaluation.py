@@ -85,9 +85,8 @@ class HeldOut:
             with torch.no_grad():
                 for at in range(0, len(self.rows), batch_size):
                     batch = self.rows[at : at + batch_size]
-                    inputs, labels = collate([(tokens, start) for _, _, tokens, start in batch])
-                    mask = _mask(batch, inputs).to(device)
-                    logits = model(input_ids=inputs.to(device), attention_mask=mask).logits[:, :-1]
+                    inputs, labels, mask = collate([(tokens, start) for _, _, tokens, start in batch])
+                    logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device)).logits[:, :-1]
                     labels = labels[:, 1:].to(device)
                     wanted = labels >= 0
                     flat = logits[wanted].float()
@@ -117,16 +116,12 @@ def evaluate(
     return HeldOut(tokenizer, dataset, correct=correct).measure(model, batch_size)
 
 
-def collate(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded input ids and labels (-100 outside the completion), int64 [batch, length]."""
+def collate(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-padded input ids, labels (-100 outside the completion) and attention mask, int64 [batch, length] each."""
     length = max(len(tokens) for tokens, _ in rows)
     inputs, labels = torch.zeros(len(rows), length, dtype=torch.long), torch.full((len(rows), length), -100)
     for i, (tokens, start) in enumerate(rows):
         inputs[i, : len(tokens)] = torch.tensor(tokens)
         labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
-    return inputs, labels
-
-
-def _mask(batch: list, inputs: torch.Tensor) -> torch.Tensor:
-    lengths = torch.tensor([len(row[2]) for row in batch])
-    return (torch.arange(inputs.shape[1]) < lengths[:, None]).long()
+    lengths = torch.tensor([len(tokens) for tokens, _ in rows])
+    return inputs, labels, (torch.arange(length) < lengths[:, None]).long()

@@ -13,7 +13,7 @@ from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
 from foresight.model.loading import load_meta_model
 from foresight.studies.compare.config import CompareConfig
-from foresight.studies.evidence.config import EvidenceConfig
+from foresight.studies.evidence.settings import EvidenceConfig
 from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan
 from support.tiny import published

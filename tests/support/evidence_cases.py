@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from foresight.model.components import component_table
+from foresight.studies.evidence.localizers import Localizer
 from foresight.studies.evidence.preferences import Question
 from support.tiny import tiny, tiny_tokenizer, tokens
 
@@ -33,3 +35,10 @@ def questions(n: int, seed: int = 0) -> tuple[Question, ...]:
     rows = tokens(n, 5, seed).clamp(max=62).tolist()
     prompts = dict.fromkeys(" ".join(f"w{i}" for i in row) for row in rows)
     return tuple(Question(prompt, (" w7",), (" w9",)) for prompt in prompts)
+
+
+class Backwards(Localizer):
+    """The last head first."""
+
+    def scores(self, case):
+        return np.arange(24.0)

@@ -1,9 +1,9 @@
-"""The best edit at a location: alignment by IPO, against the model without the edit.
+"""The best edit at a location: alignment by IPO, with the model without the edit as reference.
 
-Minimised is the mean over pairs of [(log ratio of the chosen answer) - (log ratio of the rejected) - 1 / (2 tau)]^2, a
-log ratio being the policy's log-probability less the reference's (Azar et al., arXiv 2310.12036, equation 17), by TRL's
-DPOTrainer, which takes them per token of the answer. What the reference gives is computed once, before the first step,
-with the edit switched off.
+The loss is the mean over pairs of [(log ratio of the chosen answer) - (log ratio of the rejected) - 1 / (2 tau)]^2,
+where a log ratio is the policy's log-probability minus the reference's (Azar et al., arXiv 2310.12036, equation 17).
+TRL's DPOTrainer minimises it, with log-probabilities per token of the answer. The reference's log-probabilities are
+computed once, before the first step, with the edit switched off.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from .intervention import Intervention, head_names, head_taps
 class Alignment:
     """How an edit is trained. The learning rate falls to zero along a cosine.
 
-    tau: strength of the pull towards the reference; smaller lets the edit go further.
-    more: further fields of TRL's DPOConfig.
+    Attributes:
+        tau: strength of the pull towards the reference; a smaller value lets the edit go further.
+        more: further fields of TRL's DPOConfig.
     """
 
     tau: float
@@ -67,9 +68,9 @@ class Alignment:
 
 
 class WithoutEnd(DataCollatorForPreference):
-    """Leaves out the end-of-sequence token that DPOTrainer appends to every answer.
+    """Removes the end-of-sequence token that DPOTrainer appends to every answer.
 
-    With answers of a token or two it would be half of what is trained: an edit could win by never ending wrong answers.
+    With answers of one or two tokens it would be half of the loss: an edit could win by never ending wrong answers.
     """
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -89,7 +90,7 @@ class IPOTrainer(FiniteLoss, DPOTrainer):
             return super().compute_ref_log_probs(model, inputs)
 
 
-class Adapter(Intervention):
+class AdapterEdit(Intervention):
     """A PEFT model as an intervention."""
 
     def __init__(self, model: Any):
@@ -102,7 +103,7 @@ class Adapter(Intervention):
 def align(
     edit: RankOneEdit, model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Dataset, how: Alignment, folder: Path
 ) -> IPOTrainer:
-    """Train an edit that is on `model`, on rows with columns prompt, chosen and rejected; return the trainer.
+    """Train an edit that is attached to `model`, on rows with columns prompt, chosen, rejected; return the trainer.
 
     Raises:
         NonFiniteError: the loss became NaN or infinite.
@@ -119,19 +120,19 @@ def align_lora(
     rows: Dataset,
     how: Alignment,
     folder: Path,
-) -> tuple[Any, Adapter]:
-    """Full alignment as published: rank-one LoRA on every output projection. Returns the PEFT model and its switch.
+) -> tuple[Any, AdapterEdit]:
+    """Full alignment as published: rank-one LoRA on every output projection. Returns the PEFT model and its edit.
 
     Raises:
         NonFiniteError: as `align`.
     """
     trainer = _trainer(model, tokenizer, rows, how, folder, peft_config=lora(model, table))
     trainer.train()
-    return trainer.model, Adapter(trainer.model)
+    return trainer.model, AdapterEdit(trainer.model)
 
 
 def lora(model: nn.Module, table: ComponentTable) -> LoraConfig:
-    """Rank one, scale one, on every attention output projection."""
+    """LoRA of rank one and scale one on every attention output projection."""
     targets: Sequence[str] = list(head_taps(table, head_names(table)))
     transposed = stored_transposed(model.get_submodule(targets[0]))
     return LoraConfig(

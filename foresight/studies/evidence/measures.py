@@ -1,61 +1,45 @@
-"""What an edit does: effects on held-out questions, side effects on retained tasks, without an outside judge.
+"""What an edit does: effects on held-out questions, and side effects on retained tasks.
 
-Effects are one number a question, more being better:
+An effect is one number per question; higher is better:
 
 choice           1 if the best right answer is likelier than every wrong one, else 0 (MC1 of TruthfulQA)
 mass             the probability of the right answers as a share of that of all answers of the question (MC2)
-log_probability  of the best right answer, nats
-classifier       probability that a text classifier, fitted to the training answers, gives to what the model generates
-judge            what a function of the user's says of what the model generates
+log_probability  log-probability of the best right answer, nats
+classifier       probability, by a classifier fitted to the training answers, that the generated answer is right
+judge            rating of the generated answer by the user's own function
 
 Side effects are the KL divergence of the next-token distribution after the edit from that before, KL(after || before)
-in nats, mean over the tokens of right answers; and the accuracy in retained tasks, as `tasks.evaluate` has it.
+in nats, averaged over the tokens of right answers; and the accuracy on retained tasks, as in `tasks.evaluate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
-from ...common.plugins import Registry
 from ...scoring.taps import scoring_mode
 from ...tasks.evaluation import collate, encode
 from .intervention import Intervention
+from .judges import Judge
 from .preferences import Question
-
-EFFECTS = ("choice", "mass", "log_probability", "classifier", "judge")
-GENERATED = ("classifier", "judge")
-
-Judge = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
-"""(prompts, generated answers) -> one number each, more being better."""
-
-JUDGES: Registry = Registry(
-    "judge",
-    Callable,  # type: ignore[arg-type]  # anything that can be called; to mypy it is no class
-    "foresight.studies.evidence.judges",
-    (),
-    group="foresight.evidence.judges",
-)
-"""Functions of installed packages' and of users' own (module:function)."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of pairs of a prompt and an answer; all [n].
+    """Scores of answers to prompts, all [n].
 
-    log_probability: of the whole answer, nats. predicted: the likeliest token at each of its positions, as text.
-    divergence: KL(after || before) in nats, mean over its tokens; zero without an intervention.
+    Attributes:
+        log_probability: of the whole answer, nats.
+        predicted: the likeliest token at each position of the answer, as text.
+        divergence: KL(after || before) in nats, averaged over its tokens; zero without an intervention.
     """
 
     log_probability: np.ndarray
@@ -71,10 +55,10 @@ def score_answers(
     divergence: bool = False,
     batch_size: int = 64,
 ) -> Answers:
-    """Run (prompt, answer) texts with the answers given, and compare with the model before the edit if asked to.
+    """Run (prompt, answer) texts with the answers given; with `divergence`, compare with the model before the edit.
 
     Raises:
-        DataError: an answer without a token.
+        DataError: a prompt or an answer without a token.
     """
     encoded = [encode(tokenizer, *row) for row in rows]
     for row, (ids, start) in zip(rows, encoded, strict=True):
@@ -102,11 +86,10 @@ def score_answers(
 def _log_probabilities(
     model: nn.Module, rows: list[tuple[list[int], int]], intervention: Intervention | None
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities [B, K, vocabulary], float32, and labels [B, K], at the positions where some row answers."""
-    inputs, labels = collate(rows)
+    """Log-probabilities [B, K, vocabulary], float32, and labels [B, K], at the K positions where any row answers."""
+    inputs, labels, mask = collate(rows)
     targets = labels[:, 1:]
     positions = (targets >= 0).any(0).nonzero().flatten()
-    mask = (torch.arange(inputs.shape[1]) < torch.tensor([len(ids) for ids, _ in rows])[:, None]).long()
     first = torch.tensor([start - 1 for _, start in rows])
     device = next(model.parameters()).device
     with intervention.answering(first) if intervention is not None else nullcontext():
@@ -131,17 +114,16 @@ def effects(
     judges: Mapping[str, Judge],
     max_new_tokens: int = 32,
 ) -> dict[str, np.ndarray]:
-    """Effect -> one number a question, float64 [n]: those of the answers given, and one a judge of generations.
+    """Effect -> one number per question, float64 [n]: the effects on given answers, and one for each judge.
 
     Args:
-        judges: "classifier" or "judge" -> who judges. Nothing is generated if there are none.
+        judges: "classifier" or "judge" -> the judge of generated answers. Without any, nothing is generated.
     """
-    rows = [(q.prompt, answer) for q in questions for answer in (*q.right, *q.wrong)]
+    rows = [(q.prompt, answer) for q in questions for answer, _ in q.answers]
     log_p = score_answers(model, tokenizer, rows, intervention).log_probability
-    ends = np.cumsum([len(q.right) + len(q.wrong) for q in questions])
+    ends = np.cumsum([len(q.answers) for q in questions])
     found: dict[str, list[float]] = {"choice": [], "mass": [], "log_probability": []}
-    for question, end in zip(questions, ends, strict=True):
-        p = log_p[end - len(question.right) - len(question.wrong) : end]
+    for question, p in zip(questions, np.split(log_p, ends[:-1]), strict=True):
         right, wrong = p[: len(question.right)], p[len(question.right) :]
         found["choice"].append(float(right[0] > wrong.max()))
         found["mass"].append(float(np.exp(np.logaddexp.reduce(right) - np.logaddexp.reduce(p))))
@@ -157,7 +139,7 @@ def effects(
 def generate(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32
 ) -> list[str]:
-    """Greedy answers to the prompts; an edit that is in effect acts at every decoding step."""
+    """Greedy answers to the prompts; an edit in effect acts at every decoding step."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     device = next(model.parameters()).device
     texts = []
@@ -172,20 +154,6 @@ def generate(
             )
             texts += tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
     return texts
-
-
-def text_classifier(questions: Sequence[Question]) -> Judge:
-    """A judge fitted to right and wrong answers: logistic regression on word and word-pair TF-IDF (scikit-learn)."""
-    texts = [(f"{q.prompt}{answer}", right) for q in questions for answers, right in ((q.right, 1), (q.wrong, 0))
-             for answer in answers]  # fmt: skip
-    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
-    fitted.fit([text for text, _ in texts], [right for _, right in texts])
-
-    def judge(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-        whole = [f"{prompt} {answer.strip()}" for prompt, answer in zip(prompts, answers, strict=True)]
-        return fitted.predict_proba(whole)[:, 1].tolist()
-
-    return judge
 
 
 def _judged(name: str, judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""What one set of heads came to: its settings tuned on the validation questions, its effect read on the test questions.
+"""The result of one set of heads: settings tuned on the validation questions, effect read on the test questions.
 
-Every set is tuned alike, the random ones included: over the same settings, for the same measure.
+All sets, the random ones included, are tuned alike: over the same settings, for the same measure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,12 +23,12 @@ Setting = tuple[float, float]
 """(tau, learning rate) of an optimal edit, (0, strength) of a shift."""
 
 Run = tuple[Record, "np.ndarray | None"]
-"""A record, and its effect by test question."""
+"""A record, and its effect by test question (None if it failed)."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A set of heads by seed (a localizer may find others in other questions); empty for LoRA."""
+    """A set of heads for each seed (a localizer may find other heads with other questions); empty for LoRA."""
 
     name: str
     kind: Kind
@@ -37,9 +37,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of one set of heads, mean over seeds: effect on validation and test questions, and side effects.
+    """One setting of one set of heads, averaged over seeds.
 
-    kl: KL(after || before) in nats. retained: mean accuracy over retained tasks, None without any.
+    Attributes:
+        tau, value: the `Setting`.
+        validation, test: effect on the validation and the test questions.
+        kl: KL(after || before) in nats.
+        retained: mean accuracy over retained tasks; None without any.
     """
 
     tau: float
@@ -54,7 +58,10 @@ class Point:
 class Outcome:
     """One set of heads at the setting that is best on the validation questions.
 
-    answers: effect by test question, mean over seeds. points: all settings. failed: runs that failed.
+    Attributes:
+        answers: effect by test question, averaged over seeds.
+        points: all settings.
+        failed: number of runs that failed.
     """
 
     name: str
@@ -65,13 +72,24 @@ class Outcome:
     points: tuple[Point, ...]
     failed: int = 0
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """From the JSON of `dataclasses.asdict`. Raises KeyError or TypeError for anything else."""
+        return cls(**{
+            **data,
+            "heads": tuple(tuple(heads) for heads in data["heads"]),
+            "best": Point(**data["best"]),
+            "answers": tuple(data["answers"]),
+            "points": tuple(Point(**point) for point in data["points"]),
+        })  # fmt: skip
+
 
 def outcome(
     arm: Arm, runs: Mapping[Setting, Sequence[Run]], effect: str, max_divergence: float | None = None
 ) -> Outcome | None:
     """Tune one set of heads; ties go to the smaller divergence. None if no setting finished for every seed.
 
-    Settings with more than `max_divergence` are not chosen, unless all have more: then it is the one with the least.
+    Settings that exceed `max_divergence` are not chosen, unless all do: then the one with the smallest divergence is.
     """
     points: dict[Setting, tuple[Point, np.ndarray]] = {}
     failed = 0

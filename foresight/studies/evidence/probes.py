@@ -1,7 +1,7 @@
-"""What single heads know of right and wrong: last-token outputs, a logistic probe a head, directions of a shift.
+"""What single heads know about right and wrong: last-token outputs, one logistic probe per head, directions of a shift.
 
-Li et al., "Inference-Time Intervention" (arXiv 2306.03341), section 3: the text of question and answer is run, the
-output of every head is read at its last token, and a probe tells right answers from wrong ones.
+Li et al., "Inference-Time Intervention" (arXiv 2306.03341), section 3: run the text of question and answer, read the
+output of every head at the last token, and fit a probe that tells right answers from wrong ones.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ...model.components import ComponentTable
 from ...scoring.taps import Site, scoring_mode, sites, tapped
 from ...tasks.evaluation import collate, encode
 from .intervention import head_names, head_taps
+from .methods import DIRECTIONS
 from .preferences import Question
 
 Direction = Literal["mass_mean", "probe"]
-DIRECTIONS = ("mass_mean", "probe")
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of the texts prompt + answer. values: float32 [n, heads, head_dim]; right: bool [n]."""
+    """Outputs of heads on the texts prompt + answer. values: float32 [n, heads, head_dim]; right: bool [n]."""
 
     values: np.ndarray
     right: np.ndarray
@@ -43,8 +43,7 @@ def read_outputs(
     batch_size: int = 32,
 ) -> Outputs:
     """The outputs of all heads, in model order, at the last token of every answer of the questions."""
-    texts = [(q.prompt, answer, right) for q in questions for answers, right in ((q.right, True), (q.wrong, False))
-             for answer in answers]  # fmt: skip
+    texts = [(q.prompt, answer, right) for q in questions for answer, right in q.answers]
     rows = [encode(tokenizer, prompt, answer) for prompt, answer, _ in texts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     modules = head_taps(table, head_names(table))
@@ -54,14 +53,13 @@ def read_outputs(
     with torch.inference_mode(), scoring_mode(model):
         for start in range(0, len(order), batch_size):
             picks = order[start : start + batch_size]
-            inputs, _ = collate([rows[i] for i in picks])
-            lengths = torch.tensor([len(rows[i][0]) for i in picks])
+            inputs, _, mask = collate([rows[i] for i in picks])
+            last = mask.sum(1) - 1
             seen: dict[int, torch.Tensor] = {}
 
-            def keep(place: int, o: torch.Tensor, seen=seen, lengths=lengths) -> None:
-                seen[place] = o[torch.arange(len(o)), lengths.to(o.device) - 1].float().cpu()
+            def keep(place: int, o: torch.Tensor, seen=seen, last=last) -> None:
+                seen[place] = o[torch.arange(len(o)), last.to(o.device)].float().cpu()
 
-            mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()
             with tapped(model, places, keep):
                 model(
                     input_ids=inputs.to(model.device),
@@ -75,29 +73,23 @@ def read_outputs(
     return Outputs(torch.stack(found).numpy(), np.array([right for _, _, right in texts]))
 
 
-@dataclass(frozen=True)
-class Probes:
-    """One probe a head. accuracy: on held-out texts, float64 [heads]; normals: of the boundaries, [heads, head_dim]."""
+def probe_accuracy(train: Outputs, held_out: Outputs) -> np.ndarray:
+    """Accuracy on held-out texts of one probe per head, float64 [heads]."""
+    heads = range(train.values.shape[1])
+    probes = [_probe(train.values[:, head], train.right) for head in heads]
+    return np.array([probes[head].score(held_out.values[:, head], held_out.right) for head in heads])
 
-    accuracy: np.ndarray
-    normals: np.ndarray
 
-
-def fit_probes(train: Outputs, held_out: Outputs) -> Probes:
-    """Logistic regression (scikit-learn, L2 with C = 1), a head at a time."""
-    accuracy, normals = [], []
-    for head in range(train.values.shape[1]):
-        probe = LogisticRegression(max_iter=1000).fit(train.values[:, head], train.right)
-        accuracy.append(probe.score(held_out.values[:, head], held_out.right))
-        normals.append(probe.coef_[0])
-    return Probes(np.array(accuracy), np.array(normals))
+def _probe(values: np.ndarray, right: np.ndarray) -> LogisticRegression:
+    """Logistic regression (scikit-learn, L2 with C = 1)."""
+    return LogisticRegression(max_iter=1000).fit(values, right)
 
 
 def shifts(kind: Direction, outputs: Outputs, heads: Sequence[int]) -> dict[int, np.ndarray]:
     """Head -> sigma u, [head_dim]: a unit direction towards right answers times the spread of the outputs along it.
 
     Args:
-        kind: ``mass_mean``, the mean of right answers minus that of wrong ones; ``probe``, the normal of its boundary.
+        kind: ``mass_mean``, the mean of right answers minus that of wrong ones; ``probe``, the normal of a probe.
         heads: positions in model order.
     """
     one_of("direction", kind, DIRECTIONS)
@@ -105,10 +97,10 @@ def shifts(kind: Direction, outputs: Outputs, heads: Sequence[int]) -> dict[int,
     for head in heads:
         o = outputs.values[:, head]
         if kind == "probe":
-            normal = LogisticRegression(max_iter=1000).fit(o, outputs.right).coef_[0]
+            normal = _probe(o, outputs.right).coef_[0]
         else:
             normal = o[outputs.right].mean(0) - o[~outputs.right].mean(0)
         length = np.linalg.norm(normal)
-        unit = normal / length if length > 0 else normal  # a silent head is not shifted
+        unit = normal / length if length > 0 else normal  # the outputs of a silent head are zero, so it is not shifted
         found[head] = (unit * (o @ unit).std()).astype(np.float32)
     return found

@@ -1,7 +1,7 @@
 """A study from its settings to its results: localize, edit at the found heads and at random ones, judge.
 
-results.json                what `verdict` says, the outcomes it rests on, settings and versions
-runs/<key>/result.json      one record a cell (see comparison.runner); a finished cell is never run twice
+results.json                the verdict, the outcomes it rests on, settings and versions
+runs/<key>/result.json      one record per cell (see studies.compare.runner); a finished cell is never run twice
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from ..compare.ledger import git_commit
 from ..compare.plan import digest
 from ..compare.results import Cell, Measures, Record, environment
 from ..compare.runner import Runner
-from .config import EDIT, ITI, EvidenceConfig
 from .intervention import head_names
-from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, outcome
+from .methods import EDIT, ITI
+from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, Run, Setting, outcome
+from .settings import EvidenceConfig
 from .trial import ANSWERS, BASE, LOCALIZE, LORA
 from .verdict import Evidence, judge
 
@@ -37,12 +38,13 @@ SCHEMA = 1
 
 
 def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Console | None = None) -> Evidence:
-    """Run a study into `out`, or continue one that was interrupted there, and write its results.
+    """Run a study in the folder `out`, or continue one that was interrupted there, and write its results.
 
-    Starts worker processes by spawning: a script that calls this needs an ``if __name__ == "__main__":`` guard.
+    Workers are spawned processes, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
 
     Raises:
-        ConfigError: more heads in a set than the model has. DataError: a localizer failed, or nothing to compare.
+        ConfigError: more heads in a set than the model has.
+        DataError: a localizer failed, or there is nothing to compare.
     """
     config = config or EvidenceConfig()
     plan = Plan(config)
@@ -51,7 +53,8 @@ def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Co
         (base,) = plan.records(runner, [plan.cell(BASE, stage="base")], "before the edit")
         arms = plan.arms(runner)
         outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
-    before = _values(base, config.effect)
+    assert base.measures is not None  # `records` raises if it failed
+    before = base.measures.notes[f"test {config.effect}"]
     evidence = judge(outcomes, before, config.effect, heads=config.heads)
     versions = environment() | ({"git": commit} if (commit := git_commit()) else {})
     found = {"schema": SCHEMA, **evidence.to_json(), "config": asdict(config), "environment": versions}
@@ -63,7 +66,7 @@ def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str
     """Settings, verdict and versions of a finished study.
 
     Raises:
-        DataError: the folder holds none, or one of another version.
+        DataError: the folder holds no results, or results of another schema.
     """
     path = Path(folder) / RESULTS
     try:
@@ -77,10 +80,12 @@ def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str
 
 
 class Plan:
-    """Which cells a study consists of.
+    """The cells of a study.
 
     Attributes:
-        every: names of all heads, in model order. total: cells at most, localizations included.
+        every: names of all heads, in model order.
+        random: the random sets of heads.
+        total: maximum number of cells, localizations included.
     """
 
     def __init__(self, config: EvidenceConfig):
@@ -97,7 +102,7 @@ class Plan:
         self.total = 1 + config.seeds * (len(config.localizers) + edits)
 
     def cell(self, method: str, seed: int = 0, value: float = 0.0, stage: Any = "score", **training: Any) -> Cell:
-        """One run; `value` is its learning rate or strength. Equal sets of heads are one cell, whoever found them."""
+        """One run; `value` is its learning rate or strength. Equal sets of heads give the same cell in every arm."""
         c = self.config
         questions = {part: getattr(c, f"{part}_questions") for part in ("train", "validation", "test")}
         same = ("invert", "retained_examples", "judge", "classifier", "max_new_tokens")
@@ -106,7 +111,7 @@ class Plan:
                     data=data, inputs=self.inputs)  # fmt: skip
 
     def arms(self, runner: Runner) -> list[Arm]:
-        """Localize, and list every set of heads: of each localizer by seed, random, all of them."""
+        """Localize, and list every set of heads: one per localizer (by seed), the random ones, and all heads."""
         c = self.config
         arms = []
         for name, localizer in c.chosen().items():
@@ -120,19 +125,19 @@ class Plan:
         return [*arms, Arm("all heads", FULL, (tuple(self.every),) * c.seeds)]
 
     def outcomes(self, runner: Runner, method: str, arms: Sequence[Arm]) -> list[Outcome]:
-        """Run every set of heads at every setting, and choose each one's setting on the validation questions."""
+        """Run every set of heads at every setting, and choose its setting on the validation questions."""
         arms = [*arms, *([Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)] if method == EDIT else [])]
         cells = [(arm, point, cell) for arm in arms for point, cell in self._cells(method, arm)]
         records = self.records(runner, [cell for _, _, cell in cells], method, failures=True)
-        runs: dict[str, dict[tuple[float, float], list[tuple[Record, np.ndarray | None]]]] = {}
+        runs: dict[str, dict[Setting, list[Run]]] = {}
         for (arm, point, _), record in zip(cells, records, strict=True):
             answers = None if record.failed else _answers(runner, record, self.config.effect)
             runs.setdefault(arm.name, {}).setdefault(point, []).append((record, answers))
         found = [outcome(arm, runs[arm.name], self.config.effect, self.config.max_divergence) for arm in arms]
         return [result for result in found if result is not None]
 
-    def _cells(self, method: str, arm: Arm) -> Iterator[tuple[tuple[float, float], Cell]]:
-        """((tau, learning rate) or (0, strength), cell), for every setting and seed."""
+    def _cells(self, method: str, arm: Arm) -> Iterator[tuple[Setting, Cell]]:
+        """(setting, cell) for every setting and seed of one set of heads."""
         c = self.config
         for seed, heads in enumerate(arm.heads):
             chosen = {"heads": sorted(heads, key=self.every.index)} if heads else {}
@@ -149,7 +154,7 @@ class Plan:
                         yield (tau, rate), self.cell(EDIT, seed, rate, **chosen, tau=tau, read=c.read, **how)
 
     def records(self, runner: Runner, cells: Sequence[Cell], stage: str, failures: bool = False) -> list[Record]:
-        """Records in the order of the cells. Raises DataError for one that failed, unless failures are expected."""
+        """Run cells; records in their order. Raises DataError if one failed, unless failures are expected."""
         records = runner.run(cells, stage)
         for record in records:
             if record.failed and not failures:
@@ -158,7 +163,7 @@ class Plan:
 
 
 def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """Distinct random sets of heads; where there are no more than `draws`, every set once, as all single heads."""
+    """Distinct random sets of heads; every set once if no more than `draws` exist (all single heads, say)."""
     possible = math.comb(len(heads), size)
     if possible <= draws:
         return list(combinations(heads, size))
@@ -171,11 +176,6 @@ def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> l
 
 def _answers(runner: Runner, record: Record, effect: str) -> np.ndarray:
     return np.array(json.loads((runner.path(record.cell) / ANSWERS).read_text())[effect])
-
-
-def _values(record: Record, effect: str) -> float:
-    assert record.measures is not None
-    return record.measures.notes[f"test {effect}"]
 
 
 def _work(cell: Cell, folder: Path) -> Measures:

@@ -1,4 +1,4 @@
-"""One cell: localize heads, or put one edit on the model, and measure what came of it.
+"""One cell: localize heads, or put one edit on the model, and measure the result.
 
 Runs in a worker process. Everything here is deterministic given the cell.
 """
@@ -16,7 +16,7 @@ from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from ...common.files import write_json
-from ...model.components import component_table
+from ...model.components import ComponentTable, component_table
 from ...model.loading import load_model, load_tokenizer
 from ...model.model_config import ModelConfig
 from ...tasks import task
@@ -24,9 +24,11 @@ from ..compare.results import Cell, Measures
 from .align import Alignment, align, align_lora
 from .edit import RankOneEdit
 from .intervention import Intervention, head_names
+from .judges import JUDGES, Judge, text_classifier
 from .localizers import Case, make_localizer
-from .measures import JUDGES, Judge, effects, score_answers, text_classifier
-from .preferences import Behaviour, Question, inverted, load_behaviour, preferences
+from .measures import Answers, effects, score_answers
+from .methods import EDIT, ITI
+from .preferences import Behaviour, inverted, load_behaviour, preferences
 from .probes import read_outputs, shifts
 from .steering import Steering
 
@@ -35,13 +37,13 @@ EVALUATION_SEED = 1_000_000
 """Retained examples are the same for every edit and seed, and come from the tasks' test split."""
 
 ANSWERS = "answers.json"
-"""In a cell's folder: effect -> one number a test question, by which edits are compared pairwise."""
+"""In a cell's folder: effect -> one number per test question, used to compare edits pairwise."""
 
 EDIT_FILE = "edit.safetensors"
 
 
 def run_cell(cell: Cell, folder: Path) -> Measures:
-    """Run one cell; the effects by question, and the edit, stay in `folder`.
+    """Run one cell. The effects by question, and the edit if there is one, stay in `folder`.
 
     Raises:
         ForesightError: training diverged, or a setting or the data cannot be used.
@@ -66,9 +68,9 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     intervention: Intervention | None = None
     before = sum(p.numel() for p in model.parameters())
     trainable = 0
-    if cell.method == "iti":
+    if cell.method == ITI:
         intervention = _steer(cell, model, table, behaviour)
-    elif cell.method == "edit":
+    elif cell.method == EDIT:
         edit = RankOneEdit(model, table, cell.training["heads"], cell.training["read"], cell.seed)
         align(edit, model, tokenizer, preferences(behaviour.train), _alignment(cell), folder / "run")
         edit.save(folder / EDIT_FILE)
@@ -78,54 +80,46 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         model, intervention = align_lora(model, table, tokenizer, rows, _alignment(cell), folder / "run")
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     elapsed = time.perf_counter() - began
-    return measure(cell, folder, model, behaviour, intervention, seconds=elapsed, trainable=trainable, before=before)
+    accuracy, notes = measure(cell, folder, model, behaviour, intervention)
+    return Measures(
+        accuracy=accuracy, notes=notes, train_seconds=elapsed, trainable=trainable, model_parameters=before
+    )  # fmt: skip
 
 
 def measure(
-    cell: Cell,
-    folder: Path,
-    model: Any,
-    behaviour: Behaviour,
-    intervention: Intervention | None,
-    seconds: float,
-    trainable: int,
-    before: int,
-) -> Measures:
-    """Effects on validation and test questions, and side effects. Writes `ANSWERS`."""
+    cell: Cell, folder: Path, model: Any, behaviour: Behaviour, intervention: Intervention | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracy by retained task; and mean effects on validation and test questions, and divergences, as notes.
+
+    Writes `ANSWERS`.
+    """
     tokenizer, judges = tokenizer_of(cell.model), _judges(cell, behaviour)
     length = cell.data["max_new_tokens"]
     held_out = effects(model, tokenizer, behaviour.validation, intervention, judges, length)
     test = effects(model, tokenizer, behaviour.test, intervention, judges, length)
     write_json(folder / ANSWERS, {name: values.tolist() for name, values in test.items()})
-    own = _best_answers(behaviour.test)
-    on_own = score_answers(model, tokenizer, own, intervention, divergence=True)
-    kept = {name: _retained(cell, name) for name in cell.data["retained"]}
-    retained = {
-        name: score_answers(model, tokenizer, rows, intervention, divergence=True) for name, rows in kept.items()
+
+    def compared(rows: list[tuple[str, str]]) -> Answers:
+        return score_answers(model, tokenizer, rows, intervention, divergence=True)
+
+    own = compared([(question.prompt, question.right[0]) for question in behaviour.test])
+    accuracy, divergences = {}, []
+    for name in cell.data["retained"]:
+        rows = _retained(cell, name)
+        found = compared(rows)
+        right = [task(name).correct(*row, text) for row, text in zip(rows, found.predicted, strict=True)]
+        accuracy[name] = float(np.mean(right))
+        divergences.append(found.divergence.mean())
+    notes = {
+        **{f"validation {name}": float(values.mean()) for name, values in held_out.items()},
+        **{f"test {name}": float(values.mean()) for name, values in test.items()},
+        "kl": float(np.mean(divergences or [own.divergence.mean()])),
+        "kl on the behaviour": float(own.divergence.mean()),
     }
-    kl = float(np.mean([found.divergence.mean() for found in retained.values() or [on_own]]))
-    return Measures(
-        accuracy={
-            name: float(
-                np.mean(
-                    [task(name).correct(*row, text) for row, text in zip(rows, retained[name].predicted, strict=True)]
-                )
-            )
-            for name, rows in kept.items()
-        },
-        notes={
-            **{f"validation {name}": float(values.mean()) for name, values in held_out.items()},
-            **{f"test {name}": float(values.mean()) for name, values in test.items()},
-            "kl": kl,
-            "kl on the behaviour": float(on_own.divergence.mean()),
-        },
-        train_seconds=seconds,
-        trainable=trainable,
-        model_parameters=before,
-    )
+    return accuracy, notes
 
 
-def _steer(cell: Cell, model: Any, table, behaviour: Behaviour) -> Steering:
+def _steer(cell: Cell, model: Any, table: ComponentTable, behaviour: Behaviour) -> Steering:
     outputs = read_outputs(model, table, tokenizer_of(cell.model), behaviour.train)
     names = head_names(table)
     found = shifts(cell.training["direction"], outputs, [names.index(name) for name in cell.training["heads"]])
@@ -154,10 +148,6 @@ def _judges(cell: Cell, behaviour: Behaviour) -> dict[str, Judge]:
     return judges
 
 
-def _best_answers(questions: tuple[Question, ...]) -> list[tuple[str, str]]:
-    return [(question.prompt, question.right[0]) for question in questions]
-
-
 def _retained(cell: Cell, name: str) -> list[tuple[str, str]]:
     examples = cell.data["retained_examples"]
     rows = task(name).dataset(tokenizer_of(cell.model), "test", examples, seed=EVALUATION_SEED)
@@ -166,5 +156,5 @@ def _retained(cell: Cell, name: str) -> list[tuple[str, str]]:
 
 @cache
 def tokenizer_of(model: str):
-    """The tokenizer of a model, loaded once a process."""
+    """The tokenizer of a model, loaded once per process."""
     return load_tokenizer(ModelConfig.of(model))

@@ -6,7 +6,8 @@ from torch.nn.functional import kl_div
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.studies.evidence.edit import RankOneEdit
 from foresight.studies.evidence.intervention import head_names
-from foresight.studies.evidence.measures import JUDGES, effects, generate, score_answers, text_classifier
+from foresight.studies.evidence.judges import JUDGES, text_classifier
+from foresight.studies.evidence.measures import effects, generate, score_answers
 from foresight.studies.evidence.preferences import Question
 from foresight.studies.evidence.steering import Steering
 from support.evidence_cases import many_heads, questions
@@ -93,9 +94,9 @@ def test_classifier_tells_answers_apart():
 
 
 def test_a_judge_is_found_by_its_path():
-    assert JUDGES.find("evidence_cases:questions") is questions
+    assert JUDGES.find("support.evidence_cases:questions") is questions
     with pytest.raises(ConfigError, match="has no 'question'"):
-        JUDGES.find("evidence_cases:question")
+        JUDGES.find("support.evidence_cases:question")
     with pytest.raises(UnknownNameError, match="judge"):
         JUDGES.find("nobody")
 

@@ -12,8 +12,8 @@ from foresight.commands.settings import parse
 from foresight.common.errors import ConfigError, DataError
 from foresight.report.evidence import render, write_evidence
 from foresight.studies.compare.results import Measures
-from foresight.studies.evidence.config import EvidenceConfig
 from foresight.studies.evidence.outcomes import LORA_ARM, RANDOM, Arm, outcome
+from foresight.studies.evidence.settings import EvidenceConfig
 from foresight.studies.evidence.study import Plan, random_sets, read_results
 from support.evidence_cases import many_heads
 

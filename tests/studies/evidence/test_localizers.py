@@ -7,7 +7,7 @@ from foresight.scoring.scorer import Scores
 from foresight.studies.evidence.intervention import head_names
 from foresight.studies.evidence.localizers import Case, Localizer, localizer_names, make_localizer
 from foresight.studies.evidence.preferences import Behaviour
-from foresight.studies.evidence.probes import Outputs, fit_probes, read_outputs, shifts
+from foresight.studies.evidence.probes import Outputs, probe_accuracy, read_outputs, shifts
 from foresight.trajectory.trajectory import Trajectory
 from support.evidence_cases import many_heads, questions, silence
 from support.tiny import pairs
@@ -45,9 +45,8 @@ def test_outputs_are_those_at_the_last_token():
 
 
 def test_probes_find_the_head_that_knows():
-    probes = fit_probes(planted_outputs(), planted_outputs(seed=1))
-    assert probes.accuracy.argmax() == 3 and probes.accuracy[3] > 0.95
-    assert np.delete(probes.accuracy, 3).max() < 0.7
+    accuracy = probe_accuracy(planted_outputs(), planted_outputs(seed=1))
+    assert accuracy.argmax() == 3 and accuracy[3] > 0.95 and np.delete(accuracy, 3).max() < 0.7
 
 
 @pytest.mark.parametrize("kind", ["mass_mean", "probe"])
@@ -112,22 +111,15 @@ def test_forecast_follows_a_trend_of_a_recorded_run(tmp_path):
         make_localizer("forecast", trajectory=str(tmp_path / "none"), horizon=1).rank(found)
 
 
-class Backwards(Localizer):
-    """The last head first."""
-
-    def scores(self, case):
-        return np.arange(24.0)
-
-
 def test_plug_ins():
     assert localizer_names() == ("attribution", "forecast", "given", "probes")
-    assert make_localizer("test_localizers:Backwards").rank(case())[0] == "L2.head.7"
+    assert make_localizer("support.evidence_cases:Backwards").rank(case())[0] == "L2.head.7"
     with pytest.raises(UnknownNameError, match="did you mean 'probes'"):
         make_localizer("probe")
     with pytest.raises(ConfigError, match="no parameter 'head'"):
         make_localizer("given", head=[])
     with pytest.raises(ConfigError, match="subclass"):
-        make_localizer("test_localizers:case")
+        make_localizer("support.evidence_cases:questions")
 
 
 def test_ties_are_in_model_order():

@@ -1,4 +1,4 @@
-"""`EvidenceConfig`: what `foresight evidence` runs. The defaults are recipes/evidence/demo.yaml."""
+"""`EvidenceConfig`: what `foresight evidence` runs. Its defaults equal recipes/evidence/demo.yaml."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from typing import Any
 from ...common.errors import ConfigError, UnknownNameError, mapping, one_of
 from ...model.shipped import SHIPPED, card
 from ...tasks import TASKS
-from .edit import READS
+from .judges import JUDGES
 from .localizers import localizer_names
-from .measures import EFFECTS, JUDGES
-from .probes import DIRECTIONS
-
-EDIT, ITI = "edit", "iti"
-METHODS = (EDIT, ITI)
+from .methods import DIRECTIONS, EDIT, EFFECTS, ITI, METHODS, READS
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class EvidenceConfig:
     """Settings of a study of one behaviour of one model.
 
     Raises:
-        ConfigError: a value that does not fit, with what was expected.
+        ConfigError: names the setting, its value and what was expected.
     """
 
     model: str = field(
@@ -33,31 +29,31 @@ class EvidenceConfig:
     behaviour: str = field(
         default="greater_than",
         metadata={
-            "help": "A generated task, or a file or folder of preferences: columns prompt, chosen, rejected, or those "
-            "of contrast pairs, or those of TruthfulQA."
+            "help": "A generated task, or a file or folder of preferences with the columns prompt, chosen, rejected, "
+            "or those of contrast pairs, or those of TruthfulQA."
         },
     )
     invert: bool = field(
-        default=True, metadata={"help": "Prefer the wrong answers: the edit has to take the behaviour away."}
+        default=True, metadata={"help": "Prefer the wrong answers: the edit has to remove the behaviour."}
     )
     retained_tasks: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Generated tasks in which side effects are measured; by default those that the shipped model does "
-            "well, if it is the model. Without any, the divergence is measured on the behaviour's own answers."
+            "help": "Generated tasks on which side effects are measured; by default the tasks that the shipped model "
+            "does well, if it is the model. Without any, the divergence is measured on the behaviour's own answers."
         },
     )
-    heads: int = field(default=4, metadata={"help": "Heads in a set: of a localizer the first, or drawn at random."})
+    heads: int = field(default=4, metadata={"help": "Heads in a set: a localizer's best, or a random draw."})
     draws: int = field(
         default=39,
         metadata={
-            "help": "Random sets of heads; with as many as there are sets, say of one head, each set once. The test "
-            "finds nothing with fewer than 19, or with several localizers 20 times as many less one."
+            "help": "Number of random sets of heads; where no more sets exist, each is used once. The test needs at "
+            "least 19 sets for one localizer, 20 n - 1 for n localizers."
         },
     )
     localizers: list[Any] = field(
         default_factory=lambda: ["probes", "attribution"],
-        metadata={"help": "What is tested: names, or mappings with name, like, and the localizer's settings."},
+        metadata={"help": "Localizers to test: names, or mappings with name, like, and the localizer's settings."},
     )
     methods: list[str] = field(
         default_factory=lambda: [EDIT, ITI],
@@ -70,24 +66,25 @@ class EvidenceConfig:
         default_factory=lambda: [0.05], metadata={"help": "Strengths of the pull towards the model before the edit."}
     )
     learning_rates: list[float] = field(
-        default_factory=lambda: [3e-2, 1e-1], metadata={"help": "Learning rates that every set of heads is tuned over."}
+        default_factory=lambda: [3e-2, 1e-1], metadata={"help": "Learning rates that each set of heads is tuned over."}
     )
     epochs: float = field(default=4.0, metadata={"help": "Passes over the preference pairs."})
     batch_size: int = field(default=8, metadata={"help": "Preference pairs per optimizer step."})
     training: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "More fields of TRL's DPOConfig, such as bf16 or max_length (JSON in a flag)."}
+        default=None,
+        metadata={"help": "Further fields of TRL's DPOConfig, such as bf16 or max_length (JSON in a flag)."},
     )
-    direction: str = field(default="mass_mean", metadata={"help": "Of the shift: mass_mean or probe."})
+    direction: str = field(default="mass_mean", metadata={"help": "Direction of the shift: mass_mean or probe."})
     strengths: list[float] = field(
         default_factory=lambda: [3.0, 10.0, 30.0],
-        metadata={"help": "Strengths of the shift, in standard deviations, that every set of heads is tuned over."},
+        metadata={"help": "Strengths of the shift, in standard deviations, that each set of heads is tuned over."},
     )
-    effect: str = field(default="choice", metadata={"help": f"What is tuned for and compared: {', '.join(EFFECTS)}."})
+    effect: str = field(default="choice", metadata={"help": f"Effect to tune for and compare: {', '.join(EFFECTS)}."})
     max_divergence: float | None = field(
         default=None,
         metadata={
-            "help": "Settings whose KL divergence from the model before is larger (nats) are not chosen, where a set "
-            "has others: to compare at equal side effect. Changing it runs nothing again."
+            "help": "Largest allowed KL divergence (nats) from the model before the edit, to compare at equal side "
+            "effect; a set without such a setting takes its smallest. Changing it runs nothing again."
         },
     )
     judge: str | None = field(
@@ -97,15 +94,15 @@ class EvidenceConfig:
         },
     )
     classifier: bool = field(
-        default=False, metadata={"help": "Judge generated answers by a classifier of the training answers as well."}
+        default=False, metadata={"help": "Also judge generated answers by a classifier fitted to the training answers."}
     )
-    max_new_tokens: int = field(default=32, metadata={"help": "Length of generated answers."})
-    train_questions: int = field(default=64, metadata={"help": "Questions to localize and train on."})
-    validation_questions: int = field(default=48, metadata={"help": "Questions that settings are chosen on."})
-    test_questions: int = field(default=96, metadata={"help": "Questions that are reported."})
+    max_new_tokens: int = field(default=32, metadata={"help": "Maximum length of generated answers, in tokens."})
+    train_questions: int = field(default=64, metadata={"help": "Questions for localizing and training."})
+    validation_questions: int = field(default=48, metadata={"help": "Questions for choosing settings."})
+    test_questions: int = field(default=96, metadata={"help": "Questions for the reported effects."})
     retained_examples: int = field(default=24, metadata={"help": "Examples of each retained task."})
-    seeds: int = field(default=1, metadata={"help": "Repetitions with other training questions and starts."})
-    workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
+    seeds: int = field(default=1, metadata={"help": "Repetitions with other training questions and initial edits."})
+    workers: int = field(default=2, metadata={"help": "Number of processes; on a CPU each uses one thread."})
 
     def __post_init__(self):
         object.__setattr__(self, "training", mapping("training", self.training, "a mapping, or JSON in a flag"))
@@ -129,7 +126,7 @@ class EvidenceConfig:
         one_of("direction", self.direction, DIRECTIONS)
         one_of("effect", self.effect, EFFECTS)
         if self.effect == "judge" and self.judge is None:
-            raise ConfigError("effect is 'judge', but there is none; set judge to module:function")
+            raise ConfigError("effect is 'judge', but no judge is given; set judge to module:function")
         if self.effect == "classifier" and not self.classifier:
             raise ConfigError("effect is 'classifier', but classifier is off; set `classifier: true`")
         if self.judge is not None:
@@ -141,12 +138,12 @@ class EvidenceConfig:
         self.chosen()
 
     def chosen(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """The localizers by the name that they have here: (registered name, settings)."""
+        """The localizers: name in this study -> (registered name, settings)."""
         found: dict[str, tuple[str, dict[str, Any]]] = {}
         for entry in self.localizers:
             name, like, settings = _localizer(entry)
             if name in found:
-                raise ConfigError(f"localizer {name!r} is there twice; give one of them another name")
+                raise ConfigError(f"localizer {name!r} is listed twice; give one of them another name")
             if ":" not in like:
                 one_of("localizer", like, localizer_names())
             found[name] = (like, settings)
