@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from ..common.setting import setting
 from .shipped import SHIPPED, model_path
 
 
@@ -12,20 +13,15 @@ from .shipped import SHIPPED, model_path
 class ModelConfig:
     """The model of a run."""
 
-    model: str | None = field(
-        default=None,
-        metadata={"help": "Local folder or Hugging Face Hub name; by default the model shipped with foresight."},
+    model: str | None = setting(
+        None, "Local folder or Hugging Face Hub name; by default the model shipped with foresight."
     )
-    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
-    tokenizer: str | None = field(
-        default=None, metadata={"help": "Folder or Hub name of the tokenizer, if the model has none of its own."}
+    model_revision: str | None = setting(None, "Branch, tag or commit on the Hub.")
+    tokenizer: str | None = setting(None, "Folder or Hub name of the tokenizer, if the model has none of its own.")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Data type of the frozen weights; auto takes the checkpoint's."
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = field(
-        default="auto", metadata={"help": "Data type of the frozen weights; auto takes the checkpoint's."}
-    )
-    from_config: bool = field(
-        default=False, metadata={"help": "Start from random weights (see `seed`); the folder needs only config.json."}
-    )
+    from_config: bool = setting(False, "Start from random weights (see `seed`); the folder needs only config.json.")
 
     @classmethod
     def of(cls, model: str) -> ModelConfig:

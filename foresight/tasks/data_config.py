@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..common.errors import mapping
-
-
-def _setting(default, about: str):
-    return field(default=default, metadata={"help": about})
+from ..common.setting import setting
 
 
 @dataclass
@@ -21,45 +18,45 @@ class DataConfig:
         ConfigError: `label_map` is neither a mapping nor JSON text of one.
     """
 
-    task: str | None = _setting(
+    task: str | None = setting(
         None, "A task to train on, such as ioi (generated) or sst2 (from the Hub, or from dataset)."
     )
-    task_examples: int = _setting(2000, "Training examples of the task.")
-    task_eval_examples: int = _setting(200, "Test examples of the task.")
-    task_contrast_examples: int = _setting(64, "Contrast pairs of the task.")
-    dataset: str | None = _setting(
+    task_examples: int = setting(2000, "Training examples of the task.")
+    task_eval_examples: int = setting(200, "Test examples of the task.")
+    task_contrast_examples: int = setting(64, "Contrast pairs of the task.")
+    dataset: str | None = setting(
         None, "A .jsonl, .json, .csv, .tsv or .parquet file, a dataset folder, or the name of a dataset on the Hub."
     )
-    dataset_config: str | None = _setting(None, "Configuration of a dataset on the Hub.")
-    dataset_split: str = _setting("train", "Split to train on; slices such as train[:100] work.")
-    eval_dataset: str | None = _setting(None, "Dataset to evaluate on, read in the same way as dataset.")
-    eval_dataset_split: str | None = _setting(
+    dataset_config: str | None = setting(None, "Configuration of a dataset on the Hub.")
+    dataset_split: str = setting("train", "Split to train on; slices such as train[:100] work.")
+    eval_dataset: str | None = setting(None, "Dataset to evaluate on, read in the same way as dataset.")
+    eval_dataset_split: str | None = setting(
         None,
         "Split to evaluate on: of eval_dataset (default: train), or else of dataset (default: none, or validation if a "
         "task reads a dataset with splits).",
     )
-    column_names: list[str] | None = _setting(None, "Column names of CSV or TSV files that have no header line.")
-    delimiter: str | None = _setting(None, "Separator of CSV files; by default a comma.")
-    prompt_template: str | None = _setting(
+    column_names: list[str] | None = setting(None, "Column names of CSV or TSV files that have no header line.")
+    delimiter: str | None = setting(None, "Separator of CSV files; by default a comma.")
+    prompt_template: str | None = setting(
         None, "Builds the prompt from columns, for instance 'Review: $sentence Sentiment:'."
     )
-    completion_template: str | None = _setting(None, "Builds the completion from columns, for instance ' $label'.")
-    text_template: str | None = _setting(None, "Builds a plain training text from columns.")
-    label_map: dict[str, str] | str | None = _setting(
+    completion_template: str | None = setting(None, "Builds the completion from columns, for instance ' $label'.")
+    text_template: str | None = setting(None, "Builds a plain training text from columns.")
+    label_map: dict[str, str] | str | None = setting(
         None,
         "Words for the values of label_column, which templates then use, or for the labels of a task such as sst2; "
         "as JSON on the command line.",
     )
-    label_column: str = _setting("label", "The column that label_map translates.")
-    contrast: str | None = _setting(
+    label_column: str = setting("label", "The column that label_map translates.")
+    contrast: str | None = setting(
         None, "File or folder of contrast pairs, with the columns clean, corrupted, answer, wrong_answer."
     )
-    retained: str | None = _setting(
+    retained: str | None = setting(
         None,
         "What must not be forgotten, for target 'damage' and for replay: the name of a task, or a file, folder or Hub "
         "dataset with the columns text, messages, or prompt and completion.",
     )
-    retained_split: str = _setting("train", "Split of a retained dataset; slices work.")
+    retained_split: str = setting("train", "Split of a retained dataset; slices work.")
 
     def __post_init__(self) -> None:
         self.labels()  # refuse a bad label_map before anything is loaded

@@ -5,9 +5,10 @@ Nothing heavy is imported here, so that the command line can answer for a wrong 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
+from ..common.setting import setting
 from ..forecasters.registry import DEFAULT as DEFAULT_FORECASTER
 from ..policies.catalogue import POLICIES
 
@@ -26,100 +27,94 @@ RETAINED_SOURCES = ("data", "base")
 LIMITS = ("share", "seconds", "gib")
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass
 class MaskSettings:
     """What a masked run adds to the settings of TRL's trainer. Steps are optimizer steps everywhere."""
 
-    budget: float = _setting(
+    budget: float = setting(
         0.05, "Trainable parameters as a share of ALL model parameters, embeddings and head included."
     )
-    granularity: str = _setting(
+    granularity: str = setting(
         "components",
         "What a mask is made of. components: whole heads and MLP blocks; vectors: single rows and columns; weights: "
         "single weights.",
     )
-    policy: str = _setting("foresight", f"What chooses the mask: {', '.join(POLICIES)}.")
-    policy_params: dict[str, Any] | str | None = _setting(
+    policy: str = setting("foresight", f"What chooses the mask: {', '.join(POLICIES)}.")
+    policy_params: dict[str, Any] | str | None = setting(
         None,
         "Settings of the policy, as a mapping, or one by one as --policy_params.NAME VALUE. `foresight train "
         "--settings policy_params` lists those of every policy.",
     )
-    scorer: str = _setting(
+    scorer: str = setting(
         "auto", "What 'critical' means. auto: attribution if there are contrast pairs, else gradient_activation."
     )
-    probe_examples: int = _setting(64, "Contrast pairs or training examples in the probe.")
-    probe_every: int = _setting(10, "Steps between snapshots of the scores.")
-    remask_every: int = _setting(
+    probe_examples: int = setting(64, "Contrast pairs or training examples in the probe.")
+    probe_every: int = setting(10, "Steps between snapshots of the scores.")
+    remask_every: int = setting(
         20, "Steps between re-masks; 0 keeps the first mask (after the watch) to the end of the run."
     )
-    target: str = _setting(
+    target: str = setting(
         "circuit",
         "What components are ranked by, and what a forecast is of: circuit (the scores of `scorer` at the horizon), "
         "utility, damage, movement, a registered name, or module:Class.",
     )
-    target_params: dict[str, Any] | str | None = _setting(
+    target_params: dict[str, Any] | str | None = setting(
         None, "Parameters of the target, as a mapping, or one by one as --target_params.NAME VALUE."
     )
-    head_share: float | str | None = _setting(
+    head_share: float | str | None = setting(
         None,
         "Share of the budget's vectors that goes to heads (KV groups): a number in [0, 1], or prior, the share that "
         "the mask of policy 'prior' has. By default all kinds are ranked in one list.",
     )
-    cost_aware: float = _setting(
+    cost_aware: float = setting(
         0.0,
         "Share of a mask's score that may be given up for cheaper steps, in [0, 1): the mask is taken from the highest "
         "layers that keep the rest of the score, so that backward passes end early. 0: the best mask at any cost.",
     )
-    mlp_block: int | None = _setting(
+    mlp_block: int | None = setting(
         None, "Neurons per MLP block; by default about as many vectors as an attention head has."
     )
-    history: list[str] | None = _setting(
+    history: list[str] | None = setting(
         None,
         "Trajectory folders of past runs: what policies 'prior' and 'foresight', its forecaster, and head_share "
         "'prior' learn from.",
     )
-    mask_seed: int | None = _setting(None, "Seed of random masks; by default `seed`.")
-    forecaster: str = _setting(
+    mask_seed: int | None = setting(None, "Seed of random masks; by default `seed`.")
+    forecaster: str = setting(
         DEFAULT_FORECASTER, "Forecaster of policy 'foresight': a registered name, or module:Class."
     )
-    forecaster_params: dict[str, Any] | str | None = _setting(
+    forecaster_params: dict[str, Any] | str | None = setting(
         None, "Parameters of the forecaster, as a mapping, or one by one as --forecaster_params.NAME VALUE."
     )
-    gate: bool = _setting(
+    gate: bool = setting(
         True,
         "Forecast only where earlier forecasts, in this run and in past ones, had more of the circuit than the best "
         "simple mask; otherwise hold that mask. false believes every forecast.",
     )
-    horizon: int | None = _setting(None, "Steps ahead that are forecast; by default until the next re-mask.")
-    probe_batch_size: int = _setting(16, "Examples scored in one pass.")
-    calibrate: bool = _setting(
-        True, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only)."
-    )
-    record: bool = _setting(
+    horizon: int | None = setting(None, "Steps ahead that are forecast; by default until the next re-mask.")
+    probe_batch_size: int = setting(16, "Examples scored in one pass.")
+    calibrate: bool = setting(True, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only).")
+    record: bool = setting(
         False, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
     )
-    limits: dict[str, Any] | str | None = _setting(
+    limits: dict[str, Any] | str | None = setting(
         None,
         "The most that a train step may cost, for policies that rank components: of the masks within it, the one with "
         "most score is taken. share: of full fine-tuning's operations, in (0, 1]; or seconds: of wall time for an "
         "optimizer step's forward and backward passes on the slowest rank, from passes timed when the run begins; "
         "gib: of device memory (2^30 bytes) at the peak of a step, per process.",
     )
-    budget_schedule: list[Any] | str | None = _setting(
+    budget_schedule: list[Any] | str | None = setting(
         None,
         "The budget over time. constant (default); front-loaded: thirds of the run with 2.1, 0.75 and 0.15 times the "
         "budget; grown: the same backwards; or stages [share of the run, relative size] such as [[0, 14], [0.5, 1]]. "
         "Its mean over the run is the budget.",
     )
-    restart_every: int = _setting(0, "Steps between restarts of the Adam moments of the whole mask; 0 for no restarts.")
-    replay_share: float = _setting(
+    restart_every: int = setting(0, "Steps between restarts of the Adam moments of the whole mask; 0 for no restarts.")
+    replay_share: float = setting(
         0.0, "Share of the rows of every batch that are retained rows instead, with any policy."
     )
-    retained_source: dict[str, Any] | str | None = _setting(
+    retained_source: dict[str, Any] | str | None = setting(
         "data",
         "What is to be kept, for target 'damage' and replay. data: the retained dataset; base: text that the model "
         "writes before training, continuing prompts of the retained dataset if there is one; or the latter with its "

@@ -1,4 +1,4 @@
-"""One adapter a method: its PEFT config, its callbacks and its count of parameters."""
+"""The adapter of each method: its PEFT config, its callbacks and its number of parameters."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ from ...common.errors import ArchitectureError, ConfigError, one_of
 from ...model.architectures import Architecture, architecture_of
 from ...model.components import stored_transposed
 from ...trajectory.series import Series
-from .callbacks import Allocate, CheckCount
 from .ranks import affordable, circuit_ranks, shapes_of
 
 PRUNED_FROM = 1.5
-"""AdaLoRA's initial over its final rank, as its paper has it."""
+"""AdaLoRA's initial rank divided by its final rank, as in its paper."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What SFTTrainer takes: ``SFTTrainer(peft_config=adapter.config, callbacks=adapter.callbacks, …)``.
+    """Arguments for SFTTrainer: ``SFTTrainer(peft_config=adapter.config, callbacks=adapter.callbacks, …)``.
 
     Attributes:
-        config: PEFT draws the first factors of LoRA and AdaLoRA from torch's global generator when it wraps the model:
-            seed that (`transformers.set_seed`) just before, or they differ from run to run.
-        parameters: trainable ones; for AdaLoRA those at its peak, before it has pruned any.
-        callbacks: they check that count and allocate AdaLoRA's ranks: without them it never prunes.
+        config: PEFT draws the initial factors of LoRA and AdaLoRA from torch's global generator when it wraps the
+            model. Seed it (`transformers.set_seed`) just before, or they differ from run to run.
+        parameters: number of trainable parameters; for AdaLoRA its peak, before pruning.
+        callbacks: check that number, and allocate AdaLoRA's ranks: without them it never prunes.
     """
 
     config: PeftConfig
@@ -45,27 +44,27 @@ class Adapter:
 def adapt(
     method: str, model: nn.Module, parameters: int, *, seed: int, steps: int, scores: Series | None = None
 ) -> Adapter:
-    """The largest adapter of a method that trains at most so many parameters.
+    """The largest adapter of a method that trains at most `parameters` parameters.
 
-    AdaLoRA holds its initial rank until it has pruned, and that peak is what is matched: it ends with about two thirds.
-    Its loss in training, and that of the wrapped model wherever labels are given, includes a penalty on factors that
-    are not orthogonal; measure losses on ``trainer.model.get_base_model()``, where the adapter acts without it. PEFT
-    does not save its sensitivities, so a resumed run estimates them anew.
+    AdaLoRA holds its initial rank until it prunes, and the budget applies to that peak; it ends with about two thirds
+    of it. Its training loss, and the loss of the wrapped model wherever labels are given, includes a penalty on factors
+    that are not orthogonal. Measure losses on ``trainer.model.get_base_model()``, where the adapter acts without the
+    penalty. PEFT does not save AdaLoRA's sensitivities, so a resumed run estimates them again.
 
     Args:
         method: one of METHODS.
-        model: a causal LM, on any device (meta too); only looked at.
-        parameters: what may be trained, such as the vectors of a bank times d_model.
+        model: a causal LM, on any device (meta included); it is not changed.
+        parameters: the budget, such as a bank's number of vectors times d_model.
         seed: of SHiRA's masks, which differ from Linear to Linear.
-        steps: optimizer steps of the run. AdaLoRA trains a tenth of them at its initial rank and the last three tenths
-            at the final ones, and prunes in between, every hundredth of the run.
-        scores: for circuit_lora; the last snapshot counts.
+        steps: optimizer steps of the run. AdaLoRA trains the first tenth at its initial rank and the last three tenths
+            at its final ranks; in between it prunes at every hundredth of the run.
+        scores: for circuit_lora, which uses the last snapshot.
 
     Raises:
         UnknownNameError: no such method.
-        BudgetError: `parameters` is too few for the smallest adapter; the message says how many are enough.
+        BudgetError: `parameters` is too few for the smallest adapter; the message says how many it needs.
         ConfigError: circuit_lora without scores, or fewer steps than AdaLoRA needs.
-        ArchitectureError: unknown family, or SHiRA on one whose weights are no Linears (GPT-2).
+        ArchitectureError: unknown family, or SHiRA on a family without Linears (GPT-2).
         TrajectoryError: scores of another model.
     """
     adapter = _BUILDERS[one_of("adapter", method, METHODS)](_Wanted(method, model, parameters, seed, steps, scores))
@@ -75,7 +74,7 @@ def adapt(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The arguments of `adapt`, and what builders share."""
+    """The arguments of `adapt`, and what its builders share."""
 
     method: str
     model: nn.Module
@@ -103,7 +102,7 @@ class _Wanted:
 
     @property
     def per_rank(self) -> int:
-        """Parameters of LoRA of rank 1."""
+        """Number of parameters of LoRA at rank 1."""
         return sum(map(sum, self.shapes.values()))
 
 
@@ -115,9 +114,9 @@ def _lora(wanted: _Wanted) -> Adapter:
 def _adalora(wanted: _Wanted) -> Adapter:
     steps = wanted.steps
     if steps < 2:
-        raise ConfigError(f"adapter 'adalora' over {steps} steps; expected at least 2, to prune in between")
-    per_rank = wanted.per_rank + len(wanted.shapes)  # a singular value each
-    rank = affordable(wanted.method, per_rank, wanted.parameters, at_least=2)  # of 1, nothing can be pruned
+        raise ConfigError(f"adapter 'adalora' over {steps} steps; expected at least 2, so that it can prune")
+    per_rank = wanted.per_rank + len(wanted.shapes)  # one singular value per Linear and rank
+    rank = affordable(wanted.method, per_rank, wanted.parameters, at_least=2)  # rank 1 cannot be pruned
     config = AdaLoraConfig(
         init_r=rank,
         target_r=int(rank / PRUNED_FROM),
@@ -134,7 +133,7 @@ def _adalora(wanted: _Wanted) -> Adapter:
 def _shira(wanted: _Wanted) -> Adapter:
     if wanted.transposed:
         raise ArchitectureError(
-            f"PEFT's SHiRA adapts Linears, model type {wanted.model.config.model_type!r} has Conv1D; use policy "
+            f"PEFT's SHiRA adapts Linears, but model type {wanted.model.config.model_type!r} has Conv1D; use policy "
             "'random' with granularity 'weights', which trains single weights drawn at random in any family"
         )
     densest = min(rows * columns // (rows + columns) for rows, columns in wanted.shapes.values())
@@ -146,7 +145,7 @@ def _shira(wanted: _Wanted) -> Adapter:
 
 def _ia3(wanted: _Wanted) -> Adapter:
     arch = wanted.architecture
-    scaled = list(dict.fromkeys((arch.key, arch.value)))  # outputs; of the down projection, the inputs
+    scaled = list(dict.fromkeys((arch.key, arch.value)))  # their outputs are scaled; of the down projection, the inputs
     count = sum(
         columns if name.endswith(f".{arch.down}") else rows
         for name, (rows, columns) in wanted.shapes.items()
@@ -177,11 +176,42 @@ METHODS = tuple(_BUILDERS)
 
 
 def _masks(seed: int, modules: int):
-    """SHiRA's random masks, from seed and place of the Linear; PEFT's own repeat in all Linears of one shape."""
-    places = cycle(range(modules))  # PEFT asks in model order, for all of them, each time it wraps a model
+    """SHiRA's random masks, drawn from the seed and the Linear's position; PEFT's own are equal for equal shapes."""
+    places = cycle(range(modules))  # PEFT asks for all Linears in model order each time it wraps a model
 
     def mask(layer: nn.Module, r: int, **kwargs: Any):
         own = np.random.SeedSequence([seed, next(places)]).generate_state(1)
         return random_mask(layer, r, random_seed=int(own[0]))
 
     return mask
+
+
+class CheckCount(TrainerCallback):
+    """Raises ConfigError when training begins unless exactly the adapter's parameters are trainable."""
+
+    def __init__(self, method: str, parameters: int):
+        self.method, self.parameters = method, parameters
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        found = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters() if p.requires_grad)
+        if found != self.parameters:
+            raise ConfigError(
+                f"adapter {self.method!r} was made for {self.parameters} trainable parameters, but the model has "
+                f"{found}; give SFTTrainer the config made for this model, without modules_to_save or new tokens"
+            )
+
+
+class Allocate(TrainerCallback):
+    """Shows AdaLoRA the gradients of every step, so that it can prune; trainers do not do that themselves.
+
+    AdaLoRA divides its scale by the initial rank, which PEFT keeps as a parameter. PEFT makes that parameter trainable
+    by accident when it moves it to another dtype or device, so it is frozen again here.
+    """
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        for name, parameter in model.named_parameters():
+            if ".ranknum." in name:
+                parameter.requires_grad = False
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        model.base_model.update_and_allocate(state.global_step)

@@ -1,4 +1,4 @@
-"""Ranks that fit: which Linears an adapter is on, what they cost, and who gets how much."""
+"""Ranks that fit a budget: which Linears an adapter covers, what a rank costs, and which Linear gets how much."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def affordable(method: str, per_rank: int, parameters: int, at_least: int = 1, at_most: int | None = None) -> int:
-    """The largest rank that so many parameters buy, up to `at_most`. Raises BudgetError below `at_least`."""
+    """The largest rank within `parameters`, up to `at_most`. Raises BudgetError if it is below `at_least`."""
     rank = parameters // per_rank
     if rank < at_least:
         size = "has one size, which" if method == "ia3" else f"at rank {at_least}, its smallest,"
@@ -36,23 +36,23 @@ def circuit_ranks(model: nn.Module, scores: Series, parameters: int) -> dict[str
     """LoRA ranks that follow component scores, by module name; every Linear that masks can touch has at least 1.
 
     CircuitLoRA gives a higher rank to the few layers whose circuit edges change most between two checkpoints of a
-    fine-tuned model. This relative of it is our own and needs component scores alone. A Linear weighs as much as the
-    scores of its components, each split over Linears as the component's vectors are. Ranks beyond the first go one by
-    one to the Linear with the largest weight per rank that it has (D'Hondt's rule, so that ranks are proportional to
-    weights) as long as they fit; none exceeds the smaller side of its matrix, beyond which a rank adds nothing.
+    fine-tuned model. This variant is our own and needs component scores only. The weight of a Linear is the sum of its
+    components' scores, each split over Linears in proportion to the component's vectors there. Ranks beyond the first
+    go one by one to the Linear with the largest weight per current rank (D'Hondt's rule, so that ranks are proportional
+    to weights) as long as they fit. No rank exceeds the smaller side of its matrix, beyond which it would add nothing.
 
     Args:
-        scores: of components with any `mlp_block`; the last snapshot counts.
+        scores: of components with any `mlp_block`; the last snapshot is used.
 
     Raises:
         BudgetError: too few parameters for rank 1 everywhere.
-        TrajectoryError: a layer and kind that the model does not have.
+        TrajectoryError: the scores have a layer and kind that the model does not have.
     """
     shapes, weights = shapes_of(model), _weights(model, scores)
     cost = {name: sum(shape) for name, shape in shapes.items()}
     names, ranks = list(shapes), dict.fromkeys(shapes, 1)
     left = parameters - affordable("circuit_lora", sum(cost.values()), parameters, at_most=1) * sum(cost.values())
-    queue = [(-weights[name], 1, at) for at, name in enumerate(names)]  # equal claims: lower rank first, model order
+    queue = [(-weights[name], 1, at) for at, name in enumerate(names)]  # ties: lower rank first, then model order
     heapq.heapify(queue)
     while queue:
         _, rank, at = heapq.heappop(queue)
@@ -65,7 +65,7 @@ def circuit_ranks(model: nn.Module, scores: Series, parameters: int) -> dict[str
 
 
 def _weights(model: nn.Module, scores: Series) -> dict[str, float]:
-    """What the Linears weigh in `circuit_ranks`; components of one layer and kind lie in the same ones, alike."""
+    """The weights of `circuit_ranks`. Components of one layer and kind are spread over the same Linears alike."""
     shares: dict[tuple[int, str], dict[str, float]] = {}
     for component in component_table(model):
         parts: dict[str, float] = {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import ConfigError, UnknownNameError, mapping, one_of
+from ...common.setting import setting
 from ...model.shipped import SHIPPED, card
 from ...tasks import TASKS
 from .judges import JUDGES
@@ -23,86 +24,60 @@ class EvidenceConfig:
         ConfigError: names the setting, its value and what was expected.
     """
 
-    model: str = field(
-        default=SHIPPED, metadata={"help": f"A folder or Hub name; {SHIPPED} is the one that comes with foresight."}
+    model: str = setting(SHIPPED, f"A folder or Hub name; {SHIPPED} is the one that comes with foresight.")
+    behaviour: str = setting(
+        "greater_than",
+        "A generated task, or a file or folder of preferences with the columns prompt, chosen, rejected, "
+        "or those of contrast pairs, or those of TruthfulQA.",
     )
-    behaviour: str = field(
-        default="greater_than",
-        metadata={
-            "help": "A generated task, or a file or folder of preferences with the columns prompt, chosen, rejected, "
-            "or those of contrast pairs, or those of TruthfulQA."
-        },
+    invert: bool = setting(True, "Prefer the wrong answers: the edit has to remove the behaviour.")
+    retained_tasks: list[str] | None = setting(
+        None,
+        "Generated tasks on which side effects are measured; by default the tasks that the shipped model "
+        "does well, if it is the model. Without any, the divergence is measured on the behaviour's own answers.",
     )
-    invert: bool = field(
-        default=True, metadata={"help": "Prefer the wrong answers: the edit has to remove the behaviour."}
+    heads: int = setting(4, "Heads in a set: a localizer's best, or a random draw.")
+    draws: int = setting(
+        39,
+        "Number of random sets of heads; where no more sets exist, each is used once. The test needs at "
+        "least 19 sets for one localizer, 20 n - 1 for n localizers.",
     )
-    retained_tasks: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Generated tasks on which side effects are measured; by default the tasks that the shipped model "
-            "does well, if it is the model. Without any, the divergence is measured on the behaviour's own answers."
-        },
+    localizers: list[Any] = setting(
+        ["probes", "attribution"],
+        "Localizers to test: names, or mappings with name, like, and the localizer's settings.",
     )
-    heads: int = field(default=4, metadata={"help": "Heads in a set: a localizer's best, or a random draw."})
-    draws: int = field(
-        default=39,
-        metadata={
-            "help": "Number of random sets of heads; where no more sets exist, each is used once. The test needs at "
-            "least 19 sets for one localizer, 20 n - 1 for n localizers."
-        },
+    methods: list[str] = setting(
+        [EDIT, ITI], "edit: the optimal rank-one edit; iti: the shift of inference-time intervention."
     )
-    localizers: list[Any] = field(
-        default_factory=lambda: ["probes", "attribution"],
-        metadata={"help": "Localizers to test: names, or mappings with name, like, and the localizer's settings."},
+    read: str = setting("all", "What the optimal edit reads: all heads of a layer, or (heads) its own.")
+    taus: list[float] = setting([0.05], "Strengths of the pull towards the model before the edit.")
+    learning_rates: list[float] = setting([3e-2, 1e-1], "Learning rates that each set of heads is tuned over.")
+    epochs: float = setting(4.0, "Passes over the preference pairs.")
+    batch_size: int = setting(8, "Preference pairs per optimizer step.")
+    training: dict[str, Any] | str | None = setting(
+        None, "Further fields of TRL's DPOConfig, such as bf16 or max_length (JSON in a flag)."
     )
-    methods: list[str] = field(
-        default_factory=lambda: [EDIT, ITI],
-        metadata={"help": "edit: the optimal rank-one edit; iti: the shift of inference-time intervention."},
+    direction: str = setting("mass_mean", "Direction of the shift: mass_mean or probe.")
+    strengths: list[float] = setting(
+        [3.0, 10.0, 30.0], "Strengths of the shift, in standard deviations, that each set of heads is tuned over."
     )
-    read: str = field(
-        default="all", metadata={"help": "What the optimal edit reads: all heads of a layer, or (heads) its own."}
+    effect: str = setting("choice", f"Effect to tune for and compare: {', '.join(EFFECTS)}.")
+    max_divergence: float | None = setting(
+        None,
+        "Largest allowed KL divergence (nats) from the model before the edit, to compare at equal side "
+        "effect; a set without such a setting takes its smallest. Changing it runs nothing again.",
     )
-    taus: list[float] = field(
-        default_factory=lambda: [0.05], metadata={"help": "Strengths of the pull towards the model before the edit."}
+    judge: str | None = setting(
+        None, "A function, module:function, from lists of prompts and generated answers to a list of numbers."
     )
-    learning_rates: list[float] = field(
-        default_factory=lambda: [3e-2, 1e-1], metadata={"help": "Learning rates that each set of heads is tuned over."}
-    )
-    epochs: float = field(default=4.0, metadata={"help": "Passes over the preference pairs."})
-    batch_size: int = field(default=8, metadata={"help": "Preference pairs per optimizer step."})
-    training: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Further fields of TRL's DPOConfig, such as bf16 or max_length (JSON in a flag)."},
-    )
-    direction: str = field(default="mass_mean", metadata={"help": "Direction of the shift: mass_mean or probe."})
-    strengths: list[float] = field(
-        default_factory=lambda: [3.0, 10.0, 30.0],
-        metadata={"help": "Strengths of the shift, in standard deviations, that each set of heads is tuned over."},
-    )
-    effect: str = field(default="choice", metadata={"help": f"Effect to tune for and compare: {', '.join(EFFECTS)}."})
-    max_divergence: float | None = field(
-        default=None,
-        metadata={
-            "help": "Largest allowed KL divergence (nats) from the model before the edit, to compare at equal side "
-            "effect; a set without such a setting takes its smallest. Changing it runs nothing again."
-        },
-    )
-    judge: str | None = field(
-        default=None,
-        metadata={
-            "help": "A function, module:function, from lists of prompts and generated answers to a list of numbers."
-        },
-    )
-    classifier: bool = field(
-        default=False, metadata={"help": "Also judge generated answers by a classifier fitted to the training answers."}
-    )
-    max_new_tokens: int = field(default=32, metadata={"help": "Maximum length of generated answers, in tokens."})
-    train_questions: int = field(default=64, metadata={"help": "Questions for localizing and training."})
-    validation_questions: int = field(default=48, metadata={"help": "Questions for choosing settings."})
-    test_questions: int = field(default=96, metadata={"help": "Questions for the reported effects."})
-    retained_examples: int = field(default=24, metadata={"help": "Examples of each retained task."})
-    seeds: int = field(default=1, metadata={"help": "Repetitions with other training questions and initial edits."})
-    workers: int = field(default=2, metadata={"help": "Number of processes; on a CPU each uses one thread."})
+    classifier: bool = setting(False, "Also judge generated answers by a classifier fitted to the training answers.")
+    max_new_tokens: int = setting(32, "Maximum length of generated answers, in tokens.")
+    train_questions: int = setting(64, "Questions for localizing and training.")
+    validation_questions: int = setting(48, "Questions for choosing settings.")
+    test_questions: int = setting(96, "Questions for the reported effects.")
+    retained_examples: int = setting(24, "Examples of each retained task.")
+    seeds: int = setting(1, "Repetitions with other training questions and initial edits.")
+    workers: int = setting(2, "Number of processes; on a CPU each uses one thread.")
 
     def __post_init__(self):
         object.__setattr__(self, "training", mapping("training", self.training, "a mapping, or JSON in a flag"))

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -228,11 +229,8 @@ class Recording:
         one_of("task of the recording", task, self.head.tasks)
         one_of("scorer of the recording", scorer, self.head.scorers)
         file = self._file("samples", self._known(step), "safetensors")
-        try:
-            with safe_open(file, "numpy") as tensors:
-                return tensors.get_tensor(f"{task}/{scorer}")
-        except (OSError, SafetensorError) as error:
-            raise TrajectoryError(f"{file} is damaged or missing ({error})") from error
+        with _reading(file), safe_open(file, "numpy") as tensors:
+            return tensors.get_tensor(f"{task}/{scorer}")
 
     def snapshot(self, step: int) -> dict[str, np.ndarray]:
         """All samples of a step: "<task>/<scorer>" -> float32 [n_rows, n_components]."""
@@ -245,10 +243,8 @@ class Recording:
     def metrics(self, step: int) -> Metrics:
         """Raises TrajectoryError if there is no such step, or its file is damaged."""
         file = self._file("metrics", self._known(step), "json")
-        try:
+        with _reading(file):
             return Metrics(**json.loads(file.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise TrajectoryError(f"{file} is damaged ({error!r})") from error
 
     def edges(self, step: int) -> pa.Table | None:
         """The edges of a step, or None if none were recorded then."""
@@ -260,11 +256,9 @@ class Recording:
         file = self._file("stability", self._known(step), "safetensors")
         if not file.exists():
             return None
-        try:
+        with _reading(file):
             arrays = load_file(file)
             return arrays.pop(_CIRCUITS).tolist(), arrays
-        except (OSError, SafetensorError, KeyError) as error:
-            raise TrajectoryError(f"{file} is damaged ({error!r})") from error
 
     def _file(self, folder: str, step: int, suffix: str) -> Path:
         return self.path / folder / f"{step:08d}.{suffix}"
@@ -295,3 +289,11 @@ class Recording:
                 )
             arrays[key] = array
         return arrays
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise TrajectoryError(f"{file} is damaged or missing ({error!r})") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...common.errors import ConfigError, mapping, one_of
+from ...common.setting import setting
 from ...policies.catalogue import POLICIES
 from ...scoring import SCORERS
 from ...tasks import DATA_TASKS, TASKS
@@ -25,61 +26,41 @@ class TrackConfig:
         ConfigError: names the setting, its value and what was expected.
     """
 
-    tasks: list[str] | None = field(
-        default=None, metadata={"help": "Tasks to train on, one run each; not with `dataset` or `task`."}
+    tasks: list[str] | None = setting(None, "Tasks to train on, one run each; not with `dataset` or `task`.")
+    strategies: list[str] = setting(
+        ["free"],
+        "free: train all components; mech: train the circuit of step 0 at `budget`; random: train a random "
+        "mask of the same budget. Names of policies are accepted too.",
     )
-    strategies: list[str] = field(
-        default_factory=lambda: ["free"],
-        metadata={
-            "help": "free: train all components; mech: train the circuit of step 0 at `budget`; random: train a random "
-            "mask of the same budget. Names of policies are accepted too."
-        },
+    seeds: int = setting(1, "Runs per task and strategy, with seeds from `seed` upwards.")
+    strategy_learning_rates: dict[str, float] | str | None = setting(
+        None, "Learning rates of strategies that need one other than `learning_rate` (JSON in a flag)."
     )
-    seeds: int = field(default=1, metadata={"help": "Runs per task and strategy, with seeds from `seed` upwards."})
-    strategy_learning_rates: dict[str, float] | str | None = field(
-        default=None,
-        metadata={"help": "Learning rates of strategies that need one other than `learning_rate` (JSON in a flag)."},
+    also: list[str] | None = setting(
+        None, "Tasks whose circuits are followed in every run, besides the one trained on."
     )
-    also: list[str] | None = field(
-        default=None, metadata={"help": "Tasks whose circuits are followed in every run, besides the one trained on."}
+    sources: dict[str, str] | str | None = setting(
+        None, "Where to read a task's data if not from the hub: task to file or folder (JSON in a flag)."
     )
-    sources: dict[str, str] | str | None = field(
-        default=None,
-        metadata={"help": "Where to read a task's data if not from the hub: task to file or folder (JSON in a flag)."},
+    scorers: list[str] | None = setting(
+        None, "Scorers of every snapshot; by default attribution, or gradient_activation without pairs."
     )
-    scorers: list[str] | None = field(
-        default=None,
-        metadata={"help": "Scorers of every snapshot; by default attribution, or gradient_activation without pairs."},
+    edges_every: int = setting(0, "Score edges at every N-th snapshot; 0 scores no edges.")
+    top_edges: int = setting(20_000, "Edges kept per task and snapshot, by |score|.")
+    faithfulness: bool = setting(True, "Test the circuits of earlier snapshots on the model of each snapshot.")
+    keep_weights: bool = setting(
+        False, "Keep the changed weights at every snapshot, and test the circuits of all snapshots on all models."
     )
-    edges_every: int = field(default=0, metadata={"help": "Score edges at every N-th snapshot; 0 scores no edges."})
-    top_edges: int = field(default=20_000, metadata={"help": "Edges kept per task and snapshot, by |score|."})
-    faithfulness: bool = field(
-        default=True, metadata={"help": "Test the circuits of earlier snapshots on the model of each snapshot."}
+    keep_models: bool = setting(True, "Keep what each run has learned, for foresight export.")
+    conflict: bool = setting(
+        True,
+        "Measure how the tasks' circuits conflict on the base model (needs several tasks); with "
+        "edges_every, also by Boolean logic.",
     )
-    keep_weights: bool = field(
-        default=False,
-        metadata={
-            "help": "Keep the changed weights at every snapshot, and test the circuits of all snapshots on all models."
-        },
+    curves: bool = setting(
+        True, "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each run's final model."
     )
-    keep_models: bool = field(default=True, metadata={"help": "Keep what each run has learned, for foresight export."})
-    conflict: bool = field(
-        default=True,
-        metadata={
-            "help": "Measure how the tasks' circuits conflict on the base model (needs several tasks); with "
-            "edges_every, also by Boolean logic."
-        },
-    )
-    curves: bool = field(
-        default=True,
-        metadata={
-            "help": "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each run's final model."
-        },
-    )
-    workers: int = field(
-        default=1,
-        metadata={"help": "Runs at a time. With 1 they run in this process; otherwise each worker uses one thread."},
-    )
+    workers: int = setting(1, "Runs at a time. With 1 they run in this process; otherwise each worker uses one thread.")
 
     def __post_init__(self) -> None:
         every, strategies = (*TASKS, *DATA_TASKS), (*STRATEGIES, *POLICIES)
