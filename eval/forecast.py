@@ -25,7 +25,7 @@ from rich.table import Table
 
 from foresight.common.files import write_json
 from foresight.forecasters.registry import DEFAULT, experienced
-from foresight.studies.compare.results import environment
+from foresight.studies.provenance import environment
 from foresight.trajectory.series import Series
 
 COMPONENTS, SNAPSHOTS = (50_000, 100_000), (50, 100)

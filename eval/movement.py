@@ -43,7 +43,7 @@ from foresight.forecasters.single_weights.movement import Example, Regression, e
 from foresight.forecasters.single_weights.sums import running_sum
 from foresight.model.shipped import model_path
 from foresight.policies.single_weights.foresight import WeightForesight
-from foresight.studies.compare.results import environment
+from foresight.studies.provenance import environment
 from foresight.tasks import task
 from foresight.tasks.evaluation import evaluate
 from foresight.training.config import ForesightConfig

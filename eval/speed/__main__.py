@@ -18,7 +18,7 @@ from rich.console import Console
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
-from foresight.studies.compare.results import environment
+from foresight.studies.provenance import environment
 
 from .arms import GIVEN_UP, Place
 from .clock import basis

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foresight.common.files import write_json
-from foresight.studies.compare.results import environment
+from foresight.studies.provenance import environment
 
 from .arms import ARMS, Arm, Place
 from .clock import wait

@@ -24,7 +24,7 @@ from ..studies.bench.from_weights import FromWeights, Opened
 from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, leaderboard, sentences
 from ..studies.bench.questions import CIRCUIT
 from ..studies.bench.splits import KINDS, Split, one_scorer, splits
-from ..studies.compare.results import environment
+from ..studies.provenance import environment
 from ..studies.track.recording import Recording
 from ..training.scout import planned_rates
 from .console import console

@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 
 from ..report import write_report
-from ..studies.compare.compare import run_comparison
-from ..studies.compare.config import CompareConfig
+from ..studies.compare.settings import CompareConfig
+from ..studies.compare.study import run_comparison
 from .settings import changed, describe, parse
 
 

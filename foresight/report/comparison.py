@@ -11,13 +11,14 @@ from ..common.errors import TrajectoryError
 from ..common.intervals import Interval
 from ..studies.compare.arms import Arm
 from ..studies.compare.broken import Broken
-from ..studies.compare.config import CompareConfig
 from ..studies.compare.contrasts import Contrast
-from ..studies.compare.ledger import RUNS, read_comparisons
+from ..studies.compare.folder import read_comparisons
 from ..studies.compare.measures import FORGETTING, MEASURES, Measure, minus
 from ..studies.compare.results import Record
+from ..studies.compare.settings import CompareConfig
 from ..studies.compare.summary import BudgetSummary, Part, Summary
 from ..studies.compare.tuning import MARGIN
+from ..studies.runner import RUNS
 from ..trajectory.trajectory import Trajectory
 from .circuits import Picture, heatmap, predicted_against_realised
 from .figures import Scene, frontiers, learning_curves, outcomes, overlap_over_time, principal

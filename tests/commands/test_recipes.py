@@ -12,7 +12,7 @@ from foresight.commands import track
 from foresight.commands.settings import parse
 from foresight.commands.train import CLASSES
 from foresight.model.loading import load_meta_model
-from foresight.studies.compare.config import CompareConfig
+from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.evidence.settings import EvidenceConfig
 from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan

@@ -16,10 +16,12 @@ from foresight.report.comparison import pictures, render
 from foresight.report.figures import MANY, Scene, frontiers, learning_curves, overlap_over_time, principal
 from foresight.report.style import COLOURS, MARKERS, looks
 from foresight.studies.compare.arms import ARMS
-from foresight.studies.compare.config import CompareConfig
-from foresight.studies.compare.ledger import RUNS, write_results
-from foresight.studies.compare.results import RESULT, environment
+from foresight.studies.compare.folder import write_results
+from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.compare.summary import Part, summarise
+from foresight.studies.ledger import RESULT
+from foresight.studies.provenance import environment
+from foresight.studies.runner import RUNS
 from support.synthetic_runs import START, STEPS, comparison, mask, series, settings
 
 
@@ -214,8 +216,8 @@ def test_of_many_arms_only_the_principal_ones_have_a_colour():
     wanted = ["foresight", "static"]
     assert principal(list(ARMS)[:MANY], wanted) == list(ARMS)[:MANY]
     assert principal(list(ARMS), wanted) == ["static", "foresight"]
-    config = settings(1, seeds=1, arms=["full", "random", "prior", "static", "reactive", "smoothed", "ema", "utility",
-                                        "foresight", "oracle", "shira", "lora"])  # fmt: skip
+    arms = "full random prior static reactive smoothed rotating utility foresight oracle shira lora".split()
+    config = settings(1, seeds=1, arms=arms)
     (axis,) = learning_curves(scene(comparison(config), config)).axes
     assert {line.get_label() for line in axis.lines if line.get_label()[0] != "_"} == {"Foresight", "Static"}
     assert len(axis.lines) == 12

@@ -10,8 +10,9 @@ import numpy as np
 
 from foresight.common.intervals import log_loss_area
 from foresight.studies.compare.arms import Arm
-from foresight.studies.compare.config import CompareConfig
-from foresight.studies.compare.results import Cell, CurvePoint, LastForecast, Measures, Record, environment
+from foresight.studies.compare.results import Cell, CurvePoint, LastForecast, Measures, Record
+from foresight.studies.compare.settings import CompareConfig
+from foresight.studies.provenance import cell_key, environment
 from foresight.trajectory.series import Series
 
 RETAINED = ("arithmetic", "reverse")
@@ -139,4 +140,4 @@ def comparison(
 
 def record(cell: Cell, found: Measures | None, error: str | None = None, **changes: Any) -> Record:
     cell = replace(cell, **changes)
-    return Record(cell.key(environment()), cell, environment(), found, error)
+    return Record(cell_key(cell), cell, environment(), found, error)

@@ -1,39 +1,30 @@
 """The benchmark: every forecaster answers every question about runs that it has not learned from.
 
-OUT/answers/<key>.json   what one forecaster made of one split, a row a question; the key holds everything that the
-                         answers depend on, so that a benchmark goes on where it was broken off, and nothing stale is
-                         ever taken for an answer
-OUT/leaderboard.json     see `leaderboard`
+OUT/runs/<key>/result.json   what one forecaster answered on one split, a row per question
+OUT/leaderboard.json         see `leaderboard`
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from joblib import Parallel, delayed
 from rich.console import Console
 
-from ... import __version__
-from ...common.errors import ForesightError
-from ...common.files import json_rows, write_json
-from ...common.progress import progress_bar
+from ...common.files import json_rows
 from ...forecasters import Forecaster, make_forecaster
 from ...policies.prior import LayerKindPrior
+from ..provenance import cell_key, plugin_digests
+from ..runner import RUNS, Runner, Work
 from .corpus import Run
 from .questions import CIRCUIT, CUTOFFS, HORIZONS, Question, judge, questions
 from .splits import Split
 
-ANSWERS = "answers"
 PRIOR, TWIN = "prior", "twin"
 YARDSTICKS = (PRIOR, TWIN)
 """What forecasters are held against besides persistence: layer and kind alone, learned from the same runs as they
@@ -48,8 +39,8 @@ class Entrant(Protocol):
     @property
     def name(self) -> str: ...
 
-    def code(self) -> str:
-        """Text that changes when the answers would."""
+    def settings(self) -> dict[str, Any]:
+        """What its answers depend on besides its name and the runs: JSON."""
         ...
 
     def ask(self, split: Split) -> Iterator[Row]:
@@ -67,13 +58,13 @@ class Candidate:
     def build(self) -> Forecaster:
         return make_forecaster(self.name, **self.params)
 
-    def code(self) -> str:
-        """Its parameters and a digest of the files that define it: an edited forecaster is another one."""
+    def settings(self) -> dict[str, Any]:
+        """Its parameters, and digests of files outside foresight that define it: edited code is another forecaster."""
         made = self.build()
-        return json.dumps([made._identity(), source_digest(*type(made).__mro__[:-1])], sort_keys=True)
+        return {"forecaster": made._identity(), "plugins": plugin_digests(type(made).__mro__)}
 
     def ask(self, split: Split) -> Iterator[Row]:
-        """One fit a cutoff."""
+        """Fits once per cutoff."""
         forecaster = self.build()
         if forecaster.learns_from_past() and split.train:
             forecaster.pretrain([run.series for run in split.train])
@@ -91,29 +82,67 @@ class Candidate:
                     yield {**row, "abstained": forecaster.fallback_ is not None, "seconds": seconds}
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One forecaster's answers on one split.
+
+    Attributes:
+        settings: see `Entrant.settings`.
+        train, test: hashes of the split's runs.
+        asked: cutoffs, horizons and the size of a circuit (see `questions`).
+    """
+
+    forecaster: str
+    settings: dict[str, Any]
+    split: str
+    held_out: str
+    train: list[str]
+    test: list[str]
+    asked: list[Any]
+
+    @classmethod
+    def of(cls, split: Split, entrant: Entrant) -> Cell:
+        train, test = ([run.hash for run in runs] for runs in (split.train, split.test))
+        asked = [list(CUTOFFS), list(HORIZONS), CIRCUIT]
+        return cls(entrant.name, entrant.settings(), split.kind, split.held_out, train, test, asked)
+
+    @property
+    def label(self) -> str:
+        return f"forecaster {self.forecaster!r}"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What workers do with a cell; they are given all runs once."""
+
+    jobs: Mapping[str, tuple[Split, Entrant]]
+
+    def __call__(self, cell: Cell, folder: Path) -> list[Row]:
+        split, entrant = self.jobs[cell_key(cell)]
+        return json_rows(entrant.ask(split))
+
+
 def run_bench(
     out: str | Path, jobs: Sequence[tuple[Split, Entrant]], workers: int = 1, console: Console | None = None
 ) -> list[Row]:
-    """Ask what has not been asked yet, in `workers` processes; the rows of all entrants and yardsticks.
+    """Ask what has not been asked yet, and return the rows of all entrants and yardsticks.
 
     A row is a question: `forecaster`, `split` and `held_out`, what the run was (`model`, `task`, `learning_rate`,
     `seed`), `early` and `ahead` (`questions`), the measures of `judge`, `abstained` (the forecaster said that it fell
     back to persistence), `seconds` of fit and prediction.
 
+    Args:
+        workers: processes; 1 asks in this one.
+
     Raises:
-        ForesightError: a forecaster that cannot be asked; the others' answers stay.
+        ForesightError: a forecaster raised an exception; the others' answers stay.
     """
-    folder = Path(out) / ANSWERS
-    files = [folder / f"{_key(split, entrant)}.json" for split, entrant in jobs]
-    waiting = [(*job, file) for job, file in zip(jobs, files, strict=True) if not file.exists()]
-    with progress_bar(console) as progress:
-        bar = progress.add_task("forecasters", total=len(waiting))
-        parallel = Parallel(workers, return_as="generator_unordered")
-        for name, problem in parallel(delayed(_run)(*job) for job in waiting):
-            if problem:
-                raise ForesightError(f"forecaster {name!r}: {problem}")
-            progress.update(bar, advance=1, description=name)
-    rows = [row for file in files for row in json.loads(file.read_text())]
+    cells = [Cell.of(split, entrant) for split, entrant in jobs]
+    asking = Asking({cell_key(cell): job for cell, job in zip(cells, jobs, strict=True)})
+    work = Work(asking, Cell, list[Row], recorded=())
+    with Runner(Path(out) / RUNS, work, workers if workers > 1 else 0, len(cells), console) as runner:
+        records = runner.run(cells, "forecasters")
+    rows = [row for record in records for row in record.measures or []]
     for split in dict.fromkeys(split for split, _ in jobs):
         rows += _yardsticks(split)
     return rows
@@ -141,32 +170,3 @@ def answer(name: str, split: Split, run: Run, question: Question, prediction: np
         "learning_rate": run.learning_rate, "seed": run.seed, "early": question.early, "ahead": question.ahead,
         **judge(prediction, run.series, question, scores), "abstained": False, "seconds": float("nan"),
     }  # fmt: skip
-
-
-def source_digest(*of: Any) -> str:
-    """Hex digest (16 characters) of the files that define classes, functions or modules."""
-    files = {inspect.getsourcefile(one) for one in of if getattr(one, "__module__", "") != "abc"}
-    digest = hashlib.sha256()
-    for file in sorted(str(file) for file in files if file):
-        digest.update(Path(file).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _run(split: Split, entrant: Entrant, file: Path) -> tuple[str, str | None]:
-    """Answer in a worker; what goes wrong comes back as a message, as forecasters may be anybody's code."""
-    try:
-        write_json(file, json_rows(entrant.ask(split)))
-    except ForesightError as error:
-        return entrant.name, str(error)
-    except Exception as error:  # of somebody else's code; the others' answers stay
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return entrant.name, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
-    return entrant.name, None
-
-
-def _key(split: Split, entrant: Entrant) -> str:
-    text = json.dumps(
-        [__version__, entrant.name, entrant.code(), split.kind, split.held_out, CUTOFFS, HORIZONS, CIRCUIT,
-         [run.hash for run in split.train], [run.hash for run in split.test]]
-    )  # fmt: skip
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

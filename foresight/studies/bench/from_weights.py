@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from ...common.errors import DataError
-from ...forecasters import single_weights
-from ...forecasters.single_weights import extrapolate, shift
+from ...forecasters.single_weights import extrapolate
 from ...model.components import ComponentTable
 from ...scoring import make_scorer
 from ...scoring.probes import Probe
 from ..track.recording import Recording
 from ..track.weight_path import RecordedWeights
-from .bench import Row, answer, source_digest
+from .bench import Row, answer
 from .corpus import Run
 from .questions import questions
 from .splits import Split
@@ -50,8 +50,8 @@ class FromWeights:
     name: str
     open: Callable[[Run], Opened]
 
-    def code(self) -> str:
-        return source_digest(single_weights, extrapolate, shift, RecordedWeights)
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def ask(self, split: Split) -> Iterator[Row]:
         """Raises DataError for a run without weights."""

@@ -76,8 +76,6 @@ ARMS = {
         _mask("random", "Random", "knows nothing: a fixed mask drawn at random", draws=3),
         _mask("rotating", "Rotating", "knows nothing: drawn anew at every re-mask", "random",
               policy_params={"redraw": True}, draws=2),
-        _mask("layers", "Layers", "knows nothing: whole layers drawn anew at every re-mask", "random",
-              policy_params={"redraw": True, "by": "layer"}, draws=2),
         _mask("prior", "Prior", "layer and kind only, learned from other tasks", learns=True),
         _mask("static", "Static", "the circuit before training"),
         _mask("touched", "Static, as many as touched", "the circuit before training, as large as all that the reactive "
@@ -133,6 +131,12 @@ FAMILIES = {
 """Arms that stand for several, written ``static:SCORER``, ``reactive:STEPS``, ``foresight:FORECASTER``: the setting
 that varies, its values where they are few, and what such an arm knows."""
 
+GONE = {
+    "ema": ("smoothed", "EMA", "a moving average of the snapshots so far, re-masked as it changes"),
+    "layers": ("rotating", "Layers", "knows nothing: whole layers drawn anew at every re-mask"),
+}
+"""Arms of recorded comparisons that no longer exist: what to use instead, what a reader sees, what it knew."""
+
 _OWN = ("name", "like", "label", "about", "draws", "memory", "settings")
 
 
@@ -174,8 +178,28 @@ def arms(given: Iterable[str | Mapping[str, Any]]) -> dict[str, Arm]:
     return {a.name: a for a in sorted(found, key=lambda a: a.name != "full")}
 
 
+def recorded(given: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+    """An entry of a finished comparison, for reading: an arm that no longer exists is the label of what was run."""
+    if not isinstance(given, str):
+        like = recorded(given.get("like", ""))
+        return given if isinstance(like, str) else {**like, **given, "like": like["like"]}
+    family, _, value = given.partition(":")
+    if given in GONE:
+        like, label, about = GONE[given]
+        return {"name": given, "like": like, "label": label, "about": about}
+    try:
+        _named(given)
+    except ConfigError:
+        if family in FAMILIES:
+            label, about = f"{ARMS[family].label}: {value}", FAMILIES[family][2].format(value)
+            return {"name": given, "like": family, "label": label, "about": about}
+    return given
+
+
 def _named(name: str) -> Arm:
     family, _, value = name.partition(":")
+    if name in GONE:
+        raise ConfigError(f"arm {name!r} no longer exists; use {GONE[name][0]!r} instead")
     if not value:
         if name not in ARMS:
             raise UnknownNameError("arm", name, (*ARMS, *(f"{family}:..." for family in FAMILIES)))

@@ -8,9 +8,9 @@ from typing import Literal
 
 from ...common.intervals import LEVEL, Interval, Unit, holm, mean_interval, p_value
 from . import frontier
-from .config import CompareConfig
 from .measures import FORGETTING, MEASURES, by_unit
 from .results import Record
+from .settings import CompareConfig
 
 REFERENCES = ("static", "random", "full")
 """Arms that every other one is compared with; forgetting also with `full_replay`."""

@@ -8,7 +8,6 @@ of those learns from the other recorded tasks only. Nothing of a scored task rea
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 import torch
 
 from ...training.checks import only_taken
+from ..provenance import cell_key, digest
+from ..runner import Runner
 from .arms import Arm
-from .config import CompareConfig
-from .results import Cell, Record, Stage, environment
-from .runner import Runner
+from .results import Cell, Measures, Record, Stage
+from .settings import CompareConfig
 from .tuning import Tuned, tune
 
 ALL = 1.0
@@ -76,7 +76,7 @@ class Plan:
 
     # -- the order --------------------------------------------------------------------------------------------------
 
-    def carry_out(self, runner: Runner) -> list[Record]:
+    def carry_out(self, runner: Runner[Cell, Measures]) -> list[Record]:
         """Run everything; the result holds every record, failed ones included."""
         others = [arm for arm in self.arms.values() if arm is not self.full]
         at_once = [arm for arm in others if not arm.learns and arm.hindsight is None and arm.sized_by is None]
@@ -247,14 +247,14 @@ class Plan:
             return {}
         sources = {"realised": self._full_key(goal)}
         if arm.hindsight == "utility":
-            sources["oracle"] = self._key(self._utility_run(goal))
+            sources["oracle"] = cell_key(self._utility_run(goal))
         elif arm.hindsight is not None:
             sources["oracle"] = sources["realised"]
         if arm.sized_by is not None:
             stage: Stage = "tune" if goal in self.goals("tune") else "score"
             sizing = self._tuned_cell(stage, self.arms[arm.sized_by], budget, goal)
             if sizing is not None:
-                sources["touched"] = self._key(sizing)
+                sources["touched"] = cell_key(sizing)
         return sources
 
     def _full_key(self, goal: Goal) -> str:
@@ -263,12 +263,9 @@ class Plan:
         stage = next(stage for stage in stages if goal in self.goals(stage))
         cell = self._tuned_cell(stage, self.full, ALL, goal)
         assert cell is not None
-        return self._key(cell)
+        return cell_key(cell)
 
     # -- files ------------------------------------------------------------------------------------------------------
-
-    def _key(self, cell: Cell) -> str:
-        return cell.key(environment())
 
     @property
     def _needs_delta(self) -> bool:
@@ -282,17 +279,6 @@ class Plan:
         assert isinstance(self.config.sources, dict)
         paths = [path for name in names for path in (name, self.config.sources.get(name)) if path in self.inputs]
         return {str(path): self.inputs[str(path)] for path in paths}
-
-
-def digest(path: Path) -> str:
-    """Hex digest (16 characters) of a file, or of all files in a folder with their names; hidden ones do not count."""
-    found = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
-    for file in files:
-        found.update(f"{file.relative_to(path).as_posix()}\0".encode())
-        with file.open("rb") as stream:
-            found.update(hashlib.file_digest(stream, "sha256").digest())
-    return found.hexdigest()[:16]
 
 
 def _files(config: CompareConfig) -> list[str]:

@@ -1,28 +1,13 @@
-"""What a comparison records: the cell (one run, described completely), its measures, and their typed JSON form."""
+"""What a comparison runs and records: the cell (one run, described completely) and its measures."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-from dataclasses import asdict, dataclass, field, fields
-from functools import cache
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from ...common.errors import DataError, did_you_mean
 from ...model.shipped import SHIPPED
-
-RESULT = "result.json"
-"""Name of a record's file in the folder of its cell."""
-
-SCHEMA = 2
-"""Version of every JSON file written here; a reader refuses another one instead of guessing."""
-
-DISTRIBUTIONS = (
-    "foresight-sft", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "scipy",
-)  # fmt: skip
+from .. import ledger
 
 Stage = Literal["base", "tune", "track", "score"]
 
@@ -63,11 +48,6 @@ class Cell:
     history: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
-
-    def key(self, environment: dict[str, str]) -> str:
-        """Hex digest (16 characters) of the cell and of the code and versions it runs with."""
-        text = json.dumps([SCHEMA, asdict(self), environment], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def replicate(self) -> tuple[str, int]:
@@ -155,77 +135,10 @@ class Measures:
     words: str | None = None
 
 
-@dataclass(frozen=True)
-class Record:
-    """A finished cell: its measures, or the error that ended it."""
-
-    key: str
-    cell: Cell
-    environment: dict[str, str]
-    measures: Measures | None = None
-    error: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.measures is None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Record:
-        """Raises DataError for another schema version, or for a record that lacks or adds fields."""
-        data = dict(data)
-        if data.pop("schema", None) != SCHEMA:
-            raise DataError(f"result has another schema than {SCHEMA}; delete the folder and run again")
-        record = _typed(cls, data)
-        cell = _typed(Cell, record["cell"])
-        cell["history"] = tuple(cell["history"])
-        measures = record["measures"]
-        if measures is not None:
-            measures = _typed(Measures, measures)
-            measures["curve"] = tuple(CurvePoint(**_typed(CurvePoint, point)) for point in measures["curve"])
-            measures["schedule"] = tuple((int(step), tuple(names)) for step, names in measures["schedule"])
-            if measures["realised"] is not None:
-                measures["realised"] = tuple(measures["realised"])
-            if measures["forecast"] is not None:
-                forecast = _typed(LastForecast, measures["forecast"])
-                measures["forecast"] = LastForecast(**{**forecast, "scores": tuple(forecast["scores"])})
-            measures = Measures(**measures)
-        return cls(**{**record, "cell": Cell(**cell), "measures": measures})
+Record: TypeAlias = ledger.Record[Cell, Measures]
+"""A finished run of a comparison."""
 
 
-def read_record(path: Path) -> Record | None:
-    """The record at `path`, or None if there is none yet. Raises DataError if it is damaged."""
-    try:
-        return Record.from_json(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a result ({error}); delete it and run again") from error
-
-
-@cache
-def environment() -> dict[str, str]:
-    """Versions, platform and a hash of all of foresight's own files; nothing that names the user or the machine."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    package = Path(__file__).parents[2]
-    code = hashlib.sha256()
-    for file in sorted(p for p in package.rglob("*") if p.is_file() and p.parent.name != "__pycache__"):
-        code.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
-    return {**found, "code": code.hexdigest()[:12]}
-
-
-def _typed(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `data` whose keys are exactly the fields of `kind`."""
-    known = [f.name for f in fields(kind)]
-    unknown, missing = sorted(set(data) - set(known)), sorted(set(known) - set(data))
-    if unknown or missing:
-        hint = did_you_mean(unknown[0], known) if unknown else ""
-        raise DataError(f"{kind.__name__}: unknown fields {unknown}{hint}, missing fields {missing}")
-    return dict(data)
+def read_record(folder: Path) -> Record | None:
+    """The record in a run's folder, or None if there is none yet. Raises DataError if it is damaged."""
+    return ledger.read_record(folder / ledger.RESULT, Cell, Measures)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from ...common.intervals import Interval, Unit, mean_interval
+from ..ledger import SCHEMA
 from .arms import Arm
 from .broken import Broken, broken
-from .config import CompareConfig
 from .contrasts import Contrast, contrasts, corrected
 from .draws import AmongRandom, among_draws
 from .measures import MEASURES, by_unit
-from .results import SCHEMA, Measures, Record
+from .results import Measures, Record
+from .settings import CompareConfig
 from .tuning import Tuned, tune
 from .verdict import ArmValues, Question, Verdict, judge
 

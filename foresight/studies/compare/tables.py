@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...common.files import json_rows, write_whole
+from ..ledger import SCHEMA
 from .broken import broken
 from .measures import MEASURES
-from .results import SCHEMA, Record
+from .results import Record
 from .summary import Summary
 
 Row = dict[str, Any]

@@ -27,7 +27,7 @@ from ...trajectory.trajectory import Trajectory
 from .adapted import run_adapter
 from .curve import LearningCurve, evaluate_tasks, tokenizer_of
 from .overlap import circuit_at, share_trained
-from .results import RESULT, Cell, Measures, read_record
+from .results import Cell, Measures, read_record
 from .rows import contrast_rows, keep, retained_rows, train_rows
 
 RUN = "run"
@@ -115,7 +115,7 @@ def _settings(cell: Cell, folder: Path) -> ForesightConfig:
         told = {"movement_from": str(other)} if movement else {"oracle_trajectory": str(other / "trajectory")}
         given["policy_params"] = (given.get("policy_params") or {}) | told
     if "touched" in cell.sources:
-        record = read_record(runs / cell.sources["touched"] / RESULT)
+        record = read_record(runs / cell.sources["touched"])
         if record is None or record.measures is None:
             raise ConfigError(f"the run that says how large this mask is failed: {record.error if record else 'none'}")
         given["budget"] = min(1.0, record.measures.touched / record.measures.model_parameters)

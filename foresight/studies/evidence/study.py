@@ -22,10 +22,9 @@ from ...common.files import write_json
 from ...model.components import component_table
 from ...model.loading import load_meta_model
 from ...model.model_config import ModelConfig
-from ..compare.ledger import git_commit
-from ..compare.plan import digest
-from ..compare.results import Cell, Measures, Record, environment
-from ..compare.runner import Runner
+from ..compare.results import Cell, Measures, Record
+from ..provenance import digest, environment
+from ..runner import Runner, Work
 from .intervention import head_names
 from .methods import EDIT, ITI
 from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, Run, Setting, outcome
@@ -49,15 +48,14 @@ def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Co
     config = config or EvidenceConfig()
     plan = Plan(config)
     folder = Path(out)
-    with Runner(folder / RUNS, _work, config.workers, plan.total, console) as runner:
+    with Runner(folder / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
         (base,) = plan.records(runner, [plan.cell(BASE, stage="base")], "before the edit")
         arms = plan.arms(runner)
         outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
     assert base.measures is not None  # `records` raises if it failed
     before = base.measures.notes[f"test {config.effect}"]
     evidence = judge(outcomes, before, config.effect, heads=config.heads)
-    versions = environment() | ({"git": commit} if (commit := git_commit()) else {})
-    found = {"schema": SCHEMA, **evidence.to_json(), "config": asdict(config), "environment": versions}
+    found = {"schema": SCHEMA, **evidence.to_json(), "config": asdict(config), "environment": environment()}
     write_json(folder / RESULTS, found)
     return evidence
 

@@ -28,7 +28,7 @@ from ...training import checkpoint
 from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer
 from ..circuits.conflict import MOST_TASKS
-from ..compare.results import environment
+from ..provenance import environment
 from .measured import Rows, conflict_rows, curve_rows
 from .recording import Recording
 from .settings import STRATEGIES, TrackConfig

@@ -23,7 +23,7 @@ from ...common.errors import ConfigError, ForesightError
 from ...common.files import write_json
 from ...common.progress import progress_bar
 from ..circuits.boolean import require_solver
-from ..compare.runner import start_worker as start_worker
+from ..runner import start_worker as start_worker
 from .cells import MEASURED, RECORDING, RUN, Cell, Result, Setting, measure_base, read_result, run_cell
 from .recording import HEAD
 

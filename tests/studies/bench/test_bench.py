@@ -154,8 +154,8 @@ def test_what_is_answered_is_not_asked_again_unless_the_forecaster_is_another(tm
     first, seen = run_bench(tmp_path, everyone(parts, both)), log.read_text()
     again = run_bench(tmp_path, everyone(parts, both))
     assert json.dumps(again) == json.dumps(first) and log.read_text() == seen
-    for file in (tmp_path / "answers").glob("*.json"):
-        if json.loads(file.read_text())[0]["forecaster"] == name:
+    for file in (tmp_path / "runs").glob("*/result.json"):
+        if json.loads(file.read_text())["cell"]["forecaster"] == name:
             file.unlink()  # as if it had been broken off
             break
     run_bench(tmp_path, everyone(parts, both))

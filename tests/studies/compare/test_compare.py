@@ -11,11 +11,12 @@ from dataclasses import replace
 import pytest
 
 from foresight.report import write_report
-from foresight.studies.compare.compare import run_comparison
-from foresight.studies.compare.config import CompareConfig
-from foresight.studies.compare.ledger import RESULTS, RUNS, read_comparison
+from foresight.studies.compare.folder import RESULTS, read_comparisons
 from foresight.studies.compare.plan import Plan
-from foresight.studies.compare.results import RESULT
+from foresight.studies.compare.settings import CompareConfig
+from foresight.studies.compare.study import run_comparison
+from foresight.studies.ledger import RESULT
+from foresight.studies.runner import RUNS
 
 QUICK = CompareConfig().quick()
 SMALL = replace(
@@ -45,7 +46,7 @@ def test_a_second_call_finds_everything_done(demo):
     folder, summary = demo
     before = {path: path.stat().st_mtime_ns for path in (folder / RUNS).glob(f"*/{RESULT}")}
     assert len(before) == Plan(QUICK).total
-    assert run_comparison(folder, QUICK) == summary == read_comparison(folder)[1]
+    assert run_comparison(folder, QUICK) == summary == read_comparisons([folder])[1]
     assert {path: path.stat().st_mtime_ns for path in (folder / RUNS).glob(f"*/{RESULT}")} == before
 
 
@@ -55,7 +56,7 @@ def test_killed_and_restarted_it_ends_with_the_same_ledger(tmp_path):
     whole = run_comparison(tmp_path / "whole", SMALL)
     code = (
         "from dataclasses import replace\n"
-        "from foresight.studies.compare.compare import run_comparison\n"
+        "from foresight.studies.compare.study import run_comparison\n"
         "from tests.studies.compare.test_compare import SMALL\n"
         "if __name__ == '__main__': run_comparison(__import__('sys').argv[1], SMALL)\n"
     )

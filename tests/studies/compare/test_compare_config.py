@@ -6,7 +6,7 @@ from foresight.common.errors import BudgetError, ConfigError, UnknownNameError
 from foresight.policies.catalogue import entry as policy_entry
 from foresight.studies.adapters import METHODS
 from foresight.studies.compare.arms import ARMS, arm, arms
-from foresight.studies.compare.config import CompareConfig
+from foresight.studies.compare.settings import CompareConfig
 from foresight.training.config import ForesightConfig
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from foresight.studies.compare.arms import ARMS
-from foresight.studies.compare.config import CompareConfig
-from foresight.studies.compare.plan import ALL, Plan, digest
-from foresight.studies.compare.results import Cell, Measures, Record, environment
+from foresight.studies.compare.plan import ALL, Plan
+from foresight.studies.compare.results import Cell, Measures, Record
+from foresight.studies.compare.settings import CompareConfig
+from foresight.studies.provenance import cell_key, digest, environment
 
 EVERY = CompareConfig(
     target_tasks=["gender", "ioi"],
@@ -29,7 +30,7 @@ class PlannedRunner:
         return [self._record(cell) for cell in self.stages[-1]]
 
     def _record(self, cell: Cell) -> Record:
-        key = cell.key(environment())
+        key = cell_key(cell)
         if self.fails(cell):
             return Record(key, cell, environment(), error="NonFiniteError: diverged")
         area = 100 * abs(cell.learning_rate - 1.5e-3) + (cell.memory == "kept")
@@ -108,7 +109,7 @@ def test_cells_come_after_what_they_need(planned):
         needed = {key for cell in stage for role, key in cell.sources.items() if role != "realised"}
         needed |= {key for cell in stage for key in cell.history}
         assert needed <= done
-        done |= {cell.key(environment()) for cell in stage}
+        done |= {cell_key(cell) for cell in stage}
         assert {cell.sources["realised"] for cell in stage if "realised" in cell.sources} <= done
 
 
@@ -148,7 +149,7 @@ def test_the_key_follows_the_files(tmp_path):
     for text in ("one", "two", "one"):
         path.write_text(text)
         config = replace(EVERY, arms=["full", "static"], primary_arm="full", target_tasks=[str(path)])
-        keys.append(Plan(config)._base()[0].key(environment()))
+        keys.append(cell_key(Plan(config)._base()[0]))
     assert keys[0] == keys[2] != keys[1]
     folder = tmp_path / "folder"
     folder.mkdir()

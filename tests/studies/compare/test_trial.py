@@ -7,12 +7,14 @@ import pytest
 
 from foresight.common.files import write_json
 from foresight.studies.compare.adapted import Restart
-from foresight.studies.compare.config import CompareConfig
 from foresight.studies.compare.curve import steps_to
 from foresight.studies.compare.plan import ALL, Plan
-from foresight.studies.compare.results import RESULT, CurvePoint, Record, environment
+from foresight.studies.compare.results import CurvePoint, Record, read_record
+from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.compare.trial import run_cell
 from foresight.studies.compare.tuning import Tuned
+from foresight.studies.ledger import RESULT
+from foresight.studies.provenance import cell_key, environment
 
 CONFIG = replace(
     CompareConfig().quick(),
@@ -35,12 +37,12 @@ def runs(tmp_path_factory):
     goal = plan.goals("score")[0]
 
     def run(cell):
-        path = folder / cell.key(environment())
+        path = folder / cell_key(cell)
         if not (path / RESULT).exists():
             path.mkdir()
             record = Record(path.name, cell, environment(), run_cell(cell, path))
             write_json(path / RESULT, record.to_json())
-        return Record.from_json(json.loads((path / RESULT).read_text())).measures
+        return read_record(path).measures
 
     def measured(name):
         run(plan._tuned_cell("score", plan.full, ALL, goal))
@@ -101,7 +103,7 @@ def test_a_task_of_the_users_without_pairs(runs, tmp_path):
     }
     cells = [plan._tuned_cell("score", plan.arms[name], 0.1, plan.goals("score")[0]) for name in ("full", "static")]
     for cell in cells:
-        folder = tmp_path / cell.key(environment())
+        folder = tmp_path / cell_key(cell)
         folder.mkdir()
         assert run_cell(replace(cell, budget=ALL if cell.arm == "full" else 0.1), folder).curve[-1].loss > 0
         assert cell.inputs[str(path)] == plan.inputs[str(path)]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .config import CompareConfig
-from .ledger import RUNS, write_results
+from ..runner import RUNS, Runner, Work
+from .folder import write_results
 from .plan import Plan
 from .results import Cell, Measures
-from .runner import Runner
+from .settings import CompareConfig
 from .summary import Summary
 
 
@@ -25,7 +25,7 @@ def run_comparison(out: str | Path, config: CompareConfig | None = None, console
     """
     config = config or CompareConfig()
     plan = Plan(config)
-    with Runner(Path(out) / RUNS, _work, config.workers, plan.total, console) as runner:
+    with Runner(Path(out) / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
         records = plan.carry_out(runner)
     return write_results(out, config, records)
 

@@ -9,10 +9,12 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
-from foresight.studies.compare.ledger import RESULTS, RUNS, git_commit, read_comparison, read_comparisons, write_results
+from foresight.studies.compare.folder import RESULTS, read_comparisons, write_results
 from foresight.studies.compare.measures import MEASURES
-from foresight.studies.compare.results import RESULT, environment
 from foresight.studies.compare.tables import SCHEMAS
+from foresight.studies.ledger import RESULT
+from foresight.studies.provenance import environment, git_commit
+from foresight.studies.runner import RUNS
 from support.synthetic_runs import comparison, names, settings
 
 
@@ -31,7 +33,7 @@ def finished(tmp_path_factory):
 
 def test_what_was_written_is_read(finished):
     folder, config, records, summary = finished
-    assert read_comparison(folder)[:3] == (config, summary, records)
+    assert read_comparisons([folder])[:3] == (config, summary, records)
 
 
 def test_results_say_what_they_come_from(finished):
@@ -84,7 +86,7 @@ def test_folders_of_equal_settings_are_one_comparison(tmp_path):
     assert config.target_tasks == whole.target_tasks and len(found) == len(records)
     expected = write_results(tmp_path / "whole", whole, records)
     assert summary.budgets == expected.budgets
-    assert read_comparisons([tmp_path / "a", tmp_path / "a"])[1] == read_comparison(tmp_path / "a")[1]
+    assert read_comparisons([tmp_path / "a", tmp_path / "a"])[1] == read_comparisons([tmp_path / "a"])[1]
 
 
 @pytest.mark.parametrize(
@@ -100,16 +102,16 @@ def test_folders_of_other_settings_are_refused_by_name(finished, tmp_path, chang
 
 def test_a_folder_without_a_comparison_is_refused(finished, tmp_path):
     with pytest.raises(DataError, match="not the result of a finished comparison"):
-        read_comparison(tmp_path)
+        read_comparisons([tmp_path])
     (tmp_path / RESULTS).write_text('{"schema": 0}')
     with pytest.raises(DataError, match="schema 0"):
-        read_comparison(tmp_path)
+        read_comparisons([tmp_path])
     data = json.loads((finished[0] / RESULTS).read_text())
     (tmp_path / RESULTS).write_text(json.dumps(data))
     with pytest.raises(DataError, match="lacks"):
-        read_comparison(tmp_path)
+        read_comparisons([tmp_path])
     (tmp_path / RESULTS).write_text(json.dumps({**data, "config": {**data["config"], "seeds": 0}}))
     with pytest.raises(DataError, match="seeds is 0"):
-        read_comparison(tmp_path)
+        read_comparisons([tmp_path])
     with pytest.raises(DataError, match="at least one folder"):
         read_comparisons([])

@@ -8,7 +8,6 @@ runs/<key>/result.json                         one record each, from which all o
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -16,13 +15,16 @@ from typing import Any
 
 from ...common.errors import ConfigError, DataError
 from ...common.files import write_json
-from .config import CompareConfig
-from .results import RESULT, SCHEMA, Record, environment, read_record
+from ..ledger import SCHEMA
+from ..provenance import environment
+from ..runner import RUNS
+from .arms import recorded
+from .results import Record, read_record
+from .settings import CompareConfig
 from .summary import Summary, summarise
 from .tables import write_tables
 
 RESULTS = "results.json"
-RUNS = "runs"
 
 MERGED = ("target_tasks", "budgets")
 """Settings in which folders may differ that are reported as one: what they list is put together."""
@@ -30,7 +32,7 @@ MERGED = ("target_tasks", "budgets")
 _FREE = (*MERGED, "workers", "retained_tasks")
 """Settings that are not compared as they stand; of the retained tasks what they come to must be equal."""
 
-Ledger = tuple[CompareConfig, Summary, list[Record], dict[str, str]]
+Comparison = tuple[CompareConfig, Summary, list[Record], dict[str, str]]
 """Settings, summary, records and environment of a comparison."""
 
 
@@ -43,24 +45,13 @@ def write_results(folder: str | Path, config: CompareConfig, records: Sequence[R
     folder = Path(folder)
     summary = summarise(records, config)
     write_tables(folder, records, summary)
-    versions = environment() | ({"git": commit} if (commit := git_commit()) else {})
     data = summary.to_json()
-    data |= {"config": asdict(config), "environment": versions, "records": [record.key for record in records]}
+    data |= {"config": asdict(config), "environment": environment(), "records": [record.key for record in records]}
     write_json(folder / RESULTS, data)
     return summary
 
 
-def read_comparison(folder: str | Path) -> Ledger:
-    """What a finished comparison's folder holds; the summary is computed anew from the records.
-
-    Raises:
-        DataError: the folder holds no finished comparison, or one of another version.
-    """
-    config, records, versions = _read(Path(folder))
-    return config, summarise(records, config), records, versions
-
-
-def read_comparisons(folders: Sequence[str | Path]) -> Ledger:
+def read_comparisons(folders: Sequence[str | Path]) -> Comparison:
     """Several folders of equal settings as one comparison; see `MERGED` for what may differ.
 
     A run that several folders hold counts once, the first folder's.
@@ -87,31 +78,14 @@ def read_comparisons(folders: Sequence[str | Path]) -> Ledger:
     return merged, summarise(list(records.values()), merged), list(records.values()), versions
 
 
-def git_commit() -> str | None:
-    """The commit of foresight's own source, with "+changes" if it differs; None where it is not a git checkout."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(root, "status", "--porcelain", "--", "foresight") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    ran = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
-    return ran.stdout.strip()
-
-
 def _read(folder: Path) -> tuple[CompareConfig, list[Record], dict[str, str]]:
     path = folder / RESULTS
     try:
         data: dict[str, Any] = json.loads(path.read_text())
         if data["schema"] != SCHEMA:
             raise DataError(f"{path} has schema {data['schema']}, expected {SCHEMA}; run the comparison again")
-        config = CompareConfig(**data["config"])
-        records = [read_record(folder / RUNS / key / RESULT) for key in data["records"]]
+        config = CompareConfig(**{**data["config"], "arms": [recorded(entry) for entry in data["config"]["arms"]]})
+        records = [read_record(folder / RUNS / key) for key in data["records"]]
         versions = dict(data["environment"])
     except ConfigError as error:
         raise DataError(f"the settings in {path} cannot be used here: {error}") from error

@@ -1,0 +1,268 @@
+"""Runs the cells of a study, each once, whatever interrupts it.
+
+A cell has a folder named by its key (see `provenance.cell_key`). Its `result.json` is written last and in one step, so
+a study that was killed and is started again continues with the cells that have none. A failure of the run itself, such
+as a loss that diverged, is a result and is recorded. A failure that may pass, such as a full disk, is not: the cell is
+tried once more, alone, and if it fails again the study stops with an error and can be continued later.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
+from typing import Any, Generic
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from ..common.errors import ConfigError, ForesightError
+from ..common.files import DiskFullError, write_json
+from ..common.progress import progress_bar
+from .ledger import RESULT, C, M, Record, read_record
+from .provenance import cell_key, environment
+
+RUNS = "runs"
+"""Folder of the cells' folders in the folder of a study."""
+
+FULL = ({errno.ENOSPC, errno.EDQUOT}, ("No space left", "Disk quota exceeded"))
+SCARCE = (
+    {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN},
+    ("out of memory", "can't allocate memory", "Too many open files"),
+)
+"""Failures that may pass: numbers of system errors, and what libraries write that do not pass the number on."""
+
+
+@dataclass(frozen=True)
+class Work(Generic[C, M]):
+    """What the cells of a study have in common.
+
+    Attributes:
+        run: runs one cell and returns its measures, a dataclass or plain JSON; files that it writes into the given
+            folder stay. Importable by name from a fresh process.
+        cell, measures: the types, for reading records.
+        recorded: exceptions that are the result of a run. Any other stops the study.
+        continues: a cell that was interrupted finds what it had left in its folder, instead of an empty folder.
+    """
+
+    run: Callable[[C, Path], M]
+    cell: type[C]
+    measures: Any
+    recorded: tuple[type[Exception], ...] = (Exception,)
+    continues: bool = False
+
+
+Failures = list[tuple[C, str]]
+"""Cells that failed for a reason that may pass, and the reason."""
+
+
+class Runner(Generic[C, M]):
+    """Worker processes over a folder of records; a context manager.
+
+    Args:
+        folder: where the cells' folders are, made if missing.
+        workers: processes, each computing on one thread; 0 runs the cells in this process.
+        total: cells expected over all calls of `run`, for the time left; unknown by default.
+    """
+
+    def __init__(
+        self, folder: Path, work: Work[C, M], workers: int = 2, total: int | None = None, console: Console | None = None
+    ):
+        self.folder, self.work, self.workers = Path(folder), work, workers
+        self.progress = progress_bar(console)
+        self._bar = self.progress.add_task("runs", total=total)
+        self._total = total
+        self._pool: ProcessPoolExecutor | None = None
+        self._others = set(active_children())
+        self._known: set[Path] = set()  # cells that some call of `run` has had
+        self._lock = FileLock(self.folder / ".lock")  # released when the process ends, however it ends
+
+    def __enter__(self) -> Runner[C, M]:
+        """Raises ConfigError while another process runs cells in the folder: they would undo each other's runs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"another process is at work in {self.folder}; wait for it, or name another folder"
+            ) from error
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.progress.stop()
+        if self._pool:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            if kind is not None:  # an error or Ctrl-C: what is under way runs again when the study is continued
+                for child in set(active_children()) - self._others:
+                    child.terminate()
+        self._lock.release()
+
+    def path(self, cell: C) -> Path:
+        """The folder of a cell."""
+        return self.folder / cell_key(cell)
+
+    def read(self, cell: C) -> Record[C, M] | None:
+        """The record of a cell, or None while there is none. Raises DataError if it is damaged."""
+        return read_record(self.path(cell) / RESULT, self.work.cell, self.work.measures)
+
+    def run(self, cells: Iterable[C], stage: str = "runs") -> list[Record[C, M]]:
+        """Records of the cells, in their order; those already on disk are read, the others run.
+
+        Raises:
+            DiskFullError: a result could not be written; what was recorded before stays.
+            ForesightError: a cell failed twice for a reason that may pass, or with an error that is not a result.
+        """
+        cells = list(cells)
+        self.progress.update(self._bar, description=stage)
+        distinct = {self.path(cell): cell for cell in cells}
+        queue = deque(cell for cell in distinct.values() if self.read(cell) is None)
+        if self._total is not None:
+            found = distinct.keys() - {self.path(cell) for cell in queue} - self._known  # of an interrupted study
+            self._total -= len(found)
+            self.progress.update(self._bar, total=self._total)
+        self._known |= distinct.keys()
+        failed = [found for cell, _ in self._all(queue) for found in self._all(deque([cell]))]
+        if failed:
+            cell, words = failed[0]
+            raise ForesightError(
+                f"{len(failed)} of {len(distinct)} runs failed twice for a reason that may pass, first {cell.label}: "
+                f"{words}. They are not recorded: run the same command again, with more memory or fewer workers"
+            )
+        return [record for cell in cells if (record := self.read(cell))]
+
+    def _all(self, queue: deque[C]) -> Failures[C]:
+        """Run every cell of the queue; those that failed for a reason that may pass, with the reason."""
+        failed: Failures[C] = []
+        while queue:
+            failed += self._in_workers(queue) if self.workers else self._here(queue)
+        return failed
+
+    def _here(self, queue: deque[C]) -> Failures[C]:
+        cell = queue.popleft()
+        return self._ended(cell, attempt(self.work, cell, self.path(cell)))
+
+    def _in_workers(self, queue: deque[C]) -> Failures[C]:
+        """Run cells until the queue is empty or a worker process dies."""
+        running: dict[Future, C] = {}
+        failed: Failures[C] = []
+        try:
+            while queue or running:
+                while queue and len(running) < self.workers:
+                    future = self._submit(queue[0])  # may find the pool broken: the cell is then still queued
+                    running[future] = queue.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    reason = future.result()
+                    failed += self._ended(running.pop(future), reason)
+        except BrokenProcessPool:
+            self._pool = None
+            words = f"its worker process was killed (out of memory, or a crash in native code; see {self._log})"
+            failed += [(cell, words) for cell in running.values() if self.read(cell) is None]
+        return failed
+
+    def _ended(self, cell: C, reason: str | None) -> Failures[C]:
+        if reason:
+            return [(cell, reason)]
+        self.progress.advance(self._bar)
+        return []
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "workers.log"
+
+    def _submit(self, cell: C) -> Future:
+        if self._pool is None:
+            settings = (self._log, self.work)
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, settings)
+        return self._pool.submit(_in_worker, cell, self.path(cell))
+
+
+def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
+    """Run one cell and write its record; return why it failed if that may pass.
+
+    Raises:
+        DiskFullError: nothing more can be written.
+        ForesightError: an exception that is not a result.
+    """
+    if not work.continues:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    record: Record = Record(folder.name, cell, environment())
+    try:
+        record = replace(record, measures=work.run(cell, folder))
+        json.dumps(record.to_json(), allow_nan=False)  # a measure that is not finite is a failure, not a result
+    except Exception as problem:
+        if _is_about(problem, FULL):
+            raise DiskFullError(f"no space left for {cell.label} in {folder}; free some and run it again") from problem
+        (folder / "error.txt").write_text(traceback.format_exc())
+        words = f"{type(problem).__name__}: {problem}"
+        if isinstance(problem, MemoryError) or _is_about(problem, SCARCE):
+            return words
+        if not isinstance(problem, work.recorded):
+            raise ForesightError(f"{cell.label}: {_placed(problem)}") from problem
+        record = replace(record, measures=None, error=words)
+    write_json(folder / RESULT, record.to_json())
+    return None
+
+
+def _is_about(error: BaseException | None, what: tuple[set[int], tuple[str, ...]]) -> bool:
+    """Whether an exception, or one that it came from, has one of these numbers or says one of these words."""
+    numbers, words = what
+    while error is not None:
+        if getattr(error, "errno", None) in numbers or any(word in str(error) for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _placed(problem: Exception) -> str:
+    """The message of an error of ours, or that of someone else's code with the line that raised it."""
+    if isinstance(problem, ForesightError):
+        return str(problem)
+    place = traceback.extract_tb(problem.__traceback__)[-1]
+    return f"{type(problem).__name__}: {problem} ({place.filename}:{place.lineno})"
+
+
+_work: Work[Any, Any] | None = None
+"""Of a worker process: what it does with a cell, passed once a process as it may hold data."""
+
+
+def _start_worker(log: Path, work: Work[Any, Any]) -> None:
+    global _work
+    _work = work
+    start_worker(log)
+
+
+def start_worker(log: Path) -> None:
+    """Compute on one thread, write output into a log, ignore Ctrl-C (the parent decides), end when the parent does."""
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _in_worker(cell: Any, folder: Path) -> str | None:
+    assert _work is not None
+    return attempt(_work, cell, folder)
+
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
