@@ -181,7 +181,7 @@ def test_an_interrupted_study_continues(half_done, how):
     """What was done stays, what was under way is done again, and the workers are gone."""
     process, folder = half_done
     process.send_signal(how)
-    assert process.wait(10) != 0
+    assert process.wait(60) != 0
     time.sleep(1.0)  # longer than a cell: an orphaned worker would go on and record
     done = {path.parent.name for path in folder.glob(f"*/{RESULT}")}
     assert 2 <= len(done) < 6
