@@ -70,12 +70,14 @@ def test_every_arm_gets_the_same_tuning_and_the_same_goals(planned, name):
 def test_arms_differ_by_their_own_settings_alone(planned):
     """The same steps, data, cadence and restarts, also where the mask never changes, and for adapters."""
     scored = [c for c in cells(planned, "score") if c.budget in (0.1, ALL)]
-    for cell in scored:
-        own = ARMS[cell.arm].settings
-        first = next(c for c in scored if (c.method == "mask") == (cell.method == "mask"))
-        shared = {k: v for k, v in cell.training.items() if k not in {*own, "budget", "probe_every"}}
-        assert shared == {k: v for k, v in first.training.items() if k in shared}
-        assert cell.training["restart_every"] == 20
+    for method in {cell.method for cell in scored}:
+        values: dict[str, list] = {}
+        for cell in (c for c in scored if c.method == method):
+            for name, value in cell.training.items():
+                if name not in {*ARMS[cell.arm].settings, "budget", "policy_params"}:
+                    values.setdefault(name, []).append(value)
+        assert all(found == found[:1] * len(found) for found in values.values())
+        assert set(values["restart_every"]) == {20} and len(values["max_steps"]) == len(values["restart_every"])
     assert {c.data["train_examples"] for c in scored} == {EVERY.train_examples} and {c.seed for c in scored} == {1, 2}
 
 
