@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..report import write_report
+from ..report.comparison import write_report
 from ..studies.compare.settings import CompareConfig
 from ..studies.compare.study import run_comparison
 from .settings import changed, describe, parse

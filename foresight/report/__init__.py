@@ -1,5 +1,1 @@
-"""The report: one self-contained HTML page."""
-
-from .comparison import write_report
-
-__all__ = ["write_report"]
+"""The pages that commands write: each is one HTML file that needs nothing else."""

@@ -1,4 +1,4 @@
-"""The report of `foresight compare`: the verdict in words before any number, then the numbers, then how it was done."""
+"""The report of `foresight compare`: the verdict in words, then the numbers, then how it was done."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ from ..studies.compare.summary import BudgetSummary, Part, Summary
 from ..studies.compare.tuning import MARGIN
 from ..studies.runner import RUNS
 from ..trajectory.trajectory import Trajectory
-from .circuits import Picture, heatmap, predicted_against_realised
-from .figures import Scene, frontiers, learning_curves, outcomes, overlap_over_time, principal
-from .page import REPORT, fill, write_page
+from .circuit_figures import Picture, heatmap, predicted_against_realised
+from .comparison_figures import Scene, better, frontiers, learning_curves, outcomes, overlap_over_time, principal
+from .numbers import DASH
+from .page import REPORT, fill, listed, write_page
 from .style import data_uri, looks
 
 PICTURES = 4
-"""Tasks whose circuits are drawn."""
+"""Tasks whose circuits are drawn, at most."""
 
 HOW = {"failed": "failed", "diverged": "diverged", "idle": "did nothing"}
 
-DASH = "\N{EN DASH}"
-
 
 def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
-    """Write report.html for finished comparisons, from their records alone; return its path.
+    """Write report.html for finished comparisons from their records; return its path.
 
     Args:
-        folders: of `foresight compare`; several of equal settings are reported as one.
-        out: folder of the page; by default the first.
+        folders: written by `foresight compare`; several with equal settings are reported as one.
+        out: folder for the page; by default the first of `folders`.
 
     Raises:
-        DataError: a folder holds no finished comparison, or one of other settings, which are named.
+        DataError: a folder has no finished comparison, or one with other settings; the message names them.
     """
     places = [Path(folder) for folder in folders]
     config, summary, records, environment = read_comparisons(places)
@@ -50,10 +49,12 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
 
 
 def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Path]) -> list[Picture]:
-    """Of the first tasks, one full run each beside the primary arm's; none where the full run left no trajectory.
+    """Show a full run of each of the first tasks, and what the primary arm trained and forecast on it.
+
+    Full runs without a recorded trajectory are left out.
 
     Args:
-        runs: where the folders of runs are looked for.
+        runs: where to look for the folders of runs.
     """
     arms = config.chosen()
     part = Part(records, config, arms, config.budgets[0])
@@ -66,7 +67,7 @@ def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Pa
         try:
             trajectory = Trajectory.read((folder or Path(record.key)) / "run" / "trajectory")
         except TrajectoryError:
-            continue  # deleted after the run: the report goes without its picture
+            continue  # it was deleted after the run
         other = primary.get((record.cell.task, record.cell.replicate))
         series = trajectory.series(trajectory.scorers[0])
         forecast = other.forecast if other else None
@@ -89,19 +90,21 @@ def render(
     environment: Mapping[str, str],
     circuits: Sequence[Picture] = (),
 ) -> str:
-    """The page as text. Everything that is not a figure is escaped."""
+    """Return the page as text. All values are escaped."""
     arms, first = config.chosen(), summary.budgets[0]
     measure = MEASURES[summary.measure]
     filters: dict[str, Callable[..., str]] = {
-        "shown": _shown, "interval": _interval, "difference": _difference, "percent": _percent, "p": _p,
-        "mebibytes": _mebibytes, "better": lambda m: "higher is better" if m.higher_is_better else "lower is better",
+        "shown": lambda value, measure: DASH if value is None else measure.value(value),
+        "difference": lambda value, measure: measure.difference(value),
+        "mebibytes": lambda value: DASH if value is None else f"{value / 2**20:.1f}",
         "listed": lambda names: ", ".join(arms[name].label for name in names),
+        "interval": _interval, "percent": _percent, "p": _p, "better": better,
     }  # fmt: skip
     return fill(
         "report.html.j2",
         filters,
         config=config,
-        settings={name: value for name, value in asdict(config).items() if value not in (None, {}, [])},
+        settings=listed(asdict(config)),
         summary=summary,
         first=first,
         arms=arms,
@@ -159,7 +162,7 @@ def _figures(
 
 
 def _groups(part: BudgetSummary, primary: str, arms: Mapping[str, Arm]) -> dict[str, dict[tuple[str, str], Any]]:
-    """Title -> (a, b) -> measure -> their contrast: the primary arm's first, then by what is compared with."""
+    """Map title -> (a, b) -> measure -> contrast, with those of the primary arm first, then by the arm b."""
     found: dict[str, dict[tuple[str, str], dict[str, Contrast]]] = {}
     for contrast in sorted(part.contrasts, key=lambda contrast: primary not in (contrast.a, contrast.b)):
         a, b = contrast.a, contrast.b
@@ -169,7 +172,7 @@ def _groups(part: BudgetSummary, primary: str, arms: Mapping[str, Arm]) -> dict[
 
 
 def _lost(summary: Summary, arms: Mapping[str, Arm]) -> dict[tuple[str, str], list[Broken]]:
-    """(label of the arm, how) -> its broken runs."""
+    """Map (label of the arm, how they broke) to its broken runs."""
     found: dict[tuple[str, str], list[Broken]] = {}
     for run in summary.broken:
         found.setdefault((arms[run.arm].label, HOW[run.how]), []).append(run)
@@ -177,7 +180,7 @@ def _lost(summary: Summary, arms: Mapping[str, Arm]) -> dict[tuple[str, str], li
 
 
 def _before(config: CompareConfig, summary: Summary) -> dict[str, float]:
-    """Measures of the models before training, where they are known."""
+    """Return measures of the models before training, where they are known."""
     found = {}
     for key in ("accuracy", "loss"):
         for kind, tasks in (("target", config.target_tasks), ("retained", summary.retained)):
@@ -188,27 +191,19 @@ def _before(config: CompareConfig, summary: Summary) -> dict[str, float]:
 
 
 def _skills(records: Sequence[Record], primary: str) -> dict[str, float]:
-    """Means over the primary arm's runs of what they logged about their forecasts."""
+    """Average what the primary arm's runs logged about their forecasts."""
     notes = [r.measures.notes for r in records if r.cell.stage == "score" and r.cell.arm == primary and r.measures]
     names = {"foresight/skill", "foresight/forecast_overlap", "foresight/persistence_overlap"}
     shared = names.intersection(*notes) if notes else set()
     return {name.split("/")[1]: sum(n[name] for n in notes) / len(notes) for name in sorted(shared)}
 
 
-def _shown(value: float | None, measure: Measure) -> str:
-    return DASH if value is None else measure.value(value)
-
-
 def _interval(value: Interval, measure: Measure) -> str:
-    """``[70.0, 92.4]`` in the unit of the measure; empty if there is no interval."""
+    """Format an interval in the unit of the measure, as in ``[70.0, 92.4]``; empty if there is none."""
     if value.low is None or value.high is None:
         return ""
     low, high = (minus(f"{measure.scale * bound:.{measure.digits}f}") for bound in (value.low, value.high))
     return f"[{low}, {high}]"
-
-
-def _difference(value: Interval, measure: Measure) -> str:
-    return measure.difference(value)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -217,7 +212,3 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _p(value: float | None) -> str:
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _mebibytes(value: int | None) -> str:
-    return DASH if value is None else f"{value / 2**20:.1f}"

@@ -1,4 +1,4 @@
-"""The report of `foresight evidence`: what was found in words, then the effects, the side effects and every set."""
+"""The report of `foresight evidence`: the findings in words, then effects, side effects and every set of heads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..studies.evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outco
 from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import read_results
 from ..studies.evidence.verdict import Evidence
-from .page import REPORT, fill, write_page
+from .numbers import bracketed
+from .page import REPORT, fill, listed, write_page
 from .style import COLOURS, Look, data_uri, looks, panels, shared_legend, styled
 
 
 def write_evidence(folder: str | Path) -> Path:
-    """Write report.html for a finished study, from its results alone; return its path.
+    """Write report.html for a finished study from its results; return its path.
 
     Raises:
         DataError: the folder holds no finished study.
@@ -30,12 +31,12 @@ def write_evidence(folder: str | Path) -> Path:
 
 
 def render(config: EvidenceConfig, evidence: Evidence, environment: Mapping[str, str]) -> str:
-    """The page as text. Everything that is not a figure is escaped."""
+    """Return the page as text. All values are escaped."""
     return fill(
         "evidence.html.j2",
         {"number": lambda value: f"{value:.3f}", "interval": _interval, "heads": _heads},
         config=config,
-        settings={name: value for name, value in asdict(config).items() if value not in (None, {}, [])},
+        settings=listed(asdict(config)),
         evidence=evidence,
         methods=METHODS,
         effect=EFFECTS[evidence.effect],
@@ -47,7 +48,7 @@ def render(config: EvidenceConfig, evidence: Evidence, environment: Mapping[str,
 
 
 def null_distributions(evidence: Evidence) -> Figure:
-    """By method, how many random sets have which effect, with the named sets marked."""
+    """Histogram of the effect of random sets, one panel per method, with the named sets marked."""
     fig, axes = panels(len(evidence.outcomes), 3.4)
     with styled():
         for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
@@ -68,7 +69,7 @@ def null_distributions(evidence: Evidence) -> Figure:
 
 
 def frontier(evidence: Evidence) -> Figure:
-    """By method, effect against side effect of every set at every setting; the chosen settings are filled."""
+    """Effect over side effect of every set at every setting, one panel per method; chosen settings are filled."""
     fig, axes = panels(len(evidence.outcomes), 4.0)
     with styled():
         for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
@@ -98,7 +99,7 @@ def _scatter(axis, outcomes: Sequence[Outcome], look: Look, label: str) -> None:
 
 
 def _looks(evidence: Evidence) -> dict[str, Look]:
-    """Of all sets but the random ones."""
+    """Return the look of every set that is not random."""
     full = {FULL: Look(COLOURS["full"], "s", "-"), LORA_ARM: Look(COLOURS["oracle"], "*", "--")}
     names = dict.fromkeys(o.name for found in evidence.outcomes.values() for o in found if o.kind == LOCALIZED)
     colours = [COLOURS[key] for key in ("foresight", "static", "prior", "reactive")]
@@ -109,14 +110,11 @@ def _looks(evidence: Evidence) -> dict[str, Look]:
 
 
 def _interval(found: Interval | None) -> str:
-    if found is None or found.mean is None:
-        return ""
-    ends = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.mean:+.3f}{ends}"
+    return "" if found is None else bracketed(found.mean, found.low, found.high, "+.3f")
 
 
 def _heads(heads: Sequence[Sequence[str]]) -> str:
-    """Of every seed, once where they are the same."""
+    """List the heads of every seed, or once if all seeds have the same."""
     if any(len(found) > 16 for found in heads):
         return f"{len(heads[0])} heads"
     return "; ".join(dict.fromkeys(", ".join(found) for found in heads))

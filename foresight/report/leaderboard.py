@@ -1,4 +1,4 @@
-"""The leaderboard of forecasters as one HTML file that needs nothing else, with what it says in words first."""
+"""The leaderboard of forecasters as a page: what it says in words, then the numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from matplotlib.figure import Figure
 from ..common.intervals import Interval
 from ..studies.bench.bench import PRIOR, TWIN
 from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, Standing, sentences
+from .numbers import bracketed, number
 from .page import fill, write_page
 from .style import COLOURS, data_uri, figure, styled
 
 YARDSTICK_LABELS = {PRIOR: "layer and kind alone", TWIN: "ceiling: another data order"}
 _ROW = 0.28
-"""Inches of a line of a figure."""
+"""Height of a row of a figure in inches."""
 
 
 def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str], path: str | Path) -> Path:
-    """Write the page of all kinds of split; return its path."""
+    """Write the page, with one board per kind of split; return its path."""
     figures = {
         board.split: {"gains": data_uri(gains(board)), "questions": data_uri(by_question(board))} for board in boards
     }
@@ -32,7 +33,7 @@ def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str]
 
 
 def gains(board: Leaderboard) -> Figure:
-    """Gain over persistence with 95 % intervals, a line a forecaster, the ceiling below them."""
+    """Gain over persistence with 95 % intervals, one line per forecaster and the ceiling below them."""
     lines = _drawn(board)
     fig = figure(10, _ROW * len(lines) + 1.1)
     with styled():
@@ -54,7 +55,7 @@ def gains(board: Leaderboard) -> Figure:
 
 
 def by_question(board: Leaderboard) -> Figure:
-    """Gain over persistence by cutoff and horizon: a line a forecaster, a column a question."""
+    """Gain over persistence, one row per forecaster and one column per question (cutoff and horizon)."""
     rows = [row for row in board.details if row["by"] == "question"]
     names = [line.forecaster for line in _drawn(board)]
     columns = sorted({row["at"] for row in rows}, key=lambda at: [float(share) for share in at.split(" + ")])
@@ -79,13 +80,13 @@ def by_question(board: Leaderboard) -> Figure:
 
 
 def _drawn(board: Leaderboard) -> list[Standing]:
-    """All but persistence, which is zero, and the prior, which lies so far off that it would hide the rest."""
+    """Leave out persistence, which is zero, and the prior, which lies so far off that it would hide the rest."""
     lines = [*board.standings, *board.yardsticks]
     return [line for line in lines if line.forecaster not in (PERSISTENCE, PRIOR)]
 
 
 def _tables(boards: Sequence[Leaderboard]) -> dict[str, list[tuple[str, list[str], list[tuple[str, list[str]]]]]]:
-    """Gains by task, model and learning rate: of each board, (by, columns, [(forecaster, cells)])."""
+    """Gains by task, model and learning rate: per board, a list of (by, columns, [(forecaster, cells)])."""
     found: dict[str, list] = {}
     for board in boards:
         found[board.split] = []
@@ -109,17 +110,13 @@ def _ahead(at: str) -> str:
 
 
 def _points(share: float | None, form: str = ".1f") -> str:
-    return "" if share is None or not np.isfinite(share) else format(100 * share, form)
+    return "" if share is None or not np.isfinite(share) else number(100 * share, form)
 
 
 def _change(interval: Interval) -> str:
-    if interval.mean is None:
-        return ""
-    if interval.low is None or interval.high is None:
-        return _points(interval.mean, "+.1f")
-    return f"{_points(interval.mean, '+.1f')} [{_points(interval.low, '+.1f')}, {_points(interval.high, '+.1f')}]"
+    return bracketed(interval.mean, interval.low, interval.high, "+.1f", scale=100)
 
 
 def _number(value: float | Interval | None, form: str = ".2f") -> str:
-    number = value.mean if isinstance(value, Interval) else value
-    return "" if number is None else format(number, form)
+    found = value.mean if isinstance(value, Interval) else value
+    return "" if found is None else number(found, form)

@@ -1,4 +1,4 @@
-"""What all pages share: one HTML file that needs nothing else, filled from a template and written whole."""
+"""What all pages share: they are filled from a template, need no other file, and are written whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORT = "report.html"
 
 
 def fill(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
-    """A template inside the frame that all pages share, as text; whatever is not a figure is escaped."""
+    """Fill a template, inside the frame that all pages share, and return the text. All values are escaped."""
     templates = Environment(
         loader=PackageLoader("foresight.report"),
         autoescape=True,
@@ -28,10 +28,11 @@ def fill(template: str, filters: Mapping[str, Callable[..., str]], **values: Any
 
 
 def write_page(path: Path, html: str) -> Path:
-    """Put a page in its place, whole or not at all; return its path."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(html, encoding="utf-8")
-
-    write_whole(path, write)
+    """Write a page, whole or not at all; return its path."""
+    write_whole(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
     return path
+
+
+def listed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a page lists: those that are not empty."""
+    return {name: value for name, value in settings.items() if value not in (None, {}, [], "")}

@@ -1,4 +1,4 @@
-"""Colours, sizes and the way a figure gets into a page."""
+"""What all figures share: colours, panels, axes, and how a figure becomes part of a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -25,15 +24,15 @@ COLOURS = {
     "foresight": "#0072b2",
     "oracle": "#009e73",
 }
-"""By arm, the same in every figure and table: the palette of Okabe and Ito, told apart with any colour vision."""
+"""Colour by arm, the same in every figure and table: Okabe and Ito's palette, which suits all colour vision."""
 
 MARKERS = {"full": "s", "random": "x", "prior": "v", "static": "D", "reactive": "^", "foresight": "o", "oracle": "*"}
-"""A second way to tell the arms apart, for prints without colour."""
+"""Marker by arm, which tells arms apart in print without colour."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm is drawn, the same in every figure."""
+    """How an arm is drawn, in every figure."""
 
     colour: str
     marker: str
@@ -41,14 +40,14 @@ class Look:
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look for every arm: COLOURS and MARKERS for those that have them, made up in turn for the others."""
+    """Give every arm a look: from COLOURS and MARKERS if it is there, otherwise made up in turn."""
     found: dict[str, Look] = {}
     others = 0
     for name in names:
         if name in COLOURS:
             found[name] = Look(COLOURS[name], MARKERS[name], "-")
             continue
-        hue = (0.03 + 0.618034 * others) % 1  # the golden ratio: neighbours in the list are far apart in colour
+        hue = (0.03 + 0.618034 * others) % 1  # the golden ratio, so that neighbours in the list differ most in colour
         colour = to_hex(colorsys.hsv_to_rgb(hue, 0.75, 0.72))
         found[name] = Look(colour, "PX<>pdhH8"[others % 9], ("--", "-.", ":")[others % 3])
         others += 1
@@ -75,13 +74,13 @@ _RC: dict[Any, Any] = {
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure in the report's style; width and height in inches."""
+    """Make an empty figure in the report's style; width and height are in inches."""
     with matplotlib.rc_context(_RC):
         return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with n panels side by side, three to a row; height in inches of a row."""
+    """Make a figure with n panels, three to a row; `height` is the height of a row in inches."""
     columns = max(1, min(3, n))
     rows = -(-max(1, n) // columns)
     fig = figure(10, height * rows + 0.4)
@@ -93,44 +92,25 @@ def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def styled():
-    """Context in which axes are made and drawn in the report's style."""
+    """Context in which axes are created and drawn in the report's style."""
     return matplotlib.rc_context(_RC)
 
 
-def borders(steps: np.ndarray) -> np.ndarray:
-    """Cell borders halfway between snapshots, the first and last snapshot at the outer border."""
-    steps = steps.astype(float)
-    if len(steps) == 1:
-        return np.array([steps[0], steps[0] + 1])
-    return np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])
-
-
-def label_layers(axis: Axes, layers: np.ndarray) -> None:
-    """Name the layers on the y axis where rows 0, 1, ... belong to `layers` [rows], ascending, with lines between."""
-    starts = np.flatnonzero(np.diff(layers, prepend=-1))
-    for start in starts[1:]:
-        axis.axhline(start, color="#777777", linewidth=0.8)
-    middles = [(start + stop) / 2 for start, stop in zip(starts, [*starts[1:], len(layers)], strict=True)]
-    every = -(-len(starts) // 32)
-    axis.set_yticks(middles[::every], [f"layer {layers[start]}" for start in starts[::every]])
-    axis.tick_params(axis="y", length=0)
-
-
 def log_ticks(axis: Any) -> None:
-    """Plain numbers at 1, 2 and 5 times the powers of ten, on the x or y axis of a panel with a logarithmic scale."""
+    """Label an x or y axis of logarithmic scale with plain numbers at 1, 2 and 5 times the powers of ten."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
 
 
 def shared_legend(fig: Figure, axes: Iterable[Axes], columns: int) -> None:
-    """One legend above all panels, with each label once, whichever panels have it."""
+    """Draw one legend above all panels, with each label once."""
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
 
 
 def data_uri(fig: Figure) -> str:
-    """The figure as an SVG in a data URI: part of the page, no request, the same bytes for the same figure."""
+    """Turn a figure into an SVG data URI, which is part of the page; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(_RC):
         fig.savefig(buffer, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The report of `foresight track`: one HTML file that needs nothing else, with the answers in words first."""
+"""The report of `foresight track`: the answers in words, then figures and tables."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from ..studies.track.study import RUNS, STUDY
 from ..studies.track.tables import Row
 from . import tracking_figures as plots
 from . import tracking_matrices as matrices
-from .page import REPORT, fill, write_page
+from .numbers import DASH, number
+from .page import REPORT, fill, listed, write_page
 from .style import data_uri
 from .tracking_maps import ScoreMap, comings_and_goings, heatmap, in_words, read_map, strongest
-from .tracking_words import DASH, decided, number, points, questions, share, spread
+from .tracking_words import decided, points, questions, share, spread
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: a data URI, what it shows in words for those who cannot see it, and its caption."""
+    """A figure of the page: a data URI, a description for readers who cannot see it, and its caption."""
 
     uri: str
     alt: str
@@ -38,14 +39,14 @@ class Picture:
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of an analysed study, from its tables alone; return its path.
+    """Write the page of an analysed study from its tables; return its path.
 
     Args:
-        folder: of the study; its analysis is there (see `foresight.studies.track.analysis`).
-        out: the file to write; by default report.html in the study's folder.
+        folder: of the study, with its analysis (see `foresight.studies.track.analysis`).
+        out: the file to write; by default report.html in `folder`.
 
     Raises:
-        TrajectoryError: no study, or one that was not analysed.
+        TrajectoryError: the folder has no study, or one that was not analysed.
     """
     folder = Path(folder)
     tables = {name: read_table(folder, name) for name in NAMES}
@@ -54,13 +55,13 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         first = next(iter(sorted((folder / RUNS).glob(f"*/{RESULT}"))), None)
         environment = json.loads(first.read_text())["environment"] if first else {}
     except (OSError, ValueError, KeyError) as error:
-        raise TrajectoryError(f"{folder} holds no whole study ({error!r}); run or resume it") from error
+        raise TrajectoryError(f"{folder} holds no complete study ({error!r}); run or resume it") from error
     maps = [read_map(folder / FOLDER / f"{SCORES}.parquet", *run) for run in mapped(tables)]
     return write_page(Path(out or folder / REPORT), render(tables, maps, settings, environment))
 
 
 def mapped(tables: Tables) -> list[tuple[str, str, int, str]]:
-    """(task, strategy, seed, scorer) of the runs whose components are shown: one a task, free if there is one."""
+    """Choose the (task, strategy, seed, scorer) whose components are shown: one per task, strategy free if it ran."""
     chosen: dict[str, tuple[str, str, int, str]] = {}
     rows = [row for row in tables["staleness"] if row["circuit_of"] == row["task"]]
     for row in sorted(rows, key=lambda r: (r["strategy"] != "free", r["seed"])):  # stable: first scorer first
@@ -69,13 +70,13 @@ def mapped(tables: Tables) -> list[tuple[str, str, int, str]]:
 
 
 def render(tables: Tables, maps: Sequence[ScoreMap], settings: dict[str, Any], environment: dict[str, str]) -> str:
-    """The page as text. Everything that is not a figure is escaped.
+    """Return the page as text. All values are escaped.
 
     Args:
         tables: as `foresight.studies.track.analysis.tabulate` makes them.
         maps: the runs whose components are shown.
         settings: part -> setting -> value.
-        environment: versions of what it ran on.
+        environment: versions of the libraries and the machine.
     """
     answers = answer(tables)
     scorers = plots.values(tables["staleness"], "scorer")
@@ -103,8 +104,7 @@ def render(tables: Tables, maps: Sequence[ScoreMap], settings: dict[str, Any], e
         steps=sorted({row["step"] for row in tables["staleness"]}),
         trainable={row["strategy"]: f"{row['trainable']:,}" for row in tables["cost"] if not row["error"]},
         folder=FOLDER,
-        settings={part: {k: v for k, v in values.items() if v not in (None, [], {}, "")}
-                  for part, values in settings.items()},
+        settings={part: listed(values) for part, values in settings.items()},
         environment=environment,
         **_figures(tables, answers, maps, scorers),
     )  # fmt: skip
@@ -135,7 +135,7 @@ def _figures(tables: Tables, answers: Answers, maps: Sequence[ScoreMap], scorers
         )
         found["staleness"] = picture(
             partial(plots.staleness, answers, str(first)),
-            "Overlap of the step-0 map with the circuit over steps, beside a fresh map and chance. "
+            "Overlap of the step-0 map with the circuit over steps, compared with a fresh map and chance. "
             + _last([r for r in answers.staleness if r["scorer"] == first], _old),
         )
     if own["stability"]:
@@ -191,13 +191,13 @@ def _old(row: Row) -> str:
 
 
 def _before(rows: Sequence[Row]) -> float | None:
-    """Mean accuracy over tasks before training; every run has the same base model."""
+    """Average the accuracy before training over tasks; all runs have the same base model."""
     start = {row["task"]: row["accuracy"] for row in rows if row["step"] == 0 and row["measured_task"] == row["task"]}
     return sum(start.values()) / len(start) if start else None
 
 
 def areas(rows: Sequence[Row]) -> list[Row]:
-    """CPR and CMD with their intervals over tasks: before training, and at the end of the runs of each strategy."""
+    """CPR and CMD with intervals over tasks: before training, and at the end of each strategy's runs."""
     known = [r for r in rows if r["value"] is not None and r["task"] in (None, r["circuit_of"])]
     found = []
     for model in sorted(plots.values(known, "strategy"), key=lambda model: model is not None):
@@ -217,7 +217,7 @@ def _boolean(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _tuned(rows: Sequence[Row]) -> list[Row]:
-    """Sign conflict on tuned models by strategy and pair: how many runs lie beyond the floor, and means."""
+    """Sign conflict on tuned models by strategy and pair of tasks: how many runs exceed the floor, and means."""
     found = []
     known = [row for row in rows if row["seed"] is not None and row["value"] is not None]
     for strategy in plots.values(known, "strategy"):

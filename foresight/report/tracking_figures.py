@@ -1,4 +1,4 @@
-"""The plots of a study of circuits: how far they move, how stale the first map is, what a circuit is worth."""
+"""The plots of a tracking study: how far circuits move, how stale the first map is, how faithful circuits are."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..common.intervals import mean_interval
 from ..studies.track.answers import Answers
 from ..studies.track.settings import STRATEGIES
 from ..studies.track.tables import Row
-from .circuits import KINDS
+from .score_maps import KINDS
 from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled
 
 KIND_STYLE = {"all": ("#1a1a1a", "s"), "head": ("#0072b2", "o"), "kv": ("#009e73", "^"), "mlp": ("#d55e00", "D")}
-"""Colour and marker of a kind of component, the same in every figure: the palette of Okabe and Ito."""
+"""Colour and marker by kind of component, in every figure; colours are of Okabe and Ito's palette."""
 LABELS = {"all": "All components", **KINDS}
 MEASURES = {"jaccard": "Jaccard distance", "wasserstein": "Depth distance (Wasserstein)"}
 HALVES, RUNS, BASE = "#c9c9c9", "#56b4e9", "#cc79a7"
 MOST_LABELS = 7
-"""Snapshots that are labelled on an axis."""
+"""Snapshots that are labelled on an axis, at most."""
 
 
 def colour(strategy: str) -> str:
@@ -30,10 +30,11 @@ def colour(strategy: str) -> str:
 
 
 def distances(rows: Sequence[Row], between: Sequence[Row], measure: str) -> Figure:
-    """Distance from step 0 over steps: a row of panels a strategy, a column a kind, both noise floors as bands.
+    """Distance from step 0 over steps, with both noise floors as bands: one row per strategy, one column per kind.
 
     Args:
-        rows: of the table `distance`, of one scorer, since the start; between: of `between`, of that scorer.
+        rows: of the table `distance`, by one scorer, since the start.
+        between: of the table `between`, by the same scorer.
     """
     rows = [row for row in rows if row["measure"] == measure]
     strategies, kinds = values(rows, "strategy"), [kind for kind in LABELS if kind in values(rows, "kind")]
@@ -84,14 +85,14 @@ def _band(axis: Axes, steps: Sequence[float], low: Sequence[float], high: Sequen
 
 
 def _points(axis: Axes, steps, found: Sequence[tuple], shift: float = 0.0, **style) -> None:
-    """Means joined by a line, with intervals where there are any; entries (mean, low, high) may be None."""
+    """Draw means joined by a line, with their intervals; members of (mean, low, high) may be None."""
     mean, low, high = np.array(found, dtype=float).T
     errors = np.nan_to_num(np.stack([mean - low, high - mean]))
     axis.errorbar(np.asarray(steps) + shift, mean, errors, markersize=5, linewidth=1.6, capsize=2.5, zorder=3, **style)
 
 
 def movement(answers: Answers, scorer: str) -> Figure:
-    """What movement alone adds to the distance, by kind: a column of panels a strategy, a row a measure."""
+    """Movement alone by kind: one column of panels per strategy, one row per measure."""
     rows = [row for row in answers.moves if row["scorer"] == scorer]
     strategies, kinds = values(rows, "strategy"), [kind for kind in LABELS if kind in values(rows, "kind")]
     steps = sorted(values(rows, "step"))
@@ -119,7 +120,7 @@ def movement(answers: Answers, scorer: str) -> Figure:
 
 
 def staleness(answers: Answers, scorer: str) -> Figure:
-    """Overlap of the step-0 map with the circuit over steps, between what a fresh map reaches and chance."""
+    """Overlap of the step-0 map with the circuit over steps, between that of a fresh map and chance."""
     rows = [row for row in answers.staleness if row["scorer"] == scorer]
     strategies = values(rows, "strategy")
     fig, axes = panels(len(strategies), 2.9)
@@ -129,7 +130,7 @@ def staleness(answers: Answers, scorer: str) -> Figure:
             steps = [row["step"] for row in here]
             paint = colour(strategy)
             axis.plot(steps, [r["ceiling"] for r in here], color="#777777", linestyle="--", label="a fresh map")
-            # The interval of what is lost, seen from the fresh map.
+            # The interval is that of what was lost, drawn downwards from the fresh map.
             known = [(r["across"], *(None if r[end] is None else r["ceiling"] - r[end]
                                      for end in ("interval_high", "interval_low"))) for r in here]  # fmt: skip
             marker = MARKERS.get(STRATEGIES.get(strategy, strategy), "o")
@@ -144,10 +145,10 @@ def staleness(answers: Answers, scorer: str) -> Figure:
 
 
 def curves(rows: Sequence[Row]) -> Figure:
-    """Faithfulness of circuits of growing size: a panel a task, the base model and the models at the end of its runs.
+    """Faithfulness of circuits over their size, one panel per task: the base model, and the models after training.
 
     Args:
-        rows: of the table `curves`; of a run those of the task that it was trained on.
+        rows: of the table `curves`; from each run, those of the task that it was trained on.
     """
     rows = [r for r in rows if r["measure"] == "faithfulness" and r["fraction"] and r["value"] is not None]
     tasks, models = values(rows, "circuit_of"), sorted(values(rows, "strategy"), key=lambda model: model is not None)
@@ -176,18 +177,18 @@ def curves(rows: Sequence[Row]) -> Figure:
 
 
 def step_axis(axis: Axes, steps: Iterable[int]) -> None:
-    """Ticks at snapshots, at so many of them that they can be read."""
+    """Put ticks at snapshots, at most `MOST_LABELS` of them."""
     known = sorted(set(steps))
     axis.set_xticks(known[:: -(-len(known) // MOST_LABELS)])
     axis.set_xlabel("optimizer step")
 
 
 def values(rows: Iterable[Row], column: str) -> list:
-    """What a column holds, each once, in the order of appearance."""
+    """Return the distinct values of a column, in order of appearance."""
     return list(dict.fromkeys(row[column] for row in rows))
 
 
 def mean_of(numbers: Iterable[float]) -> float:
-    """The mean of those that are defined; NaN if none is."""
+    """Return the mean of the finite numbers, NaN if there are none."""
     found = [number for number in numbers if np.isfinite(number)]
     return float(np.mean(found)) if found else float("nan")

@@ -1,4 +1,4 @@
-"""Scores of single components over one run: heatmaps, and the components that enter and leave the circuit."""
+"""Scores of single components over one run: heat maps, and the components that enter and leave the circuit."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
-from .circuits import KINDS, MASK
-from .style import borders, figure, label_layers, styled
+from .score_maps import KINDS, MASK, borders, outline, score_panels
+from .style import figure, styled
 from .tracking_figures import KIND_STYLE, step_axis
 
 MOST_ROWS = 30
-"""Components shown of a kind that has more in its circuits."""
+"""Components shown per kind at most."""
 SURE = 2.0
-"""Standard errors from the cut at which a component counts as surely inside or outside (own definition)."""
+"""Standard errors from the cut at which a component surely is inside or outside (our own definition)."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
-    """One circuit through one run.
+    """One circuit over the course of one run.
 
     Attributes:
-        steps: int [t]; layer, kind, name: [n].
+        steps: int [t].
+        layer, kind, name: [n].
         score, stderr: float [t, n], signed means over probe examples and their standard errors.
         inside: bool [t, n], whether a component is in the circuit.
     """
@@ -46,7 +47,7 @@ class ScoreMap:
 
     @property
     def margin(self) -> np.ndarray:
-        """float [t, n]: |score| above the cut between ranks k and k + 1, in standard errors of that score."""
+        """How far |score| is above the cut between ranks k and k + 1, in standard errors: float [t, n]."""
         size = np.abs(self.score)
         lowest = np.where(self.inside, size, np.inf).min(1)
         highest = np.where(self.inside, -np.inf, size).max(1)
@@ -55,11 +56,11 @@ class ScoreMap:
 
     @property
     def sure(self) -> np.ndarray:
-        """bool [t, n]: beyond `SURE` standard errors from the cut, on either side."""
+        """Whether a component is at least `SURE` standard errors from the cut, on either side: bool [t, n]."""
         return np.abs(self.margin) >= SURE
 
     def moves(self, entered: bool) -> tuple[list[str], list[str]]:
-        """Components inside at the last step and not at the first (or the reverse): surely so, and within noise."""
+        """Names of the components that entered (or left) between the first and last step: surely, and within noise."""
         first, last = (self.inside[at] if entered else ~self.inside[at] for at in (0, -1))
         changed = ~first & last
         sure = changed & self.sure[0] & self.sure[-1]
@@ -67,7 +68,7 @@ class ScoreMap:
 
 
 def read_map(path: str | Path, task: str, strategy: str, seed: int, scorer: str) -> ScoreMap:
-    """The circuit of `task` in the run that was trained on it, from scores.parquet."""
+    """Read the circuit of `task` in the run that was trained on it, from scores.parquet."""
     wanted = {"task": task, "circuit_of": task, "strategy": strategy, "seed": seed, "scorer": scorer}
     table = pq.read_table(path, filters=[(name, "=", value) for name, value in wanted.items()])
     columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in wanted}
@@ -81,37 +82,29 @@ def read_map(path: str | Path, task: str, strategy: str, seed: int, scorer: str)
 
 
 def heatmap(scores: ScoreMap) -> Figure:
-    """|score| over steps, a panel a kind, rows by layer, the circuit of each snapshot outlined."""
+    """|score| over steps, with the circuit of each snapshot outlined."""
     size = np.abs(scores.score)
     relative = size / np.maximum(size.max(1, keepdims=True), np.finfo(np.float32).tiny)
-    kinds = [kind for kind in KINDS if (scores.kind == kind).any()]
-    most = max((scores.kind == kind).sum() for kind in kinds)
-    fig = figure(10, float(np.clip(0.06 * most, 3.2, 9)))
+    order = np.argsort(scores.layer, kind="stable")
+    rows = {kind: found for kind in KINDS if len(found := order[scores.kind[order] == kind])}
+    most = max(map(len, rows.values()))
     edges = borders(scores.steps)
+    fig = figure(10, float(np.clip(0.06 * most, 3.2, 9)))
     with styled():
-        axes = fig.subplots(1, len(kinds), squeeze=False)[0]
-        for axis, kind in zip(axes, kinds, strict=True):
-            rows = np.flatnonzero(scores.kind == kind)
-            rows = rows[np.argsort(scores.layer[rows], kind="stable")]
-            image = axis.pcolormesh(edges, np.arange(len(rows) + 1), relative[:, rows].T, cmap="Blues", vmin=0, vmax=1,
-                                    rasterized=True)  # fmt: skip
-            label_layers(axis, scores.layer[rows])
-            for at, row in np.argwhere(scores.inside[:, rows]):
-                axis.add_patch(Rectangle((edges[at], row), edges[at + 1] - edges[at], 1, fill=False, edgecolor=MASK,
-                                         linewidth=0.9 if most <= 100 else 0.4))  # fmt: skip
-            axis.set_xlim(edges[0], edges[-1])
-            axis.set_ylim(len(rows), 0)
-            axis.set_title(KINDS[kind])
+        axes, image = score_panels(fig, edges, relative.T, scores.layer, rows)
+        for kind, axis in axes.items():
+            for at, row in np.argwhere(scores.inside[:, rows[kind]]):
+                outline(axis, row, edges[at], edges[at + 1], 0.9 if most <= 100 else 0.4)
             step_axis(axis, scores.steps.tolist())
-            axis.grid(visible=False)
-        fig.colorbar(image, ax=axes, shrink=0.7, pad=0.02).set_label("|score| / largest at that step")
+        bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.7, pad=0.02)
+        bar.set_label("|score| / largest at that step")
         fig.legend(handles=[Patch(fill=False, edgecolor=MASK, label="in the circuit at that snapshot")],
                    loc="outside upper center")  # fmt: skip
     return fig
 
 
 def comings_and_goings(scores: ScoreMap) -> Figure:
-    """Components that are in the circuit at some snapshot, a row each; what lies within noise of the cut is hollow."""
+    """Components that are in the circuit at some snapshot, one per row; hollow where within noise of the cut."""
     kinds = [kind for kind in KINDS if scores.inside[:, scores.kind == kind].any()]
     shown = [_rows(scores, kind) for kind in kinds]
     fig = figure(10, 0.19 * max(len(rows) for rows in shown) + 1.3)
@@ -145,7 +138,7 @@ def comings_and_goings(scores: ScoreMap) -> Figure:
 
 
 def _rows(scores: ScoreMap, kind: str) -> np.ndarray:
-    """Of a kind, those ever inside: first what was there from the start, by how long it stayed; then what came."""
+    """Order the components of a kind that are ever inside by when they entered, then by how long they stay."""
     ever = np.flatnonzero(scores.inside.any(0) & (scores.kind == kind))
     largest = ever[np.argsort(-np.abs(scores.score[:, ever]).max(0), kind="stable")[:MOST_ROWS]]
     came = scores.inside[:, largest].argmax(0)
@@ -153,7 +146,7 @@ def _rows(scores: ScoreMap, kind: str) -> np.ndarray:
 
 
 def in_words(scores: ScoreMap) -> str:
-    """What entered and what left between the first and the last snapshot, and which of it is no more than noise."""
+    """Say what entered and what left between the first and the last snapshot, beyond noise and within it."""
     parts = []
     for verb, entered in (("entered", True), ("left", False)):
         sure, unsure = scores.moves(entered)
@@ -163,5 +156,5 @@ def in_words(scores: ScoreMap) -> str:
 
 
 def strongest(scores: ScoreMap, at: int, most: int = 3) -> Sequence[str]:
-    """Names of the components with the largest |score| at snapshot number `at`."""
+    """Name the components with the largest |score| at snapshot number `at`."""
     return scores.name[np.argsort(-np.abs(scores.score[at]), kind="stable")[:most]].tolist()

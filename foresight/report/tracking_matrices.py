@@ -1,4 +1,4 @@
-"""The matrices of a study of circuits: stability of steps, conflict of tasks, the latter as a graph, too."""
+"""The matrices of a tracking study: stability between steps, and conflict between tasks, also as a graph."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..studies.track.tables import Row
+from .numbers import number
 from .style import figure, styled
 from .tracking_figures import MOST_LABELS, mean_of, values
-from .tracking_words import number
 
 BEYOND = "#d55e00"
 MOST_TASKS = 9
-"""Tasks up to which the cells of a conflict matrix are labelled with their numbers, and pairs within noise drawn."""
+"""Up to this many tasks, cells of a conflict matrix are labelled and pairs within the noise are drawn."""
 STABILITY: dict[str, tuple[str, str, float, float, Callable[[float], float]]] = {
     "ratio": ("ratio to t's own circuit", "PuOr", 0, 2, lambda value: value - 1),
     "faithfulness": ("faithfulness of s at t", "Blues", 0, 1.2, lambda value: 0.0),
     "rank_distance": ("rank distance of s and t", "Blues", 0, 1, lambda value: value),
 }
-"""Measure -> title, colours, their range, and what of a value is compared with its floor (0: nothing)."""
+"""Measure -> title, colour map, its range, and the deviation that is compared with the floor (0: none is)."""
 
 
 def stability(rows: Sequence[Row]) -> Figure:
-    """Matrices s x t, means over the runs of a strategy: a row of panels a strategy, a column a measure.
+    """Matrices s x t of means over runs: one row of panels per strategy, one column per measure.
 
     Args:
-        rows: of the table `stability`, of one scorer, each of the circuit that its run was trained on.
+        rows: of the table `stability`, by one scorer; from each run, those of the task that it was trained on.
     """
     strategies, measures = values(rows, "strategy"), [name for name in STABILITY if name in values(rows, "measure")]
     fig = figure(10, 3.3 * len(strategies) + 0.2)
@@ -72,7 +72,7 @@ def _matrix(axis: Axes, rows: Sequence[Row], measure: str) -> None:
 
 
 def conflict(rows: Sequence[Row]) -> Figure:
-    """Sign conflict of every two tasks on the base model: matrix with floors, and as a graph.
+    """Sign conflict of every pair of tasks on the base model, as a matrix with floors and as a graph.
 
     Args:
         rows: of `Answers.conflict`.
@@ -117,7 +117,7 @@ def _graph(axis: Axes, tasks: Sequence[str], rows: Sequence[Row]) -> None:
         else:
             axis.plot(*line, color="#9a9a9a", linestyle=":", linewidth=0.6 + 1.2 * row["value"], zorder=1)
         if len(tasks) <= (MOST_TASKS if beyond else 4):
-            x, y = a + 0.36 * (b - a)  # not in the middle, where chords cross
+            x, y = a + 0.36 * (b - a)  # off the middle, where edges cross
             axis.text(x, y, f"{row['value']:.2f}", ha="center", va="center", fontsize=9, zorder=4,
                       color="black" if beyond else "#6a6a6a",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a study of circuits says, question by question, before any figure: each verdict with its interval and floor."""
+"""What a study of circuits found, question by question: each verdict with the numbers that it rests on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from math import isfinite
 
 from ..studies.track.answers import Answers
 from ..studies.track.tables import Row
+from .numbers import MINUS, bracketed, number
 
-DASH = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
 MOST_STEPS = 6
-"""Steps that a sentence lists; tables and figures have all."""
+"""Steps that a sentence lists at most; tables and figures have all of them."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """`who` (a strategy, or empty), the verdict in a few words, and a sentence of the numbers that it rests on."""
+    """The strategy that a line is about (or ""), the verdict in a few words, and a sentence with its numbers."""
 
     who: str
     verdict: str
@@ -31,8 +30,8 @@ class Question:
 
 
 def questions(answers: Answers) -> list[Question]:
-    """The answers about the first scorer and the Jaccard distance, in the order in which one would ask."""
-    unknown = [Line("", "Not known", "No run has two snapshots, so nothing can be said of movement.")]
+    """Answer the questions that a reader would ask first, by the first scorer and the Jaccard distance."""
+    unknown = [Line("", "Not known", "No run has two snapshots, so nothing can be said about movement.")]
     strategies = list(dict.fromkeys(row["strategy"] for row in answers.moves))
     asked = [
         Question("Do circuits move beyond noise?", _each(strategies, _moved, answers)),
@@ -50,24 +49,24 @@ def _each(strategies, say, answers: Answers) -> list[Line]:
 
 
 def _of(rows: Sequence[Row], answers: Answers, strategy: str, **wanted: str) -> list[Row]:
-    """Rows of a strategy and the first scorer, by step."""
+    """Select the rows of a strategy and the first scorer, ordered by step."""
     wanted |= {"strategy": strategy, "scorer": answers.moves[0]["scorer"]}
     return sorted((r for r in rows if all(r[k] == v for k, v in wanted.items())), key=lambda r: r["step"])
 
 
 def _moved(answers: Answers, strategy: str) -> Line:
     row = _of(answers.moves, answers, strategy, kind="all", measure="jaccard")[-1]
-    floors = f"two halves of the probe at one step lie {number(row['floor'])} apart"
+    floors = f"two halves of the probe at one step differ by {number(row['floor'])}"
     if isfinite(row["between_runs"]):
-        floors += f", runs that differ in their seed alone {number(row['between_runs'])}"
+        floors += f", and runs that differ only in their seed by {number(row['between_runs'])}"
     verdict = decided(row, "moved beyond noise", "within the noise", "within the noise")
     if row["interval_low"] is None:
-        beyond = "beyond the noise of the probe in its one unit, which is no certainty"
+        beyond = "beyond the noise of the probe, but one unit cannot establish it"
         verdict = beyond if row["beyond_floor"] else "within the noise of the probe, as far as one unit can tell"
     return Line(strategy, verdict,
-        f"At step {row['step']} circuits lie {number(row['distance'])} from step 0 (Jaccard distance), where {floors}. "
-        f"Movement alone, with the noise taken off: {spread(row)}. {row['beyond_floor']} of {row['n']} runs lie above "
-        "what 95 % of halves differ by.")  # fmt: skip
+        f"At step {row['step']} the Jaccard distance of circuits from step 0 is {number(row['distance'])}; {floors}. "
+        f"Movement alone, with the noise subtracted: {spread(row)}. In {row['beyond_floor']} of {row['n']} runs the "
+        "distance exceeds that of 95 % of halves.")  # fmt: skip
 
 
 def _kinds(answers: Answers, strategy: str) -> Line:
@@ -76,8 +75,8 @@ def _kinds(answers: Answers, strategy: str) -> Line:
         return Line(strategy, "Not known", "No run has both heads and MLP blocks.")
     verdict = decided(row, "heads moved more", "MLP blocks moved more", "the difference is within the noise")
     return Line(strategy, verdict,
-        f"At step {row['step']} heads {number(row['heads'], '+.2f')}, MLP blocks {number(row['mlps'], '+.2f')} of "
-        f"movement alone (0 where only noise differs); difference {spread(row)}.")  # fmt: skip
+        f"Movement alone (0 if only noise differs) at step {row['step']}: heads {number(row['heads'], '+.2f')}, MLP "
+        f"blocks {number(row['mlps'], '+.2f')}; difference {spread(row)}.")  # fmt: skip
 
 
 def _stale(answers: Answers, strategy: str) -> Line:
@@ -86,11 +85,11 @@ def _stale(answers: Answers, strategy: str) -> Line:
     inside = "what was lost is within the noise"
     verdict, parts = decided(last, "stale beyond noise", inside, inside), []
     for row in _thinned(rows):
-        held = f"{row['held']:.0%} holds" if isfinite(row["held"]) else "share undefined"
+        held = f"{row['held']:.0%} still holds" if isfinite(row["held"]) else "share undefined"
         note = decided(row, "", ", within the noise", ", within the noise", "", "")
         parts.append(f"step {row['step']}: {held} (lost {spread(row)}{note})")
-    return Line(strategy, verdict, f"Of the step-0 map, {'; '.join(parts)}. At step {last['step']} it overlaps "
-        f"{number(last['across'])} with the circuit, a fresh map {number(last['ceiling'])}, chance "
+    return Line(strategy, verdict, f"Of the map of step 0, at {'; '.join(parts)}. At step {last['step']} its overlap "
+        f"with the circuit is {number(last['across'])}; a fresh map reaches {number(last['ceiling'])}, chance "
         f"{number(last['chance'])}.")  # fmt: skip
 
 
@@ -100,12 +99,12 @@ def _explains(answers: Answers, strategy: str) -> Line:
         return Line(strategy, "Not known", "Faithfulness was not measured, or is undefined in every run.")
     row = rows[-1]
     own = "the circuit of its own step"
-    verdict = decided(row, f"better than {own}", f"worse than {own}", f"within the noise as good as {own}")
+    verdict = decided(row, f"better than {own}", f"worse than {own}", f"as good as {own}, within the noise")
     return Line(strategy, verdict,
-        f"On the model of step {row['step']} the step-0 circuit is {number(row['ratio'])} times as faithful (halves of "
-        f"the probe put that {number(row['floor'])} apart, runs that differ in their seed alone "
-        f"{number(row['between_runs'])}); minus 1: {spread(row)}; defined in {row['defined']} of {row['runs']} "
-        "runs.")  # fmt: skip
+        f"On the model of step {row['step']} the circuit of step 0 is {number(row['ratio'])} times as faithful as that "
+        f"step's own. This ratio differs by {number(row['floor'])} between halves of the probe, and by "
+        f"{number(row['between_runs'])} between runs that differ only in their seed. Ratio minus 1: {spread(row)}; "
+        f"defined in {row['defined']} of {row['runs']} runs.")  # fmt: skip
 
 
 def _best(answers: Answers) -> list[Line]:
@@ -115,37 +114,37 @@ def _best(answers: Answers) -> list[Line]:
         return [Line("", "Not known", "No run was evaluated on held-out examples.")]
     levels = "; ".join(f"{r['strategy']} {share(r)}" for r in alone)
     if len(alone) == 1:
-        return [Line("", "One strategy, nothing to compare", f"Final accuracy {levels}.")]
+        return [Line("", "One strategy, nothing to compare", f"Final accuracy: {levels}.")]
     wins = {row["strategy"]: 0 for row in alone}
     for row in (pairs := [row for row in rows if row["minus"]]):
         if row["decided"]:
             wins[row["strategy"] if row["decided"] > 0 else row["minus"]] += 1
     best = [name for name, count in wins.items() if count == len(wins) - 1]
-    verdict = f"{best[0]} learned best" if best else "None is shown to be best"
+    verdict = f"{best[0]} learned best" if best else "None is shown to be the best"
     notes = [decided(row, "", "", ", within the noise", "", "") for row in pairs]
     differences = "; ".join(
         f"{r['strategy']} {MINUS} {r['minus']} {points(r)}{note}" for r, note in zip(pairs, notes, strict=True)
     )
-    return [Line("", verdict, f"Final accuracy {levels}. Paired differences, in points: {differences}.")]
+    return [Line("", verdict, f"Final accuracy: {levels}. Paired differences in points: {differences}.")]
 
 
 def _conflict(answers: Answers) -> list[Line]:
     rows = answers.conflict
     if not rows:
-        return [Line("", "Not measured", "It takes two tasks with contrast pairs whose circuits share something.")]
+        return [Line("", "Not measured", "It takes two tasks with contrast pairs whose circuits share components.")]
     beyond, worst = [row for row in rows if row["beyond_floor"]], rows[0]
     if not beyond:
-        return [Line("", "within the noise", f"None of {len(rows)} pairs of tasks conflicts beyond what 95 % of halves "
-            f"of one task's probe do; the highest is {_pair(worst)}.")]  # fmt: skip
+        none = f"None of {len(rows)} pairs of tasks conflicts more than 95 % of halves of one task's probe do."
+        return [Line("", "within the noise", f"{none} The highest is {_pair(worst)}.")]
     return [Line("", f"{len(beyond)} of {len(rows)} pairs conflict beyond noise",
-                 f"Most of all {_pair(beyond[0])}.")]  # fmt: skip
+                 f"The strongest is {_pair(beyond[0])}.")]  # fmt: skip
 
 
 def _pair(row: Row) -> str:
     interval = f"[{number(row['low'])}, {number(row['high'])}]"
     floors = f"{number(row['floor'])} (95 % below {number(row['floor_high'])})"
     pair = f"{row['task_a']} and {row['task_b']}"
-    return f"{pair}, {number(row['value'])} {interval} where halves of one task's probe have {floors}"
+    return f"{pair}: {number(row['value'])} {interval}, where halves of one task's probe have {floors}"
 
 
 def decided(
@@ -153,10 +152,13 @@ def decided(
     above: str,
     below: str,
     noise: str,
-    alone: str = "one unit, no interval, no verdict",
-    equal: str = "too few units to believe that they agree so exactly, no verdict",
+    alone: str = "no verdict: one unit has no interval",
+    equal: str = "no verdict: too few units to believe that they agree so exactly",
 ) -> str:
-    """What to say of a row of `Answers`: its interval lies above zero, below, or holds it; or there is no verdict."""
+    """Choose what to say about a row of `Answers`: whether its interval is above zero, below, or contains zero.
+
+    `alone` is the text for a single unit, `equal` that for a few units which agree exactly.
+    """
     if row["interval_low"] is None:
         return alone
     if row["decided"]:
@@ -169,30 +171,18 @@ def _thinned(rows: Sequence[Row]) -> list[Row]:
     return list(rows[::-1][::every])[::-1]
 
 
-def number(value: float | None, form: str = ".2f") -> str:
-    """A number with a real minus sign, or a dash where it is undefined."""
-    if value is None or not isfinite(value):
-        return DASH
-    digits = int(form.rstrip("f%").split(".")[1]) + (2 if form.endswith("%") else 0)
-    return format(round(value, digits) + 0.0, form).replace("-", MINUS)  # adding zero takes the sign of -0.0
-
-
 def spread(row: Row, form: str = "+.2f") -> str:
-    """The mean of a row of `Answers` with its interval, or the words that there is none."""
-    if row["mean"] is None:
-        return DASH
-    if row["interval_low"] is None:
-        return f"{number(row['mean'], form)} (one unit, no interval)"
-    return f"{number(row['mean'], form)} [{number(row['interval_low'], form)}, {number(row['interval_high'], form)}]"
+    """Format the mean of a row of `Answers` with its interval, or say that it has none."""
+    return bracketed(row["mean"], row["interval_low"], row["interval_high"], form, " (one unit, no interval)")
 
 
 def points(row: Row) -> str:
-    """A difference of accuracies in percentage points, with its interval."""
-    scaled = {k: None if row[k] is None else 100 * row[k] for k in ("mean", "interval_low", "interval_high")}
-    return spread(scaled, "+.1f")
+    """Format a difference of accuracies in percentage points, with its interval."""
+    ends = row["mean"], row["interval_low"], row["interval_high"]
+    return bracketed(*ends, "+.1f", " (one unit, no interval)", scale=100)
 
 
 def share(row: Row) -> str:
-    """A mean share in percent, its interval cut to what a share can be."""
+    """Format a mean share in percent, its interval clipped to possible shares."""
     ends = {k: None if row[k] is None else min(1.0, max(0.0, row[k])) for k in ("interval_low", "interval_high")}
     return spread({"mean": row["mean"]} | ends, ".1%")

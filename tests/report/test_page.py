@@ -10,10 +10,9 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
-from foresight.report import write_report
-from foresight.report.circuits import Picture, heatmap, predicted_against_realised
-from foresight.report.comparison import pictures, render
-from foresight.report.figures import MANY, Scene, frontiers, learning_curves, overlap_over_time, principal
+from foresight.report.circuit_figures import Picture, heatmap, predicted_against_realised
+from foresight.report.comparison import pictures, render, write_report
+from foresight.report.comparison_figures import MANY, Scene, frontiers, learning_curves, overlap_over_time, principal
 from foresight.report.style import COLOURS, MARKERS, looks
 from foresight.studies.compare.arms import ARMS
 from foresight.studies.compare.folder import write_results
@@ -129,7 +128,7 @@ def test_a_failed_arm_is_shown_as_failed(arm, undrawn):
     circuits = [] if arm == "full" else [drawn([])]
     text = Reader(page(records, config, circuits)).text
     assert "Broken runs" in text and "the loss became NaN" in text and "4 failed" in text
-    assert f"{ARMS[arm].label}: 4 broken runs (failed), in no average." in text
+    assert f"{ARMS[arm].label}: 4 broken runs (failed), left out of every average." in text
 
 
 def test_a_comparison_of_which_every_run_failed_has_a_page(undrawn):

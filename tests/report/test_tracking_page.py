@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from foresight.common.errors import TrajectoryError
+from foresight.report.numbers import MINUS, number
 from foresight.report.tracking import areas, mapped, render, write_report
 from foresight.report.tracking_maps import ScoreMap, in_words, read_map
-from foresight.report.tracking_words import MINUS, decided, number, questions, spread
+from foresight.report.tracking_words import decided, questions, spread
 from foresight.studies.track.analysis import NAMES
 from foresight.studies.track.answers import answer
 from foresight.studies.track.tables import Track, between_rows, distance_rows, score_table, staleness_rows
@@ -207,7 +208,7 @@ def test_text_from_outside_is_escaped():
     html = render(tables, [], {EVIL: {EVIL: EVIL}}, {EVIL: EVIL})
     assert "<script" not in html and html.count("&lt;script&gt;") >= 8
     text = Reader(html).text
-    assert "Runs that broke off" in text and "No run has two snapshots" in text
+    assert "Failed runs" in text and "No run has two snapshots" in text
     assert set(SECTIONS) <= set(Reader(html).ids)
 
 
@@ -225,7 +226,7 @@ def test_a_study_that_was_not_analysed_is_refused(tmp_path):
         write_report(tmp_path)
     folder = written(tmp_path / "study", one_cell(), score_table(one_track()))
     (folder / "study.json").unlink()
-    with pytest.raises(TrajectoryError, match="no whole study"):
+    with pytest.raises(TrajectoryError, match="no complete study"):
         write_report(folder)
 
 
@@ -237,14 +238,14 @@ def test_nothing_moves_is_within_the_noise():
     assert "difference is within the noise" in said("heads")
     assert said("stale").count("what was lost is within the noise") == 2
     assert "within the noise" in said("still explain")
-    assert "None is shown to be best" in said("learned best")
+    assert "None is shown to be the best" in said("learned best")
     assert "within the noise. None of 2 pairs" in said("conflict")
 
 
 def test_movement_beyond_noise_is_said_with_its_floors():
     text = said("move beyond", moved={"all": 0.4, "head": 0.4, "mlp": 0.4})
     assert "free: moved beyond noise" in text and "within the noise" not in text
-    assert "lie 0.80 from step 0" in text and "lie 0.40 apart" in text and "seed alone 0.30" in text
+    assert "from step 0 is 0.80" in text and "differ by 0.40" in text and "in their seed by 0.30" in text
     assert "+0.40 [+0.28, +0.52]" in text and "6 of 6 runs" in text
 
 
@@ -258,8 +259,8 @@ def test_staleness_is_told_at_each_step():
     text = said("stale", lost=0.35, steps=(10, 20, 30))
     assert "stale beyond noise" in text
     for step in (10, 20, 30):
-        assert f"step {step}: 50% holds (lost +0.35 [" in text
-    assert "a fresh map 0.80, chance 0.10" in text
+        assert f"step {step}: 50% still holds (lost +0.35 [" in text
+    assert "a fresh map reaches 0.80, chance 0.10" in text
     many = said("stale", steps=tuple(range(10, 200, 10)))
     assert "step 190:" in many and many.count("% holds") <= 12
 
@@ -288,7 +289,7 @@ def test_conflict_beyond_its_floor_is_counted():
 def test_one_run_gives_no_verdict():
     lines = [line for question in questions(answer(one_cell())) for line in question.lines]
     moved = lines[0]
-    assert "no certainty" in moved.verdict and "no interval" in moved.numbers
+    assert "cannot establish" in moved.verdict and "no interval" in moved.numbers
 
 
 # -- components -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from foresight.report import write_report
+from foresight.report.comparison import write_report
 from foresight.studies.compare.folder import RESULTS, read_comparisons
 from foresight.studies.compare.plan import Plan
 from foresight.studies.compare.settings import CompareConfig

@@ -1,4 +1,4 @@
-"""The plots of a comparison that compare arms: outcomes, frontiers, learning curves, overlap over time."""
+"""The plots of arms in a comparison: outcomes, frontiers, learning curves, overlap over time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..studies.compare.summary import BudgetSummary
 from .style import Look, figure, log_ticks, panels, shared_legend, styled
 
 MANY = 10
-"""More arms than these, and only the principal ones are drawn in colour."""
+"""If there are more arms than this, only the principal ones are drawn in colour."""
 PALE: dict[str, Any] = {"color": "#c4c4c4", "linewidth": 0.8, "linestyle": "-", "marker": "", "zorder": 1}
 
 
@@ -27,9 +27,10 @@ class Scene:
     """What is drawn at one budget.
 
     Attributes:
-        runs: arm -> its runs at the tuned settings, without broken ones. points: at all settings.
+        runs: arm -> its runs at the tuned settings, without broken ones.
+        points: arm -> its runs at all settings.
         labels, looks: by arm.
-        principal: arms that are drawn in colour where there are too many for that.
+        principal: the arms to draw in colour.
     """
 
     runs: Mapping[str, Sequence[Record]]
@@ -43,7 +44,7 @@ class Scene:
         return list(dict.fromkeys(r.cell.task for runs in self.runs.values() for r in runs))
 
     def stroke(self, name: str) -> dict[str, Any]:
-        """Keywords of the line of an arm."""
+        """Return the line style of an arm, as keywords of matplotlib."""
         if name not in self.principal:
             return PALE
         look = self.looks[name]
@@ -52,7 +53,7 @@ class Scene:
 
 
 def outcomes(scene: Scene, part: BudgetSummary, measure: Measure) -> Figure:
-    """The primary measure by arm, a small dot a task and seed and a large one the mean, and differences from static."""
+    """The primary measure per arm, with a small dot per task and seed, and differences from the static arm."""
     names = [name for name, runs in scene.runs.items() if runs]
     fig = figure(10, 0.3 * len(names) + 1.3)
     differences = {
@@ -77,10 +78,10 @@ def outcomes(scene: Scene, part: BudgetSummary, measure: Measure) -> Figure:
                     ends = [shown.scale * found.low, shown.scale * found.high]
                     axis.plot(ends, [row, row], color=paint, linewidth=2.2, alpha=0.75, solid_capstyle="butt")
                 axis.scatter([shown.scale * found.mean], [row], s=64, color=paint, marker=marker, zorder=3)
-        axes[0].set_title(_wrapped(f"{measure.label} ({_better(measure)})"))
+        axes[0].set_title(_wrapped(f"{measure.label} ({better(measure)})"))
         for axis, shown in zip(axes[1:], (measure, FORGETTING), strict=False):
             axis.axvline(0, color=scene.looks["static"].colour if "static" in scene.looks else "#777777", linewidth=1.3)
-            axis.set_title(_wrapped(f"{shown.label}, minus static ({_better(shown)})"))
+            axis.set_title(_wrapped(f"{shown.label}, minus static ({better(shown)})"))
         for axis in axes:
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(names)), [scene.labels[name] for name in names])
@@ -92,14 +93,15 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 28)
 
 
-def _better(measure: Measure) -> str:
+def better(measure: Measure) -> str:
+    """Say which direction of a measure is better."""
     return "higher is better" if measure.higher_is_better else "lower is better"
 
 
 def frontiers(scene: Scene) -> Figure | None:
-    """Retained loss over target loss, one panel a task: the frontier of each arm, mean over seeds and draws.
+    """Retained loss over target loss, one panel per task: the frontier of each arm, mean over seeds and draws.
 
-    None where no arm has one, because nothing is retained or nothing got below the loss that it began with.
+    None if no arm has a frontier, because nothing is retained or no run got below its initial loss.
     """
     lines: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for name, runs in scene.points.items():
@@ -133,7 +135,7 @@ def _by_task(found: Mapping[Unit, Sequence[list[frontier.Point]]]) -> dict[str, 
 
 
 def learning_curves(scene: Scene) -> Figure:
-    """Held-out loss of the target task over steps, one panel a task: mean over seeds and draws, range shaded."""
+    """Held-out loss of the target task over steps, one panel per task: mean over seeds and draws, range shaded."""
     fig, axes = panels(len(scene.tasks), 3.6)
     with styled():
         for axis, task in zip(axes, scene.tasks, strict=True):
@@ -161,7 +163,7 @@ def overlap_over_time(scene: Scene, vectors: Mapping[str, int], chance: float | 
 
     Args:
         vectors: component name -> its vectors.
-        chance: what a random mask has on average.
+        chance: the average share of a random mask.
     """
     realised = {
         (r.cell.task, r.cell.replicate): set(r.measures.realised)
@@ -200,5 +202,5 @@ def _overlaps(schedule, realised: set[str], vectors: Mapping[str, int], steps: n
 
 
 def principal(arms: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The arms that are drawn in colour: all, or where they are many the wanted ones."""
+    """Choose the arms to draw in colour: all of them, or the wanted ones if there are more than `MANY`."""
     return list(arms) if len(arms) <= MANY else [name for name in arms if name in wanted][:MANY]

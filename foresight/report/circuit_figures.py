@@ -1,4 +1,4 @@
-"""The plots of circuits: scores over time with the mask marked, and what was forecast against what came."""
+"""The plots of circuits in a comparison: scores over time with the mask outlined, and forecast against final scores."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
 from ..studies.compare.results import LastForecast
 from ..trajectory.series import Series
-from .style import borders, figure, label_layers, panels, shared_legend, styled
+from .score_maps import KINDS, MASK, borders, outline, score_panels
+from .style import figure, panels, shared_legend, styled
 
-MASK, CIRCUIT = "#ff4f00", "#0b7a5b"
-KINDS = {"head": "Attention heads", "kv": "KV groups", "mlp": "MLP blocks"}
+CIRCUIT = "#0b7a5b"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One task and seed: the recorded full run, what an arm trained, and what it expected.
+    """One task and seed: the recorded full run, what an arm trained, and what it forecast.
 
     Attributes:
-        arm: label of the arm.
         series: scores of the full run.
-        schedule: [step, component names] of the arm; empty if it failed, or trains no components.
-        realised: the circuit that the full run ended with.
-        forecast: the arm's last one.
+        schedule: (step, component names) of the arm; empty if it failed or trains no components.
+        realised: the circuit at the end of the full run.
+        forecast: the arm's last forecast.
+        arm: label of the arm.
     """
 
     task: str
@@ -40,35 +40,26 @@ class Picture:
 
 
 def heatmap(picture: Picture) -> Figure:
-    """Scores of the full run over steps, one column of panels a kind, rows by layer; mask outlined, circuit marked."""
+    """Scores of the full run over steps, with the arm's mask outlined and the realised circuit marked."""
     series = picture.series
     relative = series.values / np.maximum(series.values.max(0), np.finfo(np.float32).tiny)
-    kinds = [kind for kind in KINDS if (series.kind == kind).any()]
+    order = np.lexsort((series.index, series.layer))
+    rows = {kind: found for kind in KINDS if len(found := order[series.kind[order] == kind])}
+    edges = borders(series.steps)
     fig = figure(10, 6.2)
     with styled():
-        axes = fig.subplots(1, len(kinds), squeeze=False)[0]
-        edges = borders(series.steps)
-        for axis, kind in zip(axes, kinds, strict=True):
-            rows = np.flatnonzero(series.kind == kind)
-            rows = rows[np.lexsort((series.index[rows], series.layer[rows]))]
-            image = axis.pcolormesh(edges, np.arange(len(rows) + 1), relative[rows], cmap="Blues", vmin=0, vmax=1,
-                                    rasterized=True)  # fmt: skip
-            label_layers(axis, series.layer[rows])
-            position = {series.name[row]: at for at, row in enumerate(rows)}
+        axes, image = score_panels(fig, edges, relative, series.layer, rows)
+        for kind, axis in axes.items():
+            position = {series.name[row]: at for at, row in enumerate(rows[kind])}
             for start, stop, names in _spans(picture.schedule, edges[-1]):
                 for name in names:
                     if name in position:
-                        axis.add_patch(Rectangle((start, position[name]), stop - start, 1, fill=False, edgecolor=MASK,
-                                                 linewidth=1.3))  # fmt: skip
+                        outline(axis, position[name], start, stop, 1.3)
             at = [position[name] + 0.5 for name in picture.realised if name in position]
             beyond = edges[-1] + 0.025 * (edges[-1] - edges[0])
             axis.plot([beyond] * len(at), at, marker="<", linestyle="none", color=CIRCUIT, markersize=5, clip_on=False)
-            axis.set_xlim(edges[0], edges[-1])
-            axis.set_ylim(len(rows), 0)
-            axis.set_title(KINDS[kind])
             axis.set_xlabel("optimizer step of the full run")
-            axis.grid(visible=False)
-        bar = fig.colorbar(image, ax=axes, shrink=0.6, pad=0.03)
+        bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.6, pad=0.03)
         bar.set_label("score / largest score at that step")
         handles = [
             Patch(fill=False, edgecolor=MASK, linewidth=1.5, label=f"trained by {picture.arm}"),
@@ -84,9 +75,9 @@ def _spans(schedule, end: float):
 
 
 def predicted_against_realised(pictures: Sequence[Picture]) -> Figure:
-    """One panel a task: forecast score against the full run's last, both as shares of their largest.
+    """Forecast scores against the full run's last ones, both as shares of their largest, one panel per task.
 
-    Pictures without a forecast have no panel. The mask is the one that this forecast led to.
+    Pictures without a forecast have no panel. The mask shown is the one that the forecast led to.
     """
     shown = [(picture, picture.forecast) for picture in pictures if picture.forecast is not None]
     fig, axes = panels(len(shown), 3.6)
