@@ -35,7 +35,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-from foresight.bank import WeightBank
+from foresight.bank.weights import WeightBank
 from foresight.common.files import write_json
 from foresight.common.intervals import log_loss_area
 from foresight.forecasters.single_weights.features import FEATURES, WatchedMatrix

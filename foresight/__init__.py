@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ForesightConfig": "training.config",
     "ForesightTrainer": "training.trainer",
-    "apply_delta": "bank.delta",
+    "apply_delta": "bank.apply_delta",
     "component_table": "model.components",
     "Bank": "bank",
     "Mask": "masks.masks",

@@ -15,7 +15,7 @@ from foresight.bank.optimizer import BankAdamW
 from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask
 from foresight.masks.selection import select
-from foresight.model.granularity import table_of
+from foresight.policies import granularity as granularities
 from foresight.studies.adapters import adapt
 
 from .shapes import Shape
@@ -137,7 +137,7 @@ def bank(budget: float, granularity: str = "components", cost_aware: float = 0.0
 
     def build(place: Place) -> Arm:
         model = place.model()
-        table = table_of(model, granularity)
+        table = granularities.granularity(granularity).table(model, None)
         vectors = Bank(model, table, budget_vectors(table, budget))
         optimizer = BankAdamW(vectors.vectors, lr=1e-4)
         vectors.remask(random_mask(vectors, 0, cost_aware), optimizer)

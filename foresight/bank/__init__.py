@@ -2,6 +2,5 @@
 
 from .base import AnyBank, Remask
 from .vectors import Bank
-from .weights import WeightBank
 
-__all__ = ["AnyBank", "Bank", "Remask", "WeightBank"]
+__all__ = ["AnyBank", "Bank", "Remask"]

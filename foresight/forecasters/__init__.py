@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .registry import forecaster_names as forecaster_names
     from .registry import make_forecaster as make_forecaster
     from .registry import register as register
-    from .wrap import from_function as from_function
-    from .wrap import from_regressor as from_regressor
 
 _HOME = {
     "Forecaster": "forecaster",

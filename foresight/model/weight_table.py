@@ -50,3 +50,8 @@ def weight_table(model: nn.Module) -> WeightTable:
         targets.append(Target(target.module, "entry", n, offset))
         offset += n
     return WeightTable(targets, 1, table.model_parameters)
+
+
+def numbering_of(model: nn.Module, unit: str) -> Numbering:
+    """Return the table that the ids of a ledger or delta refer to; `unit` is "vectors" or "weights"."""
+    return weight_table(model) if unit == "weights" else component_table(model)

@@ -11,7 +11,6 @@ that the target, as it came true, ranks highest. Own definition.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -20,59 +19,19 @@ from scipy import stats
 from ..forecasters import Forecaster, make_forecaster
 from ..trajectory.metrics import overlap
 from ..trajectory.series import Series
-from .past import Past
+from .policy import Past
 from .prior import LayerKindPrior
 from .targets import Target
 from .targets.circuit import Circuit
+from .verdict import FEWEST, Verdict
 
 FORECAST = "forecast"
 SIMPLE = ("persistence", "smoothed", "static", "prior")
 """Candidates that need no forecast, in the order in which equals are preferred: the circuit of the last snapshot, of
 the mean of log scores so far, of the first snapshot, and by layer and kind alone."""
 FOLDS = 3
-FEWEST = 3
-"""Units of evidence (windows of this run, groups of recorded ones) below which nothing is certain."""
 DOUBT = 0.05
 """One-sided error of the t-interval that the gain has to exceed zero by."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the gate found.
-
-    Attributes:
-        opens: the forecast is believed.
-        best: the best simple candidate, which is held if not.
-        overlaps: mean overlap with the circuit of each candidate that could be judged; empty without evidence.
-        gain, bound: of the forecast over `best`, and the lower end of its interval; NaN without enough evidence.
-        windows, groups: units of evidence from this run and from recorded ones.
-        ceiling: mean overlap of two recorded runs of one group at the same step; None if there are none.
-    """
-
-    opens: bool
-    best: str
-    overlaps: dict[str, float]
-    gain: float
-    bound: float
-    windows: int
-    groups: int
-    ceiling: float | None
-
-    @property
-    def words(self) -> str:
-        """One sentence for the log."""
-        if not self.overlaps:
-            return f"holds {self.best}: nothing has been forecast yet that time has answered"
-        evidence = f"{self.windows} windows of this run and {self.groups} groups of recorded runs"
-        known = ", ".join(f"{name} {value:.2f}" for name, value in self.overlaps.items())
-        ceiling = "" if self.ceiling is None else f"; two runs of one group {self.ceiling:.2f}"
-        if self.windows + self.groups < FEWEST:
-            return f"holds {self.best}: {evidence} are too few to judge by (overlaps: {known}{ceiling})"
-        verb = "forecasts" if self.opens else f"holds {self.best}"
-        return (
-            f"{verb}: the forecast has {self.gain:+.3f} of the circuit over {self.best}, at least {self.bound:+.3f}, "
-            f"by {evidence} (overlaps: {known}{ceiling})"
-        )
 
 
 class Gate:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
-from ..bank import AnyBank, Bank, WeightBank
-from ..common.errors import ConfigError, one_of
-from ..masks.masks import Mask, WeightMask, every_weight, everything
-from ..model.components import ComponentTable
-from ..model.granularity import table_of
+from ..bank import AnyBank, Bank
+from ..common.errors import one_of
+from ..masks.masks import Mask, WeightMask, everything
+from ..model.components import ComponentTable, component_table
 from ..model.numbering import Numbering
 from ..model.placement import Placement
-from ..model.weight_table import WeightTable, weight_table
 from ..scoring import SCORERS
 from ..scoring.probes import Probe
 from .policy import View
-from .single_weights.simple import SCORERS as OF_WEIGHTS
-from .single_weights.weight_policy import WeightView
 
 WITH_PAIRS, WITHOUT_PAIRS = "attribution", "gradient_activation"
-OF_VECTORS = ("gradient", "utility", "movement", "weight_gradient")
 
 
 class Granularity(ABC):
@@ -41,8 +37,8 @@ class Granularity(ABC):
     needs_whole_weights = False
 
     def table(self, model: nn.Module, mlp_block: int | None) -> ComponentTable:
-        """What scores, trajectories and reports of a run are about (see `table_of`)."""
-        return table_of(model, self.name, mlp_block)
+        """What scores, trajectories and reports of a run are about: components, unless a subclass has finer ones."""
+        return component_table(model, mlp_block)
 
     @abstractmethod
     def numbers(self, model: nn.Module, table: ComponentTable) -> Numbering:
@@ -87,42 +83,14 @@ class OfComponents(Granularity):
         return one_of("scorer", configured, SCORERS)
 
 
-class OfVectors(OfComponents):
-    name = "vectors"
-
-    def scorer(self, configured: str, pairs: bool) -> str:
-        name = OF_VECTORS[0] if configured == "auto" else one_of("scorer", configured, SCORERS)
-        if name not in OF_VECTORS:
-            raise ConfigError(
-                f"scorer {name!r} reads activations, which a single row or column does not have; with granularity "
-                f"'vectors' use one of {', '.join(OF_VECTORS)}"
-            )
-        return name
-
-
-class OfWeights(Granularity):
-    name = "weights"
-    bank_class = WeightBank
-    neighbours_share_age = False
-    needs_whole_weights = True
-
-    def numbers(self, model: nn.Module, table: ComponentTable) -> WeightTable:
-        return weight_table(model)
-
-    def everything(self, numbers: Numbering) -> WeightMask:
-        return every_weight(numbers)
-
-    def scorer(self, configured: str, pairs: bool) -> str:
-        return OF_WEIGHTS[0] if configured == "auto" else configured
-
-    def view(self, bank: AnyBank, probe: Probe | None, **known: Any) -> WeightView:
-        assert isinstance(bank, WeightBank)
-        return WeightView(**known, bank=bank, probe=probe)
-
-
-_GRANULARITIES: dict[str, type[Granularity]] = {one.name: one for one in (OfComponents, OfVectors, OfWeights)}
+_HOMES = {
+    "components": ".granularity:OfComponents",
+    "vectors": ".vectors:OfVectors",
+    "weights": ".single_weights.granularity:OfWeights",
+}
 
 
 def granularity(name: str) -> Granularity:
-    """The granularity that settings call `name`."""
-    return _GRANULARITIES[name]()
+    """The granularity that settings call `name`; only its module is imported."""
+    module, _, cls = _HOMES[name].partition(":")
+    return getattr(import_module(module, __package__), cls)()

@@ -1,29 +1,14 @@
-"""Recorded runs that policies learn from."""
+"""Recorded runs, read from their trajectories."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..common.errors import ConfigError
-from ..scoring.virtual_moves import DAMAGE
-from ..trajectory.series import Series
+from ..scoring.scorer import DAMAGE
 from ..trajectory.trajectory import Trajectory
+from .policy import Past
 from .targets import Target
-
-
-@dataclass(frozen=True)
-class Past:
-    """A recorded run; runs of one `group` (a task and model) are not independent evidence.
-
-    Attributes:
-        damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run has measured it.
-    """
-
-    series: Series
-    group: str
-    damage: np.ndarray | None = None
 
 
 def read_past(path: str, scorer: str, target: Target) -> Past:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,16 +16,28 @@ from torch import nn
 
 from ..bank import AnyBank
 from ..common.errors import CheckpointError, ConfigError, TrajectoryError
-from ..forecasters import Forecaster
+from ..forecasters.forecaster import Forecaster
 from ..masks.masks import Mask, WeightMask
 from ..masks.selection import Limit, select
 from ..model.components import ComponentTable
 from ..model.numbering import Numbering
 from ..trajectory.series import Series
 from ..trajectory.skill_log import Forecast
-from .gate import Verdict
-from .past import Past, read_past
 from .targets import Target
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Past:
+    """A recorded run; runs of one `group` (a task and model) are not independent evidence.
+
+    Attributes:
+        damage: float32 [n_components, n_steps], signed, at the steps of `series`, where the run has measured it.
+    """
+
+    series: Series
+    group: str
+    damage: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class Ground:
     history: Sequence[Past] = ()
 
     def past(self, path: str) -> Past:
-        """A recorded run, as this run ranks components. Raises as `read_past`."""
+        """A recorded run, as this run ranks components. Raises as `past.read_past`."""
+        read_past = import_module(".past", __package__).read_past  # most runs have none
         return read_past(path, self.scorer, self.target)
 
 

@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from ..common.errors import ConfigError
 from ..common.files import write_json
 from ..trajectory.series import Series
-from .past import Past
+from .policy import Past
 from .targets import Target
 from .targets.circuit import Circuit
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..model.components import ComponentTable
     from .probes import Batch, Probe
 
+BENEFIT, DAMAGE = "benefit", "damage"
+"""What virtual moves measure, by name in a trajectory (see `virtual_moves`)."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -46,6 +49,12 @@ class Scorer(ABC):
     needs_pairs: bool = False
     reads_data: ClassVar[bool] = True
     divisible: bool = True
+    damage_seconds: float = 0.0
+    """Wall time spent on measuring damage so far; only virtual moves do."""
+
+    def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
+        """What so many measurements took, to be logged; empty where scoring seconds say it all."""
+        return {}
 
     def score(
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None

@@ -32,15 +32,12 @@ from ..model.placement import Placement
 from .gradient_scorer import WeightScorer, gradient_sums, owned_gradients
 from .gradient_taps import sum_by_owner
 from .probes import Probe
-from .scorer import Scorer, Scores
+from .scorer import BENEFIT, DAMAGE, Scores
 from .taps import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
     from ..model.numbering import Target
-
-BENEFIT, DAMAGE = "benefit", "damage"
-"""Names of the two in a trajectory."""
 
 
 class VirtualMoves(WeightScorer):
@@ -52,30 +49,21 @@ class VirtualMoves(WeightScorer):
 
     Args:
         learning_rate, epsilon: of the run's Adam.
-        retained: a `Probe` of retained rows; a `Scorer` that stands in for damage on the *target* probe where nothing
-            is known of retained skills (see `proxies`); None for benefit only.
-
-    Attributes:
-        damage_seconds: wall time spent on damage so far, which a policy without it would save.
+        retained: a `Probe` of retained rows; None for benefit only.
     """
 
     name = BENEFIT
 
-    def __init__(self, learning_rate: float, epsilon: float = 1e-8, retained: Probe | Scorer | None = None):
+    def __init__(self, learning_rate: float, epsilon: float = 1e-8, retained: Probe | None = None):
         self.learning_rate = learning_rate
         self.epsilon = epsilon
         self.retained = retained
-        self.damage_seconds = 0.0
 
     def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
-        """What so many measurements took, to be logged: batches through the model (forward and backward; the proxy
-        ``activation`` goes forward only) for the benefit and, on top of them, for damage, and damage's seconds.
+        """What so many measurements took: batches through the model, forward and backward, for the benefit and, on top
+        of them, for damage, and damage's seconds.
         """
-        damage = 0
-        if isinstance(self.retained, Probe):
-            damage = len(self.retained.batches)
-        elif self.retained is not None and self.retained.reads_data:
-            damage = len(probe.batches)
+        damage = 0 if self.retained is None else len(self.retained.batches)
         return {
             "benefit_passes": measurements * len(probe.batches),
             "damage_passes": measurements * damage,
@@ -86,14 +74,8 @@ class VirtualMoves(WeightScorer):
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
     ) -> dict[str, Scores]:
         """Scores by name: `benefit` (>= 0) and, unless nothing is retained, `damage` (signed, of retained rows)."""
-        if not isinstance(self.retained, Probe):
-            found = super().measure(model, table, probe, placement)
-            began = time.perf_counter()
-            if self.retained is not None:
-                weaker = self.retained.score(model, table, probe, placement)
-                found[DAMAGE] = _scaled(weaker, float(found[BENEFIT].values.sum(dtype=np.float64)))
-            self.damage_seconds += time.perf_counter() - began
-            return found
+        if self.retained is None:
+            return super().measure(model, table, probe, placement)
         self._check_probe(probe)
         assert probe is not None
         place = placement or Placement()
@@ -128,9 +110,3 @@ class VirtualMoves(WeightScorer):
 
 def _part(target: Target) -> slice:
     return slice(target.offset, target.offset + target.n)
-
-
-def _scaled(scores: Scores, total: float) -> Scores:
-    size = float(np.abs(scores.values).sum(dtype=np.float64))
-    factor = np.float32(total / size if size > 0 else 0.0)
-    return Scores(scores.values * factor, scores.stderr * factor)

@@ -8,9 +8,10 @@ import torch
 from trl import SFTConfig
 
 from ..common.errors import ConfigError
+from ..policies.catalogue import policy_class
+from ..policies.targets import Target, make_target
 from .checks import check_settings
 from .settings import MaskSettings
-from .target import check_target
 
 
 @dataclass
@@ -36,7 +37,7 @@ class ForesightConfig(MaskSettings, SFTConfig):
             self.bf16: bool | None = bool(self.bf16)  # SFTConfig's default asks for a device that is not there
         super().__post_init__()
         check_settings(self)
-        check_target(self)
+        _check_target(self)
         kwargs = (self.gradient_checkpointing_kwargs, self.activation_checkpointing_kwargs)
         if any(given.get("use_reentrant") for given in kwargs if isinstance(given, dict)):
             raise ConfigError(
@@ -47,3 +48,25 @@ class ForesightConfig(MaskSettings, SFTConfig):
             raise ConfigError("fp16=True is not supported (loss scaling and masks are untested); use bf16 or fp32")
         if self.fsdp:
             raise ConfigError("FSDP is not supported; use DeepSpeed, or one process")
+
+
+def target_of(settings: MaskSettings) -> Target:
+    """The target by the run's settings. Raises ConfigError for an unknown one, or a parameter out of range."""
+    assert not isinstance(settings.target_params, str)  # `check_settings` has parsed JSON text
+    return make_target(settings.target, **(settings.target_params or {}))
+
+
+def _check_target(settings: MaskSettings) -> None:
+    """Raise ConfigError for a target that does not go with the other settings."""
+    target = target_of(settings)
+    if settings.scorer != "auto" and (target.scorer or target.measures):
+        raise ConfigError(
+            f"target {settings.target!r} has its own scores, not scorer {settings.scorer!r}; leave it at 'auto'"
+        )
+    policy = policy_class(settings.policy, settings.granularity)
+    watch = (settings.policy_params or {}).get("watch", "hold")  # type: ignore[union-attr]
+    if target.needs_training and policy.needs_scores and not (policy.forecasts and watch != "hold"):
+        raise ConfigError(
+            f"target {settings.target!r} knows nothing before training, by which policy {settings.policy!r} with watch "
+            f"{watch!r} would choose; use policy 'foresight' with policy_params.watch 'rotate' or 'full-keep'"
+        )

@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..bank.apply_delta import apply_delta
 from ..bank.base_weights import BaseWeights
-from ..bank.delta import INFO, WEIGHTS, apply_delta, read_info, require_base, write_delta
+from ..bank.delta import INFO, WEIGHTS, read_info, require_base, write_delta
 from ..bank.ledger import Ledger
 from ..common.errors import CheckpointError, ConfigError, one_of
-from ..model.granularity import numbering_of
 from ..model.placement import Placement
+from ..model.weight_table import numbering_of
 from . import checkpoint
 
 FORMS = ("merged", "delta")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -27,9 +27,10 @@ from ..scoring.goodness import batch_loss
 from ..scoring.probes import TextProbe
 from ..scoring.taps import embeddings, logits_of
 from .config import ForesightConfig
-from .plan import make_plan
+from .parts import Unlimited
+from .plan import make_plan, sharding_of
+from .run import Run
 from .settings import LIMITS
-from .sharding import sharding_of
 
 BATCHES, ROUNDS = 2, 3
 """Training batches that are timed, and how often each; the first round warms up."""
@@ -49,7 +50,7 @@ class Pace:
     length: float
 
 
-class StepLimits:
+class StepLimits(Unlimited):
     """The limits of one run.
 
     Args:
@@ -57,12 +58,10 @@ class StepLimits:
 
     Attributes:
         pace: what was timed, where `limits.seconds` is set; None before.
-        rows: prepared training rows to time passes on, where that limit is set; set it before `time`.
     """
 
     def __init__(self, model: nn.Module, table: ComponentTable, args: ForesightConfig):
         self.pace: Pace | None = None
-        self.rows: Any = None
         self._given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
         self._table, self._args = table, args
         self._costs = cache(lambda length: StepCosts(model, table, length, args.gradient_checkpointing))
@@ -94,24 +93,27 @@ class StepLimits:
         passes = self.pace.forward * forward + self.pace.backward * backward
         return float(self._args.gradient_accumulation_steps * passes)
 
-    def time(self, model: nn.Module, placement: Placement, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+    def time(self, run: Run) -> None:
         """Time passes over the first training batches, once and only for `limits.seconds`; to be called before masks
         are chosen. Collective. Gradients and random state stay as they were.
-
-        Args:
-            autocast: the trainer's mixed-precision context.
         """
         if "seconds" not in self._given or self.pace is not None:
             return
         size = self._args.per_device_train_batch_size
         rows = list(islice(self.rows, BATCHES * size))
         probes = [TextProbe.from_dataset(rows[at : at + size], size) for at in range(0, len(rows), size)]
-        with _as_in_training(model, placement):
-            found = [[_timed(model, probe, autocast) for probe in probes] for _ in range(ROUNDS)]
+        with _as_in_training(run.model, run.bank.placement):
+            found = [[_timed(run.model, probe, run.autocast) for probe in probes] for _ in range(ROUNDS)]
         forward, backward = np.median(np.concatenate(found[1:]), 0)
         length = float(np.mean([probe.batches[0].input_ids.shape[1] for probe in probes]))
-        ranks = placement.gather((float(forward), float(backward), length))
+        ranks = run.bank.placement.gather((float(forward), float(backward), length))
         self.pace = Pace(*(max(values) for values in zip(*ranks, strict=True)))
+
+    def state(self) -> dict[str, float] | None:
+        return None if self.pace is None else asdict(self.pace)
+
+    def load_state(self, state: dict[str, float] | None) -> None:
+        self.pace = Pace(**state) if state else None
 
 
 def _timed(

@@ -19,10 +19,9 @@ from ..trajectory.trajectory import Trajectory
 from . import checkpoint, run_state
 from .config import ForesightConfig
 from .finite import FiniteLoss
+from .parts import part
 from .remask import RemaskCallback, diverged
-from .replay import ReplaySampler, with_retained
 from .run import Run
-from .scout import scout
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
@@ -75,7 +74,7 @@ class MaskedTrainer(FiniteLoss):
         # With replay, training batches come from training rows and retained rows (see foresight.training.replay).
         if is_training and self.args.replay_share:
             assert self.run.retained is not None
-            dataset = with_retained(dataset, self.run.retained.rows)
+            dataset = part("training.replay.with_retained")(dataset, self.run.retained.rows)
         return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None):
@@ -84,7 +83,8 @@ class MaskedTrainer(FiniteLoss):
         assert self.run.retained is not None and train_dataset is not None
         args, retained = self.args, len(self.run.retained.rows)
         seed = args.seed if args.data_seed is None else args.data_seed
-        return ReplaySampler(len(train_dataset) - retained, retained, args.replay_share, seed)
+        sampler = part("training.replay.ReplaySampler")
+        return sampler(len(train_dataset) - retained, retained, args.replay_share, seed)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
         """Train, from the start or from a checkpoint, and write the delta to `output_dir/delta` at the end.
@@ -121,7 +121,7 @@ class MaskedTrainer(FiniteLoss):
         if args.should_save:
             self.processing_class.save_pretrained(run.output / "tokenizer")
         if run.policy.scouts:
-            scout(run, len(self.train_dataset), self._train_on)
+            part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
         if run.watcher is not None:
             run.watcher.trajectory = Trajectory.create(
                 run.output / run_state.TRAJECTORY if args.should_save else None,

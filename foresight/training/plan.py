@@ -144,6 +144,23 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     )
 
 
+def sharding_of(args: ForesightConfig) -> Sharding:
+    """How the run is spread over processes, as predictions of memory have it."""
+    if not args.deepspeed:
+        return Sharding()
+    value = args.hf_deepspeed_config.get_value
+    bucket, live = (value(f"zero_optimization.{name}") for name in ("reduce_bucket_size", "stage3_max_live_parameters"))
+    return Sharding(
+        value("zero_optimization.stage", 0),
+        args.world_size,
+        bool(args.bf16),
+        offload_optimizer=value("zero_optimization.offload_optimizer.device", "none") == "cpu",
+        offload_param=value("zero_optimization.offload_param.device", "none") == "cpu",
+        bucket=None if bucket in (None, "auto") else int(bucket),
+        live=Sharding.live if live in (None, "auto") else int(live),
+    )
+
+
 def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:
     """Vectors that differ from the base in the end if every mask of the run brings only new ones."""
     if not (calendar.remasks or calendar.resizes or calendar.rotates or args.policy == "replay"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,9 @@ from transformers import TrainerCallback
 from ..common.errors import MaskLeakError, NonFiniteError
 from ..masks.masks import Mask, WeightMask, churn
 from ..masks.selection import rotation, select
-from ..policies.gate import Verdict
-from ..scoring.virtual_moves import VirtualMoves
+from ..policies.verdict import Verdict
 from . import checkpoint
 from .calendar import Calendar
-from .limits import Pace
 from .run import Run
 from .sharding import agreed
 from .watcher import Watcher
@@ -50,7 +47,7 @@ class RemaskCallback(TrainerCallback):
                 self.seconds += run.retained.seconds
                 run.log({"foresight/retained_seconds": run.retained.seconds})
         began = time.perf_counter()
-        run.limits.time(run.model, run.bank.placement, run.autocast)
+        run.limits.time(run)
         self.choosing += time.perf_counter() - began
         if state.global_step == 0:
             self._at(0)
@@ -74,8 +71,8 @@ class RemaskCallback(TrainerCallback):
             bank, watcher = self.run.bank, self.run.watcher
             self._check_moved(bank.unmoved(), len(bank.ids))
             bank.base.verify()
-            if watcher is not None and isinstance(watcher.scorer, VirtualMoves):
-                watcher.trajectory.annotate(cost=watcher.cost())
+            if watcher is not None and (cost := watcher.cost()):
+                watcher.trajectory.annotate(cost=cost)
 
     # -- what happens -----------------------------------------------------------------------------------------------
 
@@ -100,8 +97,8 @@ class RemaskCallback(TrainerCallback):
     def _snapshot(self, step: int) -> None:
         run, watcher = self.run, self._watcher
         watcher.snapshot(step)
-        if isinstance(watcher.scorer, VirtualMoves):
-            run.log({f"foresight/{name}": value for name, value in watcher.cost().items()})
+        if cost := watcher.cost():
+            run.log({f"foresight/{name}": value for name, value in cost.items()})
         if step == 0 and run.args.calibrate and watcher.scorer.name.startswith("attribution"):
             watcher.calibrate()
         for outcome in run.skill_log.resolve(step, run.ranking(-1)):
@@ -205,13 +202,13 @@ class RemaskCallback(TrainerCallback):
             "learning_rates": self.learning_rates,
             "seconds": self.seconds,
             "choosing": self.choosing,
-            "pace": asdict(pace) if (pace := self.run.limits.pace) is not None else None,
+            "pace": self.run.limits.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learning_rates, self.seconds = state["learning_rates"], state["seconds"]
         self.choosing = state["choosing"]
-        self.run.limits.pace = Pace(**state["pace"]) if state.get("pace") else None
+        self.run.limits.load_state(state.get("pace"))
 
 
 def diverged(run: Run, what: str, step: int) -> str:

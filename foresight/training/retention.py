@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
@@ -13,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from ..bank import AnyBank
 from ..common.errors import ConfigError, DataError
 from ..policies.targets import Target
-from ..scoring.virtual_moves import DAMAGE
+from ..scoring.scorer import DAMAGE
 from ..tasks.generated_text import TextSource, generate_once, read
 from .checks import retained_size
 from .config import ForesightConfig
 from .replay import COLUMNS
+from .run import Retained
 
 _REMEDY = (
     "give a retained dataset (setting retained, or retained_dataset in Python), or let the base model write one "
@@ -27,19 +27,6 @@ Prepare = Callable[[Dataset], Dataset]
 """Tokenizes, labels and cuts rows as a trainer does its training rows; columns input_ids and labels."""
 
 
-@dataclass(frozen=True)
-class Retained:
-    """Retained rows.
-
-    Attributes:
-        rows: tokenized like the training rows, columns input_ids and labels.
-        seconds: that the base model took to write them now; 0 for given rows, and for those found in the run's folder.
-    """
-
-    rows: Dataset
-    seconds: float = 0.0
-
-
 def retained_rows(
     args: ForesightConfig,
     target: Target,
@@ -47,8 +34,8 @@ def retained_rows(
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset | None,
     prepare: Prepare,
-) -> Retained | None:
-    """The rows to keep, or None if the run has no use for any (no replay, and no damage to measure).
+) -> Retained:
+    """The rows to keep, for damage or replay.
 
     Text of the base model is kept in the run's folder as retained-*.jsonl, so that a resumed run has the same.
 
@@ -56,21 +43,16 @@ def retained_rows(
         ConfigError: rows are needed and there are none, or settings that do not go together.
         DataError: rows that cannot be used.
     """
-    damages = DAMAGE in target.measures
-    if not args.replay_share and not damages:
-        return None
     if args.retained_source != "data":
         return _written(args, bank, tokenizer, dataset, prepare)
     if dataset is None:
-        what = f"target {args.target!r}" if damages else f"replay_share {args.replay_share}"
+        what = f"target {args.target!r}" if DAMAGE in target.measures else f"replay_share {args.replay_share}"
         raise ConfigError(f"{what} needs to know what is to be kept: {_REMEDY}")
     return Retained(_usable(prepare(dataset)))
 
 
 def refuse_replay(args: ForesightConfig, dataset: Dataset) -> None:
     """Raise ConfigError for training rows that retained rows cannot take the place of."""
-    if not args.replay_share:
-        return
     if args.packing or not hasattr(dataset, "__len__"):
         raise ConfigError("replay_share needs training rows that can be counted: no packing, no streaming dataset")
     if args.train_sampling_strategy != "random":

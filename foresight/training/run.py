@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,38 @@ from transformers import PreTrainedTokenizerBase
 
 from ..bank import Bank
 from ..bank.optimizer import BankAdamW
-from ..forecasters import Forecaster
+from ..forecasters.forecaster import Forecaster
 from ..forecasters.registry import experienced
 from ..masks.budget import BudgetSchedule, budget_vectors
+from ..masks.masks import Mask
 from ..masks.schedule import MaskSchedule
 from ..masks.selection import circuit_size, head_share_of
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from ..policies.policy import Ground, View
-from ..policies.prior import in_order, learned_or_shipped
-from ..policies.scouted import Scouting
 from ..policies.targets import Target
 from ..scoring.probes import Probe, TextProbe
-from ..scoring.scorer import Scorer
-from ..scoring.virtual_moves import BENEFIT, DAMAGE, VirtualMoves
+from ..scoring.scorer import BENEFIT, DAMAGE, Scorer
 from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
 from .calendar import Calendar
 from .config import ForesightConfig
-from .limits import StepLimits
-from .retention import Retained
+from .parts import Unlimited, part
 from .sharding import placement_of
 from .watcher import Watcher, probe_of, scorer_of
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Rows that a run is to keep.
+
+    Attributes:
+        rows: tokenized like the training rows, columns input_ids and labels.
+        seconds: that the base model took to write them now; 0 for given rows, and for those found in the run's folder.
+    """
+
+    rows: Dataset
+    seconds: float = 0.0
 
 
 class Run:
@@ -54,11 +64,12 @@ class Run:
     Attributes:
         granularity: the `Granularity`; table: components that scores and reports are about; numbers: what the bank
             can hold; bank: the bank; n_vectors: its rows; optimizer: the bank's, once there is one.
+        ground: what the policy was prepared with.
         policy, target, limits, budget_schedule: what chooses the mask, by what, at what cost, and how large.
         scorer: name of the scores that the run takes.
         schedule: the masks so far; skill_log: forecasts and what became of them.
         watcher: takes snapshots; None for runs that need none. probe: what gradients of single weights are taken on.
-        retained: rows to keep, or None; scouting: what a scout has taken, or None.
+        retained: rows to keep, or None; scouting: the `Scouting` that a scout has taken, or None.
         calendar, step: when things happen, and optimizer steps done; set when training begins.
         log: takes numbers to be logged now; autocast: the trainer's mixed-precision context.
     """
@@ -76,7 +87,7 @@ class Run:
         self.table = self.granularity.table(model, args.mlp_block)
         self.numbers = self.granularity.numbers(model, self.table)
         self.policy = make_policy(args.policy, args.granularity, args.policy_params)
-        self.limits = StepLimits(model, self.table, args)
+        self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else Unlimited()
         self.scorer = BENEFIT if target.measures else self.granularity.scorer(target.scorer or args.scorer, pairs)
         self._prepare_policy(forecaster)
         self.budget_schedule = BudgetSchedule.of(args.budget_schedule)
@@ -89,7 +100,7 @@ class Run:
         self.watcher: Watcher | None = None
         self.probe: Probe | None = None
         self.retained: Retained | None = None
-        self.scouting: Scouting | None = None
+        self.scouting: Any = None
         self.log: Callable[[dict[str, float]], None] = lambda numbers: None
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
@@ -105,8 +116,8 @@ class Run:
         ground = Ground(
             self.model, self.table, self.numbers, self.scorer, self.target, forecaster_of_settings, args.gate
         )
-        self.history = [ground.past(path) for path in args.history or []]
-        self.policy.prepare(replace(ground, history=self.history))
+        self.ground = replace(ground, history=[ground.past(path) for path in args.history or []])
+        self.policy.prepare(self.ground)
 
     def _attach_bank(self) -> None:
         """Give the model a bank of the budget's size; BudgetError if a later stage or a limit leaves no mask."""
@@ -142,12 +153,12 @@ class Run:
                 scorer = scorer_of(self.scorer, self.bank, **self.target.scorer_params)
             self.watcher = Watcher(self.bank, scorer, probe_of(args, scorer, pairs, rows, tokenizer))
 
-    def _virtual_moves(self) -> VirtualMoves:
+    def _virtual_moves(self) -> Scorer:
         kept: Probe | None = None
         if DAMAGE in self.target.measures:
             assert self.retained is not None  # `retained_rows` raises where there are none
             kept = TextProbe.from_dataset(self.retained.rows, self.args.probe_batch_size, self.args.probe_examples)
-        return VirtualMoves(self.args.learning_rate, self.args.adam_epsilon, kept)
+        return part("scoring.virtual_moves.VirtualMoves")(self.args.learning_rate, self.args.adam_epsilon, kept)
 
     # -- what a decision is made of -----------------------------------------------------------------------------------
 
@@ -173,9 +184,11 @@ class Run:
         if share != "prior":
             assert not isinstance(share, str)  # the settings were checked
             return share
-        scores = learned_or_shipped(self.history, self.target).scores(self.table)
-        view = View(self.table, n_vectors, 0, 1)
-        return head_share_of(view.select(in_order(scores, self.mask_seed)), self.table)
+        prior = make_policy("prior", "components")
+        prior.prepare(self.ground)
+        mask = prior.mask(View(self.table, n_vectors, 0, 1, seed=self.mask_seed))
+        assert isinstance(mask, Mask)
+        return head_share_of(mask, self.table)
 
     def ranking(self, snapshot: int) -> np.ndarray:
         """How the run's target ranks components at a snapshot, [n_components]."""

@@ -13,7 +13,6 @@ import torch
 from accelerate import PartialState
 
 from ..common.errors import CheckpointError, NonFiniteError
-from ..scoring.virtual_moves import VirtualMoves
 from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
 from . import checkpoint
@@ -66,8 +65,7 @@ def load(run: Run, remasking: RemaskCallback, folder: Path) -> None:
         if not run.args.should_save:
             run.watcher.trajectory = Trajectory.read(path)
         run.watcher.seconds = data["scoring_seconds"]
-    if (moves := _moves(run)) is not None:
-        moves.damage_seconds = data["damage_seconds"]
+        run.watcher.scorer.damage_seconds = data["damage_seconds"]
     remasking.load_state_dict(data["remasking"])
     run.skill_log = SkillLog.from_state(_group(tensors, "skill."), data["skill"])
     run.policy.load_state(_group(tensors, "policy."), data["policy"])
@@ -81,24 +79,19 @@ def _tensors(run: Run) -> dict[str, torch.Tensor]:
 
 
 def _data(run: Run, remasking: RemaskCallback) -> dict[str, Any]:
-    moves = _moves(run)
+    watcher = run.watcher
     return {
         **run.base_info(),
         "unit": run.numbers.unit,
         "table": run.numbers.hash,
         "schedule": run.schedule.to_json(run.numbers),
         "snapshots": len(run.trajectory) if run.trajectory is not None else 0,
-        "scoring_seconds": run.watcher.seconds if run.watcher is not None else 0.0,
-        "damage_seconds": moves.damage_seconds if moves is not None else 0.0,
+        "scoring_seconds": watcher.seconds if watcher is not None else 0.0,
+        "damage_seconds": watcher.scorer.damage_seconds if watcher is not None else 0.0,
         "remasking": remasking.state_dict(),
         "skill": run.skill_log.state()[1],
         "policy": run.policy.state()[1],
     }
-
-
-def _moves(run: Run) -> VirtualMoves | None:
-    scorer = run.watcher.scorer if run.watcher is not None else None
-    return scorer if isinstance(scorer, VirtualMoves) else None
 
 
 def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:

@@ -23,7 +23,6 @@ from ..forecasters.single_weights.extrapolate import draw_factors, shifted_score
 from ..forecasters.single_weights.shift import in_float32
 from ..masks.masks import Mask, everything
 from ..model.components import ComponentTable
-from ..policies.policy import Policy
 from ..policies.scouted import Scouted, Scouting
 from ..scoring.calibration import calibrate
 from ..scoring.gradient_taps import vectors_first
@@ -41,10 +40,8 @@ TrainOn = Callable[[np.ndarray, float], tuple[int, int]]
 returns optimizer steps and bytes held."""
 
 
-def refuse_scout(args: ForesightConfig, policy: Policy, dataset: Any) -> None:
-    """Raise ConfigError for runs that a policy cannot scout for, before any work is done."""
-    if not policy.scouts:
-        return
+def refuse_scout(args: ForesightConfig, dataset: Any) -> None:
+    """Raise ConfigError for runs that policies cannot scout for, before any work is done."""
     if args.world_size > 1 or args.deepspeed:
         raise ConfigError(
             f"policy {args.policy!r} scouts, which runs in one process without DeepSpeed; start it without a launcher, "

@@ -18,7 +18,7 @@ from ..masks.masks import Mask, WeightMask
 from ..model.placement import Placement, bit_sum
 from ..policies.granularity import granularity
 from .config import ForesightConfig
-from .memory import Sharding
+from .parts import part
 
 _UNTESTED = {
     "fp16.enabled": "loss scaling and masks are untested; use bf16 or fp32",
@@ -41,26 +41,7 @@ def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) ->
     """Where the model's parameters are at this moment; `engine` is DeepSpeed's, once there is one."""
     if not args.deepspeed:
         return Placement()
-    from ..bank.zero import ZeroPlacement  # deepspeed takes seconds to import, and is not installed everywhere
-
-    return ZeroPlacement(model, engine)
-
-
-def sharding_of(args: ForesightConfig) -> Sharding:
-    """How the run is spread over processes, as predictions of memory have it."""
-    if not args.deepspeed:
-        return Sharding()
-    value = args.hf_deepspeed_config.get_value
-    bucket, live = (value(f"zero_optimization.{name}") for name in ("reduce_bucket_size", "stage3_max_live_parameters"))
-    return Sharding(
-        value("zero_optimization.stage", 0),
-        args.world_size,
-        bool(args.bf16),
-        offload_optimizer=value("zero_optimization.offload_optimizer.device", "none") == "cpu",
-        offload_param=value("zero_optimization.offload_param.device", "none") == "cpu",
-        bucket=None if bucket in (None, "auto") else int(bucket),
-        live=Sharding.live if live in (None, "auto") else int(live),
-    )
+    return part("bank.zero.ZeroPlacement")(model, engine)  # deepspeed takes seconds to import
 
 
 def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
@@ -78,9 +59,7 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
         return BankAdamW
     # accelerate and DeepSpeed would put a DeepSpeedCPUAdam of their own, without ages, in the place of this one.
     settings.config["zero_force_ds_cpu_optimizer"] = False
-    from ..bank.cpu_adam import BankCPUAdam
-
-    return BankCPUAdam
+    return part("bank.cpu_adam.BankCPUAdam")
 
 
 def refuse_world(args: ForesightConfig) -> None:
@@ -127,10 +106,12 @@ def refuse_world(args: ForesightConfig) -> None:
         value = settings.get_value(name)
         if value is True or value not in (None, False, 0, 1, -1, {}):
             raise ConfigError(f"the DeepSpeed config sets {name}, which is not supported: {why}; remove it")
-    for part in ("offload_optimizer", "offload_param"):
-        device = settings.get_value(f"zero_optimization.{part}.device", "none")
+    for offload in ("offload_optimizer", "offload_param"):
+        device = settings.get_value(f"zero_optimization.{offload}.device", "none")
         if device not in ("none", "cpu"):
-            raise ConfigError(f"the DeepSpeed config has {part} to {device!r}, which is untested; use 'cpu' or 'none'")
+            raise ConfigError(
+                f"the DeepSpeed config has {offload} to {device!r}, which is untested; use 'cpu' or 'none'"
+            )
     if not BudgetSchedule.of(args.budget_schedule).constant:
         raise ConfigError("budget_schedule would resize the bank, whose shards are fixed under DeepSpeed; remove it")
     watch = str((args.policy_params or {}).get("watch", "hold"))  # type: ignore[union-attr]  # it was checked

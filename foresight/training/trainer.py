@@ -11,18 +11,17 @@ from trl import SFTTrainer
 
 from ..bank import AnyBank
 from ..common.errors import DataError
-from ..forecasters import Forecaster
+from ..forecasters.forecaster import Forecaster
 from ..masks.schedule import MaskSchedule
 from ..model.components import ComponentTable
 from ..policies.policy import Policy
+from ..scoring.scorer import DAMAGE
 from ..trajectory.trajectory import Trajectory
-from .config import ForesightConfig
+from .config import ForesightConfig, target_of
 from .masked import MaskedTrainer, refuse
-from .retention import refuse_replay, retained_rows
+from .parts import part
 from .run import Run
-from .scout import refuse_scout
 from .sharding import refuse_dtype
-from .target import target_of
 
 
 class ForesightTrainer(MaskedTrainer, SFTTrainer):
@@ -70,9 +69,13 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         refuse_dtype(self.model, args)
         run = Run(self.model, args, target, pairs, forecaster)
-        refuse_scout(args, run.policy, self.train_dataset)
-        refuse_replay(args, self.train_dataset)
-        run.retained = retained_rows(args, target, run.bank, self._tokenizer, retained_dataset, self._prepared)
+        if run.policy.scouts:
+            part("training.scout.refuse_scout")(args, self.train_dataset)
+        if args.replay_share:
+            part("training.retention.refuse_replay")(args, self.train_dataset)
+        if args.replay_share or DAMAGE in target.measures:
+            known = args, target, run.bank, self._tokenizer
+            run.retained = part("training.retention.retained_rows")(*known, retained_dataset, self._prepared)
         run.watch(self.train_dataset, contrast_dataset, self._tokenizer)
         self.drive(run)
 

@@ -13,12 +13,11 @@ from ..bank import Bank
 from ..common.errors import ConfigError
 from ..policies.granularity import WITHOUT_PAIRS
 from ..scoring import make_scorer
-from ..scoring.calibration import calibrate
 from ..scoring.probes import ContrastProbe, Probe, TextProbe
-from ..scoring.scorer import Scorer, Scores
-from ..scoring.virtual_moves import DAMAGE, VirtualMoves
+from ..scoring.scorer import DAMAGE, Scorer, Scores
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
+from .parts import part
 from .settings import MaskSettings
 
 
@@ -52,9 +51,9 @@ class Watcher:
         return self.trajectory.values(DAMAGE) if DAMAGE in self.trajectory.scorers else None
 
     def cost(self) -> dict[str, float]:
-        """What virtual moves have taken so far (see `VirtualMoves.cost`), and the seconds of all scoring."""
-        assert isinstance(self.scorer, VirtualMoves)
-        return {**self.scorer.cost(self.probe, len(self.trajectory)), "scoring_seconds": self.seconds}
+        """What scoring has taken so far beyond its seconds (see `Scorer.cost`), with them; empty where nothing is."""
+        cost = self.scorer.cost(self.probe, len(self.trajectory))
+        return {**cost, "scoring_seconds": self.seconds} if cost else {}
 
     def snapshot(self, step: int) -> None:
         """Score now and record; a second call for the same step does nothing."""
@@ -69,6 +68,7 @@ class Watcher:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
         start = time.perf_counter()
         scores = Scores(*self.trajectory.snapshots[-1].scores[self.scorer.name])
+        calibrate = part("scoring.calibration.calibrate")
         self.trajectory.calibrate(self.scorer.name, calibrate(self.bank.model, self.bank.table, self.probe, scores))
         self.bank.placement.settle()
         self.seconds += time.perf_counter() - start

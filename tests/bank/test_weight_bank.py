@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.bank import AnyBank, Bank, WeightBank
+from foresight.bank import AnyBank, Bank
 from foresight.bank.fingerprint import is_bank_key
 from foresight.bank.optimizer import BankAdamW
+from foresight.bank.weights import WeightBank
 from foresight.common.errors import BudgetError, CheckpointError, ConfigError, MaskLeakError
 from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask, WeightMask, churn

@@ -5,7 +5,7 @@ import pytest
 
 from foresight.forecasters import make_forecaster
 from foresight.policies.gate import FEWEST, FORECAST, Gate, question, windows
-from foresight.policies.past import Past
+from foresight.policies.policy import Past
 from foresight.trajectory.metrics import overlap
 from support.simulated import series
 

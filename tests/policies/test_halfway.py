@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from foresight.forecasters import make_forecaster
-from foresight.policies.past import Past
-from foresight.policies.policy import View
+from foresight.policies.policy import Past, View
 from foresight.policies.targets import make_target
 from support.planted import make_table, series_of
 from support.policies import make_policy

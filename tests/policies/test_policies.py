@@ -9,8 +9,7 @@ from foresight.masks.masks import Mask, everything
 from foresight.masks.schedule import MaskSchedule
 from foresight.masks.selection import select
 from foresight.policies.catalogue import POLICIES
-from foresight.policies.past import Past
-from foresight.policies.policy import View
+from foresight.policies.policy import Past, View
 from foresight.policies.targets import make_target
 from support.planted import make_table, random_walk, series_of
 from support.policies import make_policy as policy_on

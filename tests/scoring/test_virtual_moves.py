@@ -12,7 +12,8 @@ from foresight.model.components import component_table
 from foresight.model.placement import Placement
 from foresight.scoring import make_scorer
 from foresight.scoring.probes import TextProbe
-from foresight.scoring.virtual_moves import BENEFIT, DAMAGE, VirtualMoves
+from foresight.scoring.scorer import BENEFIT, DAMAGE
+from foresight.scoring.virtual_moves import VirtualMoves
 from support.planted_damage import A, B, harmful_model, probes
 from support.tiny import tiny, tokens
 

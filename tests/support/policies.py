@@ -15,8 +15,7 @@ from torch import nn
 from foresight.forecasters import Forecaster, make_forecaster
 from foresight.masks.schedule import MaskSchedule
 from foresight.policies import catalogue
-from foresight.policies.past import Past
-from foresight.policies.policy import Ground, Policy
+from foresight.policies.policy import Ground, Past, Policy
 from foresight.policies.targets import Target, make_target
 from foresight.trajectory.series import Series
 

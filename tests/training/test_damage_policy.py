@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from foresight.common.errors import ConfigError, DataError
-from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
+from foresight.scoring.scorer import BENEFIT, DAMAGE
 from foresight.training.trainer import ForesightTrainer
 from foresight.trajectory.trajectory import Trajectory
 from support.planted_damage import BAD, GOOD, RETAINED, TARGET, A, B, harmful_model, rows

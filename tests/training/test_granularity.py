@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from foresight.bank.delta import apply_delta
+from foresight.bank.apply_delta import apply_delta
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import WeightMask, everything
 from foresight.masks.schedule import MaskSchedule
 from foresight.masks.weight_selection import Best, best_weights, gradients
 from foresight.model.components import component_table
-from foresight.model.granularity import table_of, vector_table
+from foresight.model.vector_table import vector_table
 from foresight.model.weight_table import weight_table
 from foresight.policies.single_weights.weight_policy import WeightView
 from foresight.scoring.probes import TextProbe
@@ -283,5 +283,3 @@ def test_scores_that_cannot_be_ranked_are_refused():
         best_weights([(table.targets[0], torch.tensor([1.0, torch.nan]))], 1)
     with pytest.raises(ConfigError, match="5 weights were asked for and 2 scored"):
         best_weights([(table.targets[0], torch.tensor([1.0, 2.0]))], 5)
-    with pytest.raises(ConfigError, match="mlp_block is 2"):
-        table_of(tiny(), "vectors", 2)

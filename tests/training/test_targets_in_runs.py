@@ -4,7 +4,7 @@ import pytest
 
 from foresight.common.errors import ConfigError, UnknownNameError
 from foresight.masks.selection import head_share_of, select
-from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
+from foresight.scoring.scorer import BENEFIT, DAMAGE
 from foresight.training.config import ForesightConfig
 from foresight.trajectory.trajectory import Trajectory
 from support.runs import Stop, delta, run, same, trainer

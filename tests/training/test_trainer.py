@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from foresight.bank.delta import apply_delta
+from foresight.bank.apply_delta import apply_delta
 from foresight.common.errors import (
     BudgetError,
     CheckpointError,

@@ -13,8 +13,8 @@ from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from foresight.bank import WeightBank
 from foresight.bank.optimizer import BankAdamW
+from foresight.bank.weights import WeightBank
 from foresight.bank.zero import ZeroPlacement
 from foresight.common.errors import ConfigError
 from foresight.masks.budget import budget_vectors

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...bank import AnyBank, WeightBank
+from ...bank import AnyBank
+from ...bank.weights import WeightBank
 from ...common.errors import BudgetError, CheckpointError
 from ...forecasters.single_weights.features import WatchedMatrix
 from ...forecasters.single_weights.movement import movement_forecast

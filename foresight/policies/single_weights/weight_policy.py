@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...bank import WeightBank
+from ...bank.weights import WeightBank
 from ...masks.masks import WeightMask
 from ...scoring.probes import Probe
 from ..policy import Policy, View

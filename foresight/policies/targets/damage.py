@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...common.errors import ConfigError, TrajectoryError
-from ...scoring.virtual_moves import BENEFIT, DAMAGE
+from ...scoring.scorer import BENEFIT, DAMAGE
 from ...trajectory.series import Series
 from .registry import register
 from .target import Target

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from ...common.errors import ConfigError, one_of
 from ...forecasters import Forecaster
 from ...scoring import SCORERS, make_scorer
-from ...scoring.virtual_moves import DAMAGE
+from ...scoring.scorer import DAMAGE
 from ...trajectory.series import Series
 
 HORIZONS = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...common.errors import one_of
-from ...scoring.virtual_moves import BENEFIT
+from ...scoring.scorer import BENEFIT
 from .registry import register
 from .target import Target
 

@@ -16,7 +16,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ...bank import Bank
-from ...bank.delta import apply_delta, write_delta
+from ...bank.apply_delta import apply_delta
+from ...bank.delta import write_delta
 from ...common.errors import ConfigError, TrajectoryError
 from ...scoring.calibration import calibrate
 from ...scoring.edges import edge_scores

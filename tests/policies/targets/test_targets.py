@@ -8,10 +8,9 @@ from foresight.common.errors import ConfigError, NonFiniteError, TrajectoryError
 from foresight.forecasters import make_forecaster
 from foresight.masks.selection import select
 from foresight.policies.gate import FORECAST, Gate, windows
-from foresight.policies.past import Past
-from foresight.policies.policy import View
+from foresight.policies.policy import Past, View
 from foresight.policies.targets import Target, make_target, register, registry, target_names
-from foresight.scoring.virtual_moves import BENEFIT, DAMAGE
+from foresight.scoring.scorer import BENEFIT, DAMAGE
 from foresight.trajectory.metrics import overlap
 from support.planted import make_series, make_table, random_walk, series_of
 from support.policies import make_policy as policy_on

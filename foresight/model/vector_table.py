@@ -1,41 +1,14 @@
-"""How fine a mask is: whole components, single vectors, or single weights."""
+"""Single vectors as what a mask is made of: every row and column of the target Linears has a name."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..common.errors import ConfigError
 from .components import Component, ComponentTable, component_table
-from .numbering import Numbering
-from .weight_table import weight_table
 
 if TYPE_CHECKING:
     from torch import nn
-
-GRANULARITIES = ("components", "vectors", "weights")
-
-
-def table_of(model: nn.Module, granularity: str, mlp_block: int | None = None) -> ComponentTable:
-    """Return the table that a run's scores, trajectory and report refer to.
-
-    It lists components, or with granularity "vectors" every vector as a component of its own. Runs over single weights
-    have the table of whole components, which a report can name.
-
-    Raises:
-        ConfigError: `mlp_block` with a granularity that has no MLP blocks.
-        ArchitectureError: as `component_table`.
-    """
-    if granularity == "components":
-        return component_table(model, mlp_block)
-    if mlp_block is not None:
-        raise ConfigError(f"mlp_block is {mlp_block}, but granularity {granularity!r} has no MLP blocks; remove it")
-    return vector_table(model) if granularity == "vectors" else component_table(model)
-
-
-def numbering_of(model: nn.Module, unit: str) -> Numbering:
-    """Return the table that the ids of a ledger or delta refer to; `unit` is "vectors" or "weights"."""
-    return weight_table(model) if unit == "weights" else component_table(model)
 
 
 def vector_table(model: nn.Module) -> ComponentTable:
