@@ -176,7 +176,7 @@ def test_streams_plateaus_and_several_processes_are_refused(tmp_path, monkeypatc
     plateau = dict(lr_scheduler_type="reduce_lr_on_plateau")
     with pytest.raises(ConfigError, match="lr_scheduler_type 'reduce_lr_on_plateau' decides on the way"):
         args = config(tmp_path, policy="probing", eval_strategy="steps", **plateau)
-        refuse_scout(args, make_policy("probing", "components"), sentences())
+        refuse_scout(args, sentences())
     with pytest.raises(ConfigError, match="the dataset is a stream"):
         trainer(tmp_path, policy="probing", train_dataset=sentences().to_iterable_dataset())
     monkeypatch.setattr("foresight.training.masked.refuse_world", lambda args: None)
