@@ -102,7 +102,7 @@ def main(*words):
     trainer.train(resume_from_checkpoint=options.resume or None)
     if events is not None and rank == options.die_rank:
         with open(f"{options.output}-events", "w") as file:
-            file.write(str(len(events)))
+            file.write("\n".join(events))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_sigkill_at_random_moments(tmp_path):
     child.join()
     assert child.exitcode == 0
     chance, kills, goal = random.Random(0), 0, 0
-    while (goal := goal + chance.randint(1, 4)) < STEPS:  # steps, not seconds: a busy machine must not decide
+    while (goal := goal + chance.randint(2, 5)) < STEPS:  # steps, not seconds: a busy machine must not decide
         child = start(killed)
         while child.is_alive() and newest(killed) < goal:
             time.sleep(0.002)

@@ -21,6 +21,7 @@ from foresight.bank import Bank
 from foresight.bank.cpu_adam import BankCPUAdam
 from foresight.bank.optimizer import BankAdamW
 from foresight.bank.zero import ZeroPlacement
+from foresight.common.errors import ConfigError
 from foresight.masks.budget import budget_vectors
 from foresight.masks.selection import select
 from foresight.model.components import component_table
@@ -64,7 +65,8 @@ def _cells():
             bits = (dtype == "bfloat16", accumulate == 2, checkpointing)
             chosen = [(i >> 1 & 1, i & 1, 0), (1 - (i >> 1 & 1), 1 - (i & 1), 1)]
             marks = () if bits in chosen else pytest.mark.slow
-            yield pytest.param(Cell(stage, dtype, offload, accumulate, checkpointing), marks=marks)
+            cell = Cell(stage, dtype, offload, accumulate, checkpointing)
+            yield pytest.param(cell, marks=marks, id=str(cell))
 
 
 CELLS = list(_cells())
@@ -224,13 +226,13 @@ def test_the_configs_of_the_recipes_equal_one_process(tmp_path, alone, config):
     same_run(alone / "run", tmp_path / "run", 1e-5)
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_torchrun_equals_one_process(tmp_path, alone, stage):
     finish(launch(torchrun(), tmp_path, tmp_path / "run", alone / "base", stage))
     same_run(alone / "run", tmp_path / "run", 1e-5 if stage == 3 else 1e-6)
 
 
-@pytest.mark.parametrize("launcher", ["deepspeed", "accelerate"])
+@pytest.mark.parametrize("launcher", [pytest.param("deepspeed", marks=pytest.mark.slow), "accelerate"])
 def test_other_launchers_equal_one_process(tmp_path, alone, launcher):
     port = str(free_port())
     commands = {
@@ -244,7 +246,11 @@ def test_other_launchers_equal_one_process(tmp_path, alone, launcher):
     same_run(alone / "run", tmp_path / "run", 1e-6)
 
 
+def refused(folder, base):
+    with pytest.raises(ConfigError, match="2 processes without DeepSpeed"):
+        zero_run.main(folder, base, "0")
+
+
 def test_a_plain_distributed_launch_is_refused(tmp_path, alone):
-    done = launch(torchrun(), tmp_path, tmp_path / "run", alone / "base", 0)
-    assert done.returncode != 0 and "2 processes without DeepSpeed" in done.stderr
+    assert run_group(refused, 2, str(tmp_path / "run"), str(alone / "base")) == [0, 0]
     assert not (tmp_path / "run" / "trajectory").exists()

@@ -17,7 +17,6 @@ from support.tiny import tiny
 pytest.importorskip("deepspeed")
 pytestmark = pytest.mark.multi_process
 
-KILLS = 20
 INSIDE_A_REMASK = ("change_state", "change_values")
 
 
@@ -33,15 +32,17 @@ def go(world, folder, base, stage, *more):
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_process_at_twenty_moments(tmp_path, base):
+@pytest.mark.parametrize("times", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_process_killed_again_and_again(tmp_path, base, times):
+    """Of each run, first inside a re-mask, then at random moments."""
     save = ("--save-steps", 1)
     whole, never = {}, 10**9
     for stage in (2, 3):
         whole[stage] = tmp_path / f"whole{stage}"
         assert go(2, whole[stage], base, stage, *save, "--die-at", never, "--die-rank", 0) == [0, 0]
-    events = {stage: int((tmp_path / f"whole{stage}-events").read_text()) for stage in whole}
+    events = {stage: (tmp_path / f"whole{stage}-events").read_text().splitlines() for stage in whole}
     chance, kills, runs = random.Random(0), 0, 0
-    while kills < KILLS:
+    while kills < times:
         stage, folder = (2, 3)[runs % 2], tmp_path / f"killed{runs}"
         runs += 1
         codes = None
@@ -49,8 +50,13 @@ def test_a_killed_process_at_twenty_moments(tmp_path, base):
             resume = checkpoint.last_complete(folder) is not None
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)
-            # When all have been killed that should be, the last run goes on to its end.
-            moment = chance.randint(1, events[stage] // 2) if kills < KILLS else never
+            if kills == times:  # the last run goes on to its end
+                moment = never
+            elif resume:
+                moment = chance.randint(1, len(events[stage]) // 2)
+            else:
+                inside = [n for n, name in enumerate(events[stage], 1) if name.split()[-1] in INSIDE_A_REMASK]
+                moment = chance.choice(inside[len(inside) // 4 :])  # when there is something to resume from
             victim = chance.randint(0, 1)
             more = ["--resume"] if resume else []
             codes = go(2, folder, base, stage, *save, *more, "--die-at", moment, "--die-rank", victim)
@@ -58,15 +64,22 @@ def test_a_killed_process_at_twenty_moments(tmp_path, base):
             kills += codes != [0, 0]
         same_run(whole[stage], folder)
     died = [line.split(" ", 1) for path in tmp_path.glob("*-died") for line in path.read_text().splitlines()]
-    assert len(died) == KILLS and {rank for rank, _ in died} == {"0", "1"}
+    assert len(died) == times and {rank for rank, _ in died} == {"0", "1"}
     assert any(moment.split()[-1] in INSIDE_A_REMASK for _, moment in died)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("before", "after"), [((2, 3), (2, 3)), ((2, 2), (1, 0)), ((1, 0), (2, 3)), ((2, 2), (4, 2)), ((2, 3), (4, 3))],
+    ("before", "after"),
+    [
+        ((2, 2), (1, 0)),
+        ((1, 0), (2, 3)),
+        ((2, 3), (4, 3)),
+        pytest.param((2, 3), (2, 3), marks=pytest.mark.slow),  # as the killed runs are
+        pytest.param((2, 2), (4, 2), marks=pytest.mark.slow),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_resume_at_the_same_or_another_world_size(tmp_path, base, alone, before, after):
     """(processes, ZeRO stage) before and after a crash between two re-masks."""
     folder = tmp_path / "run"
