@@ -57,13 +57,9 @@ class Parameter:
         return value
 
     def _allows(self, number: float) -> bool:
-        if (
-            not math.isfinite(number)
-            or (self.least is not None and number < self.least)
-            or (self.above is not None and number <= self.above)
-        ):
-            return False
-        return self.most is None or number <= self.most
+        low, above, most = self.least, self.above, self.most
+        fits = (low is None or number >= low, above is None or number > above, most is None or number <= most)
+        return math.isfinite(number) and all(fits)
 
     @property
     def range(self) -> str:

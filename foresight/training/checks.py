@@ -5,17 +5,24 @@ Nothing heavy is imported here. What needs the target, the model or the data is 
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from ..common.errors import BudgetError, ConfigError, UnknownNameError, did_you_mean, mapping
 from ..masks.budget import BudgetSchedule
-from ..policies.catalogue import OPTIONAL, PARAMETERS, POLICIES, RECORDING, checked_params, entry, takers
+from ..policies.catalogue import OPTIONAL, PARAMETERS, RECORDING, Parameter, checked_params, entry, takers
 from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
 
+LEARNS = ("prior", "foresight")
+"""Policies that learn from past runs."""
 _DEFAULTS = {field.name: field.default for field in fields(MaskSettings)}
-_RETAINED = {"examples": 256, "tokens": 64}
+_RETAINED = {
+    "examples": Parameter(int, 256, "rows that the base model writes", least=1),
+    "tokens": Parameter(int, 64, "new tokens in each row, at most", least=1),
+}
 
 
 def check_settings(settings: MaskSettings) -> None:
@@ -28,9 +35,9 @@ def check_settings(settings: MaskSettings) -> None:
     if not 0 < settings.budget <= 1:
         raise BudgetError(f"budget is {settings.budget}; expected a share of all model parameters in (0, 1]")
     entry(settings.policy, settings.granularity)
-    settings.policy_params = _mapping(settings, "policy_params", '{"redraw": true}')
-    settings.target_params = _mapping(settings, "target_params", '{"preconditioner": "none"}')
-    settings.forecaster_params = _mapping(settings, "forecaster_params", '{"penalty": 1.0}')
+    settings.policy_params = mapping("policy_params", settings.policy_params, '{"redraw": true}')
+    settings.target_params = mapping("target_params", settings.target_params, '{"preconditioner": "none"}')
+    settings.forecaster_params = mapping("forecaster_params", settings.forecaster_params, '{"penalty": 1.0}')
     settings.limits = _checked_limits(settings)
     settings.head_share = _checked_head_share(settings)
     _check_taken(settings)
@@ -76,9 +83,12 @@ def only_taken(settings: dict[str, Any]) -> dict[str, Any]:
     policy = settings.get("policy", _DEFAULTS["policy"])
     granularity = settings.get("granularity", _DEFAULTS["granularity"])
     known, own = taken(policy, granularity, bool(settings.get("record"))), entry(policy, granularity).parameters
-    params = {k: v for k, v in (settings.get("policy_params") or {}).items() if k in own or k not in PARAMETERS}
+    given = mapping("policy_params", settings.get("policy_params"), '{"redraw": true}') or {}
+    params = {name: value for name, value in given.items() if name in own or name not in PARAMETERS}
     if policy == "random" and not params.get("redraw"):
         known -= {"remask_every"}
+    if policy not in LEARNS and settings.get("head_share") != "prior":
+        known -= {"history"}
     kept = {name: value for name, value in settings.items() if name not in OPTIONAL or name in known}
     return kept | {"policy_params": params or None}
 
@@ -93,16 +103,18 @@ def retained_size(settings: MaskSettings) -> dict[str, int]:
     if isinstance(source, str) and not source.lstrip().startswith("{"):
         if source not in RETAINED_SOURCES:
             raise UnknownNameError("retained_source", source, RETAINED_SOURCES)
-        return dict(_RETAINED)
-    given = mapping("retained_source", source, '{"examples": 256, "tokens": 64}') or {}
-    for name, value in given.items():
-        if name not in _RETAINED:
-            raise ConfigError(
-                f"retained_source has no {name!r}{did_you_mean(name, _RETAINED)}; expected examples and tokens"
-            )
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"retained_source: {name} is {value!r}; expected a whole number, at least 1")
-    return _RETAINED | given
+        source = {}
+    return {name: size.default for name, size in _RETAINED.items()} | _checked("retained_source", source, _RETAINED)
+
+
+def _checked(setting: str, value: Any, known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """A setting's mapping, each of its values checked. Raises ConfigError for an unknown key or a wrong value."""
+    example = json.dumps({name: one.default for name, one in known.items() if one.default is not None})
+    given = mapping(setting, value, example) or {}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{setting} has no {name!r}{did_you_mean(name, known)}; expected {', '.join(known)}")
+    return {name: known[name].check(f"{setting}.{name}", one) for name, one in given.items()}
 
 
 def _check_taken(settings: MaskSettings) -> None:
@@ -115,7 +127,7 @@ def _check_taken(settings: MaskSettings) -> None:
                 f"{name} is {getattr(settings, name)!r}, but policy {policy!r} over {granularity} does not take it; "
                 f"remove it, or use {_who_takes(name, granularity)}"
             )
-    if "history" in changed and settings.policy not in ("prior", "foresight") and settings.head_share != "prior":
+    if "history" in changed and policy not in LEARNS and settings.head_share != "prior":
         raise ConfigError(
             f"history is {settings.history}, but only policies 'prior' and 'foresight' and head_share 'prior' learn "
             "from past runs; remove it"
@@ -131,28 +143,17 @@ def _check_taken(settings: MaskSettings) -> None:
 def _who_takes(name: str, granularity: str) -> str:
     if name == "mlp_block":
         return "granularity 'components'"
-    if name == "record" or (name in RECORDING and granularity == "weights"):
-        return "granularity 'components' or 'vectors'"
     found = takers(name, granularity)
-    others = f"policy {', '.join(map(repr, found))}" if found else f"one of the policies {', '.join(POLICIES)} that do"
-    return others + (", or record" if name in RECORDING else "")
-
-
-def _mapping(settings: MaskSettings, name: str, example: str) -> dict[str, Any] | None:
-    return mapping(name, getattr(settings, name), example)
+    if name == "record" or (name in RECORDING and granularity == "weights" and not found):
+        return "granularity 'components' or 'vectors'"
+    if not found:
+        return f"granularity 'components': no policy over {granularity} takes it"
+    return f"policy {', '.join(map(repr, found))}" + (", or record" if name in RECORDING and granularity != "weights" else "")
 
 
 def _checked_limits(settings: MaskSettings) -> dict[str, float] | None:
-    given = _mapping(settings, "limits", '{"share": 0.5}')
-    for name, value in (given or {}).items():
-        if name not in LIMITS:
-            raise ConfigError(f"limits has no {name!r}{did_you_mean(name, LIMITS)}; expected {', '.join(LIMITS)}")
-        most = 1 if name == "share" else math.inf
-        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-        if not (0 < number <= most and math.isfinite(number)):
-            bound = "a share of a step of full fine-tuning, in (0, 1]" if most == 1 else "a number above 0"
-            raise ConfigError(f"limits.{name} is {value!r}; expected {bound}")
-    if given and {"share", "seconds"} <= given.keys():
+    given = _checked("limits", settings.limits, LIMITS)
+    if {"share", "seconds"} <= given.keys():
         raise ConfigError("limits.share and limits.seconds are both set, and both limit the time of a step; remove one")
     return given or None
 

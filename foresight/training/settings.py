@@ -10,7 +10,7 @@ from typing import Any
 
 from ..common.setting import setting
 from ..forecasters.registry import DEFAULT as DEFAULT_FORECASTER
-from ..policies.catalogue import POLICIES
+from ..policies.catalogue import POLICIES, Parameter
 
 GROUPS = {
     "what most people change": (
@@ -24,7 +24,12 @@ GROUPS = {
 }
 """Headings under which settings are listed, and the settings under each."""
 RETAINED_SOURCES = ("data", "base")
-LIMITS = ("share", "seconds", "gib")
+LIMITS = {
+    "share": Parameter(float, None, "operations, as a share of a step of full fine-tuning", above=0, most=1),
+    "seconds": Parameter(float, None, "wall time of a step's passes on the slowest rank", above=0),
+    "gib": Parameter(float, None, "device memory at the peak of a step, 2^30 bytes per process", above=0),
+}
+"""What a train step may cost: the keys of the setting `limits`."""
 
 
 @dataclass

@@ -169,7 +169,7 @@ def test_bad_settings(tmp_path):
         trainer(tmp_path, **weighing(-1.0))
     with pytest.raises(ConfigError, match="damage_weight is nan"):
         trainer(tmp_path, **weighing(float("nan")))
-    with pytest.raises(ConfigError, match="retained_source: tokens is 0"):
+    with pytest.raises(ConfigError, match="retained_source.tokens is 0"):
         trainer(tmp_path, policy="reactive", target="damage", retained_source={"tokens": 0})
     with pytest.raises(DataError, match="no column prompt or text to be continued; it has words"):
         trainer(

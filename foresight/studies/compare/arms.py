@@ -162,7 +162,7 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
     base = _named(given["like"])
     changes = {key: value for key, value in given.items() if key in {f.name for f in fields(Arm)}}
     settings = dict(given.get("settings") or {})
-    if "policy_params" in settings and settings.get("policy", base.settings.get("policy")) == base.settings["policy"]:
+    if "policy_params" in settings and settings.get("policy", base.settings.get("policy")) == base.settings.get("policy"):
         settings["policy_params"] = {**base.settings.get("policy_params", {}), **settings["policy_params"]}
     settings = base.settings | settings
     return replace(base, **{"label": given["name"], **changes, "settings": settings})
