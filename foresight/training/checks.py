@@ -148,7 +148,8 @@ def _who_takes(name: str, granularity: str) -> str:
         return "granularity 'components' or 'vectors'"
     if not found:
         return f"granularity 'components': no policy over {granularity} takes it"
-    return f"policy {', '.join(map(repr, found))}" + (", or record" if name in RECORDING and granularity != "weights" else "")
+    or_record = ", or record" if name in RECORDING and granularity != "weights" else ""
+    return f"policy {', '.join(map(repr, found))}{or_record}"
 
 
 def _checked_limits(settings: MaskSettings) -> dict[str, float] | None:

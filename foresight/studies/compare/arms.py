@@ -161,8 +161,8 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
             raise ConfigError(f"arm {given['name']!r}: unknown key {key!r}{did_you_mean(key, _OWN)}")
     base = _named(given["like"])
     changes = {key: value for key, value in given.items() if key in {f.name for f in fields(Arm)}}
-    settings = dict(given.get("settings") or {})
-    if "policy_params" in settings and settings.get("policy", base.settings.get("policy")) == base.settings.get("policy"):
+    settings, policy = dict(given.get("settings") or {}), base.settings.get("policy")
+    if "policy_params" in settings and settings.get("policy", policy) == policy:
         settings["policy_params"] = {**base.settings.get("policy_params", {}), **settings["policy_params"]}
     settings = base.settings | settings
     return replace(base, **{"label": given["name"], **changes, "settings": settings})
