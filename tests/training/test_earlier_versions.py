@@ -53,7 +53,8 @@ def test_a_checkpoint_is_resumed_to_where_it_would_have_gone(tmp_path, capsys):
     run = shutil.copytree(EARLIER / "weights", tmp_path / "run")
     flags = dict(task="ioi", task_examples=64, task_eval_examples=8, task_contrast_examples=8, granularity="weights",
                  budget=0.002, policy="random", mask_seed=11, remask_every=2, max_steps=6, logging_steps=1,
-                 save_steps=3, per_device_train_batch_size=4, learning_rate=0.003, seed=3, report_to="none")  # fmt: skip
+                 save_steps=3, per_device_train_batch_size=4, learning_rate=0.003, seed=3, report_to="none",
+                 )  # fmt: skip
     flags |= {"policy_params.redraw": "true", "gradient_checkpointing": "false", "output_dir": run}
     assert main(["train", "--resume", *(f"--{name}={value}" for name, value in flags.items())]) == 0, (
         capsys.readouterr()
