@@ -24,6 +24,11 @@ class Target:
     n: int
     offset: int
 
+    @property
+    def ids(self) -> slice:
+        """The ids of its vectors."""
+        return slice(self.offset, self.offset + self.n)
+
 
 class Numbering(ABC):
     """The vectors of one model that a bank can hold, numbered 0..n_vectors-1, target by target.

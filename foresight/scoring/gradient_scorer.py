@@ -37,7 +37,7 @@ class WeightScorer(Scorer):
             weight = None if read is None else vectors_first(read(target.module), target)
             if (gradient := sums.pop(target.module, None)) is not None:
                 found = self._reduce(gradient, None if weight is None else weight.to(gradient.device))
-                by_vector[target.offset : target.offset + target.n] = found.double().numpy()
+                by_vector[target.ids] = found.double().numpy()
         by_vector = np.sum(place.gather(by_vector), axis=0)
         return self._finish(sum_by_owner(table, by_vector))[None]
 
@@ -71,7 +71,7 @@ class MinibatchScorer(Scorer):
         by_vector = np.zeros(table.n_vectors)
 
         def consume(target: Target, gradient: Tensor) -> None:
-            by_vector[target.offset : target.offset + target.n] = self._reduce(gradient).double().cpu().numpy()
+            by_vector[target.ids] = self._reduce(gradient).double().cpu().numpy()
 
         weight_gradients(model, table, batch, consume)
         return self._finish(sum_by_owner(table, by_vector))

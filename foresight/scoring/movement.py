@@ -31,7 +31,6 @@ class Movement(Scorer):
     """
 
     name = "movement"
-    reads_data = False
     divisible = False
 
     def __init__(self, reference: WeightOf | Mapping[str, Tensor], weights: Weights | None = None):
@@ -47,7 +46,7 @@ class Movement(Scorer):
         for target in table.targets:
             now = weight_of(target.module).detach().float()
             moved = vectors_first(now - self._before(target.module, now), target)
-            by_vector[target.offset : target.offset + target.n] = moved.square().sum(1).double().cpu().numpy()
+            by_vector[target.ids] = moved.square().sum(1).double().cpu().numpy()
         return np.sqrt(sum_by_owner(table, by_vector))[None]
 
     def _combine(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

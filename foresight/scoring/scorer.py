@@ -41,19 +41,17 @@ class Scorer(ABC):
     Attributes:
         name: the scorer's name in `SCORERS` and in messages.
         needs_pairs: whether its settings require a `ContrastProbe`; otherwise any probe will do.
-        reads_data: whether the scores depend on the probe at all.
         divisible: whether batches are scored independently of one another, so that processes can share them.
     """
 
     name: ClassVar[str]
     needs_pairs: bool = False
-    reads_data: ClassVar[bool] = True
     divisible: bool = True
     damage_seconds: float = 0.0
-    """Wall time spent on measuring damage so far; only virtual moves do."""
+    """Wall time spent on measuring damage so far, which only virtual moves do."""
 
     def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
-        """What so many measurements took, to be logged; empty where scoring seconds say it all."""
+        """What that many measurements cost, to be logged; empty if the seconds spent scoring say it all."""
         return {}
 
     def score(

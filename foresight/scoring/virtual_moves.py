@@ -1,22 +1,22 @@
 """Virtual moves: where the optimizer would take every component first, and what that does to two losses.
 
 The move of a weight is Adam's first step from fresh moments (Kingma & Ba, arXiv 1412.6980, algorithm 1 at t = 1, where
-bias correction makes the moments g and g^2), at the weights in effect:
+bias correction turns the moments into g and g^2), at the weights in effect:
 
-    dw = -lr * g / (|g| + eps),  g the gradient of the mean target loss over the probe.
+    dw = -lr * g / (|g| + eps),  g being the gradient of the mean target loss over the probe.
 
-Its first-order effects, in nats, summed over the weights of a component:
+Its first-order effects, in nats, summed over a component's weights, are
 
-    benefit = -g . dw   (decrease of the target loss, never negative; about lr * |g|_1)
-    damage  = h . dw    (increase of the retained loss, h its mean gradient; negative where the move helps it too)
+    benefit = -g . dw   (decrease of the target loss, never negative, about lr * |g|_1)
+    damage  = h . dw    (increase of the retained loss, h being its mean gradient; negative where the move helps it too)
 
-That a mask be chosen by benefit minus damage on such moves is this project's own definition. With `lr` the run's
-(peak) learning rate, a rate that both share cannot change the order of components. Clipping of gradients is left out:
-a first step does not depend on the size of g, but for eps.
+Choosing a mask by benefit minus damage of such moves is this project's own idea. `lr` is the run's (peak) learning
+rate; a factor that both share does not change the order of components. Gradient clipping is left out: apart from eps, a
+first step does not depend on the size of g.
 
-Retained loss: cross-entropy on the retained rows. On text that the base model wrote, its expected gradient is that of
-the divergence KL(base || model), which needs the base model's logits to be computed exactly. Both are zero in
-expectation as long as the model is the base model: then the first measurement has sampling noise only, and damage
+The retained loss is the cross-entropy on retained rows. On text that the base model wrote, its expected gradient is
+that of the divergence KL(base || model), whose exact computation would need the base model's logits. Both gradients
+are zero in expectation as long as the model is the base model, so the first measurement is sampling noise only. Damage
 shows once weights have moved, which is why it is measured again at every re-mask.
 """
 
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
 
 class VirtualMoves(WeightScorer):
-    """Benefit and, if there is something to retain, damage of all components' virtual moves.
+    """Benefit and, if there is anything to retain, damage of the virtual moves of all components.
 
-    `score` gives the benefit alone; `measure` both, from one pass over the probe (whose summed gradients turn into
-    moves, 4 bytes a weight of host memory) and one over the retained probe, whose gradients meet the moves one matrix
-    of one batch at a time and are dropped.
+    `score` returns only the benefit, `measure` both. One pass over the probe sums gradients, which are then turned into
+    moves (4 bytes per weight of host memory). One pass over the retained probe multiplies its gradients with the moves,
+    one matrix of one batch at a time.
 
     Args:
-        learning_rate, epsilon: of the run's Adam.
-        retained: a `Probe` of retained rows; None for benefit only.
+        learning_rate, epsilon: those of the run's Adam.
+        retained: a probe of retained rows; None measures only the benefit.
     """
 
     name = BENEFIT
@@ -60,9 +60,7 @@ class VirtualMoves(WeightScorer):
         self.retained = retained
 
     def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
-        """What so many measurements took: batches through the model, forward and backward, for the benefit and, on top
-        of them, for damage, and damage's seconds.
-        """
+        """What that many measurements cost: batches that passed forward and backward, and seconds spent on damage."""
         damage = 0 if self.retained is None else len(self.retained.batches)
         return {
             "benefit_passes": measurements * len(probe.batches),
@@ -73,7 +71,7 @@ class VirtualMoves(WeightScorer):
     def measure(
         self, model: nn.Module, table: ComponentTable, probe: Probe | None, placement: Placement | None = None
     ) -> dict[str, Scores]:
-        """Scores by name: `benefit` (>= 0) and, unless nothing is retained, `damage` (signed, of retained rows)."""
+        """Scores by name: `benefit` (>= 0) and, if anything is retained, `damage` (signed)."""
         if self.retained is None:
             return super().measure(model, table, probe, placement)
         self._check_probe(probe)
@@ -84,13 +82,13 @@ class VirtualMoves(WeightScorer):
             moves = gradient_sums(model, table, probe, place)
             for target in table.targets:
                 if (gradient := moves.get(target.module)) is not None:
-                    benefit[_part(target)] = self._reduce(gradient, None).double().numpy()
+                    benefit[target.ids] = self._reduce(gradient, None).double().numpy()
                     moves[target.module] = self._move(gradient)
             began = time.perf_counter()
 
             def meet(target: Target, gradient: Tensor) -> None:
                 change = gradient.mul_(moves[target.module].to(gradient.device)).sum(1)
-                damage[_part(target)] += change.double().cpu().numpy()
+                damage[target.ids] += change.double().cpu().numpy()
 
             owned_gradients(model, table, self.retained, place, meet)
         place.settle()
@@ -106,7 +104,3 @@ class VirtualMoves(WeightScorer):
 
     def _reduce(self, gradient: Tensor, weight: Tensor | None) -> Tensor:
         return -(gradient * self._move(gradient)).sum(1)
-
-
-def _part(target: Target) -> slice:
-    return slice(target.offset, target.offset + target.n)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..common.errors import ConfigError, DataError, did_you_mean
+from ..common.errors import ConfigError, DataError
+from .columns import require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,12 +47,7 @@ class HeldOut:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, *, correct: Correct | None = None):
-        for column in ("prompt", "completion"):
-            if column not in dataset.column_names:
-                raise DataError(
-                    f"no column {column!r} to evaluate{did_you_mean(column, dataset.column_names)}; "
-                    f"found {', '.join(dataset.column_names)}"
-                )
+        require_columns(dataset.column_names, ("prompt", "completion"), "dataset to evaluate on")
         if len(dataset) == 0:
             raise DataError("nothing to evaluate: the dataset is empty")
         self.tokenizer, self.correct = tokenizer, correct

@@ -50,6 +50,11 @@ def split_of(prompt: str) -> Split:
     return "test" if share < TEST_SHARE else "train"
 
 
+def completions(rows: Sequence) -> Dataset:
+    """Make a table with columns prompt and completion from objects that have both."""
+    return Dataset.from_dict({"prompt": [r.prompt for r in rows], "completion": [r.completion for r in rows]})
+
+
 class Task(ABC):
     """Base of all tasks. A generated task names itself, lists its words and draws examples."""
 
@@ -113,8 +118,7 @@ class Task(ABC):
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         """Return `n` rows with columns prompt and completion, as SFTTrainer takes them."""
-        rows = self.examples(tokenizer, split, n, seed)
-        return Dataset.from_dict({"prompt": [e.prompt for e in rows], "completion": [e.completion for e in rows]})
+        return completions(self.examples(tokenizer, split, n, seed))
 
     def contrast(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         """Return `n` contrast pairs: columns clean, corrupted, answer, wrong_answer.

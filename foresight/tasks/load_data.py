@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from ..common.errors import ConfigError
+from .columns import to_training
 from .data.source import Source
 from .data_config import DataConfig
 from .pairs import check_pairs
 from .read_table import read_table
 from .task_names import DATA_TASKS, TASKS
 from .task_names import task as task_by_name
-from .training_columns import to_training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..common.errors import DataError, did_you_mean
+from ..common.errors import DataError
+from .columns import require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,13 +20,7 @@ PAIR_COLUMNS = ("clean", "corrupted", "answer", "wrong_answer")
 
 def check_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise DataError for the first row of `pairs` that cannot be used; the message gives the reason and the row."""
-    for column in PAIR_COLUMNS:
-        if column not in pairs.column_names:
-            others = [c for c in pairs.column_names if c not in PAIR_COLUMNS]
-            raise DataError(
-                f"contrast pairs have no column {column!r}{did_you_mean(column, others)}; "
-                f"expected {', '.join(PAIR_COLUMNS)}, found {', '.join(pairs.column_names)}"
-            )
+    require_columns(pairs.column_names, PAIR_COLUMNS, "contrast pairs")
     if len(pairs) == 0:
         raise DataError("contrast pairs are empty; at least one row is needed")
     columns = {column: list(pairs[column]) for column in PAIR_COLUMNS}

@@ -17,7 +17,6 @@ class Known(Scorer):
     """Component i scores f_i(u), from two examples that differ by +-1."""
 
     name = "known"
-    reads_data = False
 
     def __init__(self, function):
         self.function = function

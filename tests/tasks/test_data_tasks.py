@@ -230,7 +230,7 @@ def test_other_words_for_the_labels(pythia):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("sst2", {"sentence": ...}, "needs the column 'sentence' .did you mean 'sentences'.*has .*label, sentences"),
+        ("sst2", {"sentence": ...}, "no column 'sentence' .did you mean 'sentences'.*found .*label, sentences"),
         ("rte", {"label": -1}, "row 0 of .*the label is -1, expected one of 0, 1"),
         ("sentiment", {"text": None}, "row 0 of .*text is None, expected a text"),
         ("openbookqa", {"answerKey": "E"}, "the label is 'E', expected one of A, B, C, D"),

@@ -13,13 +13,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from datasets import Dataset
 
-from ...common.errors import ConfigError, DataError, did_you_mean, one_of
-from ..examples import SPLITS, Example, Split, Task, Words, split_of
-from .pairing import Row, pair
+from ...common.errors import ConfigError, DataError, one_of
+from ..columns import require_columns
+from ..examples import SPLITS, Example, Split, Task, Words, completions, split_of
+from .pairing import Raw, Row, pair
 from .source import Source
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ class DataTask(Task):
             self.labels = words
 
     @abstractmethod
-    def row(self, raw: Mapping[str, Any]) -> Row | None:
+    def row(self, raw: Raw) -> Row | None:
         """Make a row from the values of `columns`, of which no text is empty; None if it has no answer.
 
         Raises:
             DataError: values that cannot be used.
         """
 
-    def text(self, raw: Mapping[str, Any], column: str) -> str:
+    def text(self, raw: Raw, column: str) -> str:
         """Return the text of a column, stripped. Raises DataError if the value is not a text."""
         if not isinstance(raw[column], str):
             raise DataError(f"{column} is {raw[column]!r}, expected a text")
@@ -108,8 +109,7 @@ class DataTask(Task):
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         """Return `n` rows with columns prompt and completion, whether or not they can be contrasted."""
-        rows = self._shuffled(split, n, seed)[:n]
-        return Dataset.from_dict({"prompt": [r.prompt for r in rows], "completion": [r.completion for r in rows]})
+        return completions(self._shuffled(split, n, seed)[:n])
 
     @cached_property
     def _rows(self) -> dict[str, list[Row]]:
@@ -122,12 +122,7 @@ class DataTask(Task):
         return {"train": [row for row in rows if row.prompt not in prompts], "test": held_out}
 
     def _parse(self, table: Dataset, path: str) -> list[Row]:
-        for column in self.columns:
-            if column not in table.column_names:
-                raise DataError(
-                    f"task {self.name!r} needs the column {column!r}{did_you_mean(column, table.column_names)}; "
-                    f"{path} has {', '.join(table.column_names)}"
-                )
+        require_columns(table.column_names, self.columns, f"task {self.name!r} in {path}")
         rows: dict[str, Row] = {}
         for i, raw in enumerate(table.select_columns(list(self.columns))):
             if any(isinstance(value, str) and not value.strip() for value in raw.values()):

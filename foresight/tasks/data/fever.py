@@ -7,12 +7,9 @@ corrupted prompt is another claim of the same length with the other label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .data_task import DataTask
 from .kilt import first_answer
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -22,6 +19,6 @@ class Fever(DataTask):
     columns = ("input", "output")
     labels = {"SUPPORTS": "True", "REFUTES": "False"}
 
-    def row(self, raw: Mapping[str, Any]) -> Row | None:
+    def row(self, raw: Raw) -> Row | None:
         answer = first_answer(raw)
         return Row(f"Claim: {self.text(raw, 'input')}\nTrue or False:", self.word(answer)) if answer else None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...common.errors import DataError
+from .pairing import Raw
 
 
-def first_answer(raw: Mapping[str, Any]) -> str | None:
+def first_answer(raw: Raw) -> str | None:
     """Return the first answer in the column output, a list of {"answer": text, ...}; None in test splits without one.
 
     Raises:

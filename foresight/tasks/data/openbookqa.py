@@ -7,13 +7,10 @@ choice and the one after it (cyclically) swapped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...common.errors import DataError
 from .choices import choose
 from .data_task import DataTask
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -23,7 +20,7 @@ class OpenBookQA(DataTask):
     columns = ("question_stem", "choices", "answerKey")
     labels = {"A": "A", "B": "B", "C": "C", "D": "D"}
 
-    def row(self, raw: Mapping[str, Any]) -> Row:
+    def row(self, raw: Raw) -> Row:
         choices, keys = raw["choices"], list(self.labels)
         if not isinstance(choices, dict) or choices.get("label") != keys or len(choices.get("text") or ()) != len(keys):
             raise DataError(f"choices is {choices!r}, expected {{'text': [four texts], 'label': {keys}}}")

@@ -11,16 +11,19 @@ The answer of a row is the first token of its completion.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...common.errors import DataError
 from ..examples import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Raw = Mapping[str, Any]
+"""A row of a data set, by column."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,8 @@ other label. Premises are long and their lengths vary, so some rows find none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .data_task import DataTask
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -21,6 +18,6 @@ class Rte(DataTask):
     columns = ("sentence1", "sentence2", "label")
     labels = {"0": "True", "1": "False"}
 
-    def row(self, raw: Mapping[str, Any]) -> Row:
+    def row(self, raw: Raw) -> Row:
         premise, hypothesis = self.text(raw, "sentence1"), self.text(raw, "sentence2")
         return Row(f"{premise}\nTrue or False: {hypothesis}\nAnswer:", self.word(raw["label"]))

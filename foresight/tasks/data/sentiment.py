@@ -7,11 +7,8 @@ is another tweet of the same length with another label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .data_task import DataTask
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -21,5 +18,5 @@ class Sentiment(DataTask):
     columns = ("text", "label")
     labels = {"0": "negative", "1": "neutral", "2": "positive"}
 
-    def row(self, raw: Mapping[str, Any]) -> Row:
+    def row(self, raw: Raw) -> Row:
         return Row(f"Tweet: {self.text(raw, 'text')}\nSentiment:", self.word(raw["label"]))

@@ -6,11 +6,8 @@ negative, 1 positive). The corrupted prompt is another review of the same length
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .data_task import DataTask
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -20,5 +17,5 @@ class Sst2(DataTask):
     columns = ("sentence", "label")
     labels = {"0": "negative", "1": "positive"}
 
-    def row(self, raw: Mapping[str, Any]) -> Row:
+    def row(self, raw: Raw) -> Row:
         return Row(f"Review: {self.text(raw, 'sentence')}\nSentiment:", self.word(raw["label"]))

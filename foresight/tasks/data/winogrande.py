@@ -6,12 +6,9 @@ sentence (with one _), option1, option2, answer (1 or 2). The corrupted prompt h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .choices import choose
 from .data_task import DataTask
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -21,7 +18,7 @@ class Winogrande(DataTask):
     columns = ("sentence", "option1", "option2", "answer")
     labels = {"1": "A", "2": "B"}
 
-    def row(self, raw: Mapping[str, Any]) -> Row:
+    def row(self, raw: Raw) -> Row:
         self.word(raw["answer"])  # refuses unknown answers
         options = [self.text(raw, "option1"), self.text(raw, "option2")]
         question = f"{self.text(raw, 'sentence')}\nWhat is _?"

@@ -10,13 +10,10 @@ the same relation of another subject of the same length; pairs whose answers beg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...common.errors import DataError
 from .data_task import DataTask
 from .kilt import first_answer
-from .pairing import Row
+from .pairing import Raw, Row
 from .source import Source
 
 
@@ -25,7 +22,7 @@ class ZsRE(DataTask):
     hub = Source("facebook/kilt_tasks", "structured_zeroshot")
     columns = ("input", "output")
 
-    def row(self, raw: Mapping[str, Any]) -> Row | None:
+    def row(self, raw: Raw) -> Row | None:
         text, answer = self.text(raw, "input"), first_answer(raw)
         subject, separator, relation = (part.strip() for part in text.rpartition("[SEP]"))
         if not separator:

@@ -1,4 +1,4 @@
-"""From any table to the columns that SFTTrainer trains on, directly or by templates over other columns."""
+"""Columns of a table: which it must have, and how to build those that SFTTrainer trains on from others."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def to_training(
 
 
 def _map_labels(table: Dataset, label_map: Mapping[str, str], column: str, source: str) -> Dataset:
-    _require(column, table, source, "label_map")
+    require_columns(table.column_names, [column], f"label_map over {source}")
     names = {str(key): str(value) for key, value in label_map.items()}
     labels = [str(value) for value in table[column]]
     for i, label in enumerate(labels):
@@ -102,9 +102,11 @@ def _as_it_is(table: Dataset, source: str) -> Dataset:
     )
 
 
-def _require(column: str, table: Dataset, source: str, setting: str) -> None:
-    if column not in table.column_names:
-        raise DataError(
-            f"{source} has no column {column!r}, which {setting} needs{did_you_mean(column, table.column_names)}; "
-            f"it has {', '.join(table.column_names)}"
-        )
+def require_columns(found: Sequence[str], wanted: Sequence[str], what: str) -> None:
+    """Raise DataError if one of the wanted columns is missing; `what` names the table."""
+    for column in wanted:
+        if column not in found:
+            hint = did_you_mean(column, [name for name in found if name not in wanted])
+            raise DataError(
+                f"{what}: no column {column!r}{hint}; expected {', '.join(wanted)}, found {', '.join(found)}"
+            )
