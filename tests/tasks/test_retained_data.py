@@ -38,15 +38,3 @@ def test_generated_rows_of_another_run_can_be_given(tokenizer, tmp_path):
 def test_what_is_not_there(tokenizer):
     with pytest.raises(DataError, match="no file or folder 'kept.jsonl'"):
         load_retained(DataConfig(task="ioi", retained="kept.jsonl"), tokenizer)
-
-
-def test_settings_are_listed_and_the_plan_tells_peak_and_mean(cli):
-    _, out, _ = cli("train", "--settings")
-    for name in ("retained", "retained_source", "replay_share", "damage_weight", "damage_forecaster", "restart_every",
-                 "entry_moments", "budget_schedule"):  # fmt: skip
-        assert f"\n{name} (" in out
-    code, out, _ = cli("plan", "--model", model_path(), "--task", "ioi", "--output_dir", "x", "--policy", "static",
-                       "--budget_schedule", "[[0, 3], [0.5, 1]]", "--max_steps", "20", "--budget", "0.1",
-                       "--entry_moments", "kept")  # fmt: skip
-    assert code == 0 and "over the run" in out and "at the peak" in out and "kept moments" in out
-    assert "after steps 0, 10" in out

@@ -172,3 +172,9 @@ def test_decisions_stop_before_the_end():
     assert [s for s in calendar.steps if calendar.decides(s)] == [5]
     calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False), make_policy("reactive", "components"), 40)
     assert [s for s in calendar.steps if calendar.decides(s)] == [0, 20]
+
+
+def test_the_plan_of_a_budget_schedule_tells_peak_and_mean(cli):
+    code, out, _ = cli("plan", "--task", "ioi", "--output_dir", "x", "--policy", "static", "--max_steps", "20",
+                       "--budget_schedule", "[[0, 3], [0.5, 1]]", "--budget", "0.1")  # fmt: skip
+    assert code == 0 and "over the run" in out and "at the peak" in out and "after steps 0, 10" in out
