@@ -7,6 +7,7 @@ moments alone speed up learning, so that a re-masking policy would win by its bo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from typing import Any, Literal
 from ...common.errors import ConfigError, UnknownNameError, did_you_mean
 from ...forecasters.registry import find_forecaster
 from ...scoring import SCORERS
+from ...training.checks import check_settings
+from ...training.settings import NAMES, REMOVED, MaskSettings
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class Arm:
     def retains(self) -> bool:
         """Whether it is given what the retained tasks train on."""
         return self.settings.get("target") == "damage" or bool(self.settings.get("replay_share"))
+
+    @property
+    def looks_into(self) -> str | None:
+        """The parameter of its policy that names the run it is told of; None for an arm without hindsight."""
+        if self.hindsight is None:
+            return None
+        return "movement_from" if self.hindsight == "movement" else "oracle_trajectory"
 
     @property
     def trains_everything(self) -> bool:
@@ -131,11 +141,20 @@ FAMILIES = {
 """Arms that stand for several, written ``static:SCORER``, ``reactive:STEPS``, ``foresight:FORECASTER``: the setting
 that varies, its values where they are few, and what such an arm knows."""
 
-GONE = {
-    "ema": ("smoothed", "EMA", "a moving average of the snapshots so far, re-masked as it changes"),
-    "layers": ("rotating", "Layers", "knows nothing: whole layers drawn anew at every re-mask"),
+GONE: dict[str, dict[str, Any]] = {
+    "ema": {
+        "like": "smoothed",
+        "label": "EMA",
+        "about": "a moving average of the snapshots so far, re-masked as it changes",
+    },
+    "layers": {
+        "like": "rotating",
+        "label": "Layers",
+        "about": "knows nothing: whole layers drawn anew at every re-mask",
+        "settings": {"policy_params": {"by": "layer"}},
+    },
 }
-"""Arms of recorded comparisons that no longer exist: what to use instead, what a reader sees, what it knew."""
+"""Arms of earlier versions, and what to write instead."""
 
 _OWN = ("name", "like", "label", "about", "draws", "memory", "settings")
 
@@ -164,8 +183,9 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
     settings, policy = dict(given.get("settings") or {}), base.settings.get("policy")
     if "policy_params" in settings and settings.get("policy", policy) == policy:
         settings["policy_params"] = {**base.settings.get("policy_params", {}), **settings["policy_params"]}
-    settings = base.settings | settings
-    return replace(base, **{"label": given["name"], **changes, "settings": settings})
+    found = replace(base, **{"label": given["name"], **changes, "settings": base.settings | settings})
+    _check(found)
+    return found
 
 
 def arms(given: Iterable[str | Mapping[str, Any]]) -> dict[str, Arm]:
@@ -179,27 +199,48 @@ def arms(given: Iterable[str | Mapping[str, Any]]) -> dict[str, Arm]:
 
 
 def recorded(given: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
-    """An entry of a finished comparison, for reading: an arm that no longer exists is the label of what was run."""
-    if not isinstance(given, str):
-        like = recorded(given.get("like", ""))
-        return given if isinstance(like, str) else {**like, **given, "like": like["like"]}
-    family, _, value = given.partition(":")
-    if given in GONE:
-        like, label, about = GONE[given]
-        return {"name": given, "like": like, "label": label, "about": about}
+    """An entry of `arms` in a finished comparison, made readable: what no longer exists becomes a label.
+
+    The arm keeps its name, label and what it knew; it is like the arm or family that is there in its place.
+    """
     try:
-        _named(given)
+        arm(given)
+        return given
     except ConfigError:
-        if family in FAMILIES:
-            label, about = f"{ARMS[family].label}: {value}", FAMILIES[family][2].format(value)
-            return {"name": given, "like": family, "label": label, "about": about}
-    return given
+        entry = {"name": given, "like": given} if isinstance(given, str) else {**given, "settings": {}}
+    like = entry["like"]
+    family, _, value = like.partition(":")
+    if like in GONE:
+        return {**GONE[like], **entry, "like": GONE[like]["like"]}
+    if value and family in FAMILIES:
+        label, about = f"{ARMS[family].label}: {value}", FAMILIES[family][2].format(value)
+        return {"label": label, "about": about, **entry, "like": family}
+    return entry
+
+
+def _check(found: Arm) -> None:
+    """Raises ConfigError for a mask's setting that no policy has, or that the arm's policy does not take."""
+    for name in found.settings:
+        if name in REMOVED:
+            raise ConfigError(f"arm {found.name!r} sets {name}: {REMOVED[name]}")
+    given = {name: value for name, value in found.settings.items() if name in NAMES}
+    if found.method != "mask":
+        if given:
+            raise ConfigError(f"arm {found.name!r} is an adapter and has no mask; remove {', '.join(given)}")
+        return
+    if found.looks_into:
+        given["policy_params"] = {**given.get("policy_params", {}), found.looks_into: "a full run"}
+    try:
+        check_settings(MaskSettings(**given))
+    except ConfigError as error:
+        raise ConfigError(f"arm {found.name!r}: {error}") from error
 
 
 def _named(name: str) -> Arm:
     family, _, value = name.partition(":")
     if name in GONE:
-        raise ConfigError(f"arm {name!r} no longer exists; use {GONE[name][0]!r} instead")
+        instead = {"name": name, **GONE[name]}
+        raise ConfigError(f"arm {name!r} no longer exists; write {json.dumps(instead)} instead")
     if not value:
         if name not in ARMS:
             raise UnknownNameError("arm", name, (*ARMS, *(f"{family}:..." for family in FAMILIES)))

@@ -78,13 +78,18 @@ def read_comparisons(folders: Sequence[str | Path]) -> Comparison:
     return merged, summarise(list(records.values()), merged), list(records.values()), versions
 
 
+def recorded_settings(data: dict[str, Any]) -> CompareConfig:
+    """The settings in results.json. Raises ConfigError for one that cannot be used any more."""
+    return CompareConfig(**{**data["config"], "arms": [recorded(entry) for entry in data["config"]["arms"]]})
+
+
 def _read(folder: Path) -> tuple[CompareConfig, list[Record], dict[str, str]]:
     path = folder / RESULTS
     try:
         data: dict[str, Any] = json.loads(path.read_text())
         if data["schema"] != SCHEMA:
             raise DataError(f"{path} has schema {data['schema']}, expected {SCHEMA}; run the comparison again")
-        config = CompareConfig(**{**data["config"], "arms": [recorded(entry) for entry in data["config"]["arms"]]})
+        config = recorded_settings(data)
         records = [read_record(folder / RUNS / key) for key in data["records"]]
         versions = dict(data["environment"])
     except ConfigError as error:

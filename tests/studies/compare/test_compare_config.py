@@ -27,6 +27,20 @@ from foresight.training.config import ForesightConfig
         ({"arms": [{"name": "x", "like": "static", "setings": {}}]}, "did you mean 'settings'"),
         ({"arms": ["static", {"name": "static", "like": "random"}]}, "two arms are called 'static'"),
         ({"arms": ["static", "touched"], "primary_arm": "static"}, "as large as arm 'reactive'"),
+        ({"arms": ["static", "ema"]}, "arm 'ema' no longer exists; write .*smoothed"),
+        ({"arms": ["static", "layers"]}, 'arm \'layers\' no longer exists; write .*{"by": "layer"}'),
+        (
+            {"arms": ["static", {"name": "x", "like": "static", "settings": {"horizon": 5}}]},
+            "arm 'x': horizon is 5, but",
+        ),
+        (
+            {"arms": ["static", {"name": "x", "like": "reactive", "settings": {"watch_steps": 3}}]},
+            "policy_params.watch_",
+        ),
+        (
+            {"arms": ["static", {"name": "x", "like": "lora", "settings": {"scorer": "gradient"}}]},
+            "no mask; remove scorer",
+        ),
         ({"memories": {"short": {"adam_beta": 0.8}}}, "did you mean 'adam_beta"),
         ({"memories": {"short": 3}}, "expected a mapping"),
         ({"arms": ["static", {"name": "x", "like": "random", "memory": "kept"}]}, "memory of arm 'x'"),

@@ -1,6 +1,7 @@
 """A folder of results, written, read back, and put together with others."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
-from foresight.studies.compare.folder import RESULTS, read_comparisons, write_results
+from foresight.studies.compare.folder import RESULTS, read_comparisons, recorded_settings, write_results
 from foresight.studies.compare.measures import MEASURES
 from foresight.studies.compare.tables import SCHEMAS
 from foresight.studies.ledger import RESULT
 from foresight.studies.provenance import environment, git_commit
 from foresight.studies.runner import RUNS
 from support.synthetic_runs import comparison, names, settings
+
+RECORDED = Path(__file__).parents[3] / "eval" / "results" / "compare"
 
 
 def write(folder: Path, config, records) -> object:
@@ -43,6 +46,25 @@ def test_results_say_what_they_come_from(finished):
     assert data["environment"].items() >= environment().items()
     assert data["environment"].get("git") == git_commit()
     assert data["config"]["target_tasks"] == config.target_tasks and data["records"] == [r.key for r in records]
+
+
+def test_arms_that_no_longer_exist_are_read_as_labels(finished, tmp_path):
+    folder, config, records, _ = finished
+    gone = {"name": "by trials", "like": "static", "label": "By trials", "settings": {"head_share": "trials"}}
+    shutil.copytree(folder, tmp_path / "copy")
+    data = json.loads((folder / RESULTS).read_text())
+    data["config"]["arms"] += ["ema", "foresight:forest", gone, {"name": "mine", "like": "layers", "draws": 1}]
+    (tmp_path / "copy" / RESULTS).write_text(json.dumps(data))
+    arms = read_comparisons([tmp_path / "copy"])[0].chosen()
+    labels = {name: arms[name].label for name in ("ema", "foresight:forest", "by trials", "mine")}
+    assert list(labels.values()) == ["EMA", "Foresight: forest", "By trials", "Layers"] and arms["mine"].draws == 1
+    assert "forest forecasts" in arms["foresight:forest"].about
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_settings_of_recorded_comparisons_can_be_read(path):
+    data = json.loads(path.read_text())
+    assert set(recorded_settings(data).chosen()) == set(data["budgets"][0]["arms"])
 
 
 def test_the_same_records_make_the_same_files(finished, tmp_path):
