@@ -1,6 +1,6 @@
-"""What banks have in common: the one trainable parameter, its rows that change meaning at a re-mask, and their record.
+"""What all banks share: the one trainable parameter, whose rows change meaning at a re-mask, and the record of them.
 
-Rows are in the order of vector ids, hence target by target: one `split` a forward hands every Linear its piece.
+Rows are in the order of vector ids, hence target by target: one `split` per forward pass hands every Linear its piece.
 Re-masking folds leaving vectors into the base (recorded in fp32 in the `Ledger`), keeps value and Adam state of those
 that stay, and starts entering ones with fresh moments and age. Biases, norms and embeddings are never trained.
 """
@@ -29,7 +29,7 @@ CHUNKS = 16
 
 
 class Removable(Protocol):
-    """What undoes a change of a module."""
+    """Undoes a change of a module."""
 
     def remove(self) -> None: ...
 
@@ -47,7 +47,7 @@ class OtherForward:
 
 @dataclass(frozen=True)
 class Remask:
-    """What a re-mask did, in vectors; `unmoved` of those trained until then were still exactly zero."""
+    """What a re-mask did, in vectors; `unmoved` counts those that were still exactly zero after their training."""
 
     stayed: int
     entered: int
@@ -56,7 +56,7 @@ class Remask:
 
 
 class AnyBank(nn.Module, ABC):
-    """What a bank is, whatever it holds. A subclass says how a Linear computes with its piece (`_attach`).
+    """Base of all banks. A subclass says how a Linear computes with its piece (`_attach`).
 
     Args:
         model: a stock Hugging Face causal LM with fp32 or bf16 weights. All its parameters are frozen.
@@ -108,7 +108,7 @@ class AnyBank(nn.Module, ABC):
         self._fetch_hook = backbone.register_forward_pre_hook(lambda module, args: self._fetch())
 
     def place(self, placement: Placement) -> None:
-        """Take note that all parameters, the bank's included, are now where `placement` says."""
+        """Record that all parameters, the bank's included, are now where `placement` says."""
         self.placement = placement
         self.base.place(placement)
         self._dtype = self.base.dtype
@@ -116,8 +116,8 @@ class AnyBank(nn.Module, ABC):
     # -- forward ----------------------------------------------------------------------------------------------------
 
     def _fetch(self) -> None:
-        """Split the bank once a forward; checkpoint recomputation reads the same pieces again."""
-        self._pieces = {}  # the last forward's are not kept beside the new ones
+        """Split the bank once per forward pass; checkpoint recomputation reads the same pieces again."""
+        self._pieces = {}  # so that the last forward pass's are not kept beside the new ones
         pieces = self.vectors.to(self._computed).split(self._sizes)
         self._pieces = dict(zip(self._hooks, pieces, strict=False))
 
@@ -340,7 +340,7 @@ def _in_features(vectors: Tensor, module: nn.Module, axis: str) -> Tensor:
 def _moved(matrix: Tensor, source: Tensor, target: Tensor, rows: int) -> Tensor:
     """Row source[i] becomes row target[i], all others zero: in place, unless the number of rows changes.
 
-    Goes by stretches of columns, so that it needs a sixteenth of the matrix besides it.
+    Works through stretches of columns, so that it needs only a sixteenth of the matrix in extra memory.
 
     Args:
         matrix: [n, d] or [n].

@@ -16,11 +16,11 @@ from .fingerprint import digest, fingerprint
 
 
 class BaseWeights:
-    """All weights of a model but its bank's.
+    """All weights of a model except its bank's.
 
     Attributes:
         hash: hex digest of the weights as they were at construction, before any training.
-        placement: where they are; `place` takes note of another one.
+        placement: where they are; `place` updates it.
     """
 
     def __init__(self, model: nn.Module, table: Numbering, placement: Placement):
@@ -55,7 +55,7 @@ class BaseWeights:
         return torch.cat(parts)
 
     def fold(self, ids: Tensor, deltas: Tensor) -> Tensor:
-        """Add `deltas` [k, d_model] to stored vectors (sorted ids int64 [k]), each weight being gathered once.
+        """Add `deltas` [k, d_model] to stored vectors (sorted ids int64 [k]), gathering each weight once.
 
         Returns their exact values, float32 [k, d_model] on the CPU; what is stored is rounded to the weights' dtype.
         """

@@ -15,8 +15,8 @@ from .optimizer import BankAdamW
 class BankCPUAdam(BankAdamW):
     """`BankAdamW` in DeepSpeed's vectorised C++ (compiled at first use, which takes a minute).
 
-    DeepSpeedCPUAdam itself counts one step for a whole parameter. Its kernel takes the step as an argument, though, so
-    it is called once for every stretch of consecutive rows of equal age.
+    DeepSpeedCPUAdam itself counts one step for a whole parameter, but its kernel takes the step as an argument. So the
+    kernel is called once per stretch of consecutive rows of equal age.
 
     Raises:
         RuntimeError: the kernel cannot be compiled here (it needs a C++ compiler and ninja), or a parameter is not on
@@ -41,7 +41,7 @@ class BankCPUAdam(BankAdamW):
             )  # fmt: skip
 
     def _cuts(self, start: int, n: int) -> list[int]:
-        """Where rows of another age begin in the n elements from `start` of the flattened bank; with 0 and n."""
+        """Positions where the age changes among the n elements from `start` of the flattened bank, and 0 and n."""
         rows = (self.ages[1:] != self.ages[:-1]).nonzero().flatten().add_(1)
         inside = rows * self.d_model - start
         return [0, *inside[(inside > 0) & (inside < n)].tolist(), n]

@@ -23,7 +23,7 @@ class BankAdamW(torch.optim.Optimizer):
         d_model: length of a row.
         rank: which of the equal consecutive pieces of the flattened bank is this process's, when it is sharded.
         pending: moments [n, d] by key that the first step starts from (a resumed run's); consumed by it.
-        started: whether a step has been taken, and the moments so are in `state`.
+        started: whether a step has been taken, so that the moments are in `state`.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class BankAdamW(torch.optim.Optimizer):
         p.addcdiv_(mean / one, denominator, value=-group["lr"])
 
     def _by_element(self, by_row: Tensor, p: Tensor) -> Tensor:
-        """Numbers of rows [n] so that they broadcast over the parameter: [n, 1] for a whole bank, one an element for a
-        flat piece, whose padding gets the last row's.
+        """Per-row numbers [n], shaped to broadcast over the parameter: [n, 1] for a whole bank; one per element for a
+        flat piece, whose padding gets the last row's number.
         """
         if p.dim() == 2:
             return by_row[:, None]
@@ -88,7 +88,7 @@ class BankAdamW(torch.optim.Optimizer):
         return 0 if p.dim() == 2 else self.rank * len(p)
 
     def _piece(self, whole: Tensor | None, p: Tensor) -> Tensor:
-        """What the parameter's piece of a tensor [n, d] is; zeros of none."""
+        """The parameter's piece of a tensor [n, d]; zeros for None."""
         piece = torch.zeros_like(p)
         if whole is not None and p.dim() == 2:
             piece.copy_(whole)

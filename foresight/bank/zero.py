@@ -30,8 +30,8 @@ class ZeroPlacement(Placement):
     """Parameters that DeepSpeed holds; before the engine exists, those that `zero.Init` has sharded on loading.
 
     Args:
-        model: whose parameters they are.
-        engine: once there is one.
+        model: the one whose parameters they are.
+        engine: DeepSpeed's, once there is one.
     """
 
     def __init__(self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None) -> None:
@@ -91,7 +91,7 @@ class ZeroPlacement(Placement):
         return found
 
     def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
-        tensor = tensor.contiguous()  # NCCL takes no other
+        tensor = tensor.contiguous()  # NCCL accepts nothing else
         dist.reduce(tensor, owner)
         return tensor
 

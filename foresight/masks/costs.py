@@ -1,9 +1,9 @@
-"""What a train step costs by the mask: its operations, and the activations that it keeps.
+"""What a train step costs under a mask: its operations, and the activations that it keeps.
 
 Our own model of both, from shapes alone, for a bank that computes as `foresight.bank.vectors` does. A mask trains some
 vectors; the lowest Linear that has one is where the backward pass ends. Below it nothing is differentiated and nothing
 kept. From there up every frozen Linear passes gradients on to its inputs, which takes as much as its forward pass, and
-none has a weight gradient; a trained vector takes its own products with all positions.
+none has a weight gradient; each trained vector takes its own products with all positions.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ ATTENTION_BACKWARD = 2.5
 
 
 class StepCosts:
-    """Costs of a train step of one model, by the components that it trains.
+    """Costs of a train step of one model, given the components that it trains.
 
-    Operations are pairs of a multiplication and an addition, for a token. Left out is what is no product of matrices:
-    norms, the loss, and the optimizer, which would make shares of full fine-tuning smaller. They are too many where
-    attention and MLP of a layer run side by side, or attention looks back over a window only.
+    Operations are multiply-add pairs per token. What is not a matrix product is left out: norms, the loss, and the
+    optimizer, which would make shares of full fine-tuning smaller. The count is too high where attention and MLP of a
+    layer run side by side, or where attention looks back over a window only.
 
     Args:
         model: any that `component_table` takes, also on the meta device.
-        length: tokens of a row.
-        checkpointing: layers that the backward pass goes through are computed once more, and keep their inputs alone.
+        length: tokens per row.
+        checkpointing: layers that the backward pass goes through are computed once more, and keep only their inputs.
     """
 
     def __init__(self, model: nn.Module, table: ComponentTable, length: float, checkpointing: bool = False):
@@ -68,7 +68,7 @@ class StepCosts:
         """Operations of a step of full fine-tuning."""
 
     def operations(self, components: np.ndarray) -> tuple[float, float]:
-        """Operations a token of the forward and the backward pass that train some components, int64 [k], k > 0."""
+        """Operations per token of the forward and of the backward pass that train some components, int64 [k], k > 0."""
         trained = float(self.d_model * self._vectors[components].sum(dtype=np.int64))
         forward, backward = self.floor[0], float(self._backward[self._place[components].min()])
         return forward + trained, backward + (2 + self.checkpointing) * trained
@@ -78,13 +78,13 @@ class StepCosts:
         return sum(self.operations(components)) / self.full
 
     def activations(self, components: np.ndarray) -> int:
-        """Elements that autograd keeps for a token at the peak, estimated, where it trains some components, int64 [k].
+        """Estimate the elements per token that autograd keeps at the peak when some components, int64 [k], are trained.
 
         Our own count for a layer with attention width H (queries), K (keys) and F neurons: 4 d_model for norms and
         residuals, 3 H + 2 K for attention without its score matrix, F for each of gate, up and activation function.
         Trained rows keep the inputs of their Linears, d_model for attention and as much for the MLP; a trained column
         keeps one element. Within a factor of 1.4 of what autograd saves in fp32 for the families tried, if all
-        components are trained. Checkpointing keeps d_model a layer and all of one layer.
+        components are trained. Checkpointing keeps d_model per layer, and all of one layer.
         """
         halves = self._place[components] // (PLACES // 2)
         kept = np.where(np.arange(len(self._kept)) >= halves.min(), self._kept, 0)

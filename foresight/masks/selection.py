@@ -60,7 +60,7 @@ def select(
     blocks into the others; then, of either kind by score, whatever still fits into what both have left. So the whole
     budget is used: a kind that cannot fill its share, or has a rest smaller than a component, gives it to the other.
 
-    `limits` and `cost_aware` choose among the masks that the same rule takes from each depth upwards (two depths a
+    `limits` and `cost_aware` choose among the masks that the same rule takes from each depth upwards (two depths per
     layer: attention, then MLP). Limits leave those that keep all of them, and of these the one with most score is
     taken; so where the mask of all depths keeps them, that is the result. `cost_aware` then goes to the highest depth
     whose mask keeps at least 1 - `cost_aware` of that score. The definition is our own. The score of a mask is the sum
@@ -107,7 +107,7 @@ def select(
 
 
 def depths(table: ComponentTable | Series) -> np.ndarray:
-    """Depth of every component, two a layer, the lowest first: int [n_components]."""
+    """Depth of every component, two per layer, the lowest first: int [n_components]."""
     return 2 * table.layer + (table.kind == "mlp")
 
 
@@ -137,7 +137,7 @@ def rotation(table: ComponentTable, n_vectors: int, seed: int) -> list[Mask]:
 
 
 def _ranked(order: np.ndarray, table: ComponentTable | Series, n_vectors: int, head_share: float | None) -> np.ndarray:
-    """Those of the components `order` that fit, taken in that order, with a head share as `select` has it."""
+    """Those of the components `order` that fit, taken in that order, with a head share as in `select`."""
     chosen = order[:0]
     if head_share is not None:
         heads = table.kind[order] != "mlp"
@@ -164,7 +164,7 @@ def _fill(order: np.ndarray, vectors: np.ndarray, room: int) -> np.ndarray:
 def _by_depth(
     order: np.ndarray, table: ComponentTable | Series, taken: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """What is `taken` from each depth upwards, lowest first, without repeats."""
+    """Yield what is `taken` from each depth upwards, lowest first, without repeats."""
     depth = depths(table)
     found = taken(order)
     while len(found):

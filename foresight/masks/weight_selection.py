@@ -28,7 +28,7 @@ Scored = tuple[Target, Tensor]
 
 
 class Best:
-    """The n weights of highest score among those added so far, in any order; of equal ones the lowest ids."""
+    """The n weights of highest score among those added so far, in any order; ties go to the lowest ids."""
 
     def __init__(self, n: int):
         self.n = n
@@ -67,7 +67,7 @@ class Best:
 
 
 def best_weights(scored: Iterable[Scored], n: int, place: Placement | None = None) -> WeightMask:
-    """The n weights of highest score over all targets; equal scores go by id, lowest first.
+    """The n weights of highest score over all targets; ties go to the lowest ids.
 
     Args:
         scored: target by target, each once; all of a process's own. With several processes either each of them has

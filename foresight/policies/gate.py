@@ -1,4 +1,4 @@
-"""The gate: is a forecast worth more here than the best simple mask? Judged by what each would have had before now.
+"""The gate: is a forecast worth more here than the best simple mask? It judges by what each would have had so far.
 
 Questions that time has answered are asked again: which components were critical `horizon` steps after an earlier
 cutoff, in this run (one window after the other, without overlap) and in recorded runs (at the step that this run has
@@ -31,7 +31,7 @@ SIMPLE = ("persistence", "smoothed", "static", "prior")
 the mean of log scores so far, of the first snapshot, and by layer and kind alone."""
 FOLDS = 3
 DOUBT = 0.05
-"""One-sided error of the t-interval that the gain has to exceed zero by."""
+"""One-sided error of the t-interval whose lower end has to exceed zero."""
 
 
 class Gate:

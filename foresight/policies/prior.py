@@ -1,4 +1,4 @@
-"""What past runs say of a component that is known by layer and kind alone: the control for every forecast.
+"""What past runs say about a component of which only layer and kind are known: the control for every forecast.
 
 A component of a past run has as score its rank within that run's last snapshot (0 to 1, equal scores alike). Ranks are
 averaged over the components of one layer and kind, then over runs; the layers of a past model count for those of this
@@ -36,7 +36,7 @@ class Profile:
     """Mean rank of one kind of component by layer, over runs of models with as many layers.
 
     Attributes:
-        ranks: a number in [0, 1] a layer; None where no component of the kind is.
+        ranks: a number in [0, 1] per layer; None where no component of the kind is.
         overall: mean rank of all components of the kind.
         runs: how many runs it is the mean of.
     """
@@ -96,7 +96,7 @@ class LayerKindPrior:
         return np.round(scores, 12)  # sums in another order must not break ties
 
     def write(self, path: str | Path) -> None:
-        """Write it as JSON, about a hundred bytes a profile."""
+        """Write it as JSON, about a hundred bytes per profile."""
         write_json(path, {"version": VERSION, "profiles": [asdict(profile) for profile in self.profiles]})
 
     @classmethod
@@ -119,7 +119,7 @@ class LayerKindPrior:
 
 
 def learned_or_shipped(history: Sequence[Past], target: Target | None = None) -> LayerKindPrior:
-    """The prior of these runs, or without any the one that ships."""
+    """The prior of these runs; without runs, the one that ships."""
     if not history:
         return LayerKindPrior.read(SHIPPED)
     target = target or Circuit()

@@ -1,4 +1,4 @@
-"""Checkpoints: what is in one, when it is complete, which one is the last good one.
+"""Checkpoints: what is in one, when it is complete, and which is the last good one.
 
 The Hugging Face trainer writes a checkpoint file by file, so a killed run leaves half of one behind. A *seal*, the list
 of all files with their checksums, is written last: a folder without a matching seal does not count as a checkpoint.
@@ -50,7 +50,7 @@ def read_state(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def seal(folder: str | Path) -> None:
-    """Declare a checkpoint folder complete; to be called when everything else is in it."""
+    """Declare a checkpoint folder complete; call it when everything else is in the folder."""
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL)
     for path in files:

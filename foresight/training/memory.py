@@ -20,7 +20,7 @@ from ..common.errors import ConfigError
 FP32 = 4
 """Bytes of a master value, of each of its two moments and of an age."""
 STEP_WHOLE = 8
-"""Bytes an element that `BankAdamW` works with for a whole bank: two fp32 temporaries."""
+"""Bytes per element that `BankAdamW` works with for a whole bank: two fp32 temporaries."""
 STEP_SHARD = 12
 """The same for a flat shard, where a correction by age is spread out to every element."""
 
@@ -60,7 +60,7 @@ class Sharding:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of a run decides its memory.
+    """The sizes that decide the memory of a run.
 
     Attributes:
         weights: elements of the frozen model; element: bytes of one as it is loaded.
@@ -108,7 +108,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process."""
+    """What one process holds, on the device and on the host."""
 
     device: Parts
     host: Parts

@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def optimizer_bytes(self) -> int:
-        """Two moments a weight and an age a vector."""
+        """Two moments per weight and an age per vector."""
         return self.bank_vectors * (2 * self.d_model + 1) * FP32
 
     @property
@@ -145,7 +145,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
 
 
 def sharding_of(args: ForesightConfig) -> Sharding:
-    """How the run is spread over processes, as predictions of memory have it."""
+    """How the run is spread over processes, in the terms that memory is predicted in."""
     if not args.deepspeed:
         return Sharding()
     value = args.hf_deepspeed_config.get_value
@@ -162,7 +162,7 @@ def sharding_of(args: ForesightConfig) -> Sharding:
 
 
 def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:
-    """Vectors that differ from the base in the end if every mask of the run brings only new ones."""
+    """Vectors that differ from the base at the end if every mask of the run brings only new ones."""
     if not (calendar.remasks or calendar.resizes or calendar.rotates or args.policy == "replay"):
         return peak
     masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)

@@ -1,4 +1,4 @@
-"""Replay: retained rows in the place of some training rows, in every batch alike and at no extra step.
+"""Replay: retained rows take the place of some training rows, equally many in every batch, at no extra step.
 
 The trainer keeps its loader: rows are one table, training rows first, and a sampler names them. It goes through the
 training rows in the order they would have without replay and puts a retained row on fixed positions, so that batches,
