@@ -45,6 +45,7 @@ def save_plots(result: dict[str, Any], clock: str, folder: Path) -> list[Path]:
     return written
 
 
+@styled()
 def steps_figure(result: dict[str, Any], clock: str) -> Figure:
     """Bars of time, with ranges, and of memory for every arm, the slowest at the top; the floor is a dashed line."""
     steps, memory = result["train_step"], result["memory"]
@@ -55,48 +56,47 @@ def steps_figure(result: dict[str, Any], clock: str) -> Figure:
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     text: Any = {"textcoords": "offset points", "va": "center", "fontsize": 9, "bbox": paper, "zorder": 4}
     fig = figure(10, 1.1 + 0.32 * len(names))
-    with styled():
-        left, right = fig.subplots(1, 2, sharey=True)
-        away = (np.subtract(times, low), np.subtract(high, times))
-        left.barh(names, times, color=colours, height=0.68)
-        left.errorbar(times, names, xerr=away, fmt="none", ecolor="#444444", elinewidth=1.2, capsize=2.5)
-        bytes_ = [memory[name]["over_full"] for name in names]
-        right.barh(names, bytes_, color=colours, height=0.68)
-        for axis, values, ends in ((left, times, high), (right, bytes_, bytes_)):
-            for at, (value, end) in enumerate(zip(values, ends, strict=True)):
-                axis.annotate(f"{value:.2f}", (end, at), (4, 0), **text)
-            axis.axvline(values[names.index("floor")], color=FLOOR, linestyle="--", linewidth=1.2, zorder=3)
-            axis.set_xlim(0, 1.12 * max(ends))
-            axis.grid(axis="y", visible=False)
-            axis.tick_params(axis="y", length=0)
-        left.set_yticks(range(len(names)), [ARM_NAMES.get(name, name) for name in names])
-        left.set_title(f"{'CPU' if clock == 'cpu' else 'Wall'} time of a train step")
-        right.set_title("Memory at its peak")
-        note = "full fine-tuning = 1; medians, whiskers: range over rounds; dashed: the floor, without weight gradients"
-        fig.supxlabel(note, fontsize=10)
+    left, right = fig.subplots(1, 2, sharey=True)
+    away = (np.subtract(times, low), np.subtract(high, times))
+    left.barh(names, times, color=colours, height=0.68)
+    left.errorbar(times, names, xerr=away, fmt="none", ecolor="#444444", elinewidth=1.2, capsize=2.5)
+    bytes_ = [memory[name]["over_full"] for name in names]
+    right.barh(names, bytes_, color=colours, height=0.68)
+    for axis, values, ends in ((left, times, high), (right, bytes_, bytes_)):
+        for at, (value, end) in enumerate(zip(values, ends, strict=True)):
+            axis.annotate(f"{value:.2f}", (end, at), (4, 0), **text)
+        axis.axvline(values[names.index("floor")], color=FLOOR, linestyle="--", linewidth=1.2, zorder=3)
+        axis.set_xlim(0, 1.12 * max(ends))
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+    left.set_yticks(range(len(names)), [ARM_NAMES.get(name, name) for name in names])
+    left.set_title(f"{'CPU' if clock == 'cpu' else 'Wall'} time of a train step")
+    right.set_title("Memory at its peak")
+    note = "full fine-tuning = 1; medians, whiskers: range over rounds; dashed: the floor, without weight gradients"
+    fig.supxlabel(note, fontsize=10)
     return fig
 
 
+@styled()
 def growth_figure(growth: dict[str, dict[str, Any]], clock: str) -> Figure:
     """A panel for each axis, both scales logarithmic: medians with ranges, and the fitted power laws."""
     found = [axis for axis in AXES if any(axis in laws for laws in growth.values())]
     fig, axes = panels(len(found), 3.5)
-    with styled():
-        for name, axis in zip(found, axes, strict=True):
-            drawn = [_draw(axis, cost, laws[name]) for cost, laws in growth.items() if name in laws]
-            sizes = next(laws[name]["sizes"] for laws in growth.values() if name in laws)
-            axis.set(xscale="log", yscale="log", xlabel=AXES[name])
-            # Room for the legend: a share of the panel's height, whatever it spans.
-            low, high = min(one[0] for one in drawn), max(one[1] for one in drawn)
-            share = 0.05 + 0.075 * len(drawn)
-            axis.set_ylim(low / 1.15, high * 1.15 * (high / low * 1.3) ** (share / (1 - share)))
-            log_ticks(axis.yaxis)
-            axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
-            axis.minorticks_off()
-            axis.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
-            axis.legend(loc="upper left", fontsize=8.5, handlelength=1.8, borderaxespad=0.2)
-        for axis in axes[::3]:
-            axis.set_ylabel("CPU seconds" if clock == "cpu" else "seconds")
+    for name, axis in zip(found, axes, strict=True):
+        drawn = [_draw(axis, cost, laws[name]) for cost, laws in growth.items() if name in laws]
+        sizes = next(laws[name]["sizes"] for laws in growth.values() if name in laws)
+        axis.set(xscale="log", yscale="log", xlabel=AXES[name])
+        # Room for the legend: a share of the panel's height, whatever it spans.
+        low, high = min(one[0] for one in drawn), max(one[1] for one in drawn)
+        share = 0.05 + 0.075 * len(drawn)
+        axis.set_ylim(low / 1.15, high * 1.15 * (high / low * 1.3) ** (share / (1 - share)))
+        log_ticks(axis.yaxis)
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
+        axis.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
+        axis.legend(loc="upper left", fontsize=8.5, handlelength=1.8, borderaxespad=0.2)
+    for axis in axes[::3]:
+        axis.set_ylabel("CPU seconds" if clock == "cpu" else "seconds")
     return fig
 
 

@@ -39,6 +39,7 @@ class Picture:
     arm: str = "foresight"
 
 
+@styled()
 def heatmap(picture: Picture) -> Figure:
     """Scores of the full run over steps, with the arm's mask outlined and the realised circuit marked."""
     series = picture.series
@@ -47,25 +48,24 @@ def heatmap(picture: Picture) -> Figure:
     rows = {kind: found for kind in KINDS if len(found := order[series.kind[order] == kind])}
     edges = borders(series.steps)
     fig = figure(10, 6.2)
-    with styled():
-        axes, image = score_panels(fig, edges, relative, series.layer, rows)
-        for kind, axis in axes.items():
-            position = {series.name[row]: at for at, row in enumerate(rows[kind])}
-            for start, stop, names in _spans(picture.schedule, edges[-1]):
-                for name in names:
-                    if name in position:
-                        outline(axis, position[name], start, stop, 1.3)
-            at = [position[name] + 0.5 for name in picture.realised if name in position]
-            beyond = edges[-1] + 0.025 * (edges[-1] - edges[0])
-            axis.plot([beyond] * len(at), at, marker="<", linestyle="none", color=CIRCUIT, markersize=5, clip_on=False)
-            axis.set_xlabel("optimizer step of the full run")
-        bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.6, pad=0.03)
-        bar.set_label("score / largest score at that step")
-        handles = [
-            Patch(fill=False, edgecolor=MASK, linewidth=1.5, label=f"trained by {picture.arm}"),
-            Line2D([], [], marker="<", linestyle="none", color=CIRCUIT, label="realised circuit (end of the full run)"),
-        ]
-        fig.legend(handles=handles, loc="outside upper center", ncols=2)
+    axes, image = score_panels(fig, edges, relative, series.layer, rows)
+    for kind, axis in axes.items():
+        position = {series.name[row]: at for at, row in enumerate(rows[kind])}
+        for start, stop, names in _spans(picture.schedule, edges[-1]):
+            for name in names:
+                if name in position:
+                    outline(axis, position[name], start, stop, 1.3)
+        at = [position[name] + 0.5 for name in picture.realised if name in position]
+        beyond = edges[-1] + 0.025 * (edges[-1] - edges[0])
+        axis.plot([beyond] * len(at), at, marker="<", linestyle="none", color=CIRCUIT, markersize=5, clip_on=False)
+        axis.set_xlabel("optimizer step of the full run")
+    bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.6, pad=0.03)
+    bar.set_label("score / largest score at that step")
+    handles = [
+        Patch(fill=False, edgecolor=MASK, linewidth=1.5, label=f"trained by {picture.arm}"),
+        Line2D([], [], marker="<", linestyle="none", color=CIRCUIT, label="realised circuit (end of the full run)"),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2)
     return fig
 
 
@@ -74,6 +74,7 @@ def _spans(schedule, end: float):
         yield start, (schedule[i + 1][0] if i + 1 < len(schedule) else end), names
 
 
+@styled()
 def predicted_against_realised(pictures: Sequence[Picture]) -> Figure:
     """Forecast scores against the full run's last ones, both as shares of their largest, one panel per task.
 
@@ -81,11 +82,10 @@ def predicted_against_realised(pictures: Sequence[Picture]) -> Figure:
     """
     shown = [(picture, picture.forecast) for picture in pictures if picture.forecast is not None]
     fig, axes = panels(len(shown), 3.6)
-    with styled():
-        for axis, (picture, forecast) in zip(axes, shown, strict=True):
-            _scatter(axis, picture, forecast)
-        axes[0].set_ylabel("score at the end of the full run / largest")
-        shared_legend(fig, axes[:1], len(GROUPS))
+    for axis, (picture, forecast) in zip(axes, shown, strict=True):
+        _scatter(axis, picture, forecast)
+    axes[0].set_ylabel("score at the end of the full run / largest")
+    shared_legend(fig, axes[:1], len(GROUPS))
     return fig
 
 

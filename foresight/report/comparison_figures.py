@@ -52,6 +52,7 @@ class Scene:
                 "markersize": 4.5, "label": self.labels[name]}  # fmt: skip
 
 
+@styled()
 def outcomes(scene: Scene, part: BudgetSummary, measure: Measure) -> Figure:
     """The primary measure per arm, with a small dot per task and seed, and differences from the static arm."""
     names = [name for name, runs in scene.runs.items() if runs]
@@ -60,32 +61,31 @@ def outcomes(scene: Scene, part: BudgetSummary, measure: Measure) -> Figure:
         (c.a, c.measure): c.interval for c in part.contrasts if c.b == "static" and c.interval.mean is not None
     }
     matched = any(key == FORGETTING.key for _, key in differences)
-    with styled():
-        axes = fig.subplots(1, 3 if matched else 2, sharey=True)
-        for row, name in enumerate(names):
-            values = measure.scale * np.array(list(by_unit(scene.runs[name], measure.read).values()))
-            paint, marker = scene.looks[name].colour, scene.looks[name].marker
-            rows = row + (np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(len(values)))
-            axes[0].scatter(values, rows, s=14, color=paint, alpha=0.4, linewidths=0)
-            mean = part.arms[name].measures[measure.key].mean
-            if mean is not None:
-                axes[0].scatter([measure.scale * mean], [row], s=64, color=paint, marker=marker, zorder=3)
-            for axis, shown in zip(axes[1:], (measure, FORGETTING), strict=False):
-                found = differences.get((name, shown.key))
-                if found is None or found.mean is None:
-                    continue
-                if found.low is not None and found.high is not None:
-                    ends = [shown.scale * found.low, shown.scale * found.high]
-                    axis.plot(ends, [row, row], color=paint, linewidth=2.2, alpha=0.75, solid_capstyle="butt")
-                axis.scatter([shown.scale * found.mean], [row], s=64, color=paint, marker=marker, zorder=3)
-        axes[0].set_title(_wrapped(f"{measure.label} ({better(measure)})"))
+    axes = fig.subplots(1, 3 if matched else 2, sharey=True)
+    for row, name in enumerate(names):
+        values = measure.scale * np.array(list(by_unit(scene.runs[name], measure.read).values()))
+        paint, marker = scene.looks[name].colour, scene.looks[name].marker
+        rows = row + (np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(len(values)))
+        axes[0].scatter(values, rows, s=14, color=paint, alpha=0.4, linewidths=0)
+        mean = part.arms[name].measures[measure.key].mean
+        if mean is not None:
+            axes[0].scatter([measure.scale * mean], [row], s=64, color=paint, marker=marker, zorder=3)
         for axis, shown in zip(axes[1:], (measure, FORGETTING), strict=False):
-            axis.axvline(0, color=scene.looks["static"].colour if "static" in scene.looks else "#777777", linewidth=1.3)
-            axis.set_title(_wrapped(f"{shown.label}, minus static ({better(shown)})"))
-        for axis in axes:
-            axis.grid(axis="y", visible=False)
-        axes[0].set_yticks(range(len(names)), [scene.labels[name] for name in names])
-        axes[0].set_ylim(len(names) - 0.5, -0.5)
+            found = differences.get((name, shown.key))
+            if found is None or found.mean is None:
+                continue
+            if found.low is not None and found.high is not None:
+                ends = [shown.scale * found.low, shown.scale * found.high]
+                axis.plot(ends, [row, row], color=paint, linewidth=2.2, alpha=0.75, solid_capstyle="butt")
+            axis.scatter([shown.scale * found.mean], [row], s=64, color=paint, marker=marker, zorder=3)
+    axes[0].set_title(_wrapped(f"{measure.label} ({better(measure)})"))
+    for axis, shown in zip(axes[1:], (measure, FORGETTING), strict=False):
+        axis.axvline(0, color=scene.looks["static"].colour if "static" in scene.looks else "#777777", linewidth=1.3)
+        axis.set_title(_wrapped(f"{shown.label}, minus static ({better(shown)})"))
+    for axis in axes:
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(names)), [scene.labels[name] for name in names])
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
     return fig
 
 
@@ -98,6 +98,7 @@ def better(measure: Measure) -> str:
     return "higher is better" if measure.higher_is_better else "lower is better"
 
 
+@styled()
 def frontiers(scene: Scene) -> Figure | None:
     """Retained loss over target loss, one panel per task: the frontier of each arm, mean over seeds and draws.
 
@@ -114,16 +115,15 @@ def frontiers(scene: Scene) -> Figure | None:
     if not lines:
         return None
     fig, axes = panels(len(lines), 3.6)
-    with styled():
-        for axis, (task, drawn) in zip(axes, lines.items(), strict=True):
-            for name, (target, retained) in drawn.items():
-                axis.plot(target, retained, **{**scene.stroke(name), "markevery": [0]})
-            axis.set_xscale("log")
-            log_ticks(axis.xaxis)
-            axis.set_title(task)
-            axis.set_xlabel("target loss (nats)")
-        axes[0].set_ylabel("retained loss (nats)")
-        shared_legend(fig, axes, 6)
+    for axis, (task, drawn) in zip(axes, lines.items(), strict=True):
+        for name, (target, retained) in drawn.items():
+            axis.plot(target, retained, **{**scene.stroke(name), "markevery": [0]})
+        axis.set_xscale("log")
+        log_ticks(axis.xaxis)
+        axis.set_title(task)
+        axis.set_xlabel("target loss (nats)")
+    axes[0].set_ylabel("retained loss (nats)")
+    shared_legend(fig, axes, 6)
     return fig
 
 
@@ -134,30 +134,31 @@ def _by_task(found: Mapping[Unit, Sequence[list[frontier.Point]]]) -> dict[str, 
     return tasks
 
 
+@styled()
 def learning_curves(scene: Scene) -> Figure:
     """Held-out loss of the target task over steps, one panel per task: mean over seeds and draws, range shaded."""
     fig, axes = panels(len(scene.tasks), 3.6)
-    with styled():
-        for axis, task in zip(axes, scene.tasks, strict=True):
-            for name, runs in scene.runs.items():
-                curves = [r.measures.curve for r in runs if r.cell.task == task and r.measures and r.measures.curve]
-                if not curves:
-                    continue
-                steps = [point.step for point in curves[0]]
-                losses = np.array([[point.loss for point in curve] for curve in curves])
-                axis.plot(steps, losses.mean(0), **scene.stroke(name))
-                if len(curves) > 1 and name in scene.principal:
-                    axis.fill_between(steps, losses.min(0), losses.max(0), color=scene.looks[name].colour, alpha=0.06,
-                                      linewidth=0)  # fmt: skip
-            axis.set_yscale("log")
-            log_ticks(axis.yaxis)
-            axis.set_title(task)
-            axis.set_xlabel("optimizer step")
-        axes[0].set_ylabel("held-out loss (nats per answer token)")
-        shared_legend(fig, axes, 6)
+    for axis, task in zip(axes, scene.tasks, strict=True):
+        for name, runs in scene.runs.items():
+            curves = [r.measures.curve for r in runs if r.cell.task == task and r.measures and r.measures.curve]
+            if not curves:
+                continue
+            steps = [point.step for point in curves[0]]
+            losses = np.array([[point.loss for point in curve] for curve in curves])
+            axis.plot(steps, losses.mean(0), **scene.stroke(name))
+            if len(curves) > 1 and name in scene.principal:
+                axis.fill_between(steps, losses.min(0), losses.max(0), color=scene.looks[name].colour, alpha=0.06,
+                                  linewidth=0)  # fmt: skip
+        axis.set_yscale("log")
+        log_ticks(axis.yaxis)
+        axis.set_title(task)
+        axis.set_xlabel("optimizer step")
+    axes[0].set_ylabel("held-out loss (nats per answer token)")
+    shared_legend(fig, axes, 6)
     return fig
 
 
+@styled()
 def overlap_over_time(scene: Scene, vectors: Mapping[str, int], chance: float | None) -> Figure:
     """Share of the realised circuit that each arm trains at each step, mean over tasks, seeds and draws.
 
@@ -171,25 +172,24 @@ def overlap_over_time(scene: Scene, vectors: Mapping[str, int], chance: float | 
         if r.measures and r.measures.realised and set(r.measures.realised) <= set(vectors)
     }
     fig = figure(10, 3.4)
-    with styled():
-        axis = fig.subplots()
-        for name, runs in scene.runs.items():
-            found = [
-                (r.measures.schedule, realised[r.cell.task, r.cell.replicate], r.cell.training["max_steps"])
-                for r in runs
-                if r.measures and r.measures.schedule and (r.cell.task, r.cell.replicate) in realised
-            ]
-            if name == "full" or not found:
-                continue
-            steps = np.arange(max(total for _, _, total in found) + 1)
-            lines = [_overlaps(schedule, circuit, vectors, steps) for schedule, circuit, _ in found]
-            axis.step(steps, np.mean(lines, 0), where="post", **{**scene.stroke(name), "marker": "", "linewidth": 2})
-        if chance is not None:
-            axis.axhline(chance, color="#999999", linestyle=":", linewidth=1.2, label="chance")
-        axis.set_ylim(-0.02, 1.04)
-        axis.set_xlabel("optimizer step")
-        axis.set_ylabel("share of the realised\ncircuit in the mask")
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axis = fig.subplots()
+    for name, runs in scene.runs.items():
+        found = [
+            (r.measures.schedule, realised[r.cell.task, r.cell.replicate], r.cell.training["max_steps"])
+            for r in runs
+            if r.measures and r.measures.schedule and (r.cell.task, r.cell.replicate) in realised
+        ]
+        if name == "full" or not found:
+            continue
+        steps = np.arange(max(total for _, _, total in found) + 1)
+        lines = [_overlaps(schedule, circuit, vectors, steps) for schedule, circuit, _ in found]
+        axis.step(steps, np.mean(lines, 0), where="post", **{**scene.stroke(name), "marker": "", "linewidth": 2})
+    if chance is not None:
+        axis.axhline(chance, color="#999999", linestyle=":", linewidth=1.2, label="chance")
+    axis.set_ylim(-0.02, 1.04)
+    axis.set_xlabel("optimizer step")
+    axis.set_ylabel("share of the realised\ncircuit in the mask")
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig
 
 

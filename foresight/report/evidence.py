@@ -47,42 +47,42 @@ def render(config: EvidenceConfig, evidence: Evidence, environment: Mapping[str,
     )
 
 
+@styled()
 def null_distributions(evidence: Evidence) -> Figure:
     """Histogram of the effect of random sets, one panel per method, with the named sets marked."""
     fig, axes = panels(len(evidence.outcomes), 3.4)
-    with styled():
-        for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
-            values = [float(np.mean(o.answers)) for o in outcomes]
-            bins = np.linspace(min([*values, evidence.before]), max([*values, evidence.before]) + 1e-9, 21).tolist()
-            random = [value for value, o in zip(values, outcomes, strict=True) if o.kind == RANDOM]
-            axis.hist(random, bins, color=COLOURS["random"], alpha=0.6, label=f"{len(random)} random sets")
-            axis.axvline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
-            for name, look in _looks(evidence).items():
-                found = [float(np.mean(o.answers)) for o in outcomes if o.name == name]
-                if found:
-                    axis.axvline(found[0], color=look.colour, linestyle=look.line, linewidth=2, label=name)
-            axis.set_title(METHODS[method])
-            axis.set_xlabel(EFFECTS[evidence.effect])
-        axes[0].set_ylabel("sets of heads")
-        shared_legend(fig, axes, 6)
+    for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
+        values = [float(np.mean(o.answers)) for o in outcomes]
+        bins = np.linspace(min([*values, evidence.before]), max([*values, evidence.before]) + 1e-9, 21).tolist()
+        random = [value for value, o in zip(values, outcomes, strict=True) if o.kind == RANDOM]
+        axis.hist(random, bins, color=COLOURS["random"], alpha=0.6, label=f"{len(random)} random sets")
+        axis.axvline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
+        for name, look in _looks(evidence).items():
+            found = [float(np.mean(o.answers)) for o in outcomes if o.name == name]
+            if found:
+                axis.axvline(found[0], color=look.colour, linestyle=look.line, linewidth=2, label=name)
+        axis.set_title(METHODS[method])
+        axis.set_xlabel(EFFECTS[evidence.effect])
+    axes[0].set_ylabel("sets of heads")
+    shared_legend(fig, axes, 6)
     return fig
 
 
+@styled()
 def frontier(evidence: Evidence) -> Figure:
     """Effect over side effect of every set at every setting, one panel per method; chosen settings are filled."""
     fig, axes = panels(len(evidence.outcomes), 4.0)
-    with styled():
-        for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
-            _scatter(axis, [o for o in outcomes if o.kind == RANDOM], Look(COLOURS["random"], "o", "-"), "random sets")
-            for name, look in _looks(evidence).items():
-                _scatter(axis, [o for o in outcomes if o.name == name], look, name)
-            axis.axhline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
-            axis.set_xscale("symlog", linthresh=0.01)
-            axis.set_xlim(left=0)
-            axis.set_title(METHODS[method])
-            axis.set_xlabel("KL divergence from the model before (nats)")
-        axes[0].set_ylabel(EFFECTS[evidence.effect])
-        shared_legend(fig, axes, 6)
+    for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
+        _scatter(axis, [o for o in outcomes if o.kind == RANDOM], Look(COLOURS["random"], "o", "-"), "random sets")
+        for name, look in _looks(evidence).items():
+            _scatter(axis, [o for o in outcomes if o.name == name], look, name)
+        axis.axhline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
+        axis.set_xscale("symlog", linthresh=0.01)
+        axis.set_xlim(left=0)
+        axis.set_title(METHODS[method])
+        axis.set_xlabel("KL divergence from the model before (nats)")
+    axes[0].set_ylabel(EFFECTS[evidence.effect])
+    shared_legend(fig, axes, 6)
     return fig
 
 

@@ -32,28 +32,29 @@ def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str]
     return write_page(Path(path), html)
 
 
+@styled()
 def gains(board: Leaderboard) -> Figure:
     """Gain over persistence with 95 % intervals, one line per forecaster and the ceiling below them."""
     lines = _drawn(board)
     fig = figure(10, _ROW * len(lines) + 1.1)
-    with styled():
-        axis = fig.subplots()
-        axis.axvline(0, color="#777777", linewidth=1.2)
-        if board.headroom.mean is not None:
-            axis.axvline(100 * board.headroom.mean, color=COLOURS["oracle"], linestyle="--", linewidth=1.2)
-        for y, line in enumerate(lines):
-            paint = COLOURS["foresight"] if line in board.standings else COLOURS["oracle"]
-            ends = line.gain.mean, line.gain.low, line.gain.high
-            mean, low, high = (np.nan if end is None else 100 * end for end in ends)
-            errors = np.nan_to_num([[mean - low], [high - mean]])
-            axis.errorbar([mean], [y], xerr=errors, color=paint, marker="o", markersize=5, capsize=2.5, linewidth=1.6)
-        axis.set_yticks(range(len(lines)), [_label(line) for line in lines])
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-        axis.set_xlabel("points of the future circuit more than persistence has; dashed: a run with another data order")
+    axis = fig.subplots()
+    axis.axvline(0, color="#777777", linewidth=1.2)
+    if board.headroom.mean is not None:
+        axis.axvline(100 * board.headroom.mean, color=COLOURS["oracle"], linestyle="--", linewidth=1.2)
+    for y, line in enumerate(lines):
+        paint = COLOURS["foresight"] if line in board.standings else COLOURS["oracle"]
+        ends = line.gain.mean, line.gain.low, line.gain.high
+        mean, low, high = (np.nan if end is None else 100 * end for end in ends)
+        errors = np.nan_to_num([[mean - low], [high - mean]])
+        axis.errorbar([mean], [y], xerr=errors, color=paint, marker="o", markersize=5, capsize=2.5, linewidth=1.6)
+    axis.set_yticks(range(len(lines)), [_label(line) for line in lines])
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("points of the future circuit more than persistence has; dashed: a run with another data order")
     return fig
 
 
+@styled()
 def by_question(board: Leaderboard) -> Figure:
     """Gain over persistence, one row per forecaster and one column per question (cutoff and horizon)."""
     rows = [row for row in board.details if row["by"] == "question"]
@@ -63,19 +64,18 @@ def by_question(board: Leaderboard) -> Figure:
     values = np.array([[100 * found[name, at]["mean"] if (name, at) in found else np.nan for at in columns]
                        for name in names])  # fmt: skip
     fig = figure(10, _ROW * len(names) + 1.3)
-    with styled():
-        axis = fig.subplots()
-        most = max(1.0, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 1.0
-        image = axis.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
-        for (y, x), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                paint = "white" if abs(value) > 0.6 * most else "#1c1c1c"
-                axis.text(x, y, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=paint)
-        axis.set_xticks(range(len(columns)), [_ahead(at) for at in columns])
-        axis.set_yticks(range(len(names)), [YARDSTICK_LABELS.get(name, name) for name in names])
-        axis.grid(visible=False)
-        axis.set_xlabel("seen of the run, and how far ahead")
-        fig.colorbar(image, label="points")
+    axis = fig.subplots()
+    most = max(1.0, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 1.0
+    image = axis.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for (y, x), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            paint = "white" if abs(value) > 0.6 * most else "#1c1c1c"
+            axis.text(x, y, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=paint)
+    axis.set_xticks(range(len(columns)), [_ahead(at) for at in columns])
+    axis.set_yticks(range(len(names)), [YARDSTICK_LABELS.get(name, name) for name in names])
+    axis.grid(visible=False)
+    axis.set_xlabel("seen of the run, and how far ahead")
+    fig.colorbar(image, label="points")
     return fig
 
 

@@ -92,7 +92,7 @@ def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def styled():
-    """Context in which axes are created and drawn in the report's style."""
+    """Context, or decorator, in which axes are created and drawn in the report's style."""
     return matplotlib.rc_context(_RC)
 
 

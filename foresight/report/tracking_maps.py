@@ -81,6 +81,7 @@ def read_map(path: str | Path, task: str, strategy: str, seed: int, scorer: str)
     return ScoreMap(task, strategy, seed, scorer, steps, **components, **numbers)
 
 
+@styled()
 def heatmap(scores: ScoreMap) -> Figure:
     """|score| over steps, with the circuit of each snapshot outlined."""
     size = np.abs(scores.score)
@@ -90,50 +91,49 @@ def heatmap(scores: ScoreMap) -> Figure:
     most = max(map(len, rows.values()))
     edges = borders(scores.steps)
     fig = figure(10, float(np.clip(0.06 * most, 3.2, 9)))
-    with styled():
-        axes, image = score_panels(fig, edges, relative.T, scores.layer, rows)
-        for kind, axis in axes.items():
-            for at, row in np.argwhere(scores.inside[:, rows[kind]]):
-                outline(axis, row, edges[at], edges[at + 1], 0.9 if most <= 100 else 0.4)
-            step_axis(axis, scores.steps.tolist())
-        bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.7, pad=0.02)
-        bar.set_label("|score| / largest at that step")
-        fig.legend(handles=[Patch(fill=False, edgecolor=MASK, label="in the circuit at that snapshot")],
-                   loc="outside upper center")  # fmt: skip
+    axes, image = score_panels(fig, edges, relative.T, scores.layer, rows)
+    for kind, axis in axes.items():
+        for at, row in np.argwhere(scores.inside[:, rows[kind]]):
+            outline(axis, row, edges[at], edges[at + 1], 0.9 if most <= 100 else 0.4)
+        step_axis(axis, scores.steps.tolist())
+    bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.7, pad=0.02)
+    bar.set_label("|score| / largest at that step")
+    fig.legend(handles=[Patch(fill=False, edgecolor=MASK, label="in the circuit at that snapshot")],
+               loc="outside upper center")  # fmt: skip
     return fig
 
 
+@styled()
 def comings_and_goings(scores: ScoreMap) -> Figure:
     """Components that are in the circuit at some snapshot, one per row; hollow where within noise of the cut."""
     kinds = [kind for kind in KINDS if scores.inside[:, scores.kind == kind].any()]
     shown = [_rows(scores, kind) for kind in kinds]
     fig = figure(10, 0.19 * max(len(rows) for rows in shown) + 1.3)
     x = np.arange(len(scores.steps))
-    with styled():
-        axes = fig.subplots(1, len(kinds), squeeze=False)[0]
-        for axis, kind, rows in zip(axes, kinds, shown, strict=True):
-            paint = KIND_STYLE[kind][0]
-            for y, row in enumerate(rows):
-                inside, sure = scores.inside[:, row], scores.sure[:, row]
-                axis.scatter(x[inside & sure], np.full((inside & sure).sum(), y), marker="s", s=46, color=paint)
-                axis.scatter(x[inside & ~sure], np.full((inside & ~sure).sum(), y), marker="s", s=40, facecolor="white",
-                             edgecolor=paint, linewidth=1.4)  # fmt: skip
-                axis.scatter(x[~inside & ~sure], np.full((~inside & ~sure).sum(), y), s=12, color="#a8a8a8")
-            axis.set_yticks(range(len(rows)), scores.name[rows].tolist(), fontsize=8)
-            every = -(-len(x) // 8)
-            axis.set_xticks(x[::every], [str(step) for step in scores.steps[::every]])
-            axis.set_xlim(-0.6, len(x) - 0.4)
-            axis.set_ylim(len(rows) - 0.4, -0.6)
-            ever = scores.inside[:, scores.kind == kind].any(0).sum()
-            left_out = f" ({len(rows)} largest of {ever})" if len(rows) < ever else ""
-            axis.set_title(KINDS[kind] + left_out)
-            axis.set_xlabel("snapshot (optimizer step)")
-        signs = [("s", "#555555", "inside"), ("s", "white", "inside, within noise")]
-        signs += [("o", "#a8a8a8", "outside, within noise")]
-        handles = [Line2D([], [], marker=marker, linestyle="none", markerfacecolor=paint, label=label,
-                          markeredgecolor="#555555" if marker == "s" else paint, markersize=6 if marker == "s" else 4)
-                   for marker, paint, label in signs]  # fmt: skip
-        fig.legend(handles=handles, loc="outside upper center", ncols=3)
+    axes = fig.subplots(1, len(kinds), squeeze=False)[0]
+    for axis, kind, rows in zip(axes, kinds, shown, strict=True):
+        paint = KIND_STYLE[kind][0]
+        for y, row in enumerate(rows):
+            inside, sure = scores.inside[:, row], scores.sure[:, row]
+            axis.scatter(x[inside & sure], np.full((inside & sure).sum(), y), marker="s", s=46, color=paint)
+            axis.scatter(x[inside & ~sure], np.full((inside & ~sure).sum(), y), marker="s", s=40, facecolor="white",
+                         edgecolor=paint, linewidth=1.4)  # fmt: skip
+            axis.scatter(x[~inside & ~sure], np.full((~inside & ~sure).sum(), y), s=12, color="#a8a8a8")
+        axis.set_yticks(range(len(rows)), scores.name[rows].tolist(), fontsize=8)
+        every = -(-len(x) // 8)
+        axis.set_xticks(x[::every], [str(step) for step in scores.steps[::every]])
+        axis.set_xlim(-0.6, len(x) - 0.4)
+        axis.set_ylim(len(rows) - 0.4, -0.6)
+        ever = scores.inside[:, scores.kind == kind].any(0).sum()
+        left_out = f" ({len(rows)} largest of {ever})" if len(rows) < ever else ""
+        axis.set_title(KINDS[kind] + left_out)
+        axis.set_xlabel("snapshot (optimizer step)")
+    signs = [("s", "#555555", "inside"), ("s", "white", "inside, within noise")]
+    signs += [("o", "#a8a8a8", "outside, within noise")]
+    handles = [Line2D([], [], marker=marker, linestyle="none", markerfacecolor=paint, label=label,
+                      markeredgecolor="#555555" if marker == "s" else paint, markersize=6 if marker == "s" else 4)
+               for marker, paint, label in signs]  # fmt: skip
+    fig.legend(handles=handles, loc="outside upper center", ncols=3)
     return fig
 
 

@@ -24,6 +24,7 @@ STABILITY: dict[str, tuple[str, str, float, float, Callable[[float], float]]] = 
 """Measure -> title, colour map, its range, and the deviation that is compared with the floor (0: none is)."""
 
 
+@styled()
 def stability(rows: Sequence[Row]) -> Figure:
     """Matrices s x t of means over runs: one row of panels per strategy, one column per measure.
 
@@ -32,13 +33,12 @@ def stability(rows: Sequence[Row]) -> Figure:
     """
     strategies, measures = values(rows, "strategy"), [name for name in STABILITY if name in values(rows, "measure")]
     fig = figure(10, 3.3 * len(strategies) + 0.2)
-    with styled():
-        axes = fig.subplots(len(strategies), len(measures), squeeze=False)
-        for strategy, line in zip(strategies, axes, strict=True):
-            for measure, axis in zip(measures, line, strict=True):
-                here = [r for r in rows if (r["strategy"], r["measure"]) == (strategy, measure)]
-                _matrix(axis, here, measure)
-                axis.set_title(f"{strategy}: {STABILITY[measure][0]}")
+    axes = fig.subplots(len(strategies), len(measures), squeeze=False)
+    for strategy, line in zip(strategies, axes, strict=True):
+        for measure, axis in zip(measures, line, strict=True):
+            here = [r for r in rows if (r["strategy"], r["measure"]) == (strategy, measure)]
+            _matrix(axis, here, measure)
+            axis.set_title(f"{strategy}: {STABILITY[measure][0]}")
     return fig
 
 
@@ -71,6 +71,7 @@ def _matrix(axis: Axes, rows: Sequence[Row], measure: str) -> None:
     axis.grid(visible=False)
 
 
+@styled()
 def conflict(rows: Sequence[Row]) -> Figure:
     """Sign conflict of every pair of tasks on the base model, as a matrix with floors and as a graph.
 
@@ -80,26 +81,25 @@ def conflict(rows: Sequence[Row]) -> Figure:
     tasks = list(dict.fromkeys(name for row in rows for name in (row["task_a"], row["task_b"])))
     n = len(tasks)
     fig = figure(10, 4.6)
-    with styled():
-        left, right = fig.subplots(1, 2)
-        image = np.full((n, n), np.nan)
-        for row in rows:
-            i, j = tasks.index(row["task_a"]), tasks.index(row["task_b"])
-            image[i, j] = image[j, i] = row["value"]
-            text = f"{row['value']:.2f}\n({row['floor_high']:.2f})"
-            if n > MOST_TASKS:
-                text = "\N{BULLET}" if row["beyond_floor"] else ""
-            for x, y in ((i, j), (j, i)):
-                left.text(x, y, text, ha="center", va="center", fontsize=8.5 if n <= 6 else 6.5,
-                          color="white" if row["value"] > 0.55 else "black",
-                          fontweight="bold" if row["beyond_floor"] else "normal")  # fmt: skip
-        left.imshow(image, cmap="Blues", vmin=0, vmax=1)
-        left.set_xticks(range(n), tasks, rotation=40, ha="right", rotation_mode="anchor")
-        left.set_yticks(range(n), tasks)
-        sign = "in brackets: 95 % of halves lie below" if n <= MOST_TASKS else "dot: beyond the floor"
-        left.set_title(f"Conflict ({sign})")
-        left.grid(visible=False)
-        _graph(right, tasks, rows)
+    left, right = fig.subplots(1, 2)
+    image = np.full((n, n), np.nan)
+    for row in rows:
+        i, j = tasks.index(row["task_a"]), tasks.index(row["task_b"])
+        image[i, j] = image[j, i] = row["value"]
+        text = f"{row['value']:.2f}\n({row['floor_high']:.2f})"
+        if n > MOST_TASKS:
+            text = "\N{BULLET}" if row["beyond_floor"] else ""
+        for x, y in ((i, j), (j, i)):
+            left.text(x, y, text, ha="center", va="center", fontsize=8.5 if n <= 6 else 6.5,
+                      color="white" if row["value"] > 0.55 else "black",
+                      fontweight="bold" if row["beyond_floor"] else "normal")  # fmt: skip
+    left.imshow(image, cmap="Blues", vmin=0, vmax=1)
+    left.set_xticks(range(n), tasks, rotation=40, ha="right", rotation_mode="anchor")
+    left.set_yticks(range(n), tasks)
+    sign = "in brackets: 95 % of halves lie below" if n <= MOST_TASKS else "dot: beyond the floor"
+    left.set_title(f"Conflict ({sign})")
+    left.grid(visible=False)
+    _graph(right, tasks, rows)
     return fig
 
 

@@ -32,7 +32,7 @@ SCORERS = {
     "gradient_activation": Listed("attribution", "GradientActivation"),
     "attribution_ig": Listed("integrated_gradients", "IntegratedGradients", needs_pairs=True),
     "movement": Listed("movement", "Movement", reads_data=False),
-    "utility": Listed("utility", "Utility"),
+    "utility": Listed("gradient", "Utility"),
     "weight_gradient": Listed("gradient", "WeightGradient"),
 }
 """Every scorer; a new one needs a row here."""

@@ -19,9 +19,9 @@ _TRAINED = {
     "docstring": "docstring:Docstring",
     "gender": "gender:Gender",
     "boolean": "boolean:Boolean",
-    "arithmetic": "arithmetic:Arithmetic",
-    "reverse": "reverse:Reverse",
-    "induction": "induction:Induction",
+    "arithmetic": "numbers:Arithmetic",
+    "reverse": "lists:Reverse",
+    "induction": "lists:Induction",
 }
 _NOVEL = {
     "first": "lists:First",
@@ -32,12 +32,12 @@ _NOVEL = {
     "kind": "kind:Kind",
 }
 _DATA = {
-    "openbookqa": "data.openbookqa:OpenBookQA",
-    "rte": "data.rte:Rte",
-    "sst2": "data.sst2:Sst2",
-    "winogrande": "data.winogrande:Winogrande",
-    "fever": "data.fever:Fever",
-    "zsre": "data.zsre:ZsRE",
+    "openbookqa": "data.choices:OpenBookQA",
+    "rte": "data.glue:Rte",
+    "sst2": "data.glue:Sst2",
+    "winogrande": "data.choices:Winogrande",
+    "fever": "data.kilt:Fever",
+    "zsre": "data.kilt:ZsRE",
     "sentiment": "data.sentiment:Sentiment",
 }
 _CLASSES = _TRAINED | _NOVEL | _DATA

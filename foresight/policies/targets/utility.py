@@ -15,7 +15,7 @@ class Utility(Target):
     """Mean over the steps up to the horizon of the first-order decrease of the loss if a component is trained.
 
     Args:
-        preconditioner: ``adam``: the L1 norm of each minibatch's gradient, summed (see `scoring.utility`); ``none``:
+        preconditioner: ``adam``: the L1 norm of each minibatch's gradient, summed (see `scoring.gradient`); ``none``:
             its square; ``moves``: -g . dw of the optimizer's first move from the whole probe's gradient (see
             `VirtualMoves`).
     """
