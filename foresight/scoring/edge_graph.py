@@ -1,8 +1,8 @@
-"""Who writes into the residual stream, who reads it, and in which order: the graph that edges are scored on.
+"""The graph that edges are scored on: what writes into the residual stream, what reads it, and in which order.
 
-A *writer* is a Linear whose output is added to the residual stream; each of its sources owns a slice of its input
+A *writer* is a Linear whose output is added to the residual stream. Each of its sources owns a slice of its input
 features: the heads of an output projection, the MLP (or its blocks) of a down projection. A *reader* is a norm that
-looks at the residual stream; behind it lie its destinations: the query, key and value rows of each head or KV group,
+reads the residual stream. Its destinations are what follows it: the query, key and value rows of each head or KV group,
 the MLP as a whole, or the logits. A new family needs a row in NORMS.
 """
 
@@ -25,8 +25,9 @@ ROLES = ("q", "k", "v", "mlp", "logits")
 
 @dataclass(frozen=True)
 class Norms:
-    """Module paths of a family's norms, below a layer but for `final`. The `post` norms lie between an output
-    projection and the residual stream."""
+    """Module paths of a family's norms, relative to a layer except for `final`. The `post` norms lie between an output
+    projection and the residual stream.
+    """
 
     attention: str
     mlp: str
@@ -63,7 +64,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Writer:
-    """A Linear that adds to the residual stream, perhaps through a norm of its own, and its sources."""
+    """A Linear that adds to the residual stream, directly or through its own norm, and its sources."""
 
     module: str
     post_norm: str | None
@@ -72,7 +73,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Projection:
-    """The rows of a Linear that are one destination's query, key or value."""
+    """The rows of a Linear that compute one destination's query, key or value."""
 
     module: str
     role: str
@@ -81,14 +82,14 @@ class Projection:
 
 @dataclass(frozen=True)
 class Reader:
-    """A norm on the residual stream and what lies behind it.
+    """A norm on the residual stream and its destinations.
 
     Attributes:
         norm: module name.
-        n_writers: how many writers of the graph, the first ones, come before it; the input embeddings always do.
-        projections: the destinations behind an attention's norm; empty for the other norms, whose whole output goes
-            to one destination, `node`.
-        node, role: that destination; of no use to an attention's norm.
+        n_writers: number of the graph's writers that come before it (the first ones); the input embeddings always do.
+        projections: the destinations of an attention's norm; empty for other norms, whose whole output goes to one
+            destination.
+        node, role: that one destination; unused for an attention's norm.
     """
 
     norm: str
@@ -105,8 +106,11 @@ class Reader:
 
 @dataclass(frozen=True)
 class EdgeGraph:
-    """Nodes by id, and writers and readers in forward order. Node 0 is ``input``, the input embeddings; heads, KV
-    groups and MLP blocks bear their names in the component table; ``L3.mlp`` is the whole MLP of a layer."""
+    """Node names by id, and writers and readers in forward order.
+
+    Node 0 is ``input``, the input embeddings. Heads, KV groups and MLP blocks have the names of the component table;
+    ``L3.mlp`` is the whole MLP of a layer.
+    """
 
     names: tuple[str, ...]
     writers: tuple[Writer, ...]
@@ -122,11 +126,11 @@ def edge_graph(model: nn.Module, table: ComponentTable, mlp_blocks: bool = False
     """The graph of a model.
 
     Args:
-        mlp_blocks: have each MLP block of the table for a source, rather than the MLP of a layer.
+        mlp_blocks: make each MLP block of the table a source, instead of the whole MLP of a layer.
 
     Raises:
         ArchitectureError: unknown family.
-        ConfigError: a family whose norms are not in NORMS.
+        ConfigError: the family's norms are not in NORMS.
     """
     arch = architecture_of(model)
     family = model.config.model_type
@@ -154,7 +158,8 @@ def edge_graph(model: nn.Module, table: ComponentTable, mlp_blocks: bool = False
             if component.kind == "head":
                 heads.append(Span(me, *_features(component)))
             rows = [s for s in component.slices if s.axis == "row"]
-            for role, part in zip("kv" if component.kind == "kv" else "qkv", rows, strict=False):  # GQA heads: q alone
+            # with GQA, heads have a query only
+            for role, part in zip("kv" if component.kind == "kv" else "qkv", rows, strict=False):
                 projections.append(Projection(part.module, role, Span(me, part.start, part.stop)))
         mlp = node(f"L{layer}.mlp")
         whole = (Span(mlp, 0, max(span.stop for span in blocks)),)

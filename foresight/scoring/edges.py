@@ -1,4 +1,4 @@
-"""Edge attribution patching: what cutting one edge of the residual stream would do, to first order.
+"""Edge attribution patching: the effect of cutting one edge of the residual stream, to first order.
 
 Syed et al., arXiv 2310.10348 (EAP), and with integrated gradients over the input embeddings Hanna et al., arXiv
 2403.17806 (EAP-IG, inputs variant). An edge runs from what a source (the input embeddings, a head, an MLP) adds to the
@@ -6,18 +6,19 @@ residual stream to what one destination (query, key or value of a head or KV gro
 
     score = (clean - corrupted output of the source) . (gradient of the metric at the destination's residual input)
 
-summed over positions and d_model: the drop of the metric (`metrics`: higher is better) if the corrupted output took
-the clean one's place for that destination alone. Positive means that the edge supports the behaviour. EAP-IG's code has
-corrupted - clean and is given a loss; the two signs cancel: its score with the metric's negative is ours.
+summed over positions and d_model: the drop of the metric (`goodness`: higher is better) if the corrupted output
+replaced the clean one for that destination alone. Positive means that the edge supports the behaviour. EAP-IG's code
+computes corrupted - clean and takes a loss; the two signs cancel, so its score with the negative metric is ours.
 
-Everything comes from plain hooks. The gradient at a head's query (key, value) is the gradient at these outputs of the
-projection, times their weight rows, carried back through the norm at its recorded input: the gradient with respect to
-the residual stream as this destination alone sees it. Over all destinations after a source these add up to the gradient
-at the source's output, so with one point a source's edges add up to its score by `Attribution`. (`attribution_ig` has
-other points and weights than EAP-IG, so with more points the sums are near its scores, not equal.)
+Everything comes from plain hooks. For a head's query (key, value), the gradient at those outputs of the projection is
+multiplied by their weight rows and carried back through the norm at its recorded input. The result is the gradient with
+respect to the residual stream as this destination alone reads it. Over all destinations after a source these gradients
+add up to the gradient at the source's output, so with one point a source's edges add up to its score by `Attribution`.
+(`attribution_ig` uses other points and weights than EAP-IG, so with more points the sums are close to its scores, not
+equal.)
 
-A norm between a source and the stream (Gemma) makes the source's share nonlinear in its output; it is replaced by its
-derivative where the gradient is taken, which keeps the score the derivative along this edge.
+A norm between a source and the stream (Gemma) makes the source's contribution nonlinear in its output. The norm is
+replaced by its derivative at the point of the gradient, so that the score remains the derivative along this edge.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Edges:
         source, destination: int32 [m], node ids.
         role: str [m], what the destination reads: one of `ROLES`.
         score: float32 [m], in units of the metric, mean over examples.
-        n_edges: how many edges the model has, of which m were kept.
+        n_edges: number of edges of the model, of which the m strongest were kept.
     """
 
     names: tuple[str, ...]
@@ -68,6 +69,11 @@ class Edges:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(source, destination) names of every edge."""
+        return [(self.names[a], self.names[b]) for a, b in zip(self.source, self.destination, strict=True)]
 
 
 def edge_scores(
@@ -84,25 +90,26 @@ def edge_scores(
     """Score every edge and keep the `top` ones by |score|.
 
     The number of edges is quadratic in the number of nodes: about 3/2 (layers x heads)^2, so 32 thousand for 12 layers
-    of 12 heads and 1.6 million for 32 of 32. Scores of all of them are held until the end, as float64. Activations
-    are held as they come (of every point), and turned to [sources, B, T, d_model] for one writer and [destinations, B,
-    T, d_model] (times points) for one reader at a time: little memory, but time quadratic in layers.
+    of 12 heads and 1.6 million for 32 of 32. The scores of all edges are held until the end, as float64. Activations
+    are held as recorded (for every point) and expanded to [sources, B, T, d_model] for one writer, and to
+    [destinations, B, T, d_model] (times points) for one reader at a time. This needs little memory, but time quadratic
+    in layers.
 
-    With several processes (`placement`) all of them call this; they share the probe, and all get the same edges.
+    With several processes (`placement`), all of them call this; they share the probe, and all get the same edges.
 
     Args:
         ig_steps: points m of the integral, at k/m for k = 1..m on the line from the corrupted to the clean embeddings
-            (the EAP-IG paper's; its code has k = 0..m-1). 1 is EAP itself, the gradient of the clean run. One backward
-            pass each.
+            (as in the EAP-IG paper; its code uses k = 0..m-1). 1 is EAP itself, the gradient of the clean run. Each
+            point costs one backward pass.
         metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run; needs ig_steps > 1).
         top: edges to keep, at least 1.
-        mlp_blocks: have each MLP block of the table for a source, rather than the MLP of a layer.
-        weights: opens the weights in effect; by default the stored ones. A model with a bank needs the bank's.
+        mlp_blocks: make each MLP block of the table a source, instead of the whole MLP of a layer.
+        weights: returns the weights in effect; by default the stored ones. A model with a bank needs `bank.weights`.
 
     Raises:
         ConfigError: a setting that cannot be used.
         DataError: no probe, or one without contrast pairs.
-        NonFiniteError: a score is NaN or infinite; names the edge.
+        NonFiniteError: a score is NaN or infinite; the message names the edge.
     """
     for name, value in (("ig_steps", ig_steps), ("top", top)):
         if value < 1:
@@ -131,7 +138,7 @@ def edge_scores(
 
 
 def _strongest(graph: EdgeGraph, scores: list[np.ndarray], top: int) -> Edges:
-    """Flatten scores by reader, each [sources, destinations]; ties stay in model order."""
+    """The `top` edges from scores by reader, each [sources, destinations]; ties stay in model order."""
     source, destination, role = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     for reader in graph.readers:
         before, after = graph.sources_of(reader), reader.destinations
@@ -162,7 +169,7 @@ class _Point:
 
 
 class _Passes:
-    """Runs of one model, and what the edges of its graph make of them."""
+    """Forward and backward passes of one model, and the edge scores computed from them."""
 
     def __init__(self, model: nn.Module, graph: EdgeGraph, weight_of: WeightOf):
         self.model, self.graph, self.weight_of = model, graph, weight_of
@@ -173,7 +180,7 @@ class _Passes:
         self.normed: list[Place] = [(norm, "input") for norm in norms]
 
     def score(self, batch: Batch, metric: str, steps: int) -> list[np.ndarray]:
-        """By reader, scores summed over the examples of a batch and over steps: float64 [sources, destinations]."""
+        """Scores by reader, summed over the examples of a batch and over steps: float64 [sources, destinations]."""
         with torch.no_grad(), embeddings(self.model) as leaves:
             corrupted = self._record(batch, [*self.written, self.stream], corrupted=True)[0]
         clean = self._point(batch, metric, self.written)
@@ -185,7 +192,7 @@ class _Passes:
         return [self._of_reader(reader, deltas, points).double().cpu().numpy() for reader in self.graph.readers]
 
     def _record(self, batch: Batch, places: list[Place], corrupted: bool = False) -> tuple[dict[Place, Tensor], Tensor]:
-        nobody = torch.zeros(0, dtype=torch.int64)  # places of whole modules, not of components
+        nobody = torch.zeros(0, dtype=torch.int64)  # whole modules are recorded, so no component owns a feature
         places = list(dict.fromkeys(places))
         run = record(self.model, [Site(module, side, nobody) for module, side in places], batch, corrupted)
         return dict(zip(places, run.activations, strict=True)), run.logits
@@ -198,7 +205,7 @@ class _Passes:
         change: Callable[[Tensor], Tensor] | None = None,
         clean_logits: Tensor | None = None,
     ) -> _Point:
-        """A run with changed embeddings: its activations at the norms and `also` elsewhere."""
+        """A pass with changed embeddings; keeps the activations at the norms and at the places in `also`."""
         with torch.enable_grad(), embeddings(self.model, change):
             seen, logits = self._record(batch, [*also, *self.normed, *self.read])
             total = goodness(metric, logits, batch, logits.detach() if clean_logits is None else clean_logits).sum()
@@ -221,7 +228,7 @@ class _Passes:
         return torch.cat(scores)
 
     def _behind(self, reader: Reader, here: _Point) -> Tensor:
-        """Gradient at a reader's norm's output of each destination: float32 [destinations, B, T, d_model]."""
+        """Gradient of each destination at the output of the reader's norm: float32 [destinations, B, T, d_model]."""
         if not reader.projections:
             return here.gradients[reader.norm, "output"].float()[None]
         weights = {module: self.weight_of(module).to(self.model.device) for module, _ in _read_at(reader)}
@@ -239,13 +246,13 @@ class _Passes:
             return torch.autograd.grad(outputs, inputs, gradients.to(outputs.dtype))[0].float()
 
     def _outputs(self, writer: Writer, delta: Tensor) -> Tensor:
-        """Clean minus corrupted outputs of a writer's sources, short of its norm: float32 [sources, B, T, d_model]."""
+        """Clean minus corrupted outputs of a writer's sources, before its norm: float32 [sources, B, T, d_model]."""
         weight = self.weight_of(writer.module).to(delta.device)
         return torch.stack([delta[..., s.start : s.stop] @ weight[:, s.start : s.stop].T for s in writer.sources])
 
 
 def _between(corrupted: Tensor, clean: Tensor, share: float) -> Tensor:
-    """corrupted + share * (clean - corrupted), in float32 until the end."""
+    """corrupted + share * (clean - corrupted), computed in float32."""
     return torch.lerp(corrupted.float(), clean.float(), share).to(clean.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Exact activation patching: run the model with a component ablated and see what happens."""
+"""Exact activation patching: run the model with a component ablated and measure the effect."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from ..model.components import ComponentTable
 
 TOKENS_PER_RUN = 8192
-"""Patched copies of a batch share a forward up to this many tokens."""
+"""Patched copies of a batch share a forward pass up to this many tokens."""
 
 
 class Exact(Scorer):
-    """Mean over examples of the drop of the metric when one component is ablated, in units of the metric.
+    """How far the metric drops when one component is ablated: mean over examples, in units of the metric.
 
-    Needs one forward a component; the yardstick for all other scorers of activations.
+    Needs one forward pass per component. It is the reference for all other scorers of activations.
 
     Args:
-        ablation: ``corrupted`` (of the contrast pair), ``zero`` or ``mean``.
+        ablation: ``corrupted`` (the activation on the corrupted prompt), ``zero`` or ``mean``.
         metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run).
     """
 
@@ -40,7 +40,7 @@ class Exact(Scorer):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
         self.needs_pairs = reads_pairs(ablation, metric)
-        self.divisible = ablation != "mean"  # which is a mean over the whole probe
+        self.divisible = ablation != "mean"  # a mean over the whole probe
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         single = [[i] for i in range(len(table))]
@@ -56,9 +56,9 @@ def ablation_effects(
     ablation: str = "corrupted",
     metric: str = "logit_difference",
 ) -> np.ndarray:
-    """Drop of the metric when all components of a group are ablated together.
+    """How far the metric drops when all components of a group are ablated together.
 
-    The model should be in `scoring_mode`.
+    Put the model in `scoring_mode` first.
 
     Args:
         groups: table positions of the components of each group.
@@ -68,7 +68,7 @@ def ablation_effects(
     """
     places = sites(table)
     at = {(site.module, site.side): i for i, site in enumerate(places)}
-    # for each group, (site number, first feature, last feature + 1) of every slice to replace
+    # for each group, (site index, first feature, last feature + 1) of every slice to replace
     spans = [
         [(at[tap.module, tap.side], tap.start, tap.stop) for c in group for tap in table.components[c].taps]
         for group in groups
@@ -98,7 +98,7 @@ def _patched_logits(
     spans: list[list[tuple[int, int, int]]],
     substituted: list[Tensor],
 ) -> Tensor:
-    """Logits of len(spans) copies of a batch, each with the slices of its own entry of `spans` replaced."""
+    """Logits of len(spans) copies of a batch; in copy i the slices spans[i] are replaced."""
     by_site: dict[int, list[tuple[int, int, int]]] = {}
     for copy, group in enumerate(spans):
         for site, start, stop in group:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from foresight.model.architectures import ARCHITECTURES
 from foresight.model.components import component_table
 from foresight.model.placement import Placement
 from foresight.scoring import make_scorer
-from foresight.scoring.edge_graph import NORMS, ROLES, edge_graph
+from foresight.scoring.edge_graph import NORMS, ROLES
 from foresight.scoring.edges import edge_scores
 from foresight.scoring.probes import Batch, ContrastProbe
+from support.one_edge import OneEdge
 from support.scoring_cases import pair_batch, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
@@ -30,9 +31,8 @@ REFERENCE = json.loads((DATA / "eap_reference.json").read_text())
 
 def scores_of(edges):
     """(source, destination, role) names -> score."""
-    names = np.array(edges.names)
-    rows = zip(names[edges.source], names[edges.destination], edges.role, edges.score, strict=True)
-    return {(str(a), str(b), str(r)): float(x) for a, b, r, x in rows}
+    rows = zip(edges.pairs, edges.role, edges.score, strict=True)
+    return {(*pair, str(role)): float(score) for pair, role, score in rows}
 
 
 def every(model, probe=None, table=None, **settings):
@@ -55,9 +55,8 @@ def attribution(model, table, probe, **settings):
 
 
 def swapped(probe):
-    """Clean and corrupted prompts exchanged."""
-    parts = (Batch(b.corrupted_ids, b.attention_mask, b.targets, b.input_ids, b.wrong) for b in probe.batches)
-    return ContrastProbe(parts)
+    """The probe with clean and corrupted prompts swapped."""
+    return ContrastProbe(replace(b, input_ids=b.corrupted_ids, corrupted_ids=b.input_ids) for b in probe.batches)
 
 
 def assert_close(found, expected, rtol):
@@ -119,91 +118,6 @@ def test_edges_and_heads_agree_with_eap_ig(recipe, reference_probe, family):
 
 
 # -- single edges -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def hooked(*hooks):
-    """Place (module, hook, before) hooks."""
-    with ExitStack() as stack:
-        for module, hook, before in hooks:
-            place = module.register_forward_pre_hook if before else module.register_forward_hook
-            stack.callback(place(hook).remove)
-        yield
-
-
-class OneEdge:
-    """The logit difference of a model when one edge alone carries `share` of the way to the corrupted output."""
-
-    def __init__(self, model, batch):
-        self.model, self.batch, self.graph = model.double(), batch, edge_graph(model, component_table(model))
-        self.clean, self.corrupted = (self.seen(ids) for ids in (batch.input_ids, batch.corrupted_ids))
-
-    @torch.no_grad()
-    def run(self, ids):
-        logits = self.model(input_ids=ids, attention_mask=self.batch.attention_mask).logits
-        at = self.batch.attention_mask.sum(1) - 1
-        rows = torch.arange(len(ids))
-        last, answer = logits[rows, at], self.batch.targets[rows, at]
-        return (last[rows, answer] - last[rows, self.batch.wrong]).mean().item()
-
-    def seen(self, ids):
-        inputs = {}
-
-        def keep(module, args):
-            inputs[module] = args[0]
-
-        modules = [self.model.get_submodule(w.module) for w in self.graph.writers]
-        modules.append(self.model.get_submodule(self.graph.readers[0].norm))
-        with hooked(*((module, keep, True) for module in modules)):
-            self.run(ids)
-        return inputs
-
-    def moved(self, source, share):
-        """Change of what a source adds to the residual stream."""
-        if source == "input":
-            norm = self.model.get_submodule(self.graph.readers[0].norm)
-            return share * (self.corrupted[norm] - self.clean[norm])
-        for writer in self.graph.writers:
-            for span in writer.sources:
-                if self.graph.names[span.node] == source:
-                    module = self.model.get_submodule(writer.module)
-                    clean, mixed = self.clean[module], self.clean[module].clone()
-                    mine = slice(span.start, span.stop)
-                    mixed[..., mine] += share * (self.corrupted[module] - clean)[..., mine]
-                    post = self.model.get_submodule(writer.post_norm) if writer.post_norm else lambda x: x
-                    return post(module(mixed)) - post(module(clean))
-        raise AssertionError(source)
-
-    @torch.no_grad()
-    def metric(self, source, destination, role, share):
-        change, inputs = self.moved(source, share), {}
-        me = (self.graph.names.index(destination), role)
-        reader = next(r for r in self.graph.readers if me in r.destinations)
-        norm = self.model.get_submodule(reader.norm)
-        if not reader.projections:
-            with hooked((norm, lambda module, args: (args[0] + change, *args[1:]), True)):
-                return self.run(self.batch.input_ids)
-        part = next(p for p in reader.projections if (p.rows.node, p.role) == me)
-
-        def keep(module, args):
-            inputs["stream"] = args[0]
-
-        def replace(module, args, output):
-            other = module.forward(norm.forward(inputs["stream"] + change))
-            output = output.clone()
-            output[..., part.rows.start : part.rows.stop] = other[..., part.rows.start : part.rows.stop]
-            return output
-
-        with hooked((norm, keep, True), (self.model.get_submodule(part.module), replace, False)):
-            return self.run(self.batch.input_ids)
-
-    def drop(self, edge, eps=0.02):
-        """Minus the derivative of the metric towards the corrupted output, by extrapolated central differences.
-
-        The steps are large, as norms and softmax compute in float32 even in a float64 model.
-        """
-        once, twice = ((self.metric(*edge, -e) - self.metric(*edge, e)) / (2 * e) for e in (eps, 2 * eps))
-        return (4 * once - twice) / 3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -285,7 +199,7 @@ def test_nodes_and_edges_of_a_small_model():
 
 
 @pytest.mark.parametrize("parallel", [True, False])
-def test_heads_reach_the_mlp_of_their_layer_unless_it_runs_beside_them(parallel):
+def test_heads_reach_the_mlp_of_their_layer_unless_it_runs_in_parallel(parallel):
     model = tiny("gpt_neox", use_parallel_residual=parallel)
     found = every(model)
     assert (("L0.head.1", "L0.mlp", "mlp") in found) == (not parallel)

@@ -94,7 +94,7 @@ def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe
 def _edges(model: nn.Module, table: ComponentTable, probe: Probe, share: float) -> set[tuple[str, str]]:
     """The strongest edges, by name; a pair of nodes counts once."""
     found = edge_scores(model, table, probe, top=1 << 40)
-    pairs = [(found.names[a], found.names[b]) for a, b in zip(found.source, found.destination, strict=True)]
+    pairs = found.pairs
     return top_edges(pairs, found.score, max(1, round(share * len(set(pairs)))))
 
 

@@ -28,7 +28,7 @@ from ...training.watcher import scorer_of
 from ...trajectory.metrics import top_k
 from ...trajectory.series import METADATA
 from ..circuits.faithfulness import ablation_of, circuit_drops
-from .recording import HEAD, Head, Metrics, Recording
+from .recording import EDGE_COLUMNS, HEAD, Head, Metrics, Recording
 
 FEWEST_ROWS = 4
 """With fewer rows of samples, halves of a probe cannot be compared, so there would be no noise floor."""
@@ -267,16 +267,9 @@ class Tracker(TrainerCallback):
             found = edge_scores(
                 bank.model, self.trainer.table, task.probe, EDGE_STEPS, top=self.config.top_edges, weights=bank.weights
             )
-            names = np.array(found.names)
-            parts.append(
-                pa.table({
-                    "task": [task.name] * len(found),
-                    "source": names[found.source],
-                    "destination": names[found.destination],
-                    "role": found.role,
-                    "score": found.score,
-                })
-            )  # fmt: skip
+            source, destination = zip(*found.pairs, strict=True)
+            columns = [[task.name] * len(found), source, destination, found.role, found.score]
+            parts.append(pa.table(dict(zip(EDGE_COLUMNS.names, columns, strict=True))))
         return pa.concat_tables(parts)
 
 
