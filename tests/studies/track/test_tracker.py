@@ -124,11 +124,13 @@ def test_tests_earlier_circuits_while_it_runs_otherwise(kept, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["full", "static"])
-def test_changes_nothing_of_the_run(tmp_path, policy):
+def test_changes_nothing_of_the_run(kept, tmp_path, policy):
     plain = trainer(tmp_path / "plain", policy=policy)
     plain.train()
-    watched = tracked(tmp_path / "watched", run=trainer(tmp_path / "watched", policy=policy))
-    a, b = (load_file(tmp_path / name / "delta" / "delta.safetensors") for name in ("plain", "watched"))
+    watched = (
+        kept if policy == "full" else tracked(tmp_path / "watched", run=trainer(tmp_path / "watched", policy=policy))
+    )
+    a, b = (load_file(folder / "delta" / "delta.safetensors") for folder in (tmp_path / "plain", watched.folder.parent))
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
     model = watched.trainer.model
     assert not any(model.get_submodule(target.module)._forward_pre_hooks for target in watched.trainer.table.targets)
