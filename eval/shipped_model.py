@@ -2,8 +2,8 @@
 
     python -m eval.shipped_model --config recipes/pretrain.yaml --out DIR
 
-Runs on one CPU thread in float32 and is seeded: the same machine and versions of torch and transformers give the same
-file. The loss is cross-entropy on the completion and the end-of-sequence token after it, as in supervised fine-tuning.
+It runs on one CPU thread in float32 and is seeded: on one machine, the same versions of torch and transformers give the
+same file. The loss is cross-entropy on the completion and the end-of-sequence token after it, as in SFT.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Row = tuple[list[int], int]
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The recipe. Three groups of task names with their shares of the mixture (relative weights).
+    """The recipe: three groups of tasks with their shares of the mixture (relative weights), and the training settings.
 
-    `retained` tasks should end up learned, `target` tasks weak but quick to learn later, `other` tasks are in the
-    mixture without a promise.
+    The model should learn `retained` tasks well and `target` tasks just enough to learn them quickly later. `other`
+    tasks are part of the mixture, with no claim about them.
     """
 
     retained: dict[str, float]
@@ -67,12 +67,12 @@ class PretrainConfig:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The mixture: share of every task, of all groups."""
+        """The mixture: the share of every task, over all groups."""
         return {**self.retained, **self.target, **self.other}
 
 
 def read_config(path: str | Path) -> PretrainConfig:
-    """Read the YAML recipe; unknown keys are refused with the closest known one."""
+    """Read the YAML recipe. Raises ConfigError for an unknown key; the message offers the closest."""
     values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     known = [f.name for f in fields(PretrainConfig)]
     for key in values:
@@ -82,7 +82,7 @@ def read_config(path: str | Path) -> PretrainConfig:
 
 
 def pretrain(config: PretrainConfig, out: str | Path) -> dict:
-    """Train, evaluate and save model, tokenizer and ``card.json`` into the folder `out`; return the card."""
+    """Train, evaluate, and save model, tokenizer and ``card.json`` into the folder `out`; return the card."""
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     began = time.perf_counter()
@@ -160,7 +160,7 @@ def _rate(step: int, config: PretrainConfig) -> float:
 
 
 def _step(model: LlamaForCausalLM, rows: list[Row], chunks: int = 4) -> float:
-    """Backward of the mean loss per completion token, in chunks of rows of similar length (little padding)."""
+    """Run backward on the mean loss per completion token, in chunks of similar length to keep padding short."""
     rows = sorted(rows, key=lambda row: len(row[0]))
     count = sum(len(tokens) - start for tokens, start in rows)
     size = -(-len(rows) // chunks)

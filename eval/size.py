@@ -1,11 +1,11 @@
-"""How large the package is, and how much of it `foresight train` reads, beside what was set as a limit.
+"""How large the package is, and how much of it `foresight train` reads, compared with the limits that we set.
 
     python -m eval.size
 
-What `foresight train` reads is the static import closure of its command: imports inside functions and under
-TYPE_CHECKING count, and so does the ``__init__.py`` of every folder on the way. Modules that are loaded by a name of
-the user's (tasks, scorers, forecasters, policies) do not; nor do the other commands, which `foresight.cli` imports on
-use.
+What `foresight train` reads is the static import closure of its command. Imports inside functions and under
+TYPE_CHECKING count, and so does the ``__init__.py`` of every folder on the way. Modules that are loaded by name do not
+count (tasks, scorers, forecasters, policies, scouting, single weights), nor do the other commands, which
+`foresight.cli` imports on use.
 """
 
 from __future__ import annotations

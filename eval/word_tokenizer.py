@@ -1,4 +1,4 @@
-"""The shipped model's tokenizer: one token a word, a punctuation run, or a pair of digits."""
+"""The shipped model's tokenizer: one token per word, run of punctuation or pair of digits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIECES = Sequence([Whitespace(), Split(Regex(r"\d{1,2}"), "isolated")])
 
 
 def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows `words`; anything else is ``<unk>``. It adds no special tokens by itself."""
+    """Make a word-level tokenizer that knows `words`; others become ``<unk>``. It adds no special tokens by itself."""
     ids = {word: i for i, word in enumerate((*SPECIAL, *sorted(set(words) - set(SPECIAL))))}
     core = Tokenizer(WordLevel(ids, unk_token="<unk>"))
     core.pre_tokenizer = _PIECES
@@ -29,10 +29,10 @@ def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def task_tokenizer(tasks: Iterable[Task], draws: int = 3000) -> PreTrainedTokenizerFast:
-    """A tokenizer of every word of `tasks`: their lists, the numbers below 100, and the words of `draws` examples each.
+    """Make a tokenizer that knows every word of `tasks`: their lists, the numbers below 100, and their templates.
 
-    The tasks choose words that a tokenizer knows, so a first one of lists and numbers lets them speak, and what they
-    say gives the words of their templates.
+    Tasks only use words that a tokenizer knows. So a first tokenizer, made from lists and numbers, lets each task draw
+    `draws` examples, and these contain the words of its templates.
     """
     tasks = list(tasks)
     lists = [word for task in tasks for words in task.word_lists.values() for word in words]
