@@ -13,7 +13,7 @@ from torch import nn
 from .exact import ablation_effects
 from .probes import Probe
 from .scorer import Scores
-from .taps import scoring_mode
+from .scoring_mode import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

@@ -39,7 +39,8 @@ from .goodness import METRICS, goodness
 from .gradient_taps import WeightOf, Weights, stored_weight_of
 from .probes import Batch, Probe
 from .scorer import turns
-from .taps import Site, embeddings, record, scoring_mode
+from .scoring_mode import scoring_mode
+from .taps import Site, embeddings, record
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

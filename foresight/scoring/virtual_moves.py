@@ -33,7 +33,7 @@ from .gradient_scorer import WeightScorer, gradient_sums, owned_gradients
 from .gradient_taps import sum_by_owner
 from .probes import Probe
 from .scorer import BENEFIT, DAMAGE, Scores
-from .taps import scoring_mode
+from .scoring_mode import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

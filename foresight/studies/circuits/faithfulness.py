@@ -42,7 +42,7 @@ from ...scoring.ablation import ABLATIONS
 from ...scoring.exact import ablation_effects
 from ...scoring.goodness import METRICS
 from ...scoring.probes import Probe
-from ...scoring.taps import scoring_mode
+from ...scoring.scoring_mode import scoring_mode
 from .floors import Measured, measure
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

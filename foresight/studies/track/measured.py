@@ -20,7 +20,7 @@ from ...common.files import json_rows
 from ...model.components import ComponentTable
 from ...scoring.edges import edge_scores
 from ...scoring.probes import ContrastProbe, Probe
-from ...scoring.taps import scoring_mode
+from ...scoring.scoring_mode import scoring_mode
 from ...trajectory.metrics import top_k
 from ..circuits.boolean import conflict
 from ..circuits.conflict import MOST_TASKS, circuit_conflict
