@@ -13,8 +13,8 @@ from . import __version__
 from .common.errors import ConfigError, ForesightError, UnknownNameError, did_you_mean
 
 _SETTINGS = (
-    "Settings come from the recipe or as flags, --name value; flags win. `foresight {} --settings` lists them all "
-    "with meaning and default."
+    "Settings come from a recipe, or from flags, --name value; flags win. `foresight {} --settings` lists them with "
+    "their meanings and defaults."
 )
 
 
@@ -48,6 +48,9 @@ def _run(words: list[str]) -> int:
             raise ConfigError(f"unexpected argument {rest[0]!r}; see foresight --help")
         parser.print_help()
         return 0
+    if getattr(args, "settings", None) is not None or getattr(args, "schema", False):
+        _explain(args, rest)
+        return 0
     return args.run(args, rest) or 0
 
 
@@ -75,10 +78,13 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     def command(name: str, run: Callable, help: str, settings: bool = False) -> _Parser:
         epilog = _SETTINGS.format(name) if settings else None
         result = sub.add_parser(name, help=help, description=help, epilog=epilog, allow_abbrev=False)
-        result.set_defaults(run=run, parser=result)
+        result.set_defaults(run=run, parser=result, command=name)
         if settings:
             result.add_argument("--config", metavar="RECIPE", help="a YAML recipe, see the folder recipes")
-            result.add_argument("--settings", action="store_true", help="list all settings and stop")
+            listing = "list the settings, or those with WORD in their name or help, and stop"
+            result.add_argument("--settings", metavar="WORD", nargs="?", const="", help=listing)
+            schema = "print a JSON schema of recipes, for editors, and stop"
+            result.add_argument("--schema", action="store_true", help=schema)
         return result
 
     for name, about in (
@@ -146,57 +152,95 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, sub.choices
 
 
+def _explain(args: argparse.Namespace, rest: list[str]) -> None:
+    """Answer --settings or --schema."""
+    from .commands import listing, schema
+
+    args.parser.refuse(rest)
+    print(schema.schema_text(args.command) if args.schema else listing.listing(args.command, args.settings))
+
+
+# Each command first checks what it is given, in well under a second; the module that does the work imports torch.
+
+
 def _compare(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import early
+
+    config = early.compare(args.config, flags)
     from .commands import compare
 
-    compare.show_settings() if args.settings else compare.run(args.out, args.config, flags, args.quick)
+    compare.run(args.out, config, args.quick)
 
 
-def _report(args: argparse.Namespace, flags: list[str]) -> None:
+def _report(args: argparse.Namespace, rest: list[str]) -> None:
+    from .commands import early
+
+    args.parser.refuse(rest)
+    early.check_folders("a folder of `foresight compare`", args.folders)
     from .commands import compare
 
-    args.parser.refuse(flags)
     compare.report(args.folders, args.out)
 
 
 def _evidence(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import early
+
+    config = early.evidence(args.config, flags)
     from .commands import evidence
 
-    evidence.show_settings() if args.settings else evidence.run(args.out, args.config, flags)
+    evidence.run(args.out, config)
 
 
 def _train(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import early
+
+    values = early.train(args.config, flags)
     from .commands import train
 
-    train.show_settings() if args.settings else train.run(args.config, flags, args.resume)
+    train.run(values, args.resume)
 
 
 def _track(args: argparse.Namespace, flags: list[str]) -> None:
+    from .commands import early
+
+    values = early.track(args.config, flags)
     from .commands import track
 
-    track.show_settings() if args.settings else track.run(args.config, flags, args.out, args.resume)
+    track.run(values, args.out, args.resume)
 
 
 def _components(args: argparse.Namespace, rest: list[str]) -> None:
+    from .commands import early
+
     args.parser.refuse(rest)
+    early.check_model(args.model)
     from .commands import components
 
     components.show(args.model, args.mlp_block, args.list)
 
 
 def _plan(args: argparse.Namespace, flags: list[str]) -> None:
-    from .commands import plan, train
+    from .commands import early
 
-    train.show_settings() if args.settings else plan.show(args.config, flags, args.processes, args.rows)
+    values = early.plan(args.config, flags)
+    from .commands import plan
+
+    plan.show(values, args.processes, args.rows)
 
 
 def _forecasters(args: argparse.Namespace, rest: list[str]) -> int:
+    from .commands import early
+
     args.parser.refuse(rest)
     if args.action == "bench":
+        early.check_forecasters(args.names)
+        early.check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
         from .commands import bench
 
         bench.run(args.out, args.runs, args.add, args.names, args.leave_out, args.scorer, args.workers)
         return 0
+    if args.action == "check":
+        early.check_forecasters([args.name], of_scores=True)
     from .commands import forecasters
 
     return forecasters.show() if args.action == "list" else forecasters.check(args.name)

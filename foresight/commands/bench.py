@@ -13,8 +13,7 @@ from transformers.utils import logging
 
 from ..common.errors import DataError, TrajectoryError
 from ..common.files import write_json
-from ..forecasters.registry import forecaster_names
-from ..forecasters.single_weights.extrapolate import METHODS
+from ..forecasters.registry import FROM_WEIGHTS, forecaster_names
 from ..model.components import component_table
 from ..report.leaderboard import YARDSTICK_LABELS, write_leaderboard
 from ..scoring.probes import ContrastProbe
@@ -47,7 +46,7 @@ def run(
     Args:
         places: recorded runs, see `foresight.studies.bench.corpus.read_runs`; None for the shipped corpus.
         more: places besides those.
-        names: forecasters, also those from weights (`extrapolate.METHODS`); none for all but those. Persistence always
+        names: forecasters, also those from weights (`FROM_WEIGHTS`); none for all but those. Persistence always
             takes part.
         left_out: "task" or "model"; None for both in turn.
 
@@ -57,9 +56,9 @@ def run(
     """
     runs = one_scorer(read_runs([*(places or [str(SHIPPED)]), *more]), scorer)
     named = dict.fromkeys([PERSISTENCE, *(names or forecaster_names())])
-    candidates = [Candidate(name) for name in named if name not in METHODS]
+    candidates = [Candidate(name) for name in named if name not in FROM_WEIGHTS]
     # Forecasts from weights learn from no other run, so that it is all the same which are left out: asked once.
-    from_weights = [FromWeights(name, open_run) for name in named if name in METHODS]
+    from_weights = [FromWeights(name, open_run) for name in named if name in FROM_WEIGHTS]
     kinds = [left_out] if left_out else KINDS
     parts = [split for kind in kinds for split in splits(runs, kind)]
     if not parts:

@@ -13,17 +13,11 @@ import yaml
 from ..report.comparison import write_report
 from ..studies.compare.settings import CompareConfig
 from ..studies.compare.study import run_comparison
-from .settings import changed, describe, parse
+from .settings import changed
 
 
-def show_settings() -> None:
-    """Print all settings of a recipe for `compare` and `demo`."""
-    print(describe(CompareConfig))
-
-
-def run(out: str, recipe: str | None, flags: Sequence[str], quick: bool) -> None:
+def run(out: str, config: CompareConfig, quick: bool) -> None:
     """Run or continue a comparison in the folder `out`, write its report there and open it where there is a display."""
-    (config,) = parse(recipe, flags, (CompareConfig,))
     config = config.quick() if quick else config
     usual = changed(CompareConfig())  # what it fills in by itself
     if chosen := {name: value for name, value in changed(config).items() if usual.get(name) != value}:

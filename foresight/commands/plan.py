@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -10,10 +11,12 @@ from rich.table import Table
 from ..masks.budget import BudgetSchedule
 from ..masks.selection import Limit, depths, select
 from ..model.loading import load_meta_model
+from ..model.model_config import ModelConfig
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from ..policies.policy import Policy
 from ..policies.scouted import Scouted
+from ..tasks.data_config import DataConfig
 from ..training.calendar import Calendar, total_steps
 from ..training.checks import retained_size
 from ..training.config import ForesightConfig
@@ -21,19 +24,17 @@ from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
 from .console import console, size
-from .settings import parse
-from .train import CLASSES
+from .settings import build
 
 
-def show(recipe: str | None, flags: Sequence[str], processes: int, rows: int | None) -> None:
-    """Print the plan of a recipe with flags.
+def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
+    """Print the plan of a training run with the given settings.
 
     Args:
         processes: of a run under DeepSpeed.
         rows: training examples, if neither `max_steps` nor a generated task tells how long the run is.
     """
-    # The machine that plans need not be the one that trains: ask nothing of its devices.
-    data, settings, args = parse(recipe, [*flags, "--use_cpu"], CLASSES)
+    data, settings, args = build(DataConfig, values), build(ModelConfig, values), build(ForesightConfig, values)
     rows = rows or (data.task_examples if data.task else None)
     batch = args.per_device_train_batch_size * processes
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)

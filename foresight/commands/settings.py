@@ -1,135 +1,170 @@
-"""Settings of a run: a YAML recipe, then flags, parsed by TRL's parser into dataclasses.
+"""Settings of a command: a YAML recipe, then flags that override it. Nothing heavy is imported here.
 
-A recipe is a flat mapping of field names to values. Its scalars go through the same parser as flags, so that both are
-checked alike; unknown and repeated keys are errors that name file, line and the closest match.
+A recipe is a flat mapping of names to values. Its scalars go through the same parser as flags, so that both are checked
+alike; unknown and repeated keys are errors that name file, line and the closest match.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
-import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
-from trl import TrlParser
 
-from ..common.errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean, mapping
 from ..training.settings import REMOVED
+from .fields import Setting, default_of, settings_of
+
+T = TypeVar("T")
 
 
-class _Parser(TrlParser):
+class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
 
 
 def parse(recipe: str | Path | None, flags: Sequence[str], classes: Sequence[type]) -> tuple[Any, ...]:
-    """Build one instance of every dataclass in `classes` from a recipe file (or none) and flags that override it.
+    """Build one instance of every dataclass in `classes` from a recipe (or none) and flags.
 
     Raises:
-        ConfigError: the recipe cannot be read, no dataclass has a key or flag (the message offers the closest), or a
-            value does not fit.
+        ConfigError: as `read` and `build`.
     """
-    hints = {name: hint for cls in classes for name, hint in settings_of(cls).items()}
-    parser = _Parser(classes, prog="foresight", allow_abbrev=False)
-    given = _read(recipe) if recipe is not None else {}
-    flags, nested = _nested(flags, given, hints)
-    arguments = _arguments(parser, str(recipe), given, hints)
-    for name, values in nested.items():
-        parser.set_defaults_with_config(**{name: values})
-    _, unknown = parser.parse_known_args(flags)
+    values = read(recipe, flags, {name: one for cls in classes for name, one in settings_of(cls).items()})
+    return tuple(build(cls, values) for cls in classes)
+
+
+def read(recipe: str | Path | None, flags: Sequence[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """The values that a recipe and flags give, by name; flags win.
+
+    A mapping may be written flat, as ``policy_params.redraw: true`` in a recipe or ``--policy_params.redraw true``.
+
+    Raises:
+        ConfigError: the recipe cannot be read, there is no such setting (the message offers the closest), or a value
+            does not have the setting's type.
+    """
+    parser, values = _parser(settings.values()), dict[str, Any]()
+    for key, (value, line) in sorted(_lines(recipe).items(), key=lambda item: "." in item[0]):
+        try:
+            _put(values, key, value if _is_flat(key, settings) else _typed(parser, settings, key, value))
+        except ConfigError as error:
+            raise ConfigError(f"{recipe}:{line}: {error}") from error
+    whole, flat = _split(flags, settings)
+    found, unknown = parser.parse_known_args(whole)
     for word in unknown:
         if not word.startswith("--"):
             raise ConfigError(f"unexpected argument {word!r}; a setting is given as --name value")
-        name = word[2:].split("=")[0].replace("-", "_")
-        raise ConfigError(f"unknown setting {name!r}{_hint(name, hints)}; --settings lists all")
+        raise ConfigError(f"{_unknown(_name(word), settings)}; --settings lists all")
+    values |= vars(found)
+    for key, value in flat.items():
+        _put(values, key, value)
+    return values
+
+
+def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass from those of the values that are its own. Raises ConfigError if it refuses them."""
+    names = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     try:
         with warnings.catch_warnings():  # TRL sets the deprecated name itself, whatever a recipe says
             warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-            return parser.parse_args_into_dataclasses([*arguments, *flags], look_for_args_file=False)
+            return cls(**{name: value for name, value in values.items() if name in names})
     except ConfigError:
         raise
-    except (ValueError, ImportError) as error:  # from the dataclasses' own checks
+    except (ValueError, ImportError) as error:  # from TRL's own checks
         raise ConfigError(str(error)) from error
 
 
-def _nested(
-    flags: Sequence[str], given: dict[str, tuple[Any, int]], hints: dict[str, Any]
-) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Take what is written flat, as in ``--policy_params.redraw true`` or ``policy_params.redraw: true``, out of flags
-    and recipe (in place): (the other flags, mapping by name, flags over the recipe's own).
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for key in [key for key in given if "." in key]:
-        name, _, inner = key.partition(".")
-        value, line = given.pop(key)
-        if name in hints and _accepts(hints[name], dict):
-            found.setdefault(name, {})[inner] = value
-        else:
-            given[key] = value, line  # unknown, and refused as such
-    rest, words = [], iter(flags)
+def _parser(settings: Iterable[Setting]) -> _Parser:
+    parser = _Parser(prog="foresight", allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
+    for setting in settings:
+        flags = [f"--{word}" for word in dict.fromkeys((setting.name, setting.name.replace("_", "-")))]
+        parser.add_argument(*flags, dest=setting.name, **_rule(setting))
+        if setting.accepts(bool) and setting.default is True:
+            off = [f"--no_{setting.name}", f"--no-{setting.name.replace('_', '-')}"]
+            parser.add_argument(*off, dest=setting.name, action="store_false")
+    return parser
+
+
+def _rule(setting: Setting) -> dict[str, Any]:
+    """How the words after a flag become a value of the setting's type."""
+    choices = next((get_args(hint) for hint in setting.alternatives if get_origin(hint) is Literal), (None,))
+    if all(isinstance(choice, str) for choice in choices):
+        return {"choices": choices}
+    if setting.accepts(str):
+        return {"type": str}
+    for hint in setting.alternatives:
+        if get_origin(hint) is list:
+            (kind,) = get_args(hint)
+            return {"nargs": "+", "type": kind if kind in (int, float) else str}
+    if setting.accepts(bool):
+        return {"nargs": "?", "const": True, "type": _true_or_false}
+    return {"type": next((kind for kind in (int, float) if setting.accepts(kind)), str)}
+
+
+def _true_or_false(word: str) -> bool:
+    for value, words in ((True, "true yes t y 1"), (False, "false no f n 0")):
+        if word.lower() in words.split():
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+
+
+def _typed(parser: _Parser, settings: Mapping[str, Setting], key: str, value: Any) -> Any:
+    """A recipe's value: scalars go through the parser of flags, the others have to be of a type that is accepted."""
+    if key not in settings:
+        raise ConfigError(_unknown(key, settings))
+    if value is not None and not isinstance(value, (list, dict)):
+        return getattr(parser.parse_known_args([f"--{key}={value}"])[0], key)
+    if not settings[key].accepts(type(value)):
+        raise ConfigError(f"{key} is {value!r}; expected {settings[key].type_name}")
+    return value
+
+
+def _unknown(name: str, settings: Iterable[str]) -> str:
+    hint = f": {REMOVED[name]}" if name in REMOVED else did_you_mean(name, settings)
+    return f"unknown setting {name!r}{hint}"
+
+
+def _split(flags: Sequence[str], settings: Mapping[str, Setting]) -> tuple[list[str], dict[str, Any]]:
+    """The flags of whole settings, and the values of those that are written flat."""
+    whole, flat, words = list[str](), dict[str, Any](), iter(flags)
     for word in words:
-        flag, equals, value = word.partition("=")
-        name, dot, inner = flag.removeprefix("--").replace("-", "_").partition(".")
-        if not (word.startswith("--") and dot and name in hints and _accepts(hints[name], dict)):
-            rest.append(word)
+        if not (word.startswith("--") and _is_flat(_name(word), settings)):
+            whole.append(word)
             continue
-        text = value if equals else next(words, None)
-        if text is None:
+        flag, equals, text = word.partition("=")
+        value = text if equals else next(words, None)
+        if value is None:
             raise ConfigError(f"{flag} has no value; a setting is given as --name value")
-        found.setdefault(name, {})[inner] = yaml.safe_load(text)
-    for name, values in found.items():
-        whole = given.pop(name, (None, 0))[0] or {}
-        found[name] = (whole if isinstance(whole, dict) else {}) | values
-    return rest, found
-
-
-def _hint(name: str, hints: dict[str, Any]) -> str:
-    return f": {REMOVED[name]}" if name in REMOVED else did_you_mean(name, hints)
-
-
-def settings_of(cls: type) -> dict[str, Any]:
-    """Field name -> type of everything that can be set in a dataclass."""
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
-
-
-def _arguments(parser: _Parser, recipe: str, given: dict[str, tuple[Any, int]], hints: dict[str, Any]) -> list[str]:
-    """Scalars of the recipe as flags, checked; its lists, mappings and nulls become the parser's defaults."""
-    arguments, defaults = [], {}
-    for key, (value, line) in given.items():
-        where = f"{recipe}:{line}"
-        if key not in hints:
-            raise ConfigError(f"{where}: unknown setting {key!r}{_hint(key, hints)}")
-        if value is None or isinstance(value, (list, dict)):
-            if not _accepts(hints[key], type(value)):
-                raise ConfigError(f"{where}: {key} is {value!r}; expected {_name(hints[key])}")
-            defaults[key] = value
-            continue
         try:
-            parser.parse_known_args([f"--{key}={value}"])
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-        arguments.append(f"--{key}={value}")
-    parser.set_defaults_with_config(**defaults)
-    return arguments
+            flat[_name(flag)] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{flag} is {value!r}, which is not valid YAML") from error
+    return whole, flat
 
 
-def _accepts(hint: Any, kind: type) -> bool:
-    alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return any((get_origin(a) or a) is kind for a in alternatives)
+def _name(flag: str) -> str:
+    return flag[2:].partition("=")[0].replace("-", "_")
 
 
-def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+def _is_flat(key: str, settings: Mapping[str, Setting]) -> bool:
+    """Whether a key is one of a setting that is a mapping, as policy_params.redraw is."""
+    name, dot, _ = key.partition(".")
+    return bool(dot) and name in settings and settings[name].accepts(dict)
 
 
-def _read(recipe: str | Path) -> dict[str, tuple[Any, int]]:
-    """Key -> (value, line in the file)."""
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    name, dot, inner = key.partition(".")
+    values[name] = (mapping(name, values.get(name), f"{{{inner!r}: ...}}") or {}) | {inner: value} if dot else value
+
+
+def _lines(recipe: str | Path | None) -> dict[str, tuple[Any, int]]:
+    """Key -> (value, line in the file) of a recipe; nothing without one."""
+    if recipe is None:
+        return {}
     try:
         text = Path(recipe).read_text(encoding="utf-8")
         tree, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
@@ -143,7 +178,7 @@ def _read(recipe: str | Path) -> dict[str, tuple[Any, int]]:
         raise ConfigError(f"{recipe}: expected a mapping such as `budget: 0.05`, found {type(values).__name__}")
     found: dict[str, tuple[Any, int]] = {}
     for node, _ in tree.value:
-        key, line = node.value, node.start_mark.line + 1
+        key, line = str(node.value), node.start_mark.line + 1
         if key in found:
             raise ConfigError(f"{recipe}:{line}: {key!r} is set twice (first on line {found[key][1]})")
         found[key] = (values.get(key), line)
@@ -164,24 +199,6 @@ def changed(part: Any) -> dict[str, Any]:
     """The fields of a dataclass instance that differ from their defaults, as JSON-able values."""
     plain, result = _plain(part), {}
     for field in dataclasses.fields(part):
-        if field.init and field.name in plain and getattr(part, field.name) != _default(field):
+        if field.init and field.name in plain and getattr(part, field.name) != default_of(field):
             result[field.name] = plain[field.name]
     return result
-
-
-def describe(*classes: type) -> str:
-    """All settings of the dataclasses as text: name, type, default and help; a class's own before inherited ones."""
-    lines = []
-    for cls in classes:
-        parents = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
-        inherited = {field.name for base in parents for field in dataclasses.fields(base)}
-        hints = settings_of(cls)
-        for field in sorted(dataclasses.fields(cls), key=lambda field: field.name in inherited):
-            if field.name in hints:
-                lines.append(f"{field.name} ({_name(hints[field.name])}, default {_default(field)!r})")
-                lines.append(textwrap.indent(textwrap.fill(str(field.metadata.get("help", "")), 110), "    "))
-    return "\n".join(lines)
-
-
-def _default(field: dataclasses.Field) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

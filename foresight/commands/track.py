@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -27,20 +27,14 @@ from ..studies.track.study import STUDY, Study, run_study
 from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
 from .console import console
-from .settings import changed, describe, parse, resolved, settings_of
-
-CLASSES = (TrackConfig, DataConfig, ModelConfig, ForesightConfig)
-
-
-def show_settings() -> None:
-    """Print all settings of a recipe for `track`."""
-    print(describe(*CLASSES))
+from .fields import settings_of
+from .settings import build, changed, resolved
 
 
-def run(recipe: str | None, flags: Sequence[str], out: str | None, resume: bool) -> None:
+def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
     """Run or continue the study in the folder `out` (by default output_dir), write its report, print what it says."""
-    track, data, settings, args = parse(recipe, flags, CLASSES)
-    _refuse(args)
+    track, data = build(TrackConfig, values), build(DataConfig, values)
+    settings, args = build(ModelConfig, values), build(ForesightConfig, values)
     folder = out or args.output_dir
     setting = Setting(track, data, args, partial(load, settings, args.seed))
     if len(setting.cells()) > 1:  # the study has a bar of its own
@@ -60,17 +54,6 @@ def run(recipe: str | None, flags: Sequence[str], out: str | None, resume: bool)
     for sentence in sentences(answers):
         console().print(f"- {sentence}", markup=False)
     print(f"report: {page.resolve()}")
-
-
-def _refuse(args: ForesightConfig) -> None:
-    for name, remedy in {
-        "policy": "strategies says who chooses the masks",
-        "deepspeed": "tracking runs in one process without it",
-        "trust_remote_code": "foresight runs stock transformers models only",
-        "model_init_kwargs": "set model, model_revision and dtype",
-    }.items():
-        if getattr(args, name) != ForesightConfig.__dataclass_fields__[name].default:
-            raise ConfigError(f"{name} is {getattr(args, name)!r}, which track does not take: {remedy}")
 
 
 def load(settings: ModelConfig, seed: int):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import yaml
 from rich.table import Table
 from transformers import TrainerCallback
 
-from ..common.errors import ConfigError
 from ..common.files import write_json
 from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
@@ -23,24 +22,16 @@ from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from .console import console
-from .settings import changed, describe, parse, resolved
-
-CLASSES = (DataConfig, ModelConfig, ForesightConfig)
+from .settings import build, changed, resolved
 
 
-def show_settings() -> None:
-    """Print all settings of a recipe for `train` and `plan`."""
-    print(describe(*CLASSES))
-
-
-def run(recipe: str | None, flags: Sequence[str], resume: bool) -> None:
-    """Train as the recipe and the flags say; with `resume`, from the last complete checkpoint of output_dir.
+def run(values: Mapping[str, Any], resume: bool) -> None:
+    """Train with the given settings; with `resume`, from the last complete checkpoint of output_dir.
 
     Leaves in output_dir: config.json (every setting), what ForesightTrainer writes, and with `from_config` the random
     base model.
     """
-    data, settings, args = parse(recipe, flags, CLASSES)
-    _refuse(args, settings)
+    data, settings, args = build(DataConfig, values), build(ModelConfig, values), build(ForesightConfig, values)
     if args.should_save:
         chosen = {k: v for part in (settings, data, args) for k, v in changed(part).items()}
         print(yaml.safe_dump(chosen, sort_keys=False))
@@ -85,15 +76,6 @@ class _Record(TrainerCallback):
         if self.keep_base and state.global_step == 0:
             model, bank = self.trainer.model, self.trainer.bank
             model.save_pretrained(self.trainer.run.output / "base", state_dict=bank.merged_state_dict())
-
-
-def _refuse(args: ForesightConfig, settings: ModelConfig) -> None:
-    if args.trust_remote_code:
-        raise ConfigError("trust_remote_code is not supported: foresight runs stock transformers models only")
-    if args.model_init_kwargs:
-        raise ConfigError("model_init_kwargs is not used; set model, model_revision and dtype instead")
-    if args.deepspeed and settings.from_config:
-        raise ConfigError("from_config starts in one process only; save the random model first, then train that folder")
 
 
 def _accuracy(trainer: ForesightTrainer, tokenizer: Any, data: DataConfig, evaluation: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, synced, then renamed."""
+"""Files that are either whole or absent: written under a temporary name, synced, then renamed. And missing ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,25 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ForesightError
+from .errors import ForesightError, did_you_mean
 
 
 class DiskFullError(ForesightError, OSError):
     """No space is left for a file; what was there before is untouched."""
+
+
+_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".safetensors", ".yaml")
+
+
+def missing(source: str | Path) -> str | None:
+    """What to say of a source that is not there, though it can only be local: None if it is, or may be on the Hub."""
+    path = Path(source)
+    if path.exists():
+        return None
+    if not (path.suffix in _ENDINGS or path.is_absolute() or str(source).startswith((".", "~")) or len(path.parts) > 2):
+        return None
+    neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"no file or folder {str(source)!r}{did_you_mean(path.name, neighbours)}"
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:

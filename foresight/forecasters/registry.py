@@ -30,6 +30,8 @@ REMOVED = {
     "logarithmic_weights": "'taylor' or 'displaced'",
 }
 """Forecasters of earlier versions, none of which won anything -> what to use instead."""
+FROM_WEIGHTS = ("taylor", "displaced")
+"""Forecasts from weights, which are no forecasters of scores: `single_weights.extrapolate` makes them."""
 DEFAULT = "stacking"
 """Weighs forecasts by their proven skill and is persistence while none has any: on the shipped corpus, where nothing
 beats persistence, the benchmark recommends that (README.md)."""

@@ -271,6 +271,16 @@ def takers(setting: str, granularity: str) -> list[str]:
     return [name for name, one in _ENTRIES[granularity].items() if setting in one.takes]
 
 
+def parameters() -> dict[str, tuple[Parameter, list[tuple[str, str]]]]:
+    """The parameters of all policies by name, each with the (policy, granularity) pairs that take it."""
+    found: dict[str, tuple[Parameter, list[tuple[str, str]]]] = {}
+    for granularity, entries in _ENTRIES.items():
+        for policy, one in entries.items():
+            for name, parameter in one.parameters.items():
+                found.setdefault(name, (parameter, []))[1].append((policy, granularity))
+    return found
+
+
 def _unknown(name: str, policy: str, granularity: str, known: Iterable[str]) -> str:
     others = [
         f"policy {other!r}" + ("" if grain == granularity else f" over {grain}")

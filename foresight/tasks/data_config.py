@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..common.errors import mapping
+from ..common.errors import ConfigError, mapping
 from ..common.setting import setting
+from .task_names import DATA_TASKS
 
 
 @dataclass
@@ -64,3 +65,11 @@ class DataConfig:
     def labels(self) -> dict[str, str] | None:
         """Return `label_map` as a dictionary, parsed if it is JSON text."""
         return mapping("label_map", self.label_map, '{"0": "negative"}')
+
+    def check_source(self) -> None:
+        """Raise ConfigError if neither `task` nor `dataset` is set, or both are and the task reads no data."""
+        if (self.task is None) == (self.dataset is None) and self.task not in DATA_TASKS:
+            raise ConfigError(
+                f"task {self.task!r} and dataset {self.dataset!r}: set exactly one of the two; only the tasks "
+                f"{', '.join(DATA_TASKS)} read a dataset"
+            )

@@ -28,11 +28,7 @@ def load_data(
         ConfigError: neither `task` nor `dataset` is set, or both are and the task reads no data.
         DataError: data that cannot be used.
     """
-    if (config.task is None) == (config.dataset is None) and config.task not in DATA_TASKS:
-        raise ConfigError(
-            f"task {config.task!r} and dataset {config.dataset!r}: set exactly one of the two; only the tasks "
-            f"{', '.join(DATA_TASKS)} read a dataset"
-        )
+    config.check_source()
     train, evaluation, pairs = _of_task(config, tokenizer, seed) if config.task else (*_read(config), None)
     if config.contrast:
         pairs = read_table(config.contrast)

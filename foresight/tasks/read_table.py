@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..common.errors import ConfigError, DataError, did_you_mean
+from ..common.files import missing
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
@@ -45,9 +46,8 @@ def read_table(
         table = _read_file(path, split, column_names, delimiter)
     elif path.is_dir():
         table = _read_folder(path, split, name)
-    elif path.suffix in _READERS or path.is_absolute() or str(source).startswith(".") or len(path.parts) > 2:
-        neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"no file or folder {str(source)!r}{did_you_mean(path.name, neighbours)}")
+    elif problem := missing(source):
+        raise DataError(problem)
     else:
         table = _read_hub(str(source), split, name)
     if len(table) == 0:

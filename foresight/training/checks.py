@@ -61,6 +61,25 @@ def check_settings(settings: MaskSettings) -> None:
     _check_budget_schedule(settings, params)
 
 
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Check settings of TRL's trainer, by name, that do not go with masks; what is left out has TRL's default.
+
+    Raises:
+        ConfigError: names the setting and says what to set instead.
+    """
+    for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
+        given = settings.get(name)
+        if isinstance(given, dict) and given.get("use_reentrant"):
+            raise ConfigError(
+                "gradient checkpointing with use_reentrant=True fails with a shared bank; "
+                "set gradient_checkpointing_kwargs to {'use_reentrant': False}"
+            )
+    if settings.get("fp16"):
+        raise ConfigError("fp16=True is not supported (loss scaling and masks are untested); use bf16 or fp32")
+    if settings.get("fsdp"):
+        raise ConfigError("FSDP is not supported; use DeepSpeed, or one process")
+
+
 def taken(policy: str, granularity: str, record: bool = False) -> frozenset[str]:
     """Names of the settings that mean something to a policy, besides those that every run takes.
 

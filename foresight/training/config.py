@@ -10,7 +10,7 @@ from trl import SFTConfig
 from ..common.errors import ConfigError
 from ..policies.catalogue import policy_class
 from ..policies.targets import Target, make_target
-from .checks import check_settings
+from .checks import check_settings, check_trainer
 from .settings import MaskSettings
 
 
@@ -38,16 +38,7 @@ class ForesightConfig(MaskSettings, SFTConfig):
         super().__post_init__()
         check_settings(self)
         _check_target(self)
-        kwargs = (self.gradient_checkpointing_kwargs, self.activation_checkpointing_kwargs)
-        if any(given.get("use_reentrant") for given in kwargs if isinstance(given, dict)):
-            raise ConfigError(
-                "gradient checkpointing with use_reentrant=True fails with a shared bank; "
-                "set gradient_checkpointing_kwargs to {'use_reentrant': False}"
-            )
-        if self.fp16:
-            raise ConfigError("fp16=True is not supported (loss scaling and masks are untested); use bf16 or fp32")
-        if self.fsdp:
-            raise ConfigError("FSDP is not supported; use DeepSpeed, or one process")
+        check_trainer(vars(self))
 
 
 def target_of(settings: MaskSettings) -> Target:

@@ -1,4 +1,7 @@
-"""Export of a run or of one of its checkpoints: a merged model folder for plain transformers, or the delta alone."""
+"""Export of a run or of one of its checkpoints: a merged model folder for plain transformers, or the delta alone.
+
+What is asked for is checked before torch is imported.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..bank.apply_delta import apply_delta
-from ..bank.base_weights import BaseWeights
-from ..bank.delta import INFO, WEIGHTS, read_info, require_base, write_delta
-from ..bank.ledger import Ledger
 from ..common.errors import CheckpointError, ConfigError, one_of
-from ..model.placement import Placement
-from ..model.weight_table import numbering_of
-from . import checkpoint
 
 FORMS = ("merged", "delta")
 
@@ -36,6 +32,10 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
     one_of("export form", to, FORMS)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder")
+    if not run.is_dir():
+        raise CheckpointError(f"{run} does not exist; name the output_dir of a finished run, or a checkpoint in it")
+    from . import checkpoint
+
     if not (run / checkpoint.STATE).exists():
         return _export(_delta_of(run), run / "tokenizer", to, out)
     with TemporaryDirectory() as scratch:
@@ -44,6 +44,9 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
 
 
 def _delta_of(run: Path) -> Path:
+    from ..bank.delta import INFO
+    from . import checkpoint
+
     delta = run if (run / INFO).exists() else run / "delta"
     if not (delta / INFO).exists():
         last = checkpoint.last_complete(run)
@@ -56,6 +59,9 @@ def _delta_of(run: Path) -> Path:
 
 
 def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
+    from ..bank.apply_delta import apply_delta
+    from ..bank.delta import INFO, WEIGHTS, read_info
+
     info = read_info(delta)
     if to == "delta":
         out.mkdir(parents=True, exist_ok=True)
@@ -70,6 +76,13 @@ def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
 
 def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     """What had changed when a checkpoint was made: the ledger, and the base with the bank's rows added."""
+    from ..bank.base_weights import BaseWeights
+    from ..bank.delta import require_base, write_delta
+    from ..bank.ledger import Ledger
+    from ..model.placement import Placement
+    from ..model.weight_table import numbering_of
+    from . import checkpoint
+
     tensors, data = checkpoint.read_state(folder)
     info = {name: data.get(name) for name in ("model", "base_hash", "dtype", "step")}
     model = _base_model(info)

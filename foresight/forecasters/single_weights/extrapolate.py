@@ -28,9 +28,9 @@ from ...common.errors import ConfigError, one_of
 from ...model.components import ComponentTable
 from ...scoring.probes import Probe
 from ...scoring.scorer import Scorer
+from ..registry import FROM_WEIGHTS
 from .shift import Shift, in_float32, shifted
 
-METHODS = ("taylor", "displaced")
 """Names for `forecast_scores`: the Taylor method, and its control, the scores at the displaced weights."""
 EPSILON = 1e-3
 """Step of the finite differences, as a share of K dtheta; the published value."""
@@ -74,7 +74,7 @@ def forecast_scores(
     Snapshots after the cutoff are not read, and the base model's weights are the same afterwards.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `FROM_WEIGHTS`.
         base_model: the stock model that the run started from, float32 or bfloat16 (then scored in float32).
         cutoff: last step whose weights may be seen; the path needs two snapshots up to it.
         learning_rates: of optimizer steps 0, 1, ... as planned, at least up to the step that is forecast.
@@ -89,7 +89,7 @@ def forecast_scores(
         ConfigError: fewer than two snapshots up to the cutoff, a horizon below 1, or too few learning rates.
         NonFiniteError: the scores at the extrapolated weights are not finite.
     """
-    one_of("forecast from weights", method, METHODS)
+    one_of("forecast from weights", method, FROM_WEIGHTS)
     steps, target = [step for step in path.steps if step <= cutoff], cutoff + horizon
     if len(steps) < 2:
         raise ConfigError(

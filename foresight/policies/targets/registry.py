@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...common.plugins import Registry
-from .target import Target
+
+if TYPE_CHECKING:
+    from .target import Target
 
 DEFAULT = "circuit"
 BUILT_IN = (DEFAULT, "damage", "movement", "utility")
 """Names of the targets in this folder; each is registered by the module of its name."""
-REGISTRY = Registry("target", Target, "foresight.policies.targets", BUILT_IN, group="foresight.targets")
-T = TypeVar("T", bound=type[Target])
+REGISTRY: Registry[Target] = Registry(
+    "target", "target:Target", "foresight.policies.targets", BUILT_IN, group="foresight.targets"
+)
+T = TypeVar("T", bound="type[Target]")
 
 
 def register(name: str) -> Callable[[T], T]:

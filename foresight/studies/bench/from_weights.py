@@ -41,7 +41,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class FromWeights:
-    """An entrant: one of `foresight.forecasters.single_weights.extrapolate.METHODS`. It learns from no other run.
+    """An entrant: one of `foresight.forecasters.registry.FROM_WEIGHTS`. It learns from no other run.
 
     Args:
         open: loads the model and probe of a run; importable by name, as it is called in worker processes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ...common.errors import ConfigError, UnknownNameError, did_you_mean
-from ...forecasters.registry import find_forecaster
+from ...forecasters.registry import REGISTRY as FORECASTERS
 from ...scoring import SCORERS
 from ...training.checks import check_settings
 from ...training.settings import NAMES, REMOVED, MaskSettings
@@ -254,7 +254,7 @@ def _named(name: str) -> Arm:
             raise ConfigError(f"arm {name!r}: {value!r} is no number of steps; write for example reactive:10")
         chosen = int(value)
     elif setting == "forecaster":
-        find_forecaster(value)
+        FORECASTERS.check_name(value)
     elif value not in known:
         raise UnknownNameError(setting, value, known)
     base = ARMS[family]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ...common.intervals import Interval, Unit
 from .results import Record
+
+if TYPE_CHECKING:  # settings of a comparison are checked without scipy
+    from ...common.intervals import Interval, Unit
 
 Read = Callable[[Record], float | None]
 

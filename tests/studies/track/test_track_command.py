@@ -13,7 +13,6 @@ import yaml
 
 from foresight.cli import main
 from foresight.commands.settings import parse
-from foresight.commands.track import CLASSES
 from foresight.model.shipped import model_path
 from foresight.studies.track.recording import Recording
 from foresight.tasks import DATA_TASKS, NOVEL_TASKS, TASKS
