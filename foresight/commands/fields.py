@@ -122,8 +122,8 @@ def _hint(node: ast.expr, classes: dict[str, ast.ClassDef]) -> Any:
         case ast.Subscript(value=ast.Name(id="dict")):
             return dict[str, Any]
         case ast.Name(id=name) if name in classes:
-            values = [_literal(line.value) for line in classes[name].body if isinstance(line, ast.Assign)]
-            return Literal[tuple(values)] if values else Any
+            words = [_literal(line.value) for line in classes[name].body if isinstance(line, ast.Assign)]
+            return Literal[tuple(words)] if words else Any
         case ast.Name(id=name):
             return _TYPES.get(name, Any)
     return Any

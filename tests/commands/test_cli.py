@@ -234,10 +234,20 @@ def test_values_that_cannot_be_used(refused, model_folder, flags, problem):
 
 def test_settings_are_listed_with_help(cli):
     _, out, _ = cli("train", "--settings")
-    for name in ("task (", "model (", "budget (float, default 0.05)", "learning_rate ("):
-        assert f"\n{name}" in f"\n{out}"
-    assert "share of ALL model parameters" in out
+    assert out.startswith("What most people change\n")
+    for name in ("task (", "model (", "budget (float, default 0.05)"):
+        assert f"\n{name}" in out
+    assert "share of ALL model parameters" in out and "\nlearning_rate (" not in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "\nlearning_rate (float, default 2e-05)" in cli("train", "--settings", "trl")[1]
+    assert "\npolicy_params.watch_steps (int, default null)" in cli("plan", "--settings", "policy_params")[1]
     assert "target_tasks (" in cli("demo", "--settings")[1]
+
+
+def test_settings_are_found_by_a_word(cli):
+    _, out, _ = cli("train", "--settings", "HORIZON")
+    assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == ["target", "horizon"]
+    assert "has 'frobnicate'" in cli("compare", "--settings", "frobnicate")[1]
 
 
 # -- plan -------------------------------------------------------------------------------------------------------------

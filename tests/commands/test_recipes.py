@@ -8,17 +8,20 @@ import pytest
 
 from eval.shipped_model import read_config
 from foresight.cli import main
-from foresight.commands import track
 from foresight.commands.settings import parse
-from foresight.commands.train import CLASSES
 from foresight.model.loading import load_meta_model
+from foresight.model.model_config import ModelConfig
 from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.evidence.settings import EvidenceConfig
+from foresight.studies.track.settings import TrackConfig
+from foresight.tasks.data_config import DataConfig
+from foresight.training.config import ForesightConfig
 from foresight.training.memory import memory, ways
 from foresight.training.plan import make_plan
 from support.tiny import published
 
 ROOT = Path(__file__).parents[2]
+CLASSES = (DataConfig, ModelConfig, ForesightConfig)
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
 ZERO = sorted((ROOT / "recipes" / "deepspeed").glob("*.json"))
 PUBLISHED = {
@@ -35,7 +38,7 @@ def _parse(recipe):
     if folder == "compare":  # whose task files have to be there
         return parse(ROOT / recipe, OWN_TASKS if recipe.endswith("own.yaml") else [], (CompareConfig,))
     if folder in ("train", "track", "forecasters"):
-        return parse(ROOT / recipe, ["--use_cpu"], CLASSES if folder == "train" else track.CLASSES)
+        return parse(ROOT / recipe, ["--use_cpu"], CLASSES if folder == "train" else (TrackConfig, *CLASSES))
     if folder == "evidence":
         return parse(ROOT / recipe, [], (EvidenceConfig,))
     assert folder == "pretrain.yaml"

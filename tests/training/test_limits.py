@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from foresight.commands import early
 from foresight.commands.plan import show
 from foresight.common.errors import BudgetError, ConfigError
 from foresight.masks.costs import StepCosts
@@ -166,11 +167,11 @@ def test_no_limit_is_no_limit(tmp_path):
 def test_the_plan_says_what_masks_cost(tmp_path, capsys):
     tiny("llama", **DEEP).save_pretrained(tmp_path)
     flags = ["--model", str(tmp_path), "--policy", "static", "--max_length", "16", "--budget", "0.1"]
-    show(None, [*flags, "--limits", '{"share": 0.5}'], 1, 100)
+    show(early.plan(None, [*flags, "--limits", '{"share": 0.5}']), 1, 100)
     said = capsys.readouterr().out
     names = ("spread over all layers", "the highest layers alone", "within the limits")
     rows = {name: next(line for line in said.splitlines() if name in line) for name in names}
     spread, cheap, kept = (float(row.split("│")[2]) for row in rows.values())
     assert cheap <= kept <= 0.5 < spread < 1
     with pytest.raises(BudgetError, match="limits.share is 0.1, and the cheapest mask"):
-        show(None, [*flags, "--limits", '{"share": 0.1}'], 1, 100)
+        show(early.plan(None, [*flags, "--limits", '{"share": 0.1}']), 1, 100)

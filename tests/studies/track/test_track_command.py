@@ -13,9 +13,13 @@ import yaml
 
 from foresight.cli import main
 from foresight.commands.settings import parse
+from foresight.model.model_config import ModelConfig
 from foresight.model.shipped import model_path
 from foresight.studies.track.recording import Recording
+from foresight.studies.track.settings import TrackConfig
 from foresight.tasks import DATA_TASKS, NOVEL_TASKS, TASKS
+from foresight.tasks.data_config import DataConfig
+from foresight.training.config import ForesightConfig
 from support.tiny import tiny
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "track"
@@ -24,6 +28,8 @@ STUDY = dict(
     task_examples=16, task_eval_examples=8, per_device_train_batch_size=4, learning_rate=0.01, budget=0.2,
     edges_every=2, use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no", logging_strategy="no",
 )  # fmt: skip
+
+CLASSES = (TrackConfig, DataConfig, ModelConfig, ForesightConfig)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +130,7 @@ def test_settings_are_listed(capsys):
     said = capsys.readouterr().out
     for cls in CLASSES:
         assert next(iter(cls.__dataclass_fields__)) in said
-    assert said.startswith("tasks (")
+    assert said.startswith("Track\n=====\ntasks (")
 
 
 @pytest.mark.parametrize("name", ["study", "paper", "own"])
