@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from . import __version__
@@ -163,84 +164,74 @@ def _explain(args: argparse.Namespace, rest: list[str]) -> None:
 # Each command first checks what it is given, in well under a second; the module that does the work imports torch.
 
 
-def _compare(args: argparse.Namespace, flags: list[str]) -> None:
+def _early() -> ModuleType:
     from .commands import early
 
-    config = early.compare(args.config, flags)
+    return early
+
+
+def _compare(args: argparse.Namespace, flags: list[str]) -> None:
+    config = _early().compare(args.config, flags)
     from .commands import compare
 
     compare.run(args.out, config, args.quick)
 
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:
-    from .commands import early
-
     args.parser.refuse(rest)
-    early.check_folders("a folder of `foresight compare`", args.folders)
+    _early().check_folders("a folder of `foresight compare`", args.folders)
     from .commands import compare
 
     compare.report(args.folders, args.out)
 
 
 def _evidence(args: argparse.Namespace, flags: list[str]) -> None:
-    from .commands import early
-
-    config = early.evidence(args.config, flags)
+    config = _early().evidence(args.config, flags)
     from .commands import evidence
 
     evidence.run(args.out, config)
 
 
 def _train(args: argparse.Namespace, flags: list[str]) -> None:
-    from .commands import early
-
-    values = early.train(args.config, flags)
+    values = _early().train(args.config, flags)
     from .commands import train
 
     train.run(values, args.resume)
 
 
 def _track(args: argparse.Namespace, flags: list[str]) -> None:
-    from .commands import early
-
-    values = early.track(args.config, flags)
+    values = _early().track(args.config, flags)
     from .commands import track
 
     track.run(values, args.out, args.resume)
 
 
 def _components(args: argparse.Namespace, rest: list[str]) -> None:
-    from .commands import early
-
     args.parser.refuse(rest)
-    early.check_model(args.model)
+    _early().check_model(args.model)
     from .commands import components
 
     components.show(args.model, args.mlp_block, args.list)
 
 
 def _plan(args: argparse.Namespace, flags: list[str]) -> None:
-    from .commands import early
-
-    values = early.plan(args.config, flags)
+    values = _early().plan(args.config, flags)
     from .commands import plan
 
     plan.show(values, args.processes, args.rows)
 
 
 def _forecasters(args: argparse.Namespace, rest: list[str]) -> int:
-    from .commands import early
-
     args.parser.refuse(rest)
     if args.action == "bench":
-        early.check_forecasters(args.names)
-        early.check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
+        _early().check_forecasters(args.names)
+        _early().check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
         from .commands import bench
 
         bench.run(args.out, args.runs, args.add, args.names, args.leave_out, args.scorer, args.workers)
         return 0
     if args.action == "check":
-        early.check_forecasters([args.name], of_scores=True)
+        _early().check_forecasters([args.name], of_scores=True)
     from .commands import forecasters
 
     return forecasters.show() if args.action == "list" else forecasters.check(args.name)

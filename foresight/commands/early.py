@@ -30,6 +30,7 @@ def train(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
     """The values by name for a training run, the defaults left out."""
     values = read(recipe, flags, command_settings("train"))
     _check_run(values)
+    _check_data(values)
     build(DataConfig, values).check_source()
     if values.get("deepspeed") and values.get("from_config"):
         raise ConfigError("from_config starts in one process only; save the random model first, then train that folder")
@@ -37,7 +38,7 @@ def train(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
 
 
 def plan(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
-    """The values for a dry run. The machine that plans need not be the one that trains: nothing of it is asked for."""
+    """The values for a dry run, which reads no data. The machine that plans need not be the one that trains."""
     values = read(recipe, flags, command_settings("plan")) | {"use_cpu": True}
     _check_run(values)
     return values
@@ -56,6 +57,7 @@ def track(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"{name} is {values[name]!r}, which track does not take: {remedy}")
     _check_files("sources", build(TrackConfig, values).places().values())
     _check_run(values)
+    _check_data(values)
     return values
 
 
@@ -112,14 +114,14 @@ def check_folders(what: str, folders: Iterable[str]) -> None:
 
 
 def _check_run(values: Mapping[str, Any]) -> None:
-    """Refuse what a training run cannot use, whatever the data and the model are."""
+    """Refuse settings that no training run can use, and files of theirs that are not there."""
     from ..forecasters.registry import REGISTRY as FORECASTERS
     from ..policies.targets.registry import REGISTRY as TARGETS
     from ..scoring import SCORERS
     from ..training.checks import check_settings, check_trainer
     from ..training.settings import MaskSettings
 
-    data, model, mask = build(DataConfig, values), build(ModelConfig, values), build(MaskSettings, values)
+    model, mask = build(ModelConfig, values), build(MaskSettings, values)
     check_settings(mask)
     check_trainer(values)
     one_of("scorer", mask.scorer, ("auto", *SCORERS))
@@ -131,11 +133,6 @@ def _check_run(values: Mapping[str, Any]) -> None:
         raise ConfigError("model_init_kwargs is not used; set model, model_revision and dtype instead")
     check_model(model.model)
     check_model(model.tokenizer, "tokenizer")
-    if data.task and data.task not in _TASKS and not Path(data.task).exists():
-        raise UnknownNameError("task", data.task, _TASKS)
-    _check_files("data", (data.dataset, data.eval_dataset, data.contrast))
-    if data.retained not in _TASKS:
-        _check_files("data", (data.retained,))
     _check_local("history", mask.history or (), "a trajectory folder of a past run")
     params = dict(mask.policy_params or {})  # type: ignore[arg-type]  # parsed by now
     for name in ("oracle_trajectory", "mask_schedule", "movement_from"):
@@ -144,6 +141,15 @@ def _check_run(values: Mapping[str, Any]) -> None:
     for name in ("deepspeed", "resume_from_checkpoint"):
         if isinstance(text := values.get(name), str) and not text.lstrip().startswith("{") and missing(text):
             _check_local(name, (text,), "a file, or a mapping" if name == "deepspeed" else "a checkpoint folder")
+
+
+def _check_data(values: Mapping[str, Any]) -> None:
+    data = build(DataConfig, values)
+    if data.task and data.task not in _TASKS and not Path(data.task).exists():
+        raise UnknownNameError("task", data.task, _TASKS)
+    _check_files("data", (data.dataset, data.eval_dataset, data.contrast))
+    if data.retained not in _TASKS:
+        _check_files("data", (data.retained,))
 
 
 def _check_training(given: Mapping[str, Any] | None, known: Mapping[str, Any]) -> None:
