@@ -6,7 +6,18 @@ Everything public is imported on first use, so that ``import foresight`` and the
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bank import Bank as Bank
+    from .bank.apply_delta import apply_delta as apply_delta
+    from .common.errors import ForesightError as ForesightError
+    from .masks.masks import Mask as Mask
+    from .masks.schedule import MaskSchedule as MaskSchedule
+    from .model.components import component_table as component_table
+    from .training.config import ForesightConfig as ForesightConfig
+    from .training.trainer import ForesightTrainer as ForesightTrainer
+    from .trajectory.trajectory import Trajectory as Trajectory
 
 __version__ = "0.1.0"
 

@@ -85,15 +85,15 @@ def evidence(recipe: str | None, flags: Sequence[str]) -> EvidenceConfig:
     return config
 
 
-def check_model(name: str | None, setting: str = "model") -> None:
+def check_model(name: str | None) -> None:
     """Refuse a model folder that is not there or has no config.json; what may be on the Hub passes."""
     if name is None or name == SHIPPED:
         return
     if missing(name):
         raise ConfigError(
-            f"{setting} {name}: expected a local folder with a config.json, or the name of a model on the Hub"
+            f"model {name}: expected a local folder with a config.json, or the name of a model on the Hub"
         )
-    if Path(name).is_dir() and setting == "model" and not (Path(name) / "config.json").is_file():
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ConfigError(f"model {name}: the folder has no config.json; expected a Hugging Face model folder")
 
 
@@ -132,7 +132,8 @@ def _check_run(values: Mapping[str, Any]) -> None:
     if values.get("model_init_kwargs"):
         raise ConfigError("model_init_kwargs is not used; set model, model_revision and dtype instead")
     check_model(model.model)
-    check_model(model.tokenizer, "tokenizer")
+    if model.tokenizer and (problem := missing(model.tokenizer)):
+        raise ConfigError(f"tokenizer cannot be loaded: {problem}; set `tokenizer` to a folder or Hub name")
     _check_local("history", mask.history or (), "a trajectory folder of a past run")
     params = dict(mask.policy_params or {})  # type: ignore[arg-type]  # parsed by now
     for name in ("oracle_trajectory", "mask_schedule", "movement_from"):

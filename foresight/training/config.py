@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from trl import SFTConfig
@@ -12,6 +13,9 @@ from ..policies.catalogue import policy_class
 from ..policies.targets import Target, make_target
 from .checks import check_settings, check_trainer
 from .settings import MaskSettings
+
+if TYPE_CHECKING:
+    from .typed_settings import TypedSettings
 
 
 @dataclass
@@ -30,6 +34,10 @@ class ForesightConfig(MaskSettings, SFTConfig):
     _VALID_DICT_FIELDS = [
         *SFTConfig._VALID_DICT_FIELDS, "policy_params", "target_params", "forecaster_params", "limits",
     ]  # fmt: skip
+
+    if TYPE_CHECKING:  # else any argument would pass where TRL's types are not followed
+
+        def __init__(self, **settings: Unpack[TypedSettings]) -> None: ...
 
     def __post_init__(self):
         if not torch.accelerator.is_available():
