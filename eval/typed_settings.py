@@ -21,12 +21,13 @@ STUB = Path(__file__).parents[1] / "foresight" / "training" / "typed_settings.py
 def stub() -> str:
     """The text of the file, for the installed TRL and transformers."""
     fields = {**trl_settings(), **settings_of(MaskSettings)}
+    typed = [f"    {name}: {_text(setting.hint)}" for name, setting in fields.items()]
     lines = [
         f"# For trl {version('trl')} and transformers {version('transformers')}, by eval/typed_settings.py.",
-        "from typing import Any, Literal, TypedDict",
+        f"from typing import Any, {'Literal, ' if 'Literal[' in ''.join(typed) else ''}TypedDict",
         "",
         "class TypedSettings(TypedDict, total=False):",
-        *(f"    {name}: {_text(setting.hint)}" for name, setting in fields.items()),
+        *typed,
     ]
     return "\n".join(lines) + "\n"
 

@@ -60,7 +60,7 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         retained_dataset: Dataset | None = None,
         **kwargs: Any,
     ):
-        args = args or ForesightConfig("foresight-run")
+        args = args or ForesightConfig(output_dir="foresight-run")
         refuse(args, kwargs)
         target, pairs = target_of(args), contrast_dataset is not None
         target.check(pairs, retained_dataset is not None or args.retained_source != "data")

