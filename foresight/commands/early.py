@@ -50,7 +50,7 @@ def track(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
 
     values = read(recipe, flags, command_settings("track"))
     for name, remedy in (
-        ("policy", "`strategies` says how masks are chosen"),
+        ("policy", "strategies says how masks are chosen"),
         ("deepspeed", "tracking runs in one process without it"),
     ):
         if values.get(name):
@@ -128,7 +128,7 @@ def _check_run(values: Mapping[str, Any]) -> None:
     FORECASTERS.check_name(mask.forecaster)
     TARGETS.check_name(mask.target)
     if values.get("trust_remote_code"):
-        raise ConfigError("trust_remote_code is not supported: foresight runs stock transformers models only")
+        raise ConfigError("trust_remote_code is True; set it to false: foresight runs stock transformers models only")
     if values.get("model_init_kwargs"):
         raise ConfigError("model_init_kwargs is not used; set model, model_revision and dtype instead")
     check_model(model.model)

@@ -84,7 +84,7 @@ def _from_source(name: str) -> dict[str, Setting]:
             key, value = node.target.id, node.value
             given = {word.arg: word.value for word in value.keywords} if isinstance(value, ast.Call) else {}
             if _literal(given.get("init")) is not False:
-                default = [] if "default_factory" in given else _literal(given.get("default", value))
+                default = UNKNOWN if "default_factory" in given else _literal(given.get("default", value))
                 metadata = _literal(given.get("metadata"))
                 help = metadata.get("help", "") if isinstance(metadata, dict) else ""
                 found[key] = Setting(key, _hint(node.annotation, classes), default, help.replace("%%", "%"))

@@ -54,7 +54,7 @@ WRONG = [
     ('compare --training {"bf61":true}', "unknown setting 'bf61' (did you mean 'bf16'?)"),
     ("demo --models ./absent", "model ./absent: expected a local folder"),
     ("track --task ioi --strategies fre", "did you mean 'free'?"),
-    ("track --task ioi --policy random", "`strategies` says how masks are chosen"),
+    ("track --task ioi --policy random", "strategies says how masks are chosen"),
     ("evidence --behaviour io", "did you mean 'ioi'?"),
     ("evidence --localizers probez", "did you mean 'probes'?"),
     ('evidence --training {"betta":1}', "unknown setting 'betta' (did you mean 'beta'?)"),
