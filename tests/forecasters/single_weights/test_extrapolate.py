@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from foresight.common.errors import ConfigError, NonFiniteError, UnknownNameError
+from foresight.forecasters.registry import FROM_WEIGHTS
 from foresight.forecasters.single_weights.extrapolate import (
     DRAWS,
     EPSILON,
-    METHODS,
+    FROM_WEIGHTS,
     draw_factors,
     factor_range,
     forecast_scores,
@@ -163,7 +164,7 @@ def test_the_displacement_continues_as_far_as_the_learning_rates_allow(method):
     assert not np.allclose(found, other, rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FROM_WEIGHTS)
 def test_the_future_is_not_read(method):
     """The path refuses to be read after the cutoff, and rates after the target are poisoned."""
     poisoned = np.where(np.arange(100) < 80, RATES, np.nan)
@@ -172,7 +173,7 @@ def test_the_future_is_not_read(method):
     assert np.array_equal(one, other) and np.isfinite(one).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FROM_WEIGHTS)
 def test_weights_that_do_not_move_keep_their_scores(method):
     found, _ = ask(method, lambda t: 0.7)
     assert np.allclose(found, np.abs(0.7 * B), rtol=1e-4)

@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from foresight.bank.apply_delta import apply_delta
 from foresight.common.errors import CheckpointError, TrajectoryError
-from foresight.forecasters.single_weights.extrapolate import METHODS, forecast_scores
+from foresight.forecasters.registry import FROM_WEIGHTS
+from foresight.forecasters.single_weights.extrapolate import forecast_scores
 from foresight.forecasters.single_weights.shift import shifted
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
@@ -76,7 +77,7 @@ def test_a_bfloat16_run_keeps_what_its_weights_could_not(tmp_path):
     assert np.isfinite(found).all() and next(model.parameters()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FROM_WEIGHTS)
 def test_forecasts_from_a_recording_look_at_nothing_later(recording, tmp_path, name, monkeypatch):
     path, model = path_of(recording)
     rates = np.linspace(1e-2, 1e-3, 6)
