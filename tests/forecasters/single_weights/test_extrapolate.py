@@ -9,7 +9,6 @@ from foresight.forecasters.registry import FROM_WEIGHTS
 from foresight.forecasters.single_weights.extrapolate import (
     DRAWS,
     EPSILON,
-    FROM_WEIGHTS,
     draw_factors,
     factor_range,
     forecast_scores,
