@@ -9,6 +9,7 @@ import ast
 import dataclasses
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
@@ -129,25 +130,22 @@ def _hint(node: ast.expr, classes: dict[str, ast.ClassDef]) -> Any:
     return Any
 
 
+_RUN = ("tasks.data_config:DataConfig", "model.model_config:ModelConfig", "training.settings:MaskSettings")
+_CLASSES = {
+    "compare": ("studies.compare.settings:CompareConfig",),
+    "demo": ("studies.compare.settings:CompareConfig",),
+    "evidence": ("studies.evidence.settings:EvidenceConfig",),
+    "track": ("studies.track.settings:TrackConfig", *_RUN),
+    "train": _RUN,
+    "plan": _RUN,
+}
+"""Where the settings of each command are; only those of the command that runs are loaded."""
+
+
 def command_classes(command: str) -> tuple[type, ...]:
     """The dataclasses whose fields are the settings of a command, without those of TRL."""
-    if command in ("compare", "demo"):
-        from ..studies.compare.settings import CompareConfig
-
-        return (CompareConfig,)
-    if command == "evidence":
-        from ..studies.evidence.settings import EvidenceConfig
-
-        return (EvidenceConfig,)
-    from ..model.model_config import ModelConfig
-    from ..tasks.data_config import DataConfig
-    from ..training.settings import MaskSettings
-
-    if command == "track":
-        from ..studies.track.settings import TrackConfig
-
-        return (TrackConfig, DataConfig, ModelConfig, MaskSettings)
-    return (DataConfig, ModelConfig, MaskSettings)
+    places = (place.partition(":") for place in _CLASSES[command])
+    return tuple(getattr(import_module(f"foresight.{module}"), name) for module, _, name in places)
 
 
 def command_settings(command: str) -> dict[str, Setting]:
