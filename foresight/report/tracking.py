@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from ..common.errors import TrajectoryError
 from ..common.intervals import Interval, mean_interval
+from ..studies.ledger import RESULT
+from ..studies.runner import RUNS
 from ..studies.track.analysis import FOLDER, NAMES, SCORES, read_table
 from ..studies.track.answers import Answers, Tables, answer, between_seeds
-from ..studies.track.cells import RESULT
 from ..studies.track.settings import STRATEGIES
-from ..studies.track.study import RUNS, STUDY
+from ..studies.track.study import STUDY
 from ..studies.track.tables import Row
 from . import tracking_figures as plots
 from . import tracking_matrices as matrices

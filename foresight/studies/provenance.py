@@ -30,8 +30,12 @@ def cell_key(cell: Any) -> str:
     Args:
         cell: a dataclass of JSON values.
     """
-    text = json.dumps([SCIENCE, asdict(cell), _versions()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return text_digest([SCIENCE, asdict(cell), _versions()])
+
+
+def text_digest(data: Any) -> str:
+    """Hex digest (16 characters) of JSON data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache

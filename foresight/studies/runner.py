@@ -1,9 +1,9 @@
 """Runs the cells of a study, each once, whatever interrupts it.
 
-A cell has a folder named by its key (see `provenance.cell_key`). Its `result.json` is written last and in one step, so
-a study that was killed and is started again continues with the cells that have none. A failure of the run itself, such
-as a loss that diverged, is a result and is recorded. A failure that may pass, such as a full disk, is not: the cell is
-tried once more, alone, and if it fails again the study stops with an error and can be continued later.
+A cell has a folder. Its `result.json` is written last and in one step, so a study that was killed and is started again
+continues with the cells that have none, or one with another key (see `provenance.cell_key`). A failure of the run
+itself, such as a loss that diverged, is a result and is recorded. A failure that may pass, such as a full disk, is not:
+the cell is tried once more, alone, and if it fails again the study stops with an error and can be continued later.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from ..common.progress import progress_bar
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
 
+BEGUN = ".key"
+"""File in a cell's folder that holds the key of the cell that was begun there."""
 RUNS = "runs"
 """Folder of the cells' folders in the folder of a study."""
 
@@ -54,6 +56,7 @@ class Work(Generic[C, M]):
         cell, measures: the types, for reading records.
         recorded: exceptions that are the result of a run. Any other stops the study.
         continues: a cell that was interrupted finds what it had left in its folder, instead of an empty folder.
+        place: name of a cell's folder; by default its key.
     """
 
     run: Callable[[C, Path], M]
@@ -61,6 +64,7 @@ class Work(Generic[C, M]):
     measures: Any
     recorded: tuple[type[Exception], ...] = (Exception,)
     continues: bool = False
+    place: Callable[[Any], str] = cell_key
 
 
 Failures = list[tuple[C, str]]
@@ -74,13 +78,20 @@ class Runner(Generic[C, M]):
         folder: where the cells' folders are, made if missing.
         workers: processes, each computing on one thread; 0 runs the cells in this process.
         total: cells expected over all calls of `run`, for the time left; unknown by default.
+        silent: show no progress.
     """
 
     def __init__(
-        self, folder: Path, work: Work[C, M], workers: int = 2, total: int | None = None, console: Console | None = None
+        self,
+        folder: Path,
+        work: Work[C, M],
+        workers: int = 2,
+        total: int | None = None,
+        console: Console | None = None,
+        silent: bool = False,
     ):
         self.folder, self.work, self.workers = Path(folder), work, workers
-        self.progress = progress_bar(console)
+        self.progress = progress_bar(console, silent)
         self._bar = self.progress.add_task("runs", total=total)
         self._total = total
         self._pool: ProcessPoolExecutor | None = None
@@ -111,11 +122,12 @@ class Runner(Generic[C, M]):
 
     def path(self, cell: C) -> Path:
         """The folder of a cell."""
-        return self.folder / cell_key(cell)
+        return self.folder / self.work.place(cell)
 
     def read(self, cell: C) -> Record[C, M] | None:
-        """The record of a cell, or None while there is none. Raises DataError if it is damaged."""
-        return read_record(self.path(cell) / RESULT, self.work.cell, self.work.measures)
+        """The record of a cell, or None while there is none of its key. Raises DataError if it is damaged."""
+        record = read_record(self.path(cell) / RESULT, self.work.cell, self.work.measures)
+        return record if record and record.key == cell_key(cell) else None
 
     def run(self, cells: Iterable[C], stage: str = "runs") -> list[Record[C, M]]:
         """Records of the cells, in their order; those already on disk are read, the others run.
@@ -195,10 +207,12 @@ def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
         DiskFullError: nothing more can be written.
         ForesightError: an exception that is not a result.
     """
-    if not work.continues:
+    key, begun = cell_key(cell), folder / BEGUN
+    if not (work.continues and begun.exists() and begun.read_text() == key):
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    record: Record = Record(folder.name, cell, environment())
+    begun.write_text(key)
+    record: Record = Record(key, cell, environment())
     try:
         record = replace(record, measures=work.run(cell, folder))
         json.dumps(record.to_json(), allow_nan=False)  # a measure that is not finite is a failure, not a result

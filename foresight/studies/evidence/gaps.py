@@ -14,9 +14,9 @@ The combination of the three is this project's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -56,12 +56,6 @@ class Gap:
     to_full: Interval | None = None
     full: str | None = None
     matching: int | None = None
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Gap:
-        """From the JSON of `dataclasses.asdict`. Raises KeyError or TypeError for anything else."""
-        to_full = data["to_full"]
-        return cls(**(dict(data) | {"gap": Interval(**data["gap"]), "to_full": to_full and Interval(**to_full)}))
 
 
 def gaps(method: str, outcomes: Sequence[Outcome]) -> list[Gap]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ..compare.results import Record
+from .cells import Record
 
 Kind = Literal["localized", "random", "full", "lora"]
 LOCALIZED: Kind = "localized"
@@ -21,9 +21,6 @@ LORA_ARM: Kind = "lora"
 
 Setting = tuple[float, float]
 """(tau, learning rate) of an optimal edit, (0, strength) of a shift."""
-
-Run = tuple[Record, "np.ndarray | None"]
-"""A record, and its effect by test question (None if it failed)."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +69,9 @@ class Outcome:
     points: tuple[Point, ...]
     failed: int = 0
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
-        """From the JSON of `dataclasses.asdict`. Raises KeyError or TypeError for anything else."""
-        return cls(**{
-            **data,
-            "heads": tuple(tuple(heads) for heads in data["heads"]),
-            "best": Point(**data["best"]),
-            "answers": tuple(data["answers"]),
-            "points": tuple(Point(**point) for point in data["points"]),
-        })  # fmt: skip
-
 
 def outcome(
-    arm: Arm, runs: Mapping[Setting, Sequence[Run]], effect: str, max_divergence: float | None = None
+    arm: Arm, runs: Mapping[Setting, Sequence[Record]], effect: str, max_divergence: float | None = None
 ) -> Outcome | None:
     """Tune one set of heads; ties go to the smaller divergence. None if no setting finished for every seed.
 
@@ -94,22 +80,19 @@ def outcome(
     points: dict[Setting, tuple[Point, np.ndarray]] = {}
     failed = 0
     for setting, found in runs.items():
-        measured = [(record.measures, answers) for record, answers in found if record.measures and answers is not None]
+        measured = [record.measures for record in found if record.measures]
         failed += len(found) - len(measured)
         if not measured or len(measured) < len(found):
             continue
-        kept = [np.mean(list(m.accuracy.values())) for m, _ in measured if m.accuracy]
-        notes = {name: float(np.mean([m.notes[name] for m, _ in measured])) for name in measured[0][0].notes}
-        points[setting] = (
-            Point(
-                *setting,
-                validation=notes[f"validation {effect}"],
-                test=notes[f"test {effect}"],
-                kl=notes["kl"],
-                retained=float(np.mean(kept)) if kept else None,
-            ),
-            np.mean([answers for _, answers in measured], 0),
+        kept = [np.mean(list(m.retained.values())) for m in measured if m.retained]
+        point = Point(
+            *setting,
+            validation=float(np.mean([m.validation[effect] for m in measured])),
+            test=float(np.mean([m.test[effect] for m in measured])),
+            kl=float(np.mean([m.kl for m in measured])),
+            retained=float(np.mean(kept)) if kept else None,
         )
+        points[setting] = point, np.mean([m.answers[effect] for m in measured], 0)
     if not points:
         return None
     allowed = [found for found in points.values() if max_divergence is None or found[0].kl <= max_divergence]

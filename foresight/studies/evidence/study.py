@@ -1,7 +1,7 @@
 """A study from its settings to its results: localize, edit at the found heads and at random ones, judge.
 
 results.json                the verdict, the outcomes it rests on, settings and versions
-runs/<key>/result.json      one record per cell (see studies.compare.runner); a finished cell is never run twice
+runs/<key>/result.json      one record per cell (see studies.runner); a finished cell is never run twice
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ...common.files import write_json
 from ...model.components import component_table
 from ...model.loading import load_meta_model
 from ...model.model_config import ModelConfig
-from ..compare.results import Cell, Measures, Record
+from ..ledger import decode
 from ..provenance import digest, environment
-from ..runner import Runner, Work
+from ..runner import RUNS, Runner, Work
+from .cells import BASE, LOCALIZE, LORA, Cell, Measures, Record
 from .intervention import head_names
 from .methods import EDIT, ITI
-from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, Run, Setting, outcome
+from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, Setting, outcome
 from .settings import EvidenceConfig
-from .trial import ANSWERS, BASE, LOCALIZE, LORA
 from .verdict import Evidence, judge
 
-RESULTS, RUNS = "results.json", "runs"
+RESULTS = "results.json"
 SCHEMA = 1
 
 
@@ -49,13 +49,13 @@ def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Co
     plan = Plan(config)
     folder = Path(out)
     with Runner(folder / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
-        (base,) = plan.records(runner, [plan.cell(BASE, stage="base")], "before the edit")
+        (base,) = plan.records(runner, [plan.cell(BASE)], "before the edit")
         arms = plan.arms(runner)
         outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
     assert base.measures is not None  # `records` raises if it failed
-    before = base.measures.notes[f"test {config.effect}"]
+    before = base.measures.test[config.effect]
     evidence = judge(outcomes, before, config.effect, heads=config.heads)
-    found = {"schema": SCHEMA, **evidence.to_json(), "config": asdict(config), "environment": environment()}
+    found = {"schema": SCHEMA, **asdict(evidence), "config": asdict(config), "environment": environment()}
     write_json(folder / RESULTS, found)
     return evidence
 
@@ -72,7 +72,7 @@ def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str
         if data.pop("schema") != SCHEMA:
             raise DataError(f"{path} has another schema than {SCHEMA}; run the study again")
         config, versions = EvidenceConfig(**data.pop("config")), dict(data.pop("environment"))
-        return config, Evidence.from_json(data), versions
+        return config, decode(Evidence, data), versions
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not the result of a study ({error}); run `foresight evidence` there") from error
 
@@ -99,38 +99,36 @@ class Plan:
         edits = sum(points[method] * (sets[method] + len(self.random)) for method in config.methods)
         self.total = 1 + config.seeds * (len(config.localizers) + edits)
 
-    def cell(self, method: str, seed: int = 0, value: float = 0.0, stage: Any = "score", **training: Any) -> Cell:
-        """One run; `value` is its learning rate or strength. Equal sets of heads give the same cell in every arm."""
+    def cell(self, method: str, seed: int = 0, **settings: Any) -> Cell:
+        """One run. Equal sets of heads give the same cell in every arm."""
         c = self.config
         questions = {part: getattr(c, f"{part}_questions") for part in ("train", "validation", "test")}
         same = ("invert", "retained_examples", "judge", "classifier", "max_new_tokens")
         data = {"questions": questions, "retained": c.retained(), **{name: getattr(c, name) for name in same}}
-        return Cell(stage, method, c.behaviour, c.model, seed, learning_rate=value, method=method, training=training,
-                    data=data, inputs=self.inputs)  # fmt: skip
+        return Cell(method, c.behaviour, c.model, seed, settings, data, self.inputs)
 
-    def arms(self, runner: Runner) -> list[Arm]:
+    def arms(self, runner: Runner[Cell, Measures]) -> list[Arm]:
         """Localize, and list every set of heads: one per localizer (by seed), the random ones, and all heads."""
         c = self.config
         arms = []
         for name, localizer in c.chosen().items():
-            cells = [self.cell(LOCALIZE, seed, stage="track", localizer=localizer) for seed in range(c.seeds)]
-            ranked = [r.measures.schedule[0][1] for r in self.records(runner, cells, "localize") if r.measures]
+            cells = [self.cell(LOCALIZE, seed, localizer=list(localizer)) for seed in range(c.seeds)]
+            ranked = [r.measures.ranked for r in self.records(runner, cells, "localize") if r.measures]
             for heads in ranked:
                 if len(heads) < c.heads:
                     raise DataError(f"localizer {name!r} ranks {len(heads)} heads; expected at least {c.heads}")
-            arms.append(Arm(name, LOCALIZED, tuple(tuple(heads[: c.heads]) for heads in ranked)))
+            arms.append(Arm(name, LOCALIZED, tuple(heads[: c.heads] for heads in ranked)))
         arms += [Arm(f"random {i}", RANDOM, (heads,) * c.seeds) for i, heads in enumerate(self.random)]
         return [*arms, Arm("all heads", FULL, (tuple(self.every),) * c.seeds)]
 
-    def outcomes(self, runner: Runner, method: str, arms: Sequence[Arm]) -> list[Outcome]:
+    def outcomes(self, runner: Runner[Cell, Measures], method: str, arms: Sequence[Arm]) -> list[Outcome]:
         """Run every set of heads at every setting, and choose its setting on the validation questions."""
         arms = [*arms, *([Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)] if method == EDIT else [])]
         cells = [(arm, point, cell) for arm in arms for point, cell in self._cells(method, arm)]
         records = self.records(runner, [cell for _, _, cell in cells], method, failures=True)
-        runs: dict[str, dict[Setting, list[Run]]] = {}
+        runs: dict[str, dict[Setting, list[Record]]] = {}
         for (arm, point, _), record in zip(cells, records, strict=True):
-            answers = None if record.failed else _answers(runner, record, self.config.effect)
-            runs.setdefault(arm.name, {}).setdefault(point, []).append((record, answers))
+            runs.setdefault(arm.name, {}).setdefault(point, []).append(record)
         found = [outcome(arm, runs[arm.name], self.config.effect, self.config.max_divergence) for arm in arms]
         return [result for result in found if result is not None]
 
@@ -141,17 +139,20 @@ class Plan:
             chosen = {"heads": sorted(heads, key=self.every.index)} if heads else {}
             if method == ITI:
                 for strength in c.strengths:
-                    yield (0.0, strength), self.cell(ITI, seed, strength, **chosen, direction=c.direction)
+                    yield (0.0, strength), self.cell(ITI, seed, **chosen, strength=strength, direction=c.direction)
                 continue
             how = {"epochs": c.epochs, "batch_size": c.batch_size, "more": c.training or {}}
             for tau in c.taus:
                 for rate in c.learning_rates:
+                    at = {"tau": tau, "learning_rate": rate, **how}
                     if arm.kind == LORA_ARM:
-                        yield (tau, rate), self.cell(LORA, seed, rate, tau=tau, **how)
+                        yield (tau, rate), self.cell(LORA, seed, **at)
                     else:
-                        yield (tau, rate), self.cell(EDIT, seed, rate, **chosen, tau=tau, read=c.read, **how)
+                        yield (tau, rate), self.cell(EDIT, seed, **chosen, read=c.read, **at)
 
-    def records(self, runner: Runner, cells: Sequence[Cell], stage: str, failures: bool = False) -> list[Record]:
+    def records(
+        self, runner: Runner[Cell, Measures], cells: Sequence[Cell], stage: str, failures: bool = False
+    ) -> list[Record]:
         """Run cells; records in their order. Raises DataError if one failed, unless failures are expected."""
         records = runner.run(cells, stage)
         for record in records:
@@ -170,10 +171,6 @@ def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> l
     while len(found) < draws:
         found[tuple(sorted(rng.choice(len(heads), size, replace=False).tolist()))] = None
     return [tuple(heads[i] for i in picks) for picks in islice(found, draws)]
-
-
-def _answers(runner: Runner, record: Record, effect: str) -> np.ndarray:
-    return np.array(json.loads((runner.path(record.cell) / ANSWERS).read_text())[effect])
 
 
 def _work(cell: Cell, folder: Path) -> Measures:

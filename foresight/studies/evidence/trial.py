@@ -6,6 +6,7 @@ Runs in a worker process. Everything here is deterministic given the cell.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,12 @@ import torch
 from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
-from ...common.files import write_json
 from ...model.components import ComponentTable, component_table
 from ...model.loading import load_model, load_tokenizer
 from ...model.model_config import ModelConfig
 from ...tasks import task
-from ..compare.results import Cell, Measures
 from .align import Alignment, align, align_lora
+from .cells import LOCALIZE, LORA, Cell, Measures
 from .edit import RankOneEdit
 from .intervention import Intervention, head_names
 from .judges import JUDGES, Judge, text_classifier
@@ -32,18 +32,14 @@ from .preferences import Behaviour, inverted, load_behaviour, preferences
 from .probes import read_outputs, shifts
 from .steering import Steering
 
-BASE, LOCALIZE, LORA = "base", "localize", "lora"
 EVALUATION_SEED = 1_000_000
 """Retained examples are the same for every edit and seed, and come from the tasks' test split."""
-
-ANSWERS = "answers.json"
-"""In a cell's folder: effect -> one number per test question, used to compare edits pairwise."""
 
 EDIT_FILE = "edit.safetensors"
 
 
 def run_cell(cell: Cell, folder: Path) -> Measures:
-    """Run one cell. The effects by question, and the edit if there is one, stay in `folder`.
+    """Run one cell. The edit, if there is one, stays in `folder`.
 
     Raises:
         ForesightError: training diverged, or a setting or the data cannot be used.
@@ -56,22 +52,21 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     model.to(torch.accelerator.current_accelerator() or "cpu")
     table = component_table(model)
     tokenizer = tokenizer_of(cell.model)
-    behaviour = load_behaviour(cell.task, tokenizer, cell.data["questions"], cell.seed)
+    behaviour = load_behaviour(cell.behaviour, tokenizer, cell.data["questions"], cell.seed)
     if cell.data["invert"]:
         behaviour = inverted(behaviour)
     if cell.method == LOCALIZE:
-        name, settings = cell.training["localizer"]
+        name, settings = cell.settings["localizer"]
         ranked = make_localizer(name, **settings).rank(Case(model, table, tokenizer, behaviour, cell.seed))
-        return Measures(accuracy={}, schedule=((0, tuple(ranked)),))
+        return Measures(ranked=tuple(ranked))
 
     began = time.perf_counter()
     intervention: Intervention | None = None
-    before = sum(p.numel() for p in model.parameters())
     trainable = 0
     if cell.method == ITI:
         intervention = _steer(cell, model, table, behaviour)
     elif cell.method == EDIT:
-        edit = RankOneEdit(model, table, cell.training["heads"], cell.training["read"], cell.seed)
+        edit = RankOneEdit(model, table, cell.settings["heads"], cell.settings["read"], cell.seed)
         align(edit, model, tokenizer, preferences(behaviour.train), _alignment(cell), folder / "run")
         edit.save(folder / EDIT_FILE)
         trainable, intervention = sum(p.numel() for p in edit.parameters()), edit
@@ -80,62 +75,50 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         model, intervention = align_lora(model, table, tokenizer, rows, _alignment(cell), folder / "run")
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     elapsed = time.perf_counter() - began
-    accuracy, notes = measure(cell, folder, model, behaviour, intervention)
-    return Measures(
-        accuracy=accuracy, notes=notes, train_seconds=elapsed, trainable=trainable, model_parameters=before
-    )  # fmt: skip
+    return replace(measure(cell, model, behaviour, intervention), seconds=elapsed, trainable=trainable)
 
 
-def measure(
-    cell: Cell, folder: Path, model: Any, behaviour: Behaviour, intervention: Intervention | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Accuracy by retained task; and mean effects on validation and test questions, and divergences, as notes.
-
-    Writes `ANSWERS`.
-    """
+def measure(cell: Cell, model: Any, behaviour: Behaviour, intervention: Intervention | None) -> Measures:
+    """Effects on validation and test questions, accuracy in the retained tasks, and divergences."""
     tokenizer, judges = tokenizer_of(cell.model), _judges(cell, behaviour)
     length = cell.data["max_new_tokens"]
     held_out = effects(model, tokenizer, behaviour.validation, intervention, judges, length)
     test = effects(model, tokenizer, behaviour.test, intervention, judges, length)
-    write_json(folder / ANSWERS, {name: values.tolist() for name, values in test.items()})
 
     def compared(rows: list[tuple[str, str]]) -> Answers:
         return score_answers(model, tokenizer, rows, intervention, divergence=True)
 
     own = compared([(question.prompt, question.right[0]) for question in behaviour.test])
-    accuracy, divergences = {}, []
+    retained, divergences = {}, []
     for name in cell.data["retained"]:
         rows = _retained(cell, name)
         found = compared(rows)
         right = [task(name).correct(*row, text) for row, text in zip(rows, found.predicted, strict=True)]
-        accuracy[name] = float(np.mean(right))
+        retained[name] = float(np.mean(right))
         divergences.append(found.divergence.mean())
-    notes = {
-        **{f"validation {name}": float(values.mean()) for name, values in held_out.items()},
-        **{f"test {name}": float(values.mean()) for name, values in test.items()},
-        "kl": float(np.mean(divergences or [own.divergence.mean()])),
-        "kl on the behaviour": float(own.divergence.mean()),
-    }
-    return accuracy, notes
+    return Measures(
+        validation={name: float(values.mean()) for name, values in held_out.items()},
+        test={name: float(values.mean()) for name, values in test.items()},
+        answers={name: values.tolist() for name, values in test.items()},
+        retained=retained,
+        kl=float(np.mean(divergences or [own.divergence.mean()])),
+        own_kl=float(own.divergence.mean()),
+    )
 
 
 def _steer(cell: Cell, model: Any, table: ComponentTable, behaviour: Behaviour) -> Steering:
     outputs = read_outputs(model, table, tokenizer_of(cell.model), behaviour.train)
     names = head_names(table)
-    found = shifts(cell.training["direction"], outputs, [names.index(name) for name in cell.training["heads"]])
-    strength = cell.learning_rate
+    found = shifts(cell.settings["direction"], outputs, [names.index(name) for name in cell.settings["heads"]])
+    strength = cell.settings["strength"]
     return Steering(model, table, {names[i]: torch.from_numpy(strength * shift) for i, shift in found.items()})
 
 
 def _alignment(cell: Cell) -> Alignment:
     return Alignment(
-        tau=cell.training["tau"],
-        learning_rate=cell.learning_rate,
-        epochs=cell.training["epochs"],
-        batch_size=cell.training["batch_size"],
+        **{name: cell.settings[name] for name in ("tau", "learning_rate", "epochs", "batch_size", "more")},
         seed=cell.seed,
         use_cpu=not torch.accelerator.is_available(),
-        more=cell.training["more"],
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from .gaps import Gap, gaps
 from .methods import EDIT, EFFECTS, ITI, METHODS
@@ -32,15 +31,6 @@ class Evidence:
     gaps: list[Gap]
     sentences: list[str]
     caveats: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        """From the JSON of `to_json`. Raises KeyError or TypeError for anything else."""
-        outcomes = {method: [Outcome.from_json(o) for o in found] for method, found in data["outcomes"].items()}
-        return cls(**(dict(data) | {"gaps": [Gap.from_json(g) for g in data["gaps"]], "outcomes": outcomes}))
 
 
 def judge(outcomes: Mapping[str, Sequence[Outcome]], before: float, effect: str, heads: int) -> Evidence:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ...common.errors import TrajectoryError
 from ...common.files import write_json, write_whole
 from . import tables
 from .answers import Answers, Tables, answer, sentences
-from .cells import MEASURED, Result, recording_of
+from .cells import MEASURED, Record, recording_of
 from .recording import Recording
 from .study import Study
 
@@ -48,7 +47,7 @@ def tabulate(study: Study) -> Tables:
             found["distance"] += tables.distance_rows(track)
             found["staleness"] += tables.staleness_rows(track)
             found["stability"] += tables.stability_rows(track, recording)
-        _add_measured(found, study.path(result.cell), asdict(result.cell))
+        _add_measured(found, study.path(result.cell), result.cell.names)
     found["between"] = tables.between_rows(tracks)
     _add_measured(found, study.folder, {"task": None, "strategy": None, "seed": None})
     return found
@@ -66,9 +65,9 @@ def _add_measured(found: Tables, folder: Path, labels: tables.Row) -> None:
         raise TrajectoryError(f"{path} is damaged ({error!r}); delete it and resume") from error
 
 
-def _recorded(study: Study) -> Iterator[tuple[Result, Recording]]:
+def _recorded(study: Study) -> Iterator[tuple[Record, Recording]]:
     for result in study.results:
-        if result.error is None:
+        if not result.failed:
             yield result, recording_of(study.path(result.cell))
 
 

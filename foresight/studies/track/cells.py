@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from ...common.errors import ConfigError, NonFiniteError, TrajectoryError
+from ...common.errors import ConfigError, NonFiniteError
 from ...common.files import write_json
 from ...masks.budget import budget_vectors
 from ...masks.selection import circuit_size
@@ -27,14 +26,14 @@ from ...tasks.load_data import load_data
 from ...training import checkpoint
 from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer
+from .. import ledger
 from ..circuits.conflict import MOST_TASKS
-from ..provenance import environment
 from .measured import Rows, conflict_rows, curve_rows
 from .recording import Recording
 from .settings import STRATEGIES, TrackConfig
 from .tracker import Tracker, TrackerConfig, Watched
 
-RUN, RESULT, RECORDING, MEASURED = "run", "result.json", "recording", "measured.json"
+RUN, RECORDING, MEASURED = "run", "recording", "measured.json"
 OWN = "dataset"
 """Stands for the task's name when the user gives a dataset instead of a task."""
 
@@ -44,20 +43,30 @@ Load = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: the task it trains on, the strategy that chooses its mask, and the seed of its data order."""
+    """One run: the task it trains on, the strategy that chooses its mask, and the seed of its data order.
+
+    Attributes:
+        settings: digest of the study's settings on which results depend.
+    """
 
     task: str
     strategy: str
     seed: int
+    settings: str = ""
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         """Also the name of its folder."""
         return f"{self.task}-{self.strategy}-{self.seed}"
 
+    @property
+    def names(self) -> dict[str, Any]:
+        """What rows of tables say of the run."""
+        return {"task": self.task, "strategy": self.strategy, "seed": self.seed}
+
 
 @dataclass(frozen=True)
-class Result:
+class Measures:
     """How a run ended.
 
     Attributes:
@@ -65,23 +74,24 @@ class Result:
         steps: optimizer steps.
         seconds, tracking_seconds, replay_seconds: see `Tracker`; `seconds` covers training and its snapshots.
         trainable: number of parameters trained at a time.
-        error: why the run failed, or None.
     """
 
-    cell: Cell
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     steps: int = 0
     seconds: float = 0.0
     tracking_seconds: float = 0.0
     replay_seconds: float = 0.0
     trainable: int = 0
-    error: str | None = None
 
     @property
     def tracking_share(self) -> float:
         """Share of the run's time that tracking took, in [0, 1]."""
         whole = self.seconds + self.replay_seconds
         return (self.tracking_seconds + self.replay_seconds) / whole if whole else 0.0
+
+
+Record: TypeAlias = ledger.Record[Cell, Measures]
+"""A finished run of a study."""
 
 
 @dataclass(frozen=True)
@@ -122,36 +132,25 @@ class Setting:
         return load_data(data, tokenizer, self.training.seed)
 
 
-def run_cell(cell: Cell, folder: Path, setting: Setting) -> Result:
-    """Run a cell in `folder`, or continue it from its last complete checkpoint, and write its result.json last.
-
-    A diverged run is a result too. Any other error is raised, because the user can fix it and resume.
+def run_cell(cell: Cell, folder: Path, setting: Setting) -> Measures:
+    """Run a cell in `folder`, or continue it from its last complete checkpoint.
 
     Raises:
+        NonFiniteError: the run diverged. Its checkpoints are gone then, as those of a finished run are.
         ForesightError: settings or data that cannot be used.
     """
-    began = time.perf_counter()
     try:
-        result = _train(cell, folder, setting)
-    except NonFiniteError as error:
-        result = Result(cell, {}, seconds=time.perf_counter() - began, error=str(error))
-    write_json(folder / RESULT, {**asdict(result), "environment": environment()})
+        found = _train(cell, folder, setting)
+    except NonFiniteError:
+        _remove_checkpoints(folder)
+        raise
+    _remove_checkpoints(folder)
+    return found
+
+
+def _remove_checkpoints(folder: Path) -> None:
     for leftover in (folder / RUN).glob("checkpoint-*"):
         shutil.rmtree(leftover)
-    return result
-
-
-def read_result(folder: str | Path) -> Result | None:
-    """The result in a cell's folder, or None if there is none yet. Raises TrajectoryError if it is damaged."""
-    path = Path(folder) / RESULT
-    try:
-        data = json.loads(path.read_text())
-        known = {f.name: data[f.name] for f in fields(Result)}
-        return Result(**{**known, "cell": Cell(**data["cell"])})
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrajectoryError(f"{path} is not the result of a tracked run ({error!r}); delete its folder") from error
 
 
 def recording_of(folder: str | Path) -> Recording:
@@ -159,8 +158,8 @@ def recording_of(folder: str | Path) -> Recording:
     return Recording.read(Path(folder) / RUN / RECORDING)
 
 
-def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
-    """Train with a tracker, measure the final model, write `MEASURED`; the caller writes the result."""
+def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
+    """Train with a tracker, measure the final model and write `MEASURED`."""
     track, args = setting.track, _arguments(cell, folder, setting)
     model, tokenizer = setting.load()
     train, evaluation, pairs = setting.tables(cell.task, tokenizer)
@@ -195,8 +194,7 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Result:
     if not track.keep_models:
         shutil.rmtree(output / "delta")
     last = tracker.recording.metrics(tracker.recording.steps[-1])
-    return Result(
-        cell,
+    return Measures(
         last.tasks,
         trainer.state.global_step,
         tracker.seconds,
@@ -224,7 +222,7 @@ def _tracker(trainer: ForesightTrainer, watched: list[Watched], cell: Cell, trac
         faithfulness=track.faithfulness,
         keep_weights=track.keep_weights,
     )
-    info = {**asdict(cell), "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
+    info = {**cell.names, "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
     return Tracker(trainer, watched, config, {**info, "budget": args.budget, "policy": args.policy})
 
 

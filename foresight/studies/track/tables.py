@@ -14,7 +14,7 @@ from ...trajectory.metrics import distance_groups, in_circuit
 from ..circuits.distance import PARTS, across_and_within, distance_statistic, overlap_statistic
 from ..circuits.floors import Measured, Statistic, half_means, higher, measure_distance, split_half_floor
 from ..circuits.stability import rank_distances, stability_column
-from .cells import Result
+from .cells import Measures, Record
 from .recording import Recording
 
 Row = dict[str, Any]
@@ -67,7 +67,7 @@ class Track:
         return [{"kind": kind, "measure": part} for kind in distance_groups(self.kind) for part in PARTS]
 
 
-def tracks_of(result: Result, recording: Recording) -> Iterator[Track]:
+def tracks_of(result: Record, recording: Recording) -> Iterator[Track]:
     """Every circuit that a run followed."""
     head, cell = recording.head, result.cell
     for task in head.tasks:
@@ -187,21 +187,22 @@ def score_table(track: Track) -> pa.Table:
     return pa.table(labels | columns)
 
 
-def metric_rows(result: Result, recording: Recording) -> list[Row]:
+def metric_rows(result: Record, recording: Recording) -> list[Row]:
     """Accuracy and loss of every measured task at every snapshot, and the time spent until then."""
     rows = []
     for step in recording.steps:
         found = recording.metrics(step)
         cost = {"seconds": found.seconds, "tracking_seconds": found.tracking_seconds}
-        rows += [asdict(result.cell) | {"step": step, "measured_task": task} | values | cost
+        rows += [result.cell.names | {"step": step, "measured_task": task} | values | cost
                  for task, values in found.tasks.items()]  # fmt: skip
     return rows
 
 
-def cost_rows(results: Sequence[Result]) -> list[Row]:
+def cost_rows(results: Sequence[Record]) -> list[Row]:
     """Seconds of every run, the share of them that tracking took, and the error of a run that failed."""
-    names = ("seconds", "tracking_seconds", "replay_seconds", "tracking_share", "trainable", "error")
-    return [asdict(r.cell) | {name: getattr(r, name) for name in names} for r in results]
+    names = ("seconds", "tracking_seconds", "replay_seconds", "tracking_share", "trainable")
+    measured = [(record, record.measures or Measures()) for record in results]
+    return [r.cell.names | {name: getattr(m, name) for name in names} | {"error": r.error} for r, m in measured]
 
 
 def condensed(track: Track) -> Track:

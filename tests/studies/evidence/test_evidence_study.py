@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from foresight.cli import main
 from foresight.commands.settings import parse
 from foresight.common.errors import ConfigError, DataError
 from foresight.report.evidence import render, write_evidence
-from foresight.studies.compare.results import Measures
+from foresight.studies.evidence.cells import Measures
 from foresight.studies.evidence.outcomes import LORA_ARM, RANDOM, Arm, outcome
 from foresight.studies.evidence.settings import EvidenceConfig
 from foresight.studies.evidence.study import Plan, random_sets, read_results
@@ -76,6 +75,12 @@ def test_page_escapes_what_it_is_given(out):
     assert "<script>" not in render(config, evidence, versions)
 
 
+def test_recorded_results_can_be_read():
+    recorded = Path(__file__).parents[3] / "eval" / "results" / "evidence"
+    config, evidence, versions = read_results(recorded)
+    assert set(evidence.outcomes) == set(config.methods) and evidence.sentences and versions["torch"]
+
+
 def test_results_of_another_kind_are_refused(tmp_path):
     (tmp_path / "results.json").write_text('{"schema": 0}')
     for folder, match in ((tmp_path, "another schema"), (tmp_path / "none", "not the result of a study")):
@@ -87,10 +92,12 @@ def test_plan_has_the_same_cells_for_every_set(folder):
     plan = Plan(settings(folder, taus=[0.1, 0.3], learning_rates=[0.1, 0.2], seeds=2))
     arms = [Arm("a", "localized", (("L0.head.1",), ("L2.head.0",))), Arm("r", RANDOM, (("L1.head.1",),) * 2)]
     for method, n in (("edit", 8), ("iti", 4)):
-        first, second = ([(p, c.seed, c.learning_rate) for p, c in plan._cells(method, arm)] for arm in arms)
+        first, second = (
+            [(p, c.seed, c.settings.get("learning_rate")) for p, c in plan._cells(method, arm)] for arm in arms
+        )
         assert first == second and len(first) == n
     lora = [cell for _, cell in plan._cells("edit", Arm("lora", LORA_ARM, ((), ())))]
-    assert {cell.method for cell in lora} == {"lora"} and "heads" not in lora[0].training
+    assert {cell.method for cell in lora} == {"lora"} and "heads" not in lora[0].settings
 
 
 def test_equal_sets_of_heads_are_one_cell(folder):
@@ -111,14 +118,14 @@ def test_random_sets_are_distinct_and_all_of_them_where_there_are_few():
 
 
 def test_a_set_without_a_finished_setting_has_no_outcome():
-    failed = [(SimpleNamespace(measures=None), None)]
+    failed = [SimpleNamespace(measures=None)]
     assert outcome(Arm("a", RANDOM, (("h",),)), {(0.1, 0.1): failed}, "choice") is None
 
 
 def test_settings_are_chosen_on_validation_questions_and_within_the_divergence():
     def run(validation, test, kl):
-        notes = {"validation choice": validation, "test choice": test, "kl": kl}
-        return [(SimpleNamespace(measures=Measures({}, notes=notes)), np.full(4, test))]
+        one = Measures(validation={"choice": validation}, test={"choice": test}, answers={"choice": [test] * 4}, kl=kl)
+        return [SimpleNamespace(measures=one)]
 
     runs = {(0.1, 0.1): run(0.5, 0.9, 0.2), (0.1, 0.3): run(0.6, 0.7, 2.0), (0.1, 1.0): run(0.6, 0.8, 1.0)}
     arm = Arm("a", RANDOM, (("h",),))

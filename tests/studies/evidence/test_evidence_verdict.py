@@ -1,7 +1,7 @@
 """The test of location: it finds what was planted, and nothing where nothing was."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from foresight.studies.evidence.intervention import head_names
 from foresight.studies.evidence.measures import effects
 from foresight.studies.evidence.outcomes import FULL, LOCALIZED, RANDOM, Outcome, Point
 from foresight.studies.evidence.verdict import Evidence, judge
+from foresight.studies.ledger import decode
 from support.evidence_cases import many_heads, questions, silence
 
 TRAIN, TEST = questions(16), questions(40, 1)
@@ -167,4 +168,4 @@ def test_nothing_to_compare_is_an_error():
 def test_evidence_survives_json():
     rng = np.random.default_rng(0)
     found = verdict_of([made("a", LOCALIZED, np.ones(64))], random_sets(rng, [0.2] * 20))
-    assert Evidence.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert decode(Evidence, json.loads(json.dumps(asdict(found)))) == found

@@ -18,12 +18,13 @@ from foresight.common.errors import (
     UnknownNameError,
 )
 from foresight.model.model_config import ModelConfig
+from foresight.studies.runner import RUNS
 from foresight.studies.track import cells
 from foresight.studies.track import study as studies
 from foresight.studies.track.analysis import NAMES, analyse, read_table, tabulate
-from foresight.studies.track.cells import OWN, Cell, Setting, read_result, recording_of
+from foresight.studies.track.cells import OWN, Cell, Measures, Setting, recording_of
 from foresight.studies.track.settings import TrackConfig
-from foresight.studies.track.study import RUNS, STUDY, Study, run_study
+from foresight.studies.track.study import STUDY, Study, run_study
 from foresight.tasks.data_config import DataConfig
 from foresight.training.config import ForesightConfig
 
@@ -47,7 +48,7 @@ def counted(monkeypatch):
     ran, real = [], cells._train
 
     def train(cell, folder, setting):
-        ran.append(cell.name)
+        ran.append(cell.label)
         return real(cell, folder, setting)
 
     monkeypatch.setattr(cells, "_train", train)
@@ -127,14 +128,14 @@ def test_a_study_is_continued_and_no_run_is_done_twice(tmp_path, counted, monkey
     assert counted == ["gender-free-1"]
     monkeypatch.setattr(cells, "_train", real)
     found = run_study(tmp_path / "out", chosen, SETTINGS, resume=True)
-    assert counted == [cell.name for cell in chosen.cells()] and len(found.results) == 2
+    assert counted == [cell.label for cell in chosen.cells()] and len(found.results) == 2
     again = run_study(tmp_path / "out", chosen, {**SETTINGS, "track": {"seeds": 3, "top_edges": 7}}, resume=True)
     assert again == found and len(counted) == 2
 
     for result in found.results:
         recording = recording_of(found.path(result.cell))
-        assert recording.steps == [0, 2, 4] and result.steps == 4 and result.error is None
-        assert 0 < result.tracking_share < 1 and result.metrics.keys() == {result.cell.task}
+        assert recording.steps == [0, 2, 4] and result.measures.steps == 4 and result.error is None
+        assert 0 < result.measures.tracking_share < 1 and result.measures.metrics.keys() == {result.cell.task}
         assert not (found.path(result.cell) / "run" / "delta").exists()
     answers = analyse(found)
     assert {row["strategy"] for row in answers.moves} == {"free"} and not answers.failures
@@ -151,8 +152,9 @@ def test_refuses_a_folder_that_holds_another_study(tmp_path, monkeypatch):
         head = folder / "run" / "recording" / "recording.json"
         head.parent.mkdir(parents=True, exist_ok=True)
         head.touch()
+        return Measures()
 
-    monkeypatch.setattr(studies, "run_cell", lambda *args: None)
+    monkeypatch.setattr(studies, "run_cell", lambda *args: Measures())
     run_study(tmp_path, chosen, {"track": {"top_edges": 6}})
     monkeypatch.setattr(studies, "run_cell", records)
     run_study(tmp_path, chosen, SETTINGS)  # nothing had been recorded, so the folder was free
@@ -179,10 +181,9 @@ def test_a_cell_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         patch.setattr(cells, "Tracker", Cut)
         with pytest.raises(RuntimeError):
             cells.run_cell(cell, folder, chosen)
-    assert read_result(folder) is None and (folder / "run" / "checkpoint-2").exists()
+    assert (folder / "run" / "checkpoint-2").exists()
     before = (folder / "run" / "recording" / "samples" / "00000000.safetensors").stat().st_mtime_ns
-    result = cells.run_cell(cell, folder, chosen)
-    assert result == read_result(folder) and recording_of(folder).steps == [0, 2, 4]
+    assert cells.run_cell(cell, folder, chosen).steps == 4 and recording_of(folder).steps == [0, 2, 4]
     assert (folder / "run" / "recording" / "samples" / "00000000.safetensors").stat().st_mtime_ns == before
     assert not list((folder / "run").glob("checkpoint-*")) and (folder / "run" / "delta").exists()
 
@@ -195,12 +196,12 @@ def test_divergence_is_a_result_and_other_errors_are_raised(tmp_path, monkeypatc
 
     monkeypatch.setattr(cells, "_train", diverge)
     found = run_study(tmp_path / "out", chosen, SETTINGS)
-    assert [result.error for result in found.results] == ["the loss of gender is nan", "the loss of boolean is nan"]
+    errors = [result.error for result in found.results]
+    assert errors == [f"NonFiniteError: the loss of {task} is nan" for task in ("gender", "boolean")]
     assert len(analyse(found).failures) == 2
     monkeypatch.undo()
     with pytest.raises(DataError, match="no file or folder"):
         cells.run_cell(Cell(OWN, "free", 1), tmp_path / "c", setting(tmp_path, data={"dataset": "./none.jsonl"}))
-    assert read_result(tmp_path / "c") is None
 
 
 def test_follows_other_tasks_and_their_conflict_in_every_run(tmp_path):
@@ -244,7 +245,7 @@ def test_errors_of_workers_come_back_and_a_damaged_result_is_named(tmp_path):
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     (path / "result.json").write_text("{}")
-    with pytest.raises(TrajectoryError, match="result.json is not the result of a tracked run"):
+    with pytest.raises(DataError, match="result.json is not a result"):
         run_study(tmp_path / "out", chosen, SETTINGS, resume=True)
 
 

@@ -1,0 +1,68 @@
+"""What a study of location runs and records: one localization, or one edit and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .. import ledger
+from .methods import EDIT, ITI
+
+BASE, LOCALIZE, LORA = "base", "localize", "lora"
+"""What a cell may do besides the methods that are compared: measure the model as it is, rank heads, train LoRA."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: everything that decides its result.
+
+    Attributes:
+        method: `BASE`, `LOCALIZE`, `LORA`, or one of `methods.METHODS`.
+        seed: of the training questions and of the start of an edit.
+        settings: of the method: the localizer by name and its parameters, or the heads and how they are edited.
+        data: how many questions, the retained tasks, and how answers are judged.
+        inputs: path -> digest of the model and of the behaviour, where they are files.
+    """
+
+    method: str
+    behaviour: str
+    model: str
+    seed: int
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        strength = {EDIT: "learning_rate", LORA: "learning_rate", ITI: "strength"}.get(self.method)
+        at = f", {strength} {self.settings[strength]:g}" if strength else ""
+        return f"{self.method}, {self.behaviour} of {self.model}, seed {self.seed}{at}"
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one run showed.
+
+    Attributes:
+        ranked: names of heads, best first: what a localization found. The other fields are of edits.
+        validation, test: effect -> mean over the validation and the test questions.
+        answers: effect -> one number per test question, used to compare edits pairwise.
+        retained: accuracy by retained task.
+        kl: KL(after || before) on the retained tasks, or on the behaviour if there are none, in nats; own_kl: on the
+            behaviour.
+        seconds: wall time of the edit. trainable: parameters that it trained.
+    """
+
+    ranked: tuple[str, ...] = ()
+    validation: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, list[float]] = field(default_factory=dict)
+    retained: dict[str, float] = field(default_factory=dict)
+    kl: float = 0.0
+    own_kl: float = 0.0
+    seconds: float = 0.0
+    trainable: int = 0
+
+
+Record: TypeAlias = ledger.Record[Cell, Measures]
+"""A finished run of a study of location."""
