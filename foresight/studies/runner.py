@@ -270,6 +270,17 @@ def start_worker(log: Path) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
+def quiet() -> None:
+    """Compute on one thread, without the libraries' progress bars: the study has its own."""
+    import torch
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    disable_progress_bars()
+
+
 def _in_worker(cell: Any, folder: Path) -> str | None:
     assert _work is not None
     return attempt(_work, cell, folder)

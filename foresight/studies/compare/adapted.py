@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
@@ -17,12 +16,12 @@ from ...training.finite import FiniteLoss
 from ...trajectory.series import Series
 from ...trajectory.trajectory import Trajectory
 from ..adapters import adapt
-from .curve import LearningCurve, tokenizer_of
+from .curve import LearningCurve, held_bytes, tokenizer_of
 from .results import Cell, Measures
 
 
 class Restart(TrainerCallback):
-    """Forgets the optimizer's whole state every so many steps, as `ForesightConfig.restart_every` does for masks."""
+    """Clears the optimizer's whole state every `every` steps, as `ForesightConfig.restart_every` does for masks."""
 
     def __init__(self, every: int):
         self.every = every
@@ -38,12 +37,12 @@ class _Finite(FiniteLoss, SFTTrainer):
 
 
 def run_adapter(cell: Cell, folder: Path, model: Any, rows: Dataset, trajectory: Path | None) -> Measures:
-    """Train an adapter and measure what came of it.
+    """Train an adapter and measure the result.
 
     Args:
-        folder: of what the trainer writes.
-        model: the base model; it gets the adapter.
-        trajectory: of a full run of the same task; its first snapshot is what ranks follow, where they follow any.
+        folder: where the trainer writes.
+        model: the base model, which gets the adapter.
+        trajectory: of a full run of the same task, for ranks that follow the scores of its first snapshot.
 
     Raises:
         ForesightError: the run diverged, or the adapter does not fit into the budget.
@@ -74,13 +73,10 @@ def run_adapter(cell: Cell, folder: Path, model: Any, rows: Dataset, trajectory:
     began = time.perf_counter()
     trainer.train()
     elapsed = time.perf_counter() - began - curve.seconds
-    trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    assert trainer.optimizer is not None
-    state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
     return Measures(
         **curve.measured(),
         train_seconds=elapsed,
-        peak_bytes=sum(t.nbytes for t in [*trainer.model.parameters(), *trainer.model.buffers(), *trained, *state]),
+        peak_bytes=held_bytes(trainer),
         trainable=adapter.parameters,
         model_parameters=everything,
         touched=adapter.parameters,

@@ -1,8 +1,8 @@
-"""The arms of a comparison: who chooses what is trained, everything else equal.
+"""The arms of a comparison: ways to choose what is trained, with everything else equal.
 
-Every arm gets the same sweep of learning rate and optimizer memory (`config.CompareConfig.memories`). Memory is swept
+Every arm gets the same sweep of learning rate and optimizer memory (`settings.CompareConfig.memories`). Memory is swept
 because it decides as much as the mask does: a component that enters a mask starts with fresh Adam moments, and fresh
-moments alone speed up learning, so that a re-masking policy would win by its bookkeeping.
+moments alone speed up learning, so that a policy that re-masks would win by its bookkeeping.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Arm:
     Attributes:
         label: what a reader sees.
         about: what it knows when it chooses, in a few words.
-        settings: `ForesightConfig` fields that this arm alone sets, the policy among them; of adapters, none.
+        settings: fields of `ForesightConfig` that this arm sets, the policy among them; empty for adapters.
         method: "mask", or an adapter of `foresight.studies.adapters`.
-        learns: whether it may see the recorded runs of other tasks.
-        draws: repetitions with another random mask; they are averaged before anything is compared.
-        hindsight: what it is told of a full run of its own task, seed and data order: the "circuit" it ended with,
-            the "utility" of every component all along it, or the "movement" of every weight. Not a method.
-        sized_by: the arm whose run on this task and seed says, by the vectors that it touched, how large the mask is.
+        learns: whether it sees recorded runs of other tasks.
+        draws: repetitions with other random masks; they are averaged before anything is compared.
+        hindsight: what it knows of a full run of its own task, seed and data order: the "circuit" at the end, the
+            "utility" of every component all along, or the "movement" of every weight. Such an arm is no method.
+        sized_by: the arm whose run on the same task and seed sets the size of the mask: all vectors that it touched.
         memory: the only optimizer memory that it is tuned with; None for all of the comparison's.
     """
 
@@ -49,15 +49,8 @@ class Arm:
 
     @property
     def retains(self) -> bool:
-        """Whether it is given what the retained tasks train on."""
+        """Whether it trains on, or scores, examples of the retained tasks."""
         return self.settings.get("target") == "damage" or bool(self.settings.get("replay_share"))
-
-    @property
-    def looks_into(self) -> str | None:
-        """The parameter of its policy that names the run it is told of; None for an arm without hindsight."""
-        if self.hindsight is None:
-            return None
-        return "movement_from" if self.hindsight == "movement" else "oracle_trajectory"
 
     @property
     def trains_everything(self) -> bool:
@@ -66,7 +59,7 @@ class Arm:
 
     @property
     def weights(self) -> bool:
-        """Whether its masks are of single weights, so that no components are scored, nor a trajectory recorded."""
+        """Whether its masks are of single weights, so that it scores no components and records no trajectory."""
         return self.settings.get("granularity") == "weights"
 
 
@@ -82,34 +75,34 @@ def _weights(name: str, label: str, about: str, policy: str, **given: Any) -> Ar
 ARMS = {
     arm.name: arm
     for arm in (
-        _mask("full", "Full", "trains every component, so it is no mask; the reference", record=True),
+        _mask("full", "Full", "trains every component, so it has no mask; the reference", record=True),
         _mask("random", "Random", "knows nothing: a fixed mask drawn at random", draws=3),
         _mask("rotating", "Rotating", "knows nothing: drawn anew at every re-mask", "random",
               policy_params={"redraw": True}, draws=2),
         _mask("prior", "Prior", "layer and kind only, learned from other tasks", learns=True),
         _mask("static", "Static", "the circuit before training"),
         _mask("touched", "Static, as many as touched", "the circuit before training, as large as all that the reactive "
-              "arm touches in the course of its run", "static", sized_by="reactive"),
+              "arm touches during its run", "static", sized_by="reactive"),
         _mask("reactive", "Reactive", "the circuit at the last snapshot, re-masked as it changes"),
         _mask("smoothed", "Smoothed", "the smoothed mean of the snapshots so far, re-masked as it changes",
               "foresight", forecaster="smoothing", gate=False),
         _mask("utility", "Utility", "what a virtual optimizer step would gain most", "reactive", target="utility",
               target_params={"preconditioner": "moves"}),
-        _mask("damage", "Damage-aware", "that gain less what the step would cost in retained skills", "reactive",
+        _mask("damage", "Damage-aware", "that gain minus what the step would cost in retained skills", "reactive",
               target="damage"),
-        _mask("foresight", "Foresight", "the circuit that is forecast from this run and from other tasks", learns=True),
+        _mask("foresight", "Foresight", "the circuit forecast from this run and from other tasks", learns=True),
         _mask("probing", "Probing", "the circuit after a short run before training, which is undone"),
-        _mask("predicted", "Predicted", "the circuit that Taylor's formula expects where that short run leads"),
-        _mask("displaced", "Displaced", "the circuit of a model moved to where that short run leads: its control"),
-        _mask("oracle", "Oracle", "hindsight: the circuit that a full run of this task ended with",
-              hindsight="circuit"),
+        _mask("predicted", "Predicted", "the circuit that Taylor's formula predicts for the end of that short run"),
+        _mask("displaced", "Displaced", "the circuit of a model moved to the end of that short run: the control of "
+              "Predicted"),
+        _mask("oracle", "Oracle", "hindsight: the circuit at the end of a full run of this task", hindsight="circuit"),
         _mask("oracle_utility", "Oracle by utility", "hindsight: what a full run of this task gained most from next",
               "oracle_ahead", hindsight="utility", scorer="utility"),
-        _mask("full_replay", "Full with replay", "trains everything, a quarter of each batch being retained tasks",
+        _mask("full_replay", "Full with replay", "trains everything; a quarter of each batch is retained tasks",
               "full", replay_share=0.25),
-        _mask("static_replay", "Static with replay", "the circuit before training, a quarter of each batch being "
-              "retained tasks", "static", replay_share=0.25),
-        _mask("damage_replay", "Damage-aware with replay", "both: gain less harm, and replay of a quarter", "reactive",
+        _mask("static_replay", "Static with replay", "the circuit before training; a quarter of each batch is retained "
+              "tasks", "static", replay_share=0.25),
+        _mask("damage_replay", "Damage-aware with replay", "both: gain minus harm, and replay of a quarter", "reactive",
               target="damage", replay_share=0.25),
         _weights("random", "Weights: random", "single weights drawn at random", "random", draws=2),
         _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training",
@@ -119,8 +112,8 @@ ARMS = {
                  policy_params={"watch": "full-rollback", "movement_memory": "dense"}),
         _weights("hindsight", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
                  "movement", hindsight="movement"),
-        Arm("lora", "LoRA", "low-rank changes of all Linears, as many parameters", method="lora"),
-        Arm("adalora", "AdaLoRA", "low-rank changes whose ranks are pruned on the way", method="adalora"),
+        Arm("lora", "LoRA", "low-rank changes of all Linears, with as many parameters", method="lora"),
+        Arm("adalora", "AdaLoRA", "low-rank changes whose ranks are pruned during the run", method="adalora"),
         Arm("circuit_lora", "LoRA by circuit", "LoRA whose ranks follow the circuit before training",
             method="circuit_lora"),
         Arm("shira", "SHiRA", "single weights drawn at random, as an adapter", method="shira", draws=2),
@@ -130,16 +123,11 @@ ARMS = {
 """By name, in the order of tables and plots."""
 
 FAMILIES = {
-    "static": ("scorer", tuple(SCORERS), "the circuit before training by scorer {}"),
-    "reactive": ("remask_every", (), "the circuit at the last snapshot, re-masked every {} steps"),
-    "foresight": (
-        "forecaster",
-        (),
-        "the circuit that {} forecasts, whether it has proved itself or not",
-    ),
+    "static": ("scorer", "the circuit before training by scorer {}"),
+    "reactive": ("remask_every", "the circuit at the last snapshot, re-masked every {} steps"),
+    "foresight": ("forecaster", "the circuit that {} forecasts, whether it has proved itself or not"),
 }
-"""Arms that stand for several, written ``static:SCORER``, ``reactive:STEPS``, ``foresight:FORECASTER``: the setting
-that varies, its values where they are few, and what such an arm knows."""
+"""Arms written ``static:SCORER``, ``reactive:STEPS``, ``foresight:FORECASTER``: the setting, and what the arm knows."""
 
 GONE: dict[str, dict[str, Any]] = {
     "ema": {
@@ -163,13 +151,12 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
     """The arm that a recipe asks for.
 
     Args:
-        given: a name from ARMS, a member of one of FAMILIES, or a mapping with `name` and `like` (an arm as before)
-            and any of label, about, draws, memory and settings (`ForesightConfig` fields), which replace those of
-            the arm that it is like.
+        given: a name from ARMS, a member of one of FAMILIES, or a mapping with `name` and `like` (another arm) and any
+            of label, about, draws, memory and settings, which replace those of the arm that it is like.
 
     Raises:
         UnknownNameError: no such arm, scorer or forecaster; the message offers the closest.
-        ConfigError: a mapping that lacks name or like, or has other keys; an interval of steps that is no number.
+        ConfigError: a mapping that lacks name or like or has other keys, or a setting that cannot be used.
     """
     if isinstance(given, str):
         return _named(given)
@@ -189,19 +176,19 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
 
 
 def arms(given: Iterable[str | Mapping[str, Any]]) -> dict[str, Arm]:
-    """The arms by name, `full` first, in the given order otherwise. Raises ConfigError for two of one name."""
+    """The arms by name, `full` first, otherwise in the given order. Raises ConfigError for two of one name."""
     found = [arm(entry) for entry in given]
     names = [a.name for a in found]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two arms are called {name!r}; give each a name of its own")
+            raise ConfigError(f"two arms are called {name!r}; give each its own name")
     return {a.name: a for a in sorted(found, key=lambda a: a.name != "full")}
 
 
 def recorded(given: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
-    """An entry of `arms` in a finished comparison, made readable: what no longer exists becomes a label.
+    """An entry of `arms` of a finished comparison, made readable: what no longer exists becomes a label.
 
-    The arm keeps its name, label and what it knew; it is like the arm or family that is there in its place.
+    The arm keeps its name, its label and what it knew; for everything else it is like the arm that replaced it.
     """
     try:
         arm(given)
@@ -213,13 +200,13 @@ def recorded(given: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
     if like in GONE:
         return {**GONE[like], **entry, "like": GONE[like]["like"]}
     if value and family in FAMILIES:
-        label, about = f"{ARMS[family].label}: {value}", FAMILIES[family][2].format(value)
+        label, about = f"{ARMS[family].label}: {value}", FAMILIES[family][1].format(value)
         return {"label": label, "about": about, **entry, "like": family}
     return entry
 
 
 def _check(found: Arm) -> None:
-    """Raises ConfigError for a mask's setting that no policy has, or that the arm's policy does not take."""
+    """Raises ConfigError for a mask's setting that no longer exists, or that the arm's policy does not take."""
     for name in found.settings:
         if name in REMOVED:
             raise ConfigError(f"arm {found.name!r} sets {name}: {REMOVED[name]}")
@@ -228,8 +215,9 @@ def _check(found: Arm) -> None:
         if given:
             raise ConfigError(f"arm {found.name!r} is an adapter and has no mask; remove {', '.join(given)}")
         return
-    if found.looks_into:
-        given["policy_params"] = {**given.get("policy_params", {}), found.looks_into: "a full run"}
+    if found.hindsight is not None:  # a run will be named when there is one
+        told = "movement_from" if found.hindsight == "movement" else "oracle_trajectory"
+        given["policy_params"] = {**given.get("policy_params", {}), told: "a full run"}
     try:
         check_settings(MaskSettings(**given))
     except ConfigError as error:
@@ -247,16 +235,16 @@ def _named(name: str) -> Arm:
         return ARMS[name]
     if family not in FAMILIES:
         raise UnknownNameError("family of arms", family, FAMILIES)
-    setting, known, about = FAMILIES[family]
-    chosen: Any = value
-    if setting == "remask_every":
+    base, (setting, about) = ARMS[family], FAMILIES[family]
+    chosen: dict[str, Any] = {setting: value}
+    if family == "static" and value not in SCORERS:
+        raise UnknownNameError("scorer", value, SCORERS)
+    if family == "reactive":
         if not value.isdecimal() or int(value) < 1:
             raise ConfigError(f"arm {name!r}: {value!r} is no number of steps; write for example reactive:10")
-        chosen = int(value)
-    elif setting == "forecaster":
+        chosen = {setting: int(value)}
+    if family == "foresight":
         FORECASTERS.check_name(value)
-    elif value not in known:
-        raise UnknownNameError(setting, value, known)
-    base = ARMS[family]
-    settings = base.settings | {setting: chosen} | ({"gate": False} if family == "foresight" else {})
-    return replace(base, name=name, label=f"{base.label}: {value}", about=about.format(value), settings=settings)
+        chosen["gate"] = False
+    label, about = f"{base.label}: {value}", about.format(value)
+    return replace(base, name=name, label=label, about=about, settings=base.settings | chosen)

@@ -1,11 +1,11 @@
-"""One arm against the best of several, when nobody told in advance which that is.
+"""One arm against the best of several, when nobody said in advance which that is.
 
-Picking the best on the runs that it is then compared on flatters it. Three answers instead of that one:
+Picking the best on the very runs that it is compared on flatters it. So there are three answers:
 
 - *nested*: for each task the baseline is the arm that is best on all other tasks. The task has no part in the choice,
-  so that equal arms differ by zero on average. But the choices of two tasks share their runs, which a t-test of these
-  differences does not know: with four equal baselines on fifteen tasks it finds something in 13 % of all cases.
-- so the *interval* and *p* rest on no choice. An arm is better than the best baseline if it is better than each (the
+  so equal arms differ by zero on average. But the choices for two tasks share their runs, which a t-test of these
+  differences ignores: with four equal baselines on fifteen tasks it finds something in 13 % of all cases.
+- So the *interval* and *p* rest on no choice. An arm is better than the best baseline if it is better than each (the
   intersection-union test, R. L. Berger, Technometrics 24, 1982), so the lower end is the lowest of the intervals
   against each, uncorrected. It is worse if it is worse than any, so the upper end is the lowest upper end, each at
   Bonferroni's level.
@@ -22,18 +22,18 @@ from dataclasses import dataclass, replace
 from ...common.intervals import LEVEL, Interval, Unit, mean_interval, p_value
 
 Worth = Mapping[str, Mapping[Unit, float]]
-"""Arm -> unit -> a value of which more is better."""
+"""Arm -> unit -> a value; higher is better."""
 
 
 @dataclass(frozen=True)
 class AgainstBest:
-    """One arm minus the best of several, more being better.
+    """One arm minus the best of several; higher is better.
 
     Attributes:
-        nested: the mean is of the nested choice; the interval is of arm minus best, whichever that is.
+        nested: the mean is of the nested choice, the interval of the arm minus the best, whichever that is.
         hindsight: against `best`, with its own interval.
-        p: two-sided, of the same test as the interval; None where there is none.
-        by_task: task -> the baseline that is best on the other tasks; of one task, on its own runs.
+        p: two-sided, of the test that belongs to the interval; None without one.
+        by_task: task -> the baseline that is best on the other tasks (on the same one if it is the only one).
     """
 
     nested: Interval
@@ -44,9 +44,9 @@ class AgainstBest:
 
 
 def choose(worth: Worth) -> tuple[str, dict[str, str]]:
-    """The arm that is best on all tasks, and for each task that which is best on the others. Ties: the first named.
+    """The arm that is best on all tasks, and for each task the one that is best on the others.
 
-    All arms must have the same units.
+    All arms must have the same units. Of equal arms the first is taken.
     """
     means = {name: _by_task(values) for name, values in worth.items()}
     tasks = list(next(iter(means.values())))

@@ -1,7 +1,7 @@
-"""Runs that say nothing of what their arm is meant to be, so that they are listed instead of being averaged.
+"""Broken runs: they say nothing about their arm, so they are listed and not averaged.
 
 A run is broken if it failed; if it diverged without an error (the target loss ended a quarter higher than it began, and
-by more than runs differ by chance: a smaller rise is a bad run, which is averaged); or if it did nothing (no parameter
+by more than runs differ by chance; a smaller rise is a bad run, which is averaged); or if it did nothing (no parameter
 was trained, or the losses of the whole curve agree to the bit). The definitions are this project's own.
 """
 
@@ -14,12 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from .measures import MEASURES
+from .measures import MEASURES, grouped
 from .results import Record
 
 How = Literal["failed", "diverged", "idle"]
 GROWTH, TIMES = 1.25, 2
-"""How far above its start the loss of a diverged run ends: this many times it, and standard deviations of seeds."""
+"""How far above its start the loss of a diverged run ends: this many times the start, and standard deviations of seeds
+above it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Broken:
 
 
 def broken(records: Sequence[Record]) -> dict[str, Broken]:
-    """Key of the record -> what is wrong with it, of the scored runs."""
+    """Key of the record -> what is wrong with it; for scored runs."""
     noise = max(MEASURES["target_loss"].margin, TIMES * seed_noise(records))
     found = {}
     for record in records:
@@ -58,15 +59,16 @@ def _judge(record: Record, noise: float) -> tuple[How, str] | None:
 
 
 def seed_noise(records: Iterable[Record]) -> float:
-    """Standard deviation of the target loss between runs that differ in seed or draw alone; 0 if nothing is repeated.
+    """Standard deviation of the target loss between runs that differ only in seed or draw; 0 if nothing is repeated.
 
-    The (lower) median over arms, tasks and settings: one of them that goes astray does not hide itself.
+    It is the lower median over arms, tasks and settings, so that one that diverges does not hide itself.
     """
-    groups: dict[tuple, list[float]] = {}
-    for record in records:
-        cell, value = record.cell, MEASURES["target_loss"].read(record)
-        if value is not None and np.isfinite(value):
-            setting = (cell.arm, cell.task, cell.model, cell.budget, cell.memory, cell.learning_rate)
-            groups.setdefault(setting, []).append(value)
+    names = ("arm", "task", "model", "budget", "memory", "learning_rate")
+    values = [(record, MEASURES["target_loss"].read(record)) for record in records]
+    groups = grouped(
+        (tuple(getattr(record.cell, name) for name in names), value)
+        for record, value in values
+        if value is not None and np.isfinite(value)
+    )
     spreads = [float(np.std(group, ddof=1)) for group in groups.values() if len(group) > 1]
     return median_low(spreads) if spreads else 0.0

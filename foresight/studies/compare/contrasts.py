@@ -1,4 +1,4 @@
-"""Differences between two arms, all of them secondary: the primary contrast is in `verdict`."""
+"""Secondary contrasts: differences between two arms. The primary contrast is in `verdict`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .results import Record
 from .settings import CompareConfig
 
 REFERENCES = ("static", "random", "full")
-"""Arms that every other one is compared with; forgetting also with `full_replay`."""
+"""Arms that every other arm is compared with; forgetting also with `full_replay`."""
 
 Outcome = Literal["better", "worse", "level", "broken", "undecidable", "not tested"]
 
@@ -26,12 +26,12 @@ class Contrast:
     """Arm a minus arm b by one measure, paired over tasks, base models and seeds.
 
     Attributes:
-        p: of the paired t-test over tasks; `p_holm` the same after Holm's correction over all secondary contrasts of
-            the comparison that are tested: those of the primary measure and of forgetting, at all budgets.
-        outcome: from `p_holm` at 5 %, but level where the whole interval is closer to zero than the measure's margin,
-            the smallest difference worth having; "not tested" for the other measures: their intervals are for
-            orientation.
-        unmatched: units left out because the two arms have no target loss in common (forgetting alone).
+        p: of the paired t-test over tasks.
+        p_holm: `p` after Holm's correction over all tested secondary contrasts of the comparison: those of the primary
+            measure and of forgetting, at all budgets.
+        outcome: from `p_holm` at 5 %, but "level" if the whole interval is closer to zero than the measure's margin;
+            "not tested" for the other measures, whose intervals are for orientation.
+        unmatched: units left out because the two arms have no target loss in common (forgetting only).
     """
 
     a: str
@@ -49,8 +49,8 @@ def contrasts(whole: Runs, points: Runs, config: CompareConfig, damaged: Collect
 
     Args:
         whole: runs at the tuned settings that are not broken.
-        points: runs at all settings, for the frontier of forgetting.
-        damaged: arms of which some run is broken: of them nothing is claimed.
+        points: runs at all settings, for the frontiers of forgetting.
+        damaged: arms with a broken run, about which nothing is claimed.
     """
     known = [name for name in whole if whole[name] or name in damaged]
     pairs = [(a, b) for b in REFERENCES for a in known] + [(config.primary_arm, b) for b in known]
@@ -69,7 +69,7 @@ def contrasts(whole: Runs, points: Runs, config: CompareConfig, damaged: Collect
 
 
 def _distinct(pairs: Iterable[tuple[str, str]], known: Collection[str]) -> list[tuple[str, str]]:
-    """Pairs of known arms, each once: b - a says nothing that a - b does not."""
+    """Pairs of known arms, each once in either order."""
     found: dict[frozenset[str], tuple[str, str]] = {}
     for a, b in pairs:
         if a != b and a in known and b in known:
@@ -88,11 +88,11 @@ def _contrast(
 def corrected(
     found: Mapping[float, Sequence[Contrast]], others: Mapping[float, float]
 ) -> tuple[dict[float, tuple[Contrast, ...]], dict[float, float]]:
-    """Holm's correction over all of them together.
+    """Correct all p-values together by Holm's procedure.
 
     Args:
         found: contrasts by budget; those of broken arms are not tested.
-        others: by budget, p-values that belong to the same family.
+        others: p-values of the same family, by budget.
 
     Returns:
         The contrasts with `p_holm` and outcome, and the corrected others.

@@ -1,4 +1,4 @@
-"""The learning curve of a run: held-out loss and accuracy of the target and the retained tasks over its steps."""
+"""What is measured of any run: held-out loss and accuracy over its steps, and the bytes that it held."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ...common.intervals import log_loss_area
@@ -21,18 +22,19 @@ EVALUATION_SEED = 1_000_000
 
 
 class LearningCurve(TrainerCallback):
-    """Evaluates at evenly spaced steps, the first and last included.
+    """Evaluates at evenly spaced steps, the first and last included; only scored runs on the retained tasks.
 
-    Also keeps the last forecast, which the trainer forgets once it has been judged.
+    It also keeps the last forecast, which the trainer drops once it has been judged.
 
     Attributes:
-        points: the curve so far. last: task -> accuracy and loss at the last of them.
-        seconds: wall time that evaluating took.
+        points: the curve so far.
+        last: task -> accuracy and loss at the last point.
+        seconds: wall time of the evaluations.
     """
 
     def __init__(self, trainer, cell: Cell):
         self.trainer, self.cell = trainer, cell
-        self.retained = cell.data["retained"] if cell.stage == "score" else []  # of others nobody asks it
+        self.retained = cell.data["retained"] if cell.stage == "score" else []
         steps, n = cell.training["max_steps"], cell.data["evaluations"]
         self.at = {round(steps * i / n) for i in range(n + 1)}
         self.points: list[CurvePoint] = []
@@ -73,7 +75,7 @@ class LearningCurve(TrainerCallback):
 
 
 def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:
-    """First step at which the accuracy is reached, by linear interpolation between evaluations; None if it never is."""
+    """First step at which the accuracy is reached, interpolated linearly between evaluations; None if it never is."""
     before = None
     for point in points:
         if point.accuracy >= accuracy:
@@ -99,5 +101,18 @@ def _held_out(model: str, name: str, source: str | None, examples: int) -> HeldO
 
 @cache
 def tokenizer_of(model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model, loaded once a process."""
+    """The tokenizer of a base model, loaded once per process."""
     return load_tokenizer(ModelConfig.of(model))
+
+
+def held_bytes(trainer: Any, ledger: Any = None, scout: int = 0) -> int:
+    """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
+
+    Args:
+        scout: bytes that a scout held besides the parameters; counted instead if there were more of them.
+    """
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]  # each has a gradient as large as itself
+    state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
+    changed = [ledger.ids, ledger.values] if ledger is not None else []
+    frozen = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.model.buffers()])
+    return frozen + max(sum(t.nbytes for t in [*trained, *state, *changed]), scout)

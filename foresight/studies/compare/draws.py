@@ -1,8 +1,8 @@
-"""Is a mask better than random masks? The test that `foresight evidence` puts to edits, put to masks.
+"""Is a mask better than random masks? The test that `foresight evidence` applies to edits, applied to masks.
 
 An arm's run takes its place among the runs of random masks on the same task, base model and seed. If the choice of
-components made no difference, every place would be as likely (`statistics.among_random`). Both have the learning rate
-and optimizer memory that the arm was tuned to, or the difference could be these.
+components made no difference, every place would be equally likely (`intervals.among_random`). The random runs have the
+learning rate and optimizer memory that the arm was tuned to, or the difference could be due to these.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.intervals import Unit, among_random, holm
 from .arms import Arm
-from .measures import Measure
+from .measures import Measure, grouped, unit_of
 from .results import Record
 
 
@@ -23,9 +23,9 @@ class AmongRandom:
     """One arm among random masks of as many parameters.
 
     Attributes:
-        p: the test's, one-sided; p_holm: corrected for all arms that are tested.
-        beaten: share of the random runs that its runs were better than, on their own tasks.
-        units: tasks, base models and seeds; draws: random masks on each, at least.
+        p, p_holm: of the one-sided test, and corrected for all arms that are tested.
+        beaten: share of the random runs that its runs beat, task by task.
+        units: combinations of task, base model and seed. draws: random masks on each, at least.
     """
 
     arm: str
@@ -42,10 +42,10 @@ def among_draws(
     arms: Mapping[str, Arm],
     measure: Measure,
 ) -> tuple[AmongRandom, ...]:
-    """Every arm with masks of components among the draws of the fixed random arm; none without at least two draws.
+    """Every arm with masks of components among the draws of the fixed random arm; empty without at least two draws.
 
-    Arms at whose learning rate and optimizer memory no random mask was run are left out. So is hindsight: that it is
-    better shows that locations differ, not that one could be found.
+    Left out are arms at whose learning rate and optimizer memory no random mask ran, and hindsight: if that is better,
+    locations differ, but it does not follow that a good one can be found.
 
     Args:
         runs: arm -> its scored runs at the setting that it was tuned to.
@@ -85,9 +85,6 @@ def _setting(record: Record) -> tuple[float, str]:
 
 
 def _values(records: Sequence[Record], measure: Measure, sign: int) -> dict[Unit, list[float]]:
-    """Unit -> values of its draws, higher is better."""
-    found: dict[Unit, list[float]] = {}
-    for record in records:
-        if (value := measure.read(record)) is not None:
-            found.setdefault((record.cell.task, record.cell.replicate), []).append(sign * value)
-    return found
+    """Unit -> values of its draws; higher is better."""
+    values = ((unit_of(record), measure.read(record)) for record in records)
+    return grouped((unit, sign * value) for unit, value in values if value is not None)

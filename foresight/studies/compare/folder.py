@@ -1,8 +1,8 @@
 """The folder of a finished comparison, written and read back.
 
-results.json                                   settings, versions, keys of the runs, and the summary
+results.json                                       settings, versions, keys of the runs, and the summary
 runs.parquet, curves.parquet, contrasts.parquet    see `tables`
-runs/<key>/result.json                         one record each, from which all of the above is made
+runs/<key>/result.json                             one record each, from which all of the above is made
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ from .tables import write_tables
 RESULTS = "results.json"
 
 MERGED = ("target_tasks", "budgets")
-"""Settings in which folders may differ that are reported as one: what they list is put together."""
-
-_FREE = (*MERGED, "workers", "retained_tasks")
-"""Settings that are not compared as they stand; of the retained tasks what they come to must be equal."""
+"""Settings in which folders that are reported as one may differ: their lists are joined."""
 
 Comparison = tuple[CompareConfig, Summary, list[Record], dict[str, str]]
 """Settings, summary, records and environment of a comparison."""
@@ -52,12 +49,12 @@ def write_results(folder: str | Path, config: CompareConfig, records: Sequence[R
 
 
 def read_comparisons(folders: Sequence[str | Path]) -> Comparison:
-    """Several folders of equal settings as one comparison; see `MERGED` for what may differ.
+    """Read several folders of equal settings as one comparison; see `MERGED` for what may differ.
 
-    A run that several folders hold counts once, the first folder's.
+    Of a run that several folders hold, the first is taken.
 
     Raises:
-        DataError: a folder holds no finished comparison, or one of other settings, which are named.
+        DataError: a folder holds no finished comparison, or one with other settings; the message names them.
     """
     found = [_read(Path(folder)) for folder in folders]
     if not found:
@@ -67,15 +64,16 @@ def read_comparisons(folders: Sequence[str | Path]) -> Comparison:
         _refuse_different(first, config, folders[0], folder)
     merged = first
     if len(found) > 1:
-        lists: dict[str, Any] = {
-            name: list(dict.fromkeys(v for c, _, _ in found for v in getattr(c, name))) for name in MERGED
+        joined: dict[str, Any] = {
+            name: list(dict.fromkeys(value for config, _, _ in found for value in getattr(config, name)))
+            for name in MERGED
         }
-        merged = replace(first, retained_tasks=first.retained(), **lists)
-    records: dict[tuple, Record] = {}
-    for _, part, _ in found:
-        for record in part:
-            records.setdefault(_what(record), record)
-    return merged, summarise(list(records.values()), merged), list(records.values()), versions
+        merged = replace(first, retained_tasks=first.retained(), **joined)
+    distinct: dict[tuple, Record] = {}
+    for record in (record for _, part, _ in found for record in part):
+        distinct.setdefault(_what(record), record)
+    records = list(distinct.values())
+    return merged, summarise(records, merged), records, versions
 
 
 def recorded_settings(data: dict[str, Any]) -> CompareConfig:
@@ -105,21 +103,18 @@ def _read(folder: Path) -> tuple[CompareConfig, list[Record], dict[str, str]]:
 
 
 def _refuse_different(first: CompareConfig, other: CompareConfig, where: str | Path, there: str | Path) -> None:
-    for field in fields(CompareConfig):
-        mine, its = getattr(first, field.name), getattr(other, field.name)
-        if field.name == "retained_tasks":
+    for name in (field.name for field in fields(CompareConfig) if field.name not in (*MERGED, "workers")):
+        mine, its = getattr(first, name), getattr(other, name)
+        if name == "retained_tasks":  # None stands for the defaults
             mine, its = first.retained(), other.retained()
-        elif field.name in _FREE:
-            continue
         if mine != its:
             raise DataError(
-                f"{there} has another {field.name} than {where} ({its!r}, not {mine!r}); only comparisons of equal "
-                f"settings are reported as one ({', '.join(MERGED)} may differ)"
+                f"{there} has another {name} than {where} ({its!r}, not {mine!r}); only comparisons of equal settings "
+                f"are reported as one ({', '.join(MERGED)} may differ)"
             )
 
 
 def _what(record: Record) -> tuple:
-    """A run by what it is, not by the versions that it ran with."""
-    cell = record.cell
-    return (cell.stage, cell.arm, cell.task, cell.model, cell.seed, cell.draw, cell.budget, cell.memory,
-            cell.learning_rate)  # fmt: skip
+    """What identifies a run, whatever versions it ran with."""
+    names = "stage arm task model seed draw budget memory learning_rate".split()
+    return tuple(getattr(record.cell, name) for name in names)

@@ -1,13 +1,13 @@
 """Forgetting at equal target loss: the definition is this project's own.
 
-Whoever learns less forgets less, so that retained losses are comparable only where the target loss is equal. The
-points of a run are its evaluations, (target loss, retained loss); those of all learning rates at which an arm was
-scored belong together. The frontier of these points is the least retained loss that had been seen at a target loss of t
-or less; between two of its points it is a straight line over log target loss, as runs pass there between evaluations
-(a staircase would charge an arm that learns fast for evaluations that it has not). The forgetting of one arm minus
-another is the mean difference of their frontiers over log(t + FLOOR), evenly from the lowest target loss that both
-reached to the loss before training. Draws have frontiers of their own, whose differences are averaged. A pair of runs
-of which one hardly gets below the loss before training has no common range, and no difference.
+An arm that learns less forgets less, so retained losses are comparable only at equal target loss. The points of a run
+are its evaluations, (target loss, retained loss); the runs of an arm at all scored learning rates are pooled. Their
+frontier is the least retained loss seen at a target loss of t or less. Between two of its points it is a straight line
+over log target loss, as runs pass there between evaluations (a staircase would charge a fast arm for evaluations that
+it does not have). The forgetting of one arm minus another is the mean difference of their frontiers over
+log(t + FLOOR), evenly from the lowest target loss that both reached to the loss before training. Each draw has its own
+frontier, and the differences are averaged. A pair has no difference if one of the two hardly gets below the loss before
+training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Point = tuple[float, float]
 
 
 def points(records: Iterable[Record]) -> dict[Unit, list[list[Point]]]:
-    """(task, replicate) -> for each draw, the points of all its runs; runs without retained losses have none."""
+    """(task, replicate) -> for each draw, the points of all its runs (none without retained losses)."""
     found: dict[Unit, dict[int, list[Point]]] = {}
     for record in records:
         if record.measures is None:
@@ -51,7 +51,7 @@ def envelope(seen: Sequence[Point]) -> np.ndarray:
 
 
 def retained_at(frontier: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Retained loss at target losses: NaN below the lowest that was reached, the least one above the highest."""
+    """Retained loss at target losses: NaN below the lowest that was reached, constant above the highest."""
     found = np.interp(np.log(target + FLOOR), np.log(frontier[:, 0] + FLOOR), frontier[:, 1])
     return np.where(target < frontier[0, 0] * (1 - 1e-12), np.nan, found)
 
@@ -78,7 +78,7 @@ def difference(a: Sequence[Point], b: Sequence[Point]) -> float | None:
 def forgetting(
     a: dict[Unit, list[list[Point]]], b: dict[Unit, list[list[Point]]]
 ) -> tuple[dict[Unit, float], list[Unit]]:
-    """Forgetting of one arm minus another on the units that both have, and the units without a common range."""
+    """Forgetting of one arm minus another by unit, and the units without a common range."""
     differences: dict[Unit, float] = {}
     unmatched = []
     for unit in [unit for unit in a if unit in b]:

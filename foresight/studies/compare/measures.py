@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .results import Record
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # settings of a comparison are checked without scipy
     from ...common.intervals import Interval, Unit
 
 Read = Callable[[Record], float | None]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class Measure:
     """A measure that arms are compared by.
 
     Attributes:
-        read: its value for a scored run that did not fail; None where the run has none.
+        read: its value for a scored run; None for a run without one.
         margin: the smallest difference worth having, in the measure's own unit.
-        scale, unit, digits: how a value is shown: multiplied by `scale`, rounded, a difference followed by `unit`.
-        most: the largest difference that is possible; the shown interval of a difference ends there.
+        scale, unit, digits: how a value is shown: multiplied by `scale`, rounded; a difference is followed by `unit`.
+        most: the largest possible difference, where the shown interval of a difference ends.
     """
 
     key: str
@@ -82,24 +84,34 @@ MEASURES = {
         _share("newcomers", "newcomers trained", _own("newcomers")),
     )
 }
-"""By key, in the order of tables: what single runs have."""
+"""By key, in the order of tables: what a single run has."""
 
 FORGETTING = Measure(
     "forgetting", "retained loss at equal target loss", lambda record: None, 0.02, False, unit=" nats", digits=3
 )
-"""No run has it alone: it is of pairs of arms, see `frontier`."""
+"""A measure of pairs of arms, not of a single run; see `frontier`."""
 
 
 def by_unit(records: Iterable[Record], read: Read) -> dict[Unit, float]:
-    """(task, (model, seed)) -> value, draws averaged: so many random masks do not count as so many facts."""
-    draws: dict[Unit, list[float]] = {}
-    for record in records:
-        value = read(record)
-        if value is not None:
-            draws.setdefault((record.cell.task, record.cell.replicate), []).append(value)
+    """(task, (model, seed)) -> value, averaged over draws: several random masks are not several independent facts."""
+    values = ((unit_of(record), read(record)) for record in records)
+    draws = grouped((unit, value) for unit, value in values if value is not None)
     return {unit: sum(found) / len(found) for unit, found in draws.items()}
 
 
+def unit_of(record: Record) -> Unit:
+    """(task, (model, seed)): what arms are paired over."""
+    return record.cell.task, record.cell.replicate
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Values by key, in the order of their first occurrence."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
+
+
 def minus(text: str) -> str:
-    """Hyphens as minus signs, for reading."""
+    """The text with minus signs for hyphens."""
     return text.replace("-", "\N{MINUS SIGN}")

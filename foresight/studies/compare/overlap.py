@@ -1,9 +1,8 @@
 """How much of the realised circuit a run has trained; the definitions are this project's own.
 
-The realised circuit is the one that full fine-tuning of the same task, seed and data order ended with: the top
-components at its last snapshot that fit into the budget. Shares are of vectors, not of components, because that is
-what a budget counts, and are averaged over optimizer steps, because a mask that becomes right only at the end has
-trained the wrong components until then.
+The realised circuit is that of a full run of the same task, seed and data order at its end: the top components at its
+last snapshot that fit into the budget. Shares count vectors, as a budget does, and are averaged over optimizer steps,
+because a mask that becomes right only at the end has trained the wrong components until then.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ...trajectory.trajectory import Trajectory
 
 
 def circuit_at(trajectory: Trajectory, table: ComponentTable, budget: float, snapshot: int = -1) -> Mask:
-    """The circuit at a snapshot of a recorded run, by default the last: what a run of that task ended with."""
+    """The circuit at a snapshot of a recorded run, by default the last."""
     trajectory.require_table(table)
     series = trajectory.series(trajectory.scorers[0])
     return select(series.values[:, snapshot], table, budget_vectors(table, budget))

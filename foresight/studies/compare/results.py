@@ -1,4 +1,4 @@
-"""What a comparison runs and records: the cell (one run, described completely) and its measures."""
+"""What a comparison runs and records: a cell describes one run completely, measures say what it showed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Stage = Literal["base", "tune", "track", "score"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run: everything that decides its outcome, so that equal cells have equal results.
+    """One run: everything that decides its result.
 
     Attributes:
         stage: "base" (nothing is trained), "tune" (unscored task), "track" (unscored, for its trajectory), "score".
-        arm: name of the arm; `draw` numbers its repetitions that differ in the random mask alone.
-        model: folder or hub name of the base model, or `embedded.SHIPPED`.
-        seed: of data order and of the training set's draw, the same for all arms that are paired.
+        arm: name of the arm; `draw` numbers its repetitions that differ only in the random mask.
+        model: folder or Hub name of the base model, or `SHIPPED`.
+        seed: of the data order and of the draw of training examples, the same for all arms that are paired.
         budget: share of all parameters that may be trained at a time.
         memory: name of the optimizer memory, whose settings are in `training`.
         method: "mask", or an adapter of `foresight.studies.adapters`.
         training: keywords of `ForesightConfig` (of `SFTConfig` for an adapter), the arm's own settings included.
         data: how many examples are drawn, the `retained` tasks, and how results are measured.
-        history: keys of the runs whose trajectories the policy may learn from (never of a scored task).
-        sources: what other runs give, role -> key: "realised", the full run of this task and seed whose circuit
-            counts as the realised one; "oracle", the run that a hindsight arm looks into; "touched", the run whose
-            number of touched vectors is the size of this one's mask.
+        history: keys of the runs whose trajectories the policy learns from (never of a scored task).
+        sources: role -> key of the run that plays it: "realised", the full run of this task and seed, whose last
+            circuit counts as the realised one; "oracle", the run that an arm with hindsight knows; "touched", the run
+            whose number of touched vectors is the size of this one's mask.
         inputs: path -> digest of the model and of the task files on disk.
     """
 
@@ -64,7 +64,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Held-out loss (nats per answer token) and accuracy of the target task after `step` optimizer steps.
+    """Held-out loss (nats per answer token) and accuracy on the target task after `step` optimizer steps.
 
     `retained_loss` and `retained_accuracy` are means over the retained tasks; None if there are none, and for runs
     that are not scored.
@@ -91,26 +91,26 @@ class Measures:
     """What one run showed.
 
     Attributes:
-        accuracy, loss: held-out, at the end of the run, by task: the target and, of a scored run, the retained ones.
+        accuracy, loss: held-out, at the end of the run, by task: the target and, for a scored run, the retained ones.
         curve: over the run, step 0 included.
-        log_loss_area: see `statistics.log_loss_area`.
-        steps_to_target: optimizer steps until the held-out accuracy reaches the level asked for, by linear
-            interpolation between evaluations; None if it never does.
-        overlap: share of the realised circuit's vectors that were being trained, averaged over optimizer steps
-            (a run whose first mask is right and whose last is wrong scores .5). 1 for `full` by construction.
+        log_loss_area: see `common.intervals.log_loss_area`.
+        steps_to_target: optimizer steps until the held-out accuracy reaches the target accuracy, interpolated between
+            evaluations; None if it never does.
+        overlap: share of the realised circuit's vectors that were trained, averaged over optimizer steps (a run whose
+            first mask is right and whose last is wrong scores .5). 1 for `full` by construction.
         newcomers: the same share of those vectors that are not in the circuit of step 0; None if there are none.
-        chance: the overlap that a random mask of the same size has on average.
-        train_seconds: wall time of training, masks and what the policy needs to choose them; held-out evaluation,
-            loading, and the snapshots that only the report needs are not in it.
-        scoring_seconds: the part of `train_seconds` spent on scores and masks, scouting and trials included.
+        chance: the expected overlap of a random mask of the same size.
+        train_seconds: wall time of training, of masks and of what the policy needs to choose them, without held-out
+            evaluation, loading, and snapshots that only the report needs.
+        scoring_seconds: the part of `train_seconds` spent on scores, masks and scouts.
         peak_bytes: parameters, gradients, optimizer state and the ledger of changed vectors, as the sum of their
-            tensors' sizes after the last step, or more if scouting held more; activations are not in it.
-        trainable: parameters that were trained at a time, at most; `model_parameters`: all of the model's.
+            tensors' sizes after the last step, or more if a scout held more; without activations.
+        trainable: most parameters that were trained at a time; `model_parameters`: all of the model's.
         touched: parameters that were trained at some time.
-        schedule: [step, names of the mask's components] from each re-mask on; empty for masks of single weights.
+        schedule: [step, names of the mask's components] for each re-mask; empty for masks of single weights.
         realised: names of the circuit that a full run ended with; None for every other run.
-        forecast: what the policy expected last; None for policies that do not forecast.
-        notes: what the trainer wants said (a skill, a share of time): the last value of each number it logged.
+        forecast: the last forecast; None for policies that do not forecast.
+        notes: the last value of each number that the trainer logged, such as a forecast's skill.
         words: what the policy said of its choice (a gate's verdict), or None.
     """
 

@@ -1,4 +1,4 @@
-"""The data that a cell trains on and is scored with; training rows are tokenized once a process, as TRL does it."""
+"""The data that a cell trains on and is scored with. Training rows are tokenized once per process, by TRL."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .curve import tokenizer_of
 from .results import Cell
 
 KEPT = 16
-"""Tokenized training sets that a process remembers at most."""
+"""Most tokenized training sets that a process keeps."""
 _OF_TRL = sorted({f.name for f in fields(SFTConfig)} - {f.name for f in fields(TrainingArguments)})
-"""The settings of training that may change how rows are tokenized, and a few more."""
+"""Settings of training among which are all that change how rows are tokenized."""
 _tokenized: dict[str, Dataset] = {}
 
 
@@ -30,14 +30,14 @@ def train_rows(cell: Cell) -> Dataset:
 
 
 def keep(cell: Cell, rows: Dataset) -> None:
-    """Remember the training rows of a cell as an SFTTrainer has prepared them; no others may be among them."""
+    """Keep the training rows of a cell as an SFTTrainer has prepared them; they must hold no other rows."""
     _tokenized[_key(cell)] = rows
     while len(_tokenized) > KEPT:
         del _tokenized[next(iter(_tokenized))]
 
 
 def contrast_rows(cell: Cell) -> Dataset | None:
-    """The contrast pairs of a cell; None for a task of the user's that has none."""
+    """The contrast pairs of a cell; None for a user's task that has none."""
     chosen = task(cell.task, cell.data["sources"].get(cell.task))
     if isinstance(chosen, UserTask) and not chosen.has_pairs:
         return None
@@ -45,7 +45,7 @@ def contrast_rows(cell: Cell) -> Dataset | None:
 
 
 def retained_rows(cell: Cell) -> Dataset | None:
-    """Training rows of the retained tasks, in equal parts as many as of the task itself; None where not asked for."""
+    """Training rows of the retained tasks, in equal parts, as many as the task has; None for an arm without them."""
     names = cell.data["retained"] if cell.data["retains"] else []
     if not names:
         return None

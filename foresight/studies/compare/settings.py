@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import BudgetError, ConfigError, UnknownNameError, mapping, one_of
+from ...common.setting import setting
 from ...model.shipped import SHIPPED, card
 from ...tasks import DATA_TASKS, TASKS
 from .arms import Arm, arms
@@ -20,102 +22,79 @@ MEMORY_FIELDS = ("restart_every", "adam_beta1", "adam_beta2")
 class CompareConfig:
     """Settings of a comparison: arms x tasks x seeds x base models x budgets.
 
-    A task is the name of one that foresight knows, or a JSONL file or folder (see `foresight.tasks.user_task`).
+    A task is the name of one that foresight knows, or a JSONL file or folder (see `foresight.tasks.own`).
 
     Raises:
-        ConfigError: a value that does not fit, with what was expected.
+        ConfigError: names the setting, its value and what was expected.
     """
 
-    models: list[str] = field(
-        default_factory=lambda: [SHIPPED],
-        metadata={"help": f"Base models: folders or Hub names; {SHIPPED} is the one that comes with foresight."},
+    models: list[str] = setting(
+        [SHIPPED], f"Base models: folders or Hub names; {SHIPPED} is the one that comes with foresight."
     )
-    target_tasks: list[str] = field(
-        default_factory=lambda: ["gender", "ioi", "second", "order"],
-        metadata={"help": "Tasks that are trained on and scored: names, or JSONL files or folders of your own."},
+    target_tasks: list[str] = setting(
+        ["gender", "ioi", "second", "order"],
+        "Tasks that are trained on and scored: names, or JSONL files or folders of your own.",
     )
-    tuning_tasks: list[str] = field(
-        default_factory=lambda: ["boolean"],
-        metadata={"help": "Unscored tasks on which learning rate and optimizer memory of every arm are chosen."},
+    tuning_tasks: list[str] = setting(
+        ["boolean"], "Unscored tasks on which every arm's learning rate and optimizer memory are chosen."
     )
-    history_tasks: list[str] = field(
-        default_factory=lambda: ["induction"],
-        metadata={"help": "Unscored tasks whose recorded runs, with those of the tuning tasks, are learned from."},
+    history_tasks: list[str] = setting(
+        ["induction"],
+        "Unscored tasks whose recorded runs, with those of the tuning tasks, are what policies learn from.",
     )
-    retained_tasks: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Tasks that are not to be forgotten; by default those that the shipped model does well, if it is "
-            "the base model, else none. For each scored task the others are measured."
-        },
+    retained_tasks: list[str] | None = setting(
+        None,
+        "Tasks that should not be forgotten; by default those that the shipped model does well, if it is the base "
+        "model, else none. For each scored task the others are measured.",
     )
-    sources: dict[str, str] | str | None = field(
-        default=None,
-        metadata={"help": "Where the data of a task lie if not on the hub: task to file or folder (JSON in a flag)."},
+    sources: dict[str, str] | str | None = setting(
+        None, "Where the data of a task is if not on the Hub: task to file or folder (JSON in a flag)."
     )
-    arms: list[Any] = field(
-        default_factory=lambda: ["full", "random", "static", "prior", "reactive", "foresight", "oracle"],
-        metadata={
-            "help": "What is compared: names, or mappings with name, like, and label, memory, draws, settings. "
-            "static:SCORER, reactive:STEPS and foresight:FORECASTER are arms as well."
-        },
+    arms: list[Any] = setting(
+        ["full", "random", "static", "prior", "reactive", "foresight", "oracle"],
+        "What is compared: names, or mappings with name, like, and label, memory, draws, settings. static:SCORER, "
+        "reactive:STEPS and foresight:FORECASTER are arms as well.",
     )
-    budgets: list[float] = field(
-        default_factory=lambda: [0.1],
-        metadata={"help": "Shares of all model parameters that may be trained at a time; the first is judged."},
+    budgets: list[float] = setting(
+        [0.1], "Shares of all model parameters that may be trained at a time; the verdict is about the first."
     )
-    seeds: int = field(default=2, metadata={"help": "Repetitions per scored task, with other data and data order."})
-    learning_rates: list[float] = field(
-        default_factory=lambda: [5e-4, 1.5e-3, 5e-3], metadata={"help": "Learning rates that every arm is tuned over."}
+    seeds: int = setting(2, "Repetitions per scored task, with other data and data order.")
+    learning_rates: list[float] = setting([5e-4, 1.5e-3, 5e-3], "Learning rates that every arm is tuned over.")
+    memories: dict[str, Any] | str | None = setting(
+        None,
+        f"Optimizer memories that every arm is tuned over: a name to settings ({', '.join(MEMORY_FIELDS)}; JSON in a "
+        "flag). By default one, which restarts Adam's moments every remask_every steps.",
     )
-    memories: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": f"Optimizer memories that every arm is tuned over: a name to settings ({', '.join(MEMORY_FIELDS)}; "
-            "JSON in a flag). By default one, which restarts Adam's moments every remask_every steps."
-        },
+    frontier: bool = setting(
+        False,
+        "Score every arm at all learning rates, not only at the tuned one: forgetting is then compared at equal target "
+        "loss over rates and steps, otherwise over steps alone.",
     )
-    frontier: bool = field(
-        default=False,
-        metadata={
-            "help": "Score every arm at all learning rates, not only the tuned one: forgetting is then compared at "
-            "equal target loss over rates and steps, otherwise over steps alone."
-        },
+    primary_arm: str = setting("foresight", "The arm that the comparison is about.")
+    primary_against: list[str] = setting(
+        ["static", "prior", "reactive", "smoothed"],
+        "The primary arm is judged against the best of these arms; those that are not compared are left out.",
     )
-    primary_arm: str = field(default="foresight", metadata={"help": "The arm that the comparison is about."})
-    primary_against: list[str] = field(
-        default_factory=lambda: ["static", "prior", "reactive", "smoothed"],
-        metadata={"help": "Arms of whose best it has to be better; those that are not compared are left out."},
+    primary_measure: str = setting("log_loss_area", f"The measure of the primary contrast: {', '.join(MEASURES)}.")
+    target_accuracy: float = setting(0.8, "Held-out accuracy whose first step is the `steps to target`.")
+    steps: int = setting(48, "Optimizer steps of every run, including those that watch before the first mask.")
+    batch_size: int = setting(24, "Examples per optimizer step.")
+    train_examples: int = setting(800, "Distinct training examples of a task.")
+    remask_every: int = setting(16, "Steps between re-masks; forecasts begin at the first.")
+    probe_every: int = setting(8, "Steps between snapshots of the scores.")
+    probe_examples: int = setting(32, "Contrast pairs or examples in a snapshot.")
+    forecaster: str = setting("ridge", "Forecaster of the foresight arm: a registered name, or module:Class.")
+    gate: bool = setting(
+        False,
+        "Let the foresight arm forecast only where forecasts have proved themselves. By default the forecast itself is "
+        "compared, not the choice between forecasting and not.",
     )
-    primary_measure: str = field(
-        default="log_loss_area", metadata={"help": f"The measure of the primary contrast: {', '.join(MEASURES)}."}
+    training: dict[str, Any] | str | None = setting(
+        None, "More settings of every run: SFTConfig fields such as bf16 or max_length (JSON in a flag)."
     )
-    target_accuracy: float = field(
-        default=0.8, metadata={"help": "Held-out accuracy whose first step is the `steps to target`."}
-    )
-    steps: int = field(default=48, metadata={"help": "Optimizer steps of every run, watching and rotating included."})
-    batch_size: int = field(default=24, metadata={"help": "Examples per optimizer step."})
-    train_examples: int = field(default=800, metadata={"help": "Distinct training examples of a task."})
-    remask_every: int = field(default=16, metadata={"help": "Steps between re-masks; forecasts begin at the first."})
-    probe_every: int = field(default=8, metadata={"help": "Steps between snapshots of the scores."})
-    probe_examples: int = field(default=32, metadata={"help": "Contrast pairs or examples in a snapshot."})
-    forecaster: str = field(
-        default="ridge", metadata={"help": "Forecaster of the foresight arm: a registered name, or module:Class."}
-    )
-    gate: bool = field(
-        default=False,
-        metadata={
-            "help": "Let the foresight arm forecast only where forecasts have proved themselves. By default what is "
-            "compared is the forecast, not the choice between forecasting and not."
-        },
-    )
-    training: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "More settings of every run: SFTConfig fields such as bf16 or max_length (JSON in a flag)."},
-    )
-    evaluations: int = field(default=4, metadata={"help": "Held-out evaluations per run, after the one at step 0."})
-    eval_examples: int = field(default=40, metadata={"help": "Held-out examples per task."})
-    workers: int = field(default=2, metadata={"help": "Processes; on a CPU each computes on one thread."})
+    evaluations: int = setting(4, "Held-out evaluations per run, after the one at step 0.")
+    eval_examples: int = setting(40, "Held-out examples per task.")
+    workers: int = setting(2, "Processes; on a CPU each computes on one thread.")
 
     def __post_init__(self):
         for name in ("memories", "sources", "training"):
@@ -125,8 +104,8 @@ class CompareConfig:
         for name in ("models", "target_tasks", "tuning_tasks", "learning_rates", "arms", "budgets"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; expected at least one entry")
-            _once(name, [str(entry) for entry in getattr(self, name)])
-        _once("target_tasks, tuning_tasks and history_tasks", self.tasks)
+            _refuse_repeated(name, [str(entry) for entry in getattr(self, name)])
+        _refuse_repeated("target_tasks, tuning_tasks and history_tasks", self.tasks)
         for name in ("seeds", "steps", "evaluations", "workers", "batch_size", "remask_every", "probe_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -137,7 +116,7 @@ class CompareConfig:
             if name not in (*TASKS, *DATA_TASKS) and not Path(name).exists():
                 raise UnknownNameError("task, file or folder", name, (*TASKS, *DATA_TASKS))
         self._check_memories()
-        self._check_primary()
+        self._check_arms()
 
     def _check_memories(self) -> None:
         assert isinstance(self.memories, dict)
@@ -145,7 +124,7 @@ class CompareConfig:
             for key in mapping(f"memory {name!r}", settings, "restart_every: 20") or {}:
                 one_of(f"setting of memory {name!r}", key, MEMORY_FIELDS)
 
-    def _check_primary(self) -> None:
+    def _check_arms(self) -> None:
         known = self.chosen()
         for arm in known.values():
             if arm.memory is not None:
@@ -163,12 +142,12 @@ class CompareConfig:
             )
 
     def chosen(self) -> dict[str, Arm]:
-        """The arms by name, `full` first: it is always run, as hindsight and history come from it."""
+        """The arms by name, `full` first: it always runs, because hindsight and history come from it."""
         return arms(self.arms if "full" in self.arms else ["full", *self.arms])
 
     @property
     def against(self) -> list[str]:
-        """Arms of whose best the primary arm has to be better."""
+        """Those of `primary_against` that are compared."""
         known = self.chosen()
         return [name for name in self.primary_against if name in known and name != self.primary_arm]
 
@@ -200,7 +179,7 @@ class CompareConfig:
         )
 
 
-def _once(what: str, names: list[str]) -> None:
+def _refuse_repeated(what: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{what}: {twice} named twice; expected each once")

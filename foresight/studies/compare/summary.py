@@ -1,4 +1,4 @@
-"""From the records of a comparison to its numbers: a pure function, so a report can be rebuilt at any time."""
+"""The numbers of a comparison, computed from its records alone, so that a report can be rebuilt at any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .arms import Arm
 from .broken import Broken, broken
 from .contrasts import Contrast, contrasts, corrected
 from .draws import AmongRandom, among_draws
-from .measures import MEASURES, by_unit
+from .measures import MEASURES, by_unit, grouped
 from .results import Measures, Record
 from .settings import CompareConfig
 from .tuning import Tuned, tune
@@ -26,16 +26,16 @@ SHARES = ("target_accuracy", "retained_accuracy", "overlap", "newcomers")
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm over its scored runs at one budget; broken runs are in no number but `runs` and `broken`.
+    """One arm over its scored runs at one budget. Broken runs count only in `runs` and `broken`.
 
     Attributes:
         measures: key of a measure -> its interval.
-        reached: share of the runs that reached the target accuracy; `steps_to_target`: median of their steps, None
-            where fewer than half did.
-        train_seconds, scoring_seconds: mean of a run. peak_bytes: the largest run's.
+        reached: share of the runs that reached the target accuracy.
+        steps_to_target: median over all runs; None if fewer than half reached it.
+        train_seconds, scoring_seconds: mean per run. peak_bytes: of the largest run.
         trainable, touched: shares of all parameters, trained at a time and at some time.
         chance: overlap of a random mask of this size.
-        broken: how many runs failed, diverged and did nothing.
+        broken: how a run is broken -> number of runs.
     """
 
     measures: dict[str, Interval]
@@ -55,11 +55,11 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What chance alone makes of equal runs.
+    """How far runs that differ only in their seed agree.
 
     Attributes:
-        circuits: overlap of the realised circuits of two seeds of one task: the rest is chance.
-        spread: standard deviation of the primary measure between seeds of one arm on one task; None if there is one.
+        circuits: overlap of the realised circuits of two seeds of one task.
+        spread: standard deviation of the primary measure between seeds of one arm on one task; None with one seed.
     """
 
     circuits: Interval
@@ -74,7 +74,7 @@ class BudgetSummary:
         arms, tuning: by arm.
         tasks: task -> arm -> mean of the primary measure.
         among_random: arms among the draws of the random arm, see `draws`.
-        p_holm: of the verdict, where this is not the first budget and so one of the secondary contrasts.
+        p_holm: of the verdict; None at the first budget, whose verdict is not one of the secondary contrasts.
     """
 
     budget: float
@@ -94,10 +94,10 @@ class Summary:
 
     Attributes:
         measure: key of the primary measure.
-        budgets: in the order of the settings; the first is judged.
-        base: accuracy and loss of the models before training: "accuracy" or "loss" -> task -> mean over models.
+        budgets: in the order of the settings; the verdict is that of the first.
+        base: "accuracy" or "loss" -> task -> mean over the models before training.
         broken: runs that are in no average, see `broken`.
-        failures: label and error of runs of other stages that failed.
+        failures: label and error of failed runs of other stages.
     """
 
     measure: str
@@ -109,7 +109,7 @@ class Summary:
 
     @property
     def verdict(self) -> Verdict:
-        """The answer that the comparison was made for."""
+        """The answer to the comparison's question."""
         return self.budgets[0].verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -120,8 +120,8 @@ class Summary:
 def summarise(records: Sequence[Record], config: CompareConfig) -> Summary:
     """Aggregate the records of a comparison.
 
-    Draws of one task, base model and seed are averaged before anything else, so that an arm with three draws does not
-    count as three facts. Broken runs are in no average; they are counted and listed.
+    Draws of one task, base model and seed are averaged first, because they are not independent facts. Broken runs are
+    in no average; they are counted and listed.
     """
     arms = config.chosen()
     parts = [Part(records, config, arms, budget) for budget in config.budgets]
@@ -139,16 +139,20 @@ def summarise(records: Sequence[Record], config: CompareConfig) -> Summary:
 
 
 class Part:
-    """The records of one budget, by arm; arms that have no mask are the same at every budget.
+    """The records of one budget, by arm. Arms without a mask are the same at every budget.
 
     Attributes:
-        points: scored runs at all settings. scored: those at the tuned settings. whole: of these, what is not broken.
-        lost: broken runs, and arms that could not be scored at all. damaged: the arms of these.
+        points: scored runs at all settings.
+        scored: those at the tuned settings; whole: those of them that are not broken.
+        lost: broken runs, and arms that could not be scored at all; damaged: their arms.
     """
 
     def __init__(self, records: Sequence[Record], config: CompareConfig, arms: dict[str, Arm], budget: float):
         self.config, self.arms, self.budget = config, arms, budget
-        of = {name: [r for r in records if r.cell.arm == name and _at(r, arm, budget)] for name, arm in arms.items()}
+        of = {
+            name: [r for r in records if r.cell.arm == name and (arm.trains_everything or r.cell.budget == budget)]
+            for name, arm in arms.items()
+        }
         self.tuning = {name: tune(r for r in of[name] if r.cell.stage == "tune") for name in arms}
         self.points = {name: [r for r in of[name] if r.cell.stage == "score"] for name in arms}
         self.scored = {name: [r for r in self.points[name] if self._is_tuned(r)] for name in arms}
@@ -165,7 +169,7 @@ class Part:
         return (record.cell.learning_rate, record.cell.memory) == (tuned.learning_rate, tuned.memory)
 
     def _never_scored(self) -> list[Broken]:
-        words = "every setting that it was tuned over failed somewhere, so that it was never scored"
+        words = "every setting that it was tuned over has a failed run, so it was never scored"
         return [
             Broken(name, "failed", f"tune {name}, budget {self.budget:g}", words)
             for name, tuned in self.tuning.items()
@@ -201,15 +205,13 @@ class Part:
         tuned = self.tuning[name]
         intervals = {key: mean_interval(by_unit(self.whole[name], measure.read)) for key, measure in MEASURES.items()}
         intervals |= {key: intervals[key].within(0, 1) for key in SHARES}
-        reached = [m.steps_to_target for m in done if m.steps_to_target is not None]
-        steps = (
-            np.median([np.inf if m.steps_to_target is None else m.steps_to_target for m in done]) if done else np.inf
-        )
+        steps = [np.inf if m.steps_to_target is None else m.steps_to_target for m in done]
+        median = float(np.median(steps)) if done else np.inf
         how = [run.how for run in self.lost if run.arm == name]
         return ArmSummary(
             measures=intervals,
-            reached=len(reached) / len(done) if done else None,
-            steps_to_target=float(steps) if np.isfinite(steps) else None,
+            reached=float(np.isfinite(steps).mean()) if done else None,
+            steps_to_target=median if np.isfinite(median) else None,
             train_seconds=_mean(done, lambda m: m.train_seconds),
             scoring_seconds=_mean(done, lambda m: m.scoring_seconds),
             peak_bytes=max((m.peak_bytes for m in done), default=None),
@@ -224,7 +226,7 @@ class Part:
 
 
 def _corrected(parts: Sequence[BudgetSummary]) -> tuple[BudgetSummary, ...]:
-    """Holm's correction over the secondary contrasts of all budgets, the verdicts but the first among them."""
+    """Holm's correction over the secondary contrasts of all budgets, with all verdicts except the first."""
     others = {
         part.budget: part.verdict.gain.p
         for part in parts[1:]
@@ -234,54 +236,39 @@ def _corrected(parts: Sequence[BudgetSummary]) -> tuple[BudgetSummary, ...]:
     return tuple(replace(p, contrasts=found[p.budget], p_holm=adjusted.get(p.budget)) for p in parts)
 
 
-def _at(record: Record, arm: Arm, budget: float) -> bool:
-    return arm.trains_everything or record.cell.budget == budget
-
-
 def _per_task(values: ArmValues) -> dict[str, dict[str, float]]:
-    tasks = dict.fromkeys(task for found in values.values() for task, _ in found)
-    return {
-        task: {
-            name: float(np.mean([value for unit, value in found.items() if unit[0] == task]))
-            for name, found in values.items()
-            if any(unit[0] == task for unit in found)
-        }
-        for task in tasks
-    }
+    found: dict[str, dict[str, float]] = {}
+    for name, of in values.items():
+        for task, group in grouped((task, value) for (task, _), value in of.items()).items():
+            found.setdefault(task, {})[name] = float(np.mean(group))
+    return found
 
 
 def _spread(values: ArmValues) -> float | None:
-    groups: dict[tuple[str, str, str], list[float]] = {}
-    for name, found in values.items():
-        for (task, (model, _)), value in found.items():
-            groups.setdefault((name, task, model), []).append(value)
-    variances = [float(np.var(group, ddof=1)) for group in groups.values() if len(group) > 1]
+    seeds = grouped(
+        ((name, task, model), value) for name, of in values.items() for (task, (model, _)), value in of.items()
+    )
+    variances = [float(np.var(group, ddof=1)) for group in seeds.values() if len(group) > 1]
     return float(np.sqrt(np.mean(variances))) if variances else None
 
 
 def _circuits(full: Sequence[Record]) -> Interval:
     """Overlap of realised circuits, in shares of their components, between seeds of one task and base model."""
-    groups: dict[tuple[str, str], list[set[str]]] = {}
-    for record in full:
-        if record.measures and record.measures.realised:
-            groups.setdefault((record.cell.task, record.cell.model), []).append(set(record.measures.realised))
+    circuits = grouped(
+        ((r.cell.task, r.cell.model), set(r.measures.realised)) for r in full if r.measures and r.measures.realised
+    )
     shares: dict[Unit, float] = {}
-    for (task, model), circuits in groups.items():
-        pairs = [2 * len(a & b) / (len(a) + len(b)) for a, b in combinations(circuits, 2)]
+    for unit, found in circuits.items():
+        pairs = [2 * len(a & b) / (len(a) + len(b)) for a, b in combinations(found, 2)]
         if pairs:
-            shares[task, model] = float(np.mean(pairs))
+            shares[unit] = float(np.mean(pairs))
     return mean_interval(shares).within(0, 1)
 
 
 def _base(records: Iterable[Record]) -> dict[str, dict[str, float]]:
     done = [r.measures for r in records if r.cell.stage == "base" and r.measures]
-    found: dict[str, dict[str, float]] = {}
-    for key in ("accuracy", "loss"):
-        tasks = dict.fromkeys(task for m in done for task in getattr(m, key))
-        found[key] = {
-            task: float(np.mean([getattr(m, key)[task] for m in done if task in getattr(m, key)])) for task in tasks
-        }
-    return found
+    found = {key: grouped(pair for m in done for pair in getattr(m, key).items()) for key in ("accuracy", "loss")}
+    return {key: {task: float(np.mean(values)) for task, values in of.items()} for key, of in found.items()}
 
 
 def _mean(done: Sequence[Measures], read: Callable[[Measures], float | None]) -> float | None:

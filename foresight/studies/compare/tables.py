@@ -1,4 +1,4 @@
-"""The tables of a comparison, as Parquet with a typed schema: a row a run, a run and evaluation, or a contrast."""
+"""The tables of a comparison, as Parquet with a typed schema: a row per run, per evaluation of a run, per contrast."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...common.files import json_rows, write_whole
+from ...common.intervals import Interval
 from ..ledger import SCHEMA
 from .broken import broken
 from .measures import MEASURES
@@ -42,7 +43,7 @@ SCHEMAS = {
         },
     }.items()
 }  # fmt: skip
-"""Table -> its columns; in `contrasts` the row of the primary contrast has b = "best of ..." and more is better."""
+"""Table -> its columns. In `contrasts`, the row of the primary contrast has a = "primary", and higher is better."""
 
 
 def write_tables(folder: Path, records: Sequence[Record], summary: Summary) -> None:
@@ -54,7 +55,7 @@ def write_tables(folder: Path, records: Sequence[Record], summary: Summary) -> N
 
 
 def run_rows(records: Sequence[Record]) -> Iterable[Row]:
-    """A row a run, of every stage."""
+    """A row per run, of every stage."""
     lost = broken([r for r in records if r.cell.stage == "score"])
     for record in records:
         of = record.measures
@@ -68,7 +69,7 @@ def run_rows(records: Sequence[Record]) -> Iterable[Row]:
 
 
 def curve_rows(records: Iterable[Record]) -> Iterable[Row]:
-    """A row a run and evaluation."""
+    """A row per run and evaluation."""
     for record in records:
         for point in record.measures.curve if record.measures else ():
             yield {**_cell(record), **{key: getattr(point, key) for key in _POINT}}
@@ -77,23 +78,21 @@ def curve_rows(records: Iterable[Record]) -> Iterable[Row]:
 def contrast_rows(summary: Summary) -> Iterable[Row]:
     """The primary contrast of every budget, then its secondary ones."""
     for part in summary.budgets:
-        gain = part.verdict.gain
-        if gain:
-            found = gain.nested
+        verdict = part.verdict
+        if verdict.gain:
             yield {
                 "budget": part.budget, "a": "primary", "b": "best of the baselines", "measure": summary.measure,
-                "mean": found.mean, "low": found.low, "high": found.high, "runs": found.n, "units": found.units,
-                "method": found.method, "p": gain.p, "p_holm": part.p_holm, "outcome": part.verdict.outcome,
-                "unmatched": 0,
+                **_interval(verdict.gain.nested), "p": verdict.gain.p, "p_holm": part.p_holm,
+                "outcome": verdict.outcome, "unmatched": 0,
             }  # fmt: skip
         for contrast in part.contrasts:
-            value = contrast.interval
-            yield {
-                "budget": part.budget, "a": contrast.a, "b": contrast.b, "measure": contrast.measure,
-                "mean": value.mean, "low": value.low, "high": value.high, "runs": value.n, "units": value.units,
-                "method": value.method, "p": contrast.p, "p_holm": contrast.p_holm, "outcome": contrast.outcome,
-                "unmatched": contrast.unmatched,
-            }  # fmt: skip
+            same = ("a", "b", "measure", "p", "p_holm", "outcome", "unmatched")
+            own = {name: getattr(contrast, name) for name in same}
+            yield {"budget": part.budget, **own, **_interval(contrast.interval)}
+
+
+def _interval(of: Interval) -> Row:
+    return {"mean": of.mean, "low": of.low, "high": of.high, "runs": of.n, "units": of.units, "method": of.method}
 
 
 def _cell(record: Record) -> Row:

@@ -1,4 +1,4 @@
-"""One cell: fine-tune a base model on one task under one arm, and measure what came of it.
+"""One cell: fine-tune a base model on one task under one arm, and measure the result.
 
 Runs in a worker process. Everything here is deterministic given the cell.
 """
@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import disable_progress_bars
-from transformers.utils import logging as transformers_logging
 
 from ...bank import Bank
 from ...common.errors import ConfigError
 from ...masks.masks import Mask
-from ...model.components import ComponentTable
 from ...model.loading import load_model
 from ...model.model_config import ModelConfig
 from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer
 from ...trajectory.trajectory import Trajectory
+from ..runner import quiet
 from .adapted import run_adapter
-from .curve import LearningCurve, evaluate_tasks, tokenizer_of
+from .curve import LearningCurve, evaluate_tasks, held_bytes, tokenizer_of
 from .overlap import circuit_at, share_trained
 from .results import Cell, Measures, read_record
 from .rows import contrast_rows, keep, retained_rows, train_rows
@@ -40,13 +38,15 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     Raises:
         ForesightError: the run diverged, or its settings or data cannot be used.
     """
-    torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    disable_progress_bars()
+    quiet()
     model = load_model(ModelConfig.of(cell.model), 0)
     if cell.stage == "base":
-        found = evaluate_tasks(model.to(_device(cell)), cell, [*cell.data["targets"], *cell.data["retained"]])
-        return Measures(accuracy=_each(found, "accuracy"), loss=_each(found, "loss"))
+        device = "cpu" if cell.data["cpu"] else torch.accelerator.current_accelerator() or "cpu"
+        found = evaluate_tasks(model.to(device), cell, [*cell.data["targets"], *cell.data["retained"]])
+        return Measures(
+            accuracy={name: values["accuracy"] for name, values in found.items()},
+            loss={name: values["loss"] for name, values in found.items()},
+        )
     if cell.method != "mask":
         first = folder.parent / cell.sources["realised"] / RUN / "trajectory" if cell.method == "circuit_lora" else None
         return run_adapter(cell, folder / RUN, model, train_rows(cell), first)
@@ -68,44 +68,29 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     elapsed = time.perf_counter() - began - curve.seconds
     watcher, scouting = trainer.run.watcher, trainer.run.scouting
     scoring = watcher.seconds if watcher else 0.0
-    if watcher and not trainer.policy.needs_scores:  # recorded for the report and for hindsight alone
+    if watcher and not trainer.policy.needs_scores:  # recorded only for the report and for hindsight
         elapsed, scoring = elapsed - scoring, 0.0
     if scouting is not None:
         scoring += scouting.training_seconds + scouting.scoring_seconds
-    notes = _last_logged(trainer.state.log_history)
     if not cell.data.get("keep_delta"):
         shutil.rmtree(folder / RUN / "delta")
     return Measures(
         **curve.measured(),
         train_seconds=elapsed,
         scoring_seconds=scoring,
-        peak_bytes=held_bytes(trainer),
+        peak_bytes=held_bytes(trainer, trainer.bank.ledger, scouting.bytes if scouting else 0),
         trainable=trainer.bank.vectors.numel(),
         model_parameters=trainer.table.model_parameters,
         touched=trainer.bank.changed()[1].numel(),
         forecast=curve.forecast,
-        notes=notes,
+        notes=_last_logged(trainer.state.log_history),
         words=trainer.policy.verdict.words if trainer.policy.verdict else None,
         **_of_components(cell, folder, trainer),
     )
 
 
-def held_bytes(trainer: ForesightTrainer) -> int:
-    """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
-
-    More if a scout held more besides the parameters.
-    """
-    trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]
-    ledger = trainer.bank.ledger
-    frozen = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.model.buffers()])
-    held = sum(
-        t.nbytes for t in [*trained, *state, ledger.ids, ledger.values]
-    )  # a gradient is as large as its parameter
-    return frozen + max(held, trainer.run.scouting.bytes if trainer.run.scouting else 0)
-
-
 def _settings(cell: Cell, folder: Path) -> ForesightConfig:
+    """The settings of a cell's run, with what other runs of the comparison give."""
     runs, given = folder.parent, dict(cell.training)
     if cell.history:
         given["history"] = [str(runs / key / RUN / "trajectory") for key in cell.history]
@@ -117,7 +102,8 @@ def _settings(cell: Cell, folder: Path) -> ForesightConfig:
     if "touched" in cell.sources:
         record = read_record(runs / cell.sources["touched"])
         if record is None or record.measures is None:
-            raise ConfigError(f"the run that says how large this mask is failed: {record.error if record else 'none'}")
+            error = record.error if record else "there is no such run"
+            raise ConfigError(f"the run that sets the size of this mask failed: {error}")
         given["budget"] = min(1.0, record.measures.touched / record.measures.model_parameters)
     return ForesightConfig(
         output_dir=str(folder / RUN),
@@ -146,21 +132,9 @@ def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[
     return found | {
         "overlap": share_trained(trainer.schedule, realised.components, table, steps),
         "newcomers": share_trained(trainer.schedule, new, table, steps),
-        "chance": _chance(trainer, table),
+        "chance": float(min(1.0, trainer.run.n_vectors / table.n_vectors)),
         "realised": tuple(realised.names(table)) if own else None,
     }
-
-
-def _chance(trainer: ForesightTrainer, table: ComponentTable) -> float:
-    return float(min(1.0, trainer.run.n_vectors / table.n_vectors))
-
-
-def _device(cell: Cell) -> torch.device:
-    return torch.device("cpu" if cell.data["cpu"] else torch.accelerator.current_accelerator() or "cpu")
-
-
-def _each(found: dict[str, dict[str, float]], key: str) -> dict[str, float]:
-    return {name: values[key] for name, values in found.items()}
 
 
 def _last_logged(history: list[dict[str, float]]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Equal tuning: every arm gets the same learning rates and optimizer memories on the same unscored tasks.
 
-The rate taken is the best on those tasks. A memory has to earn its place: of those whose best rates cannot be told
-apart by one run a setting, within `MARGIN`, it is the one named first, so that arms differ in it for a reason only.
+The best rate on those tasks is taken. Of memories whose best rates cannot be told apart by one run per setting (within
+`MARGIN`) the first named is taken, so that arms differ in memory only for a reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .measures import grouped
 from .results import Record
 
 MARGIN = 0.05
@@ -22,10 +23,10 @@ class Tuned:
     """How the learning rate and optimizer memory of an arm were chosen, at one budget.
 
     Attributes:
-        learning_rate, memory: the chosen ones; None if every setting failed somewhere.
-        areas: memory -> learning rate -> log-loss area, averaged over base models, tuning tasks and draws; None where
-            a run failed.
-        at_edge: the rate is the smallest or largest of the grid, so a better one may lie outside.
+        learning_rate, memory: the chosen ones; None if every setting has a failed run.
+        areas: memory -> learning rate -> log-loss area, averaged over base models, tuning tasks and draws; None if a
+            run failed.
+        at_edge: whether the rate is the smallest or largest of the grid, so that a better one may lie outside.
     """
 
     learning_rate: float | None
@@ -35,12 +36,12 @@ class Tuned:
 
 
 def tune(records: Iterable[Record]) -> Tuned:
-    """Choose for one arm at one budget from its tuning runs; memories are named in the order of the records."""
-    runs: dict[str, dict[float, list[float | None]]] = {}
-    for record in records:
-        area = record.measures.log_loss_area if record.measures else None
-        runs.setdefault(record.cell.memory, {}).setdefault(record.cell.learning_rate, []).append(area)
-    areas = {memory: {rate: _mean(found[rate]) for rate in sorted(found)} for memory, found in runs.items()}
+    """Choose for one arm at one budget from its tuning runs; the order of the records is that of the memories."""
+    memories = grouped((record.cell.memory, record) for record in records)
+    areas = {}
+    for memory, of in memories.items():
+        rates = grouped((r.cell.learning_rate, r.measures.log_loss_area if r.measures else None) for r in of)
+        areas[memory] = {rate: _mean(rates[rate]) for rate in sorted(rates)}
     usable = {
         memory: [(area, rate) for rate, area in found.items() if area is not None] for memory, found in areas.items()
     }
@@ -49,8 +50,8 @@ def tune(records: Iterable[Record]) -> Tuned:
         return Tuned(None, None, areas, False)
     lowest, _ = min(best.values())
     memory, rate = next((memory, rate) for memory, (area, rate) in best.items() if area <= lowest + MARGIN)
-    rates = areas[memory]
-    return Tuned(rate, memory, areas, len(rates) > 1 and rate in (min(rates), max(rates)))
+    known = areas[memory]
+    return Tuned(rate, memory, areas, len(known) > 1 and rate in (min(known), max(known)))
 
 
 def _mean(found: list[float | None]) -> float | None:

@@ -1,8 +1,8 @@
-"""What the numbers show, in words: headroom first, then the primary contrast, whatever they say.
+"""What the numbers show, in words: headroom first, then the primary contrast.
 
 The primary contrast is declared before anything runs: one arm against the best of several, by one measure. Headroom is
-what hindsight wins over the same baselines; where there is none, no forecast could have won anything. Of several kinds
-of hindsight the best is picked afterwards, so that their intervals are at Bonferroni's level.
+what hindsight wins over the same baselines; without it, no forecast could have won anything. Of several kinds of
+hindsight the best is picked afterwards, so their intervals are at Bonferroni's level.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Outcome = Literal["win", "loss", "level", "undecidable", "incomplete", "broken"]
 Headroom = Literal["some", "none", "unclear", "unknown"]
 
 ArmValues = Mapping[str, Mapping[Unit, float]]
-"""Arm name -> unit -> value; repeated draws already averaged, broken runs left out."""
+"""Arm -> unit -> value, averaged over draws, without broken runs."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """The primary contrast, as it was declared: is `arm` better than the best of `against`, by `measure`?
+    """The primary contrast as declared: is `arm` better than the best of `against`, by `measure`?
 
     Attributes:
         oracles: arms that choose with hindsight.
-        labels: of arms, for reading.
+        labels: what a reader sees of each arm.
     """
 
     arm: str
@@ -43,12 +43,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a `Question`; all differences count a gain as positive.
+    """The answer to a `Question`; in all differences a gain is positive.
 
     Attributes:
         gain: of the arm over the best baseline; None if there is nothing to compare.
-        to_win: of each kind of hindsight over the same baselines.
-        detectable: the smallest true gain that this design finds with 80 % power at least; None if unknown.
+        to_win: the same for each arm with hindsight.
+        detectable: the smallest true gain that this design finds with at least 80 % power; None if unknown.
         sentence: headroom and outcome. power: what could have been seen. caveats: what else to know.
     """
 
@@ -69,8 +69,8 @@ def judge(values: ArmValues, question: Question, broken: Collection[str] = ()) -
     """Answer a question from the values of its measure.
 
     Args:
-        broken: arms of which some run is broken (see `broken`); if the arm or a baseline is among them, the outcome is
-            "broken", whatever the numbers of the other runs say.
+        broken: arms with a broken run (see `broken`). If the arm or a baseline is among them, the outcome is "broken",
+            whatever the other runs say.
     """
     sign = 1 if question.measure.higher_is_better else -1
     worth = {name: {unit: sign * value for unit, value in found.items()} for name, found in values.items() if found}

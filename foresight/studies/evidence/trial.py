@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import disable_progress_bars
-from transformers.utils import logging as transformers_logging
 
 from ...model.components import ComponentTable, component_table
 from ...model.loading import load_model, load_tokenizer
 from ...model.model_config import ModelConfig
 from ...tasks import task
+from ..runner import quiet
 from .align import Alignment, align, align_lora
 from .cells import LOCALIZE, LORA, Cell, Measures
 from .edit import RankOneEdit
@@ -44,10 +43,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     Raises:
         ForesightError: training diverged, or a setting or the data cannot be used.
     """
-    if not torch.accelerator.is_available():
-        torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    disable_progress_bars()
+    quiet()
     model = load_model(ModelConfig.of(cell.model), 0)
     model.to(torch.accelerator.current_accelerator() or "cpu")
     table = component_table(model)

@@ -19,7 +19,7 @@ from ...common.errors import ConfigError, NonFiniteError
 from ...common.files import write_json
 from ..circuits.boolean import require_solver
 from ..provenance import text_digest
-from ..runner import RUNS, Runner, Work
+from ..runner import RUNS, Runner, Work, quiet
 from .cells import MEASURED, RECORDING, RUN, Cell, Measures, Record, Setting, measure_base, run_cell
 from .recording import HEAD
 
@@ -79,20 +79,14 @@ def run_study(
 
 @dataclass(frozen=True)
 class Training:
-    """What is done with a cell, in this process or in a worker, which is `quiet`."""
+    """What is done with a cell, in this process or in one of several workers."""
 
     setting: Setting
-    quiet: bool
+    in_worker: bool
 
     def __call__(self, cell: Cell, folder: Path) -> Measures:
-        if self.quiet:
-            import torch
-            from datasets import disable_progress_bars
-            from transformers.utils import logging
-
-            torch.set_num_threads(1)
-            logging.disable_progress_bar()
-            disable_progress_bars()
+        if self.in_worker:
+            quiet()
         return run_cell(cell, folder, self.setting)
 
 
