@@ -22,7 +22,7 @@ from foresight.studies.runner import RUNS
 from foresight.studies.track import cells
 from foresight.studies.track import study as studies
 from foresight.studies.track.analysis import NAMES, analyse, read_table, tabulate
-from foresight.studies.track.cells import OWN, Cell, Measures, Setting, recording_of
+from foresight.studies.track.cells import OWN, Cell, Setting, recording_of
 from foresight.studies.track.settings import TrackConfig
 from foresight.studies.track.study import STUDY, Study, run_study
 from foresight.tasks.data_config import DataConfig
@@ -152,9 +152,12 @@ def test_refuses_a_folder_that_holds_another_study(tmp_path, monkeypatch):
         head = folder / "run" / "recording" / "recording.json"
         head.parent.mkdir(parents=True, exist_ok=True)
         head.touch()
-        return Measures()
+        raise NonFiniteError("the loss is nan")
 
-    monkeypatch.setattr(studies, "run_cell", lambda *args: Measures())
+    def records_nothing(cell, folder, setting):
+        raise NonFiniteError("the loss is nan")
+
+    monkeypatch.setattr(studies, "run_cell", records_nothing)
     run_study(tmp_path, chosen, {"track": {"top_edges": 6}})
     monkeypatch.setattr(studies, "run_cell", records)
     run_study(tmp_path, chosen, SETTINGS)  # nothing had been recorded, so the folder was free
@@ -223,7 +226,7 @@ def test_own_data_without_pairs_is_scored_on_its_text(tmp_path):
     recording = recording_of(found.path(chosen.cells()[0]))
     assert recording.head.scorers == ("gradient_activation",) and recording.head.tasks == (OWN,)
     assert analyse(found).outcome == [] and read_table(found.folder, "staleness")
-    with pytest.raises(ConfigError, match="edges are scored on contrast pairs and there are none"):
+    with pytest.raises(ForesightError, match="edges are scored on contrast pairs and there are none"):
         run_study(tmp_path / "edges", replace(chosen, track=TrackConfig(edges_every=1)), SETTINGS)
 
 

@@ -68,8 +68,8 @@ def test_a_small_study_from_recipe_to_answers(tmp_path, recipe, refused, capsys)
 
     settings = json.loads((out / "study.json").read_text())
     assert settings["track"]["seeds"] == 2 and settings["training"]["max_steps"] == 2
-    for folder in sorted((out / "runs").iterdir()):
-        recording = Recording.read(folder / "run" / "recording")
+    for folder in sorted((out / "runs").glob("*/run")):
+        recording = Recording.read(folder / "recording")
         assert recording.steps == [0, 2] and recording.edges(0).num_rows > 0 and recording.edges(2) is None
     answers = json.loads((out / "analysis" / "answers.json").read_text())
     assert answers["sentences"] and {row["strategy"] for row in answers["outcome"]} == {"free", "random"}
@@ -100,7 +100,7 @@ def test_a_small_study_from_recipe_to_answers(tmp_path, recipe, refused, capsys)
         (dict(tasks=None), "expected either tasks, or a task or dataset"),
         (dict(strategies=["frei"]), "did you mean 'free'"),
         (dict(seeds="many"), "seeds"),
-        (dict(policy="static"), "policy is 'static', which track does not take: strategies says"),
+        (dict(policy="reactive"), "policy is 'reactive', which track does not take: strategies says"),
         (dict(trust_remote_code=True), "trust_remote_code is True"),
         (dict(probe_every=0), "probe_every is 0; expected at least 1"),
         (dict(scorers=["movement"], calibrate=False), "'movement' gives 1 rows on the probe of 'gender'"),
