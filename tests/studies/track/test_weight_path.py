@@ -27,7 +27,7 @@ def record(folder, model=None, keep_weights=True, **settings):
     args = ForesightConfig(
         output_dir=str(folder), use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
         disable_tqdm=True, per_device_train_batch_size=4, logging_strategy="no", save_strategy="no", seed=3,
-        **{**dict(max_steps=6, policy="full", budget=0.2, learning_rate=1e-2), **settings},
+        **{**dict(max_steps=6, policy="full", learning_rate=1e-2), **settings},
     )  # fmt: skip
     run = ForesightTrainer(model=model or tiny(), args=args, train_dataset=sentences(), contrast_dataset=pairs(),
                            processing_class=tiny_tokenizer())  # fmt: skip
@@ -58,7 +58,7 @@ def test_base_and_change_are_the_model_of_the_step(recording):
 
 
 def test_a_masked_run_and_a_transposed_model_too(tmp_path):
-    done = record(tmp_path, tiny("gpt2"), policy="static")
+    done = record(tmp_path, tiny("gpt2"), policy="static", budget=0.2)
     path, model = path_of(done, family="gpt2")
     expected = apply_delta(tiny("gpt2"), done.weights(4))
     assert 0 < sum(int((change != 0).sum()) for change in path.change(4).values()) < 0.3 * path.table.model_parameters
