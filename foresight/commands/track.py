@@ -20,10 +20,11 @@ from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
 from ..report.tracking import write_report
 from ..studies.track.analysis import analyse
-from ..studies.track.answers import Answers, sentences
+from ..studies.track.answers import Answers
 from ..studies.track.cells import Setting
 from ..studies.track.settings import TrackConfig
 from ..studies.track.study import STUDY, Study, run_study
+from ..studies.track.words import sentences
 from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
 from .console import console

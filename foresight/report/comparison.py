@@ -9,6 +9,7 @@ from typing import Any
 
 from ..common.errors import TrajectoryError
 from ..common.intervals import Interval
+from ..common.numbers import DASH
 from ..studies.compare.arms import Arm
 from ..studies.compare.broken import Broken
 from ..studies.compare.contrasts import Contrast
@@ -22,7 +23,6 @@ from ..studies.runner import RUNS
 from ..trajectory.trajectory import Trajectory
 from .circuit_figures import Picture, heatmap, predicted_against_realised
 from .comparison_figures import Scene, better, frontiers, learning_curves, outcomes, overlap_over_time, principal
-from .numbers import DASH
 from .page import REPORT, fill, listed, write_page
 from .style import data_uri, looks
 

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..common.intervals import Interval
+from ..common.numbers import bracketed
 from ..studies.evidence.methods import EFFECTS, METHODS
 from ..studies.evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outcome
 from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import read_results
 from ..studies.evidence.verdict import Evidence
-from .numbers import bracketed
 from .page import REPORT, fill, listed, write_page
 from .style import COLOURS, Look, data_uri, looks, panels, shared_legend, styled
 

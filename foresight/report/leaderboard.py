@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..common.intervals import Interval
+from ..common.numbers import bracketed, number
 from ..studies.bench.bench import PRIOR, TWIN
 from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, Standing, sentences
-from .numbers import bracketed, number
 from .page import fill, write_page
 from .style import COLOURS, data_uri, figure, styled
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ..common.errors import TrajectoryError
 from ..common.intervals import Interval, mean_interval
+from ..common.numbers import DASH, number
 from ..studies.ledger import RESULT
 from ..studies.runner import RUNS
 from ..studies.track.analysis import FOLDER, NAMES, SCORES, read_table
@@ -21,13 +22,12 @@ from ..studies.track.answers import Answers, Tables, answer, between_seeds
 from ..studies.track.settings import STRATEGIES
 from ..studies.track.study import STUDY
 from ..studies.track.tables import Row
+from ..studies.track.words import decided, points, questions, share, spread
 from . import tracking_figures as plots
 from . import tracking_matrices as matrices
-from .numbers import DASH, number
 from .page import REPORT, fill, listed, write_page
 from .style import data_uri
 from .tracking_maps import ScoreMap, comings_and_goings, heatmap, in_words, read_map, strongest
-from .tracking_words import decided, points, questions, share, spread
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..common.numbers import number
 from ..studies.track.tables import Row
-from .numbers import number
 from .style import figure, styled
 from .tracking_figures import MOST_LABELS, mean_of, values
 

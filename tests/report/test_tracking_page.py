@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from foresight.common.errors import TrajectoryError
-from foresight.report.numbers import MINUS, number
+from foresight.common.numbers import MINUS, number
 from foresight.report.tracking import areas, mapped, render, write_report
 from foresight.report.tracking_maps import ScoreMap, in_words, read_map
-from foresight.report.tracking_words import decided, questions, spread
 from foresight.studies.track.analysis import NAMES
 from foresight.studies.track.answers import answer
 from foresight.studies.track.tables import Track, between_rows, distance_rows, score_table, staleness_rows
+from foresight.studies.track.words import decided, questions, spread
 from support.planted import make_table
 
 TABLE = make_table(layers=2, heads=4, blocks=4)

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from ...common.errors import TrajectoryError
 from ...common.files import write_json, write_whole
 from . import tables
-from .answers import Answers, Tables, answer, sentences
+from .answers import Answers, Tables, answer
 from .cells import MEASURED, Record, recording_of
 from .recording import Recording
 from .study import Study
+from .words import sentences
 
 FOLDER, ANSWERS = "analysis", "answers.json"
 NAMES = ("distance", "staleness", "between", "stability", "metrics", "cost", "signs", "boolean", "curves")

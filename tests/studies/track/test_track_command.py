@@ -63,7 +63,7 @@ def test_a_small_study_from_recipe_to_answers(tmp_path, recipe, refused, capsys)
     said = capsys.readouterr().out
     assert "tasks:\n- gender\n- boolean" in said  # the settings, resolved
     assert "Circuit distance from step 0" in said and "8 runs" in said
-    for part in ("free, step 2: circuits", "step-0 map", "random: tracking took", "random in final accuracy"):
+    for part in ("circuits move beyond noise? free:", "map of step 0", "random: tracking took", "Final accuracy: free"):
         assert part in said.replace("\n", " "), part
 
     settings = json.loads((out / "study.json").read_text())

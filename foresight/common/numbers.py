@@ -1,4 +1,4 @@
-"""Numbers as the pages print them: with a real minus sign, a dash where there is none, and intervals in brackets."""
+"""Numbers as people read them: with a real minus sign, a dash where there is none, and intervals in brackets."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from ..studies.track.answers import Answers
-from ..studies.track.tables import Row
-from .numbers import MINUS, bracketed, number
+from ...common.numbers import MINUS, bracketed, number
+from .answers import Answers
+from .tables import Row
 
 MOST_STEPS = 6
 """Steps that a sentence lists at most; tables and figures have all of them."""
@@ -42,6 +42,18 @@ def questions(answers: Answers) -> list[Question]:
     found = [Question(q.title, q.lines or unknown) for q in asked]
     return [*found, Question("Which strategy learned best?", _best(answers)),
             Question("Do the tasks conflict?", _conflict(answers))]  # fmt: skip
+
+
+def sentences(answers: Answers) -> list[str]:
+    """The answers to `questions` as plain sentences, then what tracking cost and which runs failed."""
+    found = [
+        f"{question.title} {line.who + ': ' if line.who else ''}{line.verdict}. {line.numbers}"
+        for question in questions(answers)
+        for line in question.lines
+    ]
+    found += [f"{row['strategy']}: tracking took {row['tracking_share']:.0%} of the time." for row in answers.cost]
+    return found + [f"{row['task']}, {row['strategy']}, seed {row['seed']} failed: {row['error']}"
+                    for row in answers.failures]  # fmt: skip
 
 
 def _each(strategies, say, answers: Answers) -> list[Line]:
