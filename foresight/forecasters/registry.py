@@ -36,7 +36,7 @@ DEFAULT = "stacking"
 """Weighs forecasts by their proven skill and is persistence while none has any: on the shipped corpus, where nothing
 beats persistence, the benchmark recommends that (README.md)."""
 SHIPPED_STATE = Path(__file__).parents[1] / "model" / "shipped" / f"{DEFAULT}.safetensors"
-"""What `DEFAULT` learned from the shipped corpus; `foresight.studies.bench.ship` makes it."""
+"""What `DEFAULT` learned from the shipped corpus; `eval.shipped_corpus` makes it."""
 REGISTRY: Registry[Forecaster] = Registry(
     "forecaster",
     "forecaster:Forecaster",

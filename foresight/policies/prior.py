@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SHIPPED = Path(__file__).parents[1] / "model" / "shipped" / "prior.json"
-"""Learned from the shipped corpus; `foresight.studies.bench.ship` makes it."""
+"""Learned from the shipped corpus; `eval.shipped_corpus` makes it."""
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ from .splits import Split
 
 PRIOR, TWIN = "prior", "twin"
 YARDSTICKS = (PRIOR, TWIN)
-"""What forecasters are held against besides persistence: layer and kind alone, learned from the same runs as they
-learn from; and the ceiling, a run that differs in the order of its data alone, at the step in question."""
+"""What forecasters are compared with besides persistence: layer and kind alone, learned from the same runs; and the
+ceiling, a run that differs only in the order of its data, at the step in question."""
 
 Row = dict[str, Any]
 
 
 class Entrant(Protocol):
-    """Whoever answers questions."""
+    """What answers questions."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,10 @@ class Entrant(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """An `Entrant`: a forecaster by name, with parameters other than its defaults. It learns from the split's runs."""
+    """An `Entrant`: a forecaster by name, with parameters that differ from its defaults.
+
+    It learns from the runs that the split does not leave out.
+    """
 
     name: str
     params: dict[str, Any] = field(default_factory=dict)
@@ -164,7 +167,7 @@ def _yardsticks(split: Split) -> Iterator[Row]:
 
 
 def answer(name: str, split: Split, run: Run, question: Question, prediction: np.ndarray, scores: bool = True) -> Row:
-    """The row of one answer, judged (see `judge` for `scores`)."""
+    """The row of one judged answer (see `judge` for `scores`)."""
     return {
         "forecaster": name, "split": split.kind, "held_out": split.held_out, "model": run.model, "task": run.task,
         "learning_rate": run.learning_rate, "seed": run.seed, "early": question.early, "ahead": question.ahead,

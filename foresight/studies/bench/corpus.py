@@ -1,4 +1,4 @@
-"""The corpus: recorded runs that forecasters learn from and are judged on, in a folder each or all in one file.
+"""The corpus: recorded runs that forecasters learn from and are judged on, each in a folder or all in one file.
 
 A corpus file is one safetensors file: of run i `i.values` float32 [n_components, n_steps] and `i.steps` int64
 [n_steps], of component table j the arrays `table.j.*` of `foresight.trajectory.series.pack`, and in the header,
@@ -38,7 +38,7 @@ class Run:
         learning_rate: 0 if the recording does not say.
         seed: of the data order.
         series: the scores.
-        recording: where it was recorded, if its weights may be there; None for a run from a corpus file.
+        recording: the folder of its recording; None for a run from a corpus file.
     """
 
     model: str
@@ -51,12 +51,12 @@ class Run:
 
     @property
     def setting(self) -> tuple[str, str, str, float]:
-        """All but the seed: runs that agree here are twins, they differ in the order of the data alone."""
+        """All but the seed. Runs that agree in it are twins: they differ only in the order of their data."""
         return self.model, self.task, self.scorer, self.learning_rate
 
     @property
     def hash(self) -> str:
-        """Hex digest (16 characters) of everything that forecasts and their judgement depend on."""
+        """Hex digest (16 characters) of everything that forecasts and their scores depend on."""
         digest = hashlib.sha256(repr((*self.setting, self.seed)).encode())
         for array in self.series.arrays().values():
             digest.update(array.tobytes())
@@ -67,7 +67,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     """All runs in the given places: corpus files, studies of `foresight track`, recordings, run or trajectory folders.
 
     Raises:
-        TrajectoryError: a place that holds none, a damaged one, or a run that is there twice.
+        TrajectoryError: a place without runs, a damaged run, or a run that occurs twice.
     """
     runs = [run for path in paths for run in _read(Path(path))]
     seen: dict[tuple, Run] = {}

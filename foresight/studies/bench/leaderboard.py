@@ -1,4 +1,4 @@
-"""From answers to a leaderboard: who sees more of the future circuit than "it stays as it is", and by how much.
+"""From answers to a leaderboard: which forecaster sees more of the future circuit than persistence, and by how much.
 
 Every number is a mean over tasks (of the mean over a task's runs and questions), and intervals are over tasks, see
 `foresight.common.intervals`: runs of one task share its circuit and are no independent evidence.
@@ -28,12 +28,12 @@ class Standing:
     """One line of the leaderboard.
 
     Attributes:
-        forecaster: its name, or that of a yardstick.
+        forecaster: name of a forecaster or yardstick.
         precision, newcomers, spearman, ndcg: see `questions.judge`, with intervals.
-        gain: precision minus persistence's on the same questions: what the order of the leaderboard goes by.
-        skill: 1 - mean error / mean error of persistence, by task; None for what predicts no scores.
-        abstained: share of the questions on which it fell back to persistence by its own account.
-        seconds: mean of fit and prediction a question; None for a yardstick.
+        gain: precision minus persistence's on the same questions; the leaderboard is ordered by it.
+        skill: 1 - mean error / mean error of persistence, by task; None if no scores are predicted.
+        abstained: share of the questions on which it says that it fell back to persistence.
+        seconds: mean of fit and prediction per question; None for a yardstick.
     """
 
     forecaster: str
@@ -49,10 +49,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Choice:
-    """What choosing by this benchmark is worth on tasks that had no part in the choice.
+    """How good the choice by this benchmark is on tasks that had no part in it.
 
     Attributes:
-        chosen: the forecaster with the largest gain over all tasks: what would be chosen for a new one.
+        chosen: the forecaster with the largest gain over all tasks, the choice for a new one.
         by_task: task -> the forecaster with the largest gain on all *other* tasks.
         gain: precision of that forecaster minus persistence's, on the task itself, over tasks.
         beats: whether the interval of `gain` is above zero; if not, persistence is the choice.
@@ -71,8 +71,8 @@ class Leaderboard:
     Attributes:
         split: what was left out, "task" or "model".
         standings: forecasters by gain, largest first; yardsticks: the prior and the ceiling.
-        headroom: precision of a twin run minus persistence's: what could be gained by foreseeing all that runs of a
-            task have in common. (What this run alone shows may give more, mostly over short horizons.)
+        headroom: precision of a twin run minus persistence's: the gain of foreseeing all that runs of a task have in
+            common. (What a run itself shows may give more, mostly over short horizons.)
         chance: precision of a random choice.
         choice: see `Choice`.
         details: gain of each forecaster by early x ahead, task, model and learning rate: rows of forecaster, by, at,
@@ -205,7 +205,7 @@ def _finite(value: float | None) -> bool:
 
 
 def sentences(board: Leaderboard) -> list[str]:
-    """What the leaderboard says, in words: headroom first, then what was won of it."""
+    """What the leaderboard says, in words: headroom first, then how much of it was won."""
     names = {line.forecaster: line for line in (*board.standings, *board.yardsticks)}
     own, choice, left = names[PERSISTENCE], board.choice, board.split
     said = [
@@ -214,17 +214,18 @@ def sentences(board: Leaderboard) -> list[str]:
         f"one (chance {_points(board.chance)})."
     ]
     if board.headroom.mean is None:
-        said.append("Headroom: unknown, as no two runs differ in the order of their data alone.")
+        said.append("Headroom: unknown, because no two runs differ only in the order of their data.")
     elif board.headroom.decided > 0:
         said.append(
-            f"Headroom: a run that differs in the order of its data alone is {_change(board.headroom)} from "
-            "persistence. So much could be won by foreseeing what all runs of a task have in common."
+            "Headroom: a run that differs only in the order of its data is "
+            f"{_change(board.headroom)} from persistence. "
+            "That much could be gained by foreseeing what all runs of a task have in common."
         )
     else:
         said.append(
-            f"Headroom: none seen on the whole. A run that differs in the order of its data alone is "
-            f"{_change(board.headroom)} from persistence: this run's own last circuit already says as much of its "
-            "future as another whole run does."
+            "Headroom: none seen overall. A run that differs only in the order of its data is "
+            f"{_change(board.headroom)} from persistence: "
+            "a run's own last circuit already says as much about its future as another whole run does."
         )
     said += [_where(row, board) for row in board.details if row["forecaster"] == TWIN and _foreseeable(row)]
     if PRIOR in names:
@@ -249,7 +250,7 @@ def _foreseeable(row: Row) -> bool:
 
 
 def _where(row: Row, board: Leaderboard) -> str:
-    """One question at which another run knows more than persistence, and what forecasters made of it."""
+    """One question on which another run knows more than persistence, and how well forecasters did on it."""
     mine = {line.forecaster for line in board.standings} - {PERSISTENCE}
     known = [r for r in board.details if (r["by"], r["at"]) == ("question", row["at"]) and r["forecaster"] in mine]
     early, ahead = (float(share) for share in row["at"].split(" + "))

@@ -1,4 +1,4 @@
-"""What a forecaster is asked of a run, and what its answer was worth."""
+"""What a forecaster is asked about a run, and how good its answer is."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ...trajectory.metrics import newcomer_recall, overlap, spearman
 from ...trajectory.series import Series
 
 CUTOFFS = (0.1, 0.25, 0.5)
-"""When it is asked, as shares of the run."""
+"""Shares of the run after which it is asked."""
 HORIZONS = (0.1, 0.25, 1.0)
-"""How far ahead, as shares of the run; 1 is to its end."""
+"""How far ahead, as shares of the run; 1 means its end."""
 CIRCUIT = 0.1
 """Share of the components that count as critical."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which components will be critical at snapshot `target`, seen from snapshot `cutoff` (positions in the series).
+    """Which components will be critical at snapshot `target`, seen from snapshot `cutoff` (positions in the series)?
 
     Attributes:
-        early, ahead: the shares of the run that they stand for.
+        early, ahead: the cutoff and the horizon as shares of the run.
     """
 
     cutoff: int
@@ -36,9 +36,8 @@ class Question:
 def questions(series: Series) -> Iterator[Question]:
     """All cutoffs x horizons that this run can answer, ordered by cutoff.
 
-    The cutoff is the last snapshot at or before its share of the run, and the target the first at or after its step
-    (the last one for a horizon of 1). Horizons that go beyond the run are left out, as are those that two shares have
-    in common.
+    The cutoff is the last snapshot at or before its share of the run, the target the first at or after its step (the
+    last one for a horizon of 1). Horizons beyond the run are left out, and so are repeated pairs of snapshots.
     """
     steps = series.steps
     first, length = int(steps[0]), int(steps[-1] - steps[0])
@@ -54,21 +53,21 @@ def questions(series: Series) -> Iterator[Question]:
 
 
 def circuit_size(series: Series) -> int:
-    """Components in a circuit: k."""
+    """Number of components in a circuit: k."""
     return max(1, round(CIRCUIT * len(series)))
 
 
 def judge(prediction: np.ndarray, series: Series, question: Question, scores: bool = True) -> dict[str, float]:
-    """What a prediction [n_components] was worth.
+    """How good a prediction [n_components] is.
 
     Args:
-        scores: whether the prediction is of scores, so that errors mean something, or only an order.
+        scores: whether it predicts scores, which have an error, or only an order.
 
     Returns:
-        precision: share of the k components that were critical in the end which the predicted k have (precision@k,
-            which is the overlap of the two sets).
-        newcomers: share of those among them that were not critical at the cutoff; NaN if there are none.
-        spearman: rank correlation over all components; NaN where one side is constant.
+        precision: overlap of the k predicted components with the k that were critical at the target (precision@k).
+        newcomers: share of the components critical only at the target, not at the cutoff, that were predicted; NaN if
+            there are none.
+        spearman: rank correlation over all components; NaN if one side is constant.
         ndcg: normalised discounted cumulative gain of the k predicted first (Jaervelin and Kekaelaeinen 2002).
         error: mean absolute error over the mean score; NaN without `scores`.
     """

@@ -13,13 +13,13 @@ KINDS = ("task", "model")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One thing left out.
+    """One task or model left out.
 
     Attributes:
         kind: what is left out, "task" or "model".
         held_out: its name.
-        train: runs of everything else; a task that is left out is left out of all models, and the other way round.
-        test: the runs of it.
+        train: runs of everything else: a task is left out with all models, a model with all tasks.
+        test: its runs.
     """
 
     kind: str
@@ -39,7 +39,7 @@ def splits(runs: Sequence[Run], kind: str) -> list[Split]:
 
 
 def one_scorer(runs: Sequence[Run], scorer: str | None = None) -> list[Run]:
-    """The runs of one scorer: what is critical has to mean the same in all of them.
+    """The runs of one scorer, so that critical means the same in all of them.
 
     Raises:
         DataError: none of that scorer, or runs of several scorers and none named.

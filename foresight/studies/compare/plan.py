@@ -1,9 +1,10 @@
-"""The runs of a comparison, in the order in which they depend on each other.
+"""The runs of a comparison, in the order of their dependencies.
 
-Full fine-tuning comes first: what policies learn from is its recorded runs on tasks that are not scored, and what
-hindsight is told, and overlaps are measured against, is its run on the very task, seed and data order. Every arm's
-learning rate and optimizer memory is chosen on the tuning tasks, from the same grid and by the same rule; a run on one
-of those learns from the other recorded tasks only. Nothing of a scored task reaches an arm that is no hindsight.
+Full fine-tuning runs first, because the others depend on it: policies learn from its recorded runs on tasks that are
+not scored; arms with hindsight know its run on the same task, seed and data order; and overlaps are measured against
+that run. Every arm's learning rate and optimizer memory are chosen on the tuning tasks, from the same grid and by the
+same rule, and a run on a tuning task learns only from the other recorded tasks. No arm without hindsight sees anything
+of a scored task.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .settings import CompareConfig
 from .tuning import Tuned, tune
 
 ALL = 1.0
-"""The budget of arms that train everything, whatever masks may."""
+"""The budget of arms that train everything, whatever the budgets of masks are."""
 
 Goal = tuple[str, str, int]
 """(model, task, seed): what arms are paired over."""
@@ -34,7 +35,7 @@ class Plan:
     """The cells of a comparison.
 
     Attributes:
-        tuned: (arm, budget) -> how its learning rate and memory were chosen, for arms that are tuned already.
+        tuned: (arm, budget) -> its chosen learning rate and memory, once the arm is tuned.
     """
 
     def __init__(self, config: CompareConfig):
@@ -47,7 +48,7 @@ class Plan:
     # -- goals ------------------------------------------------------------------------------------------------------
 
     def goals(self, stage: Stage) -> list[Goal]:
-        """What runs of a stage train on. Seed 0 is for tasks that are not scored."""
+        """What the runs of a stage train on. Tasks that are not scored have seed 0."""
         config = self.config
         tasks, seeds = {
             "tune": (config.tuning_tasks, [0]),
@@ -57,12 +58,12 @@ class Plan:
         return list(product(config.models, tasks, seeds))
 
     def budgets(self, arm: Arm) -> list[float]:
-        """The budgets that an arm is run at."""
+        """The budgets at which an arm runs."""
         return [ALL] if arm.trains_everything else list(self.config.budgets)
 
     @property
     def total(self) -> int:
-        """Cells of the whole plan, if none fails."""
+        """Number of cells in the whole plan, if none fails."""
         tuning, scored, config = len(self.goals("tune")), len(self.goals("score")), self.config
         rates, memories = len(config.learning_rates), len(config.memories or {})
         count = len(config.models) + len(self.goals("track"))
@@ -77,7 +78,7 @@ class Plan:
     # -- the order --------------------------------------------------------------------------------------------------
 
     def carry_out(self, runner: Runner[Cell, Measures]) -> list[Record]:
-        """Run everything; the result holds every record, failed ones included."""
+        """Run everything; return all records, those of failed runs included."""
         others = [arm for arm in self.arms.values() if arm is not self.full]
         at_once = [arm for arm in others if not arm.learns and arm.hindsight is None and arm.sized_by is None]
         later = [arm for arm in others if arm not in at_once and arm.sized_by is None]
@@ -86,10 +87,8 @@ class Plan:
         self._choose([self.full], records)
         if self.tuned["full", ALL].learning_rate is None:
             return records
-        tracked = self._full("track")
-        references = [*self._full("score"), *tracked, *self._looked_into()]
-        found = runner.run([*references, *self._tuning(at_once)], "full fine-tuning, first arms tuned")
-        records += found
+        references = [*self._full("score"), *self._full("track"), *self._looked_into()]
+        records += runner.run([*references, *self._tuning(at_once)], "full fine-tuning, first arms tuned")
         self._choose(at_once, records)
         records += runner.run([*self._tuning(later), *self._scored([self.full, *at_once])], "arms tuned and scored")
         self._choose(later, records)
@@ -102,9 +101,8 @@ class Plan:
     def _choose(self, arms: Iterable[Arm], records: list[Record]) -> None:
         for arm in arms:
             for budget in self.budgets(arm):
-                mine = [
-                    r for r in records if r.cell.stage == "tune" and (r.cell.arm, r.cell.budget) == (arm.name, budget)
-                ]
+                own = ("tune", arm.name, budget)
+                mine = [r for r in records if (r.cell.stage, r.cell.arm, r.cell.budget) == own]
                 self.tuned[arm.name, budget] = tune(mine)
 
     # -- cells ------------------------------------------------------------------------------------------------------
@@ -114,16 +112,16 @@ class Plan:
                 for model in self.config.models]  # fmt: skip
 
     def _full(self, stage: Stage) -> list[Cell]:
-        """Full fine-tuning at its tuned settings: what history and hindsight are taken from."""
-        cells = []
-        for goal in self.goals(stage):
-            cell = self._tuned_cell(stage, self.full, ALL, goal)
-            assert cell is not None
-            cells.append(cell)
-        return cells
+        """Full fine-tuning at its tuned settings, which history and hindsight are taken from."""
+        return [self._full_cell(stage, goal) for goal in self.goals(stage)]
+
+    def _full_cell(self, stage: Stage, goal: Goal) -> Cell:
+        cell = self._tuned_cell(stage, self.full, ALL, goal)
+        assert cell is not None  # nothing else is planned unless full fine-tuning could be tuned
+        return cell
 
     def _looked_into(self) -> list[Cell]:
-        """Full runs that record utility instead, for arms that look ahead; none without such an arm."""
+        """Full runs that record utility instead of a circuit, if some arm with hindsight needs them."""
         if not any(arm.hindsight == "utility" for arm in self.arms.values()):
             return []
         return [self._utility_run(goal) for goal in (*self.goals("tune"), *self.goals("score"))]
@@ -145,7 +143,7 @@ class Plan:
         ]
 
     def _scored(self, wanted: Iterable[Arm]) -> list[Cell]:
-        """Scored runs at the settings that the arm's tuning chose; none for an arm of which every one failed."""
+        """Scored runs at the arm's tuned settings; none for an arm without a working setting."""
         cells = []
         for arm in wanted:
             for budget in self.budgets(arm):
@@ -158,7 +156,7 @@ class Plan:
         return cells
 
     def _sizing(self, stage: Stage) -> list[Cell]:
-        """The runs whose touched vectors say how large another arm's masks are: tuned ones, of draw 0."""
+        """The runs whose number of touched vectors sets the size of another arm's masks: tuned ones, of draw 0."""
         names = {arm.sized_by for arm in self.arms.values() if arm.sized_by is not None}
         arms = [self.arms[name] for name in names]
         wanted = product(arms, self.config.budgets, self.goals(stage))
@@ -195,6 +193,7 @@ class Plan:
         )
 
     def _training(self, arm: Arm, budget: float, memory: str) -> dict[str, Any]:
+        """The settings of a run: those shared by the study that the arm's policy takes, and the arm's own."""
         config = self.config
         assert isinstance(config.memories, dict) and isinstance(config.training, dict)
         shared: dict[str, Any] = {
@@ -261,9 +260,7 @@ class Plan:
         """The key of the tuned full run of a goal."""
         stages: tuple[Stage, ...] = ("tune", "track", "score")
         stage = next(stage for stage in stages if goal in self.goals(stage))
-        cell = self._tuned_cell(stage, self.full, ALL, goal)
-        assert cell is not None
-        return cell_key(cell)
+        return cell_key(self._full_cell(stage, goal))
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -275,14 +272,14 @@ class Plan:
         return [*self.config.retained(name), *([] if name else self.config.target_tasks)]
 
     def _of(self, *names: str) -> dict[str, str]:
-        """Digests of the files behind a model and tasks, where they are files."""
+        """Digests of the files of a model and tasks, if they are on disk."""
         assert isinstance(self.config.sources, dict)
         paths = [path for name in names for path in (name, self.config.sources.get(name)) if path in self.inputs]
         return {str(path): self.inputs[str(path)] for path in paths}
 
 
 def _files(config: CompareConfig) -> list[str]:
-    """The models, tasks and sources that lie on disk."""
+    """The models, tasks and sources that are on disk."""
     assert isinstance(config.sources, dict)
     named = [*config.models, *config.tasks, *config.retained(), *config.sources.values()]
     return [name for name in dict.fromkeys(named) if Path(name).exists()]

@@ -1,4 +1,4 @@
-"""A comparison from its settings to its results: everything that is not done yet is run, then judged."""
+"""A comparison from its settings to its results: run what is missing, then judge."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .summary import Summary
 
 
 def run_comparison(out: str | Path, config: CompareConfig | None = None, console: Console | None = None) -> Summary:
-    """Run a comparison into `out`, or continue one that was interrupted there, and write its results.
+    """Run a comparison in the folder `out`, or continue one that was interrupted there, and write its results.
 
-    Starts worker processes by spawning: a script that calls this needs an ``if __name__ == "__main__":`` guard.
+    Workers are spawned processes, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
 
     Returns:
         The summary, which results.json holds as well; `foresight.report` turns the folder into a page.

@@ -1,9 +1,9 @@
-"""Make what ships: the corpus, the prior, and the state of the default forecaster, from recorded runs.
+"""Make what ships of recorded runs: the corpus, the prior, and the state of the default forecaster.
 
-    python -m foresight.studies.bench.ship --runs shipped=runs/corpus/fast shipped=runs/corpus/slow second=… --out DIR
+    python -m eval.shipped_corpus --runs shipped=runs/corpus/fast shipped=runs/corpus/slow second=… --out DIR
 
-A place is given as NAME=PLACE, where NAME is what its model is called in the corpus. The recipe of the runs is
-recipes/forecasters/corpus.yaml. The state is arrays and JSON in a safetensors file; no weights are in any of it.
+Each place is given as NAME=PLACE, where NAME is what its model is called in the corpus. recipes/forecasters/corpus.yaml
+records the runs. The state is arrays and JSON in a safetensors file; none of the files holds weights.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ...common.errors import ConfigError
-from ...forecasters.registry import DEFAULT, SHIPPED_STATE, make_forecaster
-from ...policies.prior import SHIPPED as PRIOR
-from ...policies.prior import LayerKindPrior
-from .corpus import SHIPPED, Run, read_runs, write_corpus
+from foresight.common.errors import ConfigError
+from foresight.forecasters.registry import DEFAULT, SHIPPED_STATE, make_forecaster
+from foresight.policies.prior import SHIPPED as PRIOR
+from foresight.policies.prior import LayerKindPrior
+from foresight.studies.bench.corpus import SHIPPED, Run, read_runs, write_corpus
 
 
 def ship(runs: Iterable[Run], out: str | Path) -> list[Path]:
@@ -32,7 +32,7 @@ def ship(runs: Iterable[Run], out: str | Path) -> list[Path]:
 
 
 def named(places: Iterable[str]) -> list[Run]:
-    """The runs of places NAME=PLACE, their models called NAME. Raises ConfigError for a place without a name."""
+    """The runs of places NAME=PLACE, with NAME for their model. Raises ConfigError for a place without a name."""
     found = []
     for place in places:
         name, separator, path = place.partition("=")

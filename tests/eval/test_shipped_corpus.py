@@ -2,13 +2,13 @@
 
 import pytest
 
+from eval.shipped_corpus import named, ship
 from foresight.common.errors import ConfigError
 from foresight.forecasters import make_forecaster
 from foresight.forecasters.registry import DEFAULT, SHIPPED_STATE, experienced
 from foresight.policies.prior import SHIPPED as PRIOR
 from foresight.policies.prior import LayerKindPrior
 from foresight.studies.bench.corpus import SHIPPED, read_corpus, write_corpus
-from foresight.studies.bench.ship import named, ship
 from support.planted_corpus import runs
 
 
