@@ -62,7 +62,7 @@ def test_more_runs_join_those_named(place, capsys):
     ("flags", "words"),
     [
         (["persistance", "--runs", "mine.safetensors"], "did you mean 'persistence'"),
-        (["mean", "--runs", "nowhere"], "holds no recorded run"),
+        (["mean", "--runs", "nowhere"], "nowhere does not exist; expected recorded runs"),
         (["mean", "--runs", "mine.safetensors", "--scorer", "utility"], "no run of scorer 'utility'"),
         (["mean", "--runs", "one.safetensors"], "nothing can be left out"),
         (["mean", "--leave-out", "seed"], "invalid choice"),
