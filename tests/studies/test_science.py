@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from foresight.studies.bench.bench import Candidate
@@ -52,6 +53,9 @@ def found(tmp_path_factory) -> dict[str, float]:
             measures = run_cell(cell, place)
             own = {"log loss area": measures.log_loss_area, "last loss": measures.loss[cell.task],
                    "trained": measures.trainable, "touched": measures.touched, "overlap": measures.overlap}  # fmt: skip
+            if measures.forecast is not None:
+                forecast = measures.forecast
+                own |= {"log forecast": float(np.log(np.mean(forecast.scores))), "made at": forecast.made_at}
             figures |= {f"{stage} {name}: {key}": value for key, value in own.items() if value is not None}
     rows = list(Candidate("ridge").ask(splits(runs("relay", tasks=3), "task")[0]))
     return figures | {f"ridge: {key}": sum(row[key] for row in rows) / len(rows) for key in ("precision", "error")}

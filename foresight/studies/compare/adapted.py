@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ...training.finite import FiniteLoss
 from ...trajectory.series import Series
 from ...trajectory.trajectory import Trajectory
 from ..adapters import adapt
-from .curve import LearningCurve, held_bytes, tokenizer_of
+from .curve import held_bytes, tokenizer_of, train
 from .results import Cell, Measures
 
 
@@ -68,14 +67,9 @@ def run_adapter(cell: Cell, folder: Path, model: Any, rows: Dataset, trajectory:
         peft_config=adapter.config,
         callbacks=[*adapter.callbacks, Restart(restart_every)],
     )
-    curve = LearningCurve(trainer, cell)
-    trainer.add_callback(curve)
-    began = time.perf_counter()
-    trainer.train()
-    elapsed = time.perf_counter() - began - curve.seconds
+    curve = train(trainer, cell)
     return Measures(
         **curve.measured(),
-        train_seconds=elapsed,
         peak_bytes=held_bytes(trainer),
         trainable=adapter.parameters,
         model_parameters=everything,

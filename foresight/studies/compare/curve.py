@@ -15,6 +15,7 @@ from ...model.loading import load_tokenizer
 from ...model.model_config import ModelConfig
 from ...tasks import task
 from ...tasks.evaluation import HeldOut
+from ...training.run import Run
 from .results import Cell, CurvePoint, LastForecast
 
 EVALUATION_SEED = 1_000_000
@@ -29,26 +30,25 @@ class LearningCurve(TrainerCallback):
     Attributes:
         points: the curve so far.
         last: task -> accuracy and loss at the last point.
-        seconds: wall time of the evaluations.
+        seconds: wall time of the evaluations; train_seconds: of the rest of the training.
     """
 
-    def __init__(self, trainer, cell: Cell):
-        self.trainer, self.cell = trainer, cell
+    def __init__(self, trainer: Any, cell: Cell, run: Run | None):
+        self.trainer, self.cell, self.run = trainer, cell, run
         self.retained = cell.data["retained"] if cell.stage == "score" else []
         steps, n = cell.training["max_steps"], cell.data["evaluations"]
         self.at = {round(steps * i / n) for i in range(n + 1)}
         self.points: list[CurvePoint] = []
         self.last: dict[str, dict[str, float]] = {}
         self.forecast: LastForecast | None = None
-        self.seconds = 0.0
+        self.seconds = self.train_seconds = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._evaluate(0)
 
     def on_step_end(self, args, state, control, **kwargs):
-        log = getattr(self.trainer, "skill_log", None)
-        if log is not None and log.pending:
-            last = log.pending[-1]
+        if self.run is not None and self.run.skill_log.pending:
+            last = self.run.skill_log.pending[-1]
             self.forecast = LastForecast(last.made_at, last.for_step, tuple(last.prediction.tolist()))
         if state.global_step in self.at:
             self._evaluate(state.global_step)
@@ -62,6 +62,8 @@ class LearningCurve(TrainerCallback):
             "curve": tuple(self.points),
             "log_loss_area": log_loss_area(steps, losses),
             "steps_to_target": steps_to(self.points, self.cell.data["target_accuracy"]),
+            "forecast": self.forecast,
+            "train_seconds": self.train_seconds,
         }
 
     def _evaluate(self, step: int) -> None:
@@ -72,6 +74,16 @@ class LearningCurve(TrainerCallback):
         found = self.last[self.cell.task]
         self.points.append(CurvePoint(step, found["loss"], found["accuracy"], mean("loss"), mean("accuracy")))
         self.seconds += time.perf_counter() - began
+
+
+def train(trainer: Any, cell: Cell, run: Run | None = None) -> LearningCurve:
+    """Train a cell's model; `run` is the state of a masked run."""
+    curve = LearningCurve(trainer, cell, run)
+    trainer.add_callback(curve)
+    began = time.perf_counter()
+    trainer.train()
+    curve.train_seconds = time.perf_counter() - began - curve.seconds
+    return curve
 
 
 def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:

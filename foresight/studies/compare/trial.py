@@ -6,7 +6,6 @@ Runs in a worker process. Everything here is deterministic given the cell.
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ...training.trainer import ForesightTrainer
 from ...trajectory.trajectory import Trajectory
 from ..runner import quiet
 from .adapted import run_adapter
-from .curve import LearningCurve, evaluate_tasks, held_bytes, tokenizer_of
+from .curve import evaluate_tasks, held_bytes, tokenizer_of, train
 from .overlap import circuit_at, share_trained
 from .results import Cell, Measures, read_record
 from .rows import contrast_rows, keep, retained_rows, train_rows
@@ -61,28 +60,22 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     )
     if trainer.run.retained is None:
         keep(cell, trainer.train_dataset)
-    curve = LearningCurve(trainer, cell)
-    trainer.add_callback(curve)
-    began = time.perf_counter()
-    trainer.train()
-    elapsed = time.perf_counter() - began - curve.seconds
+    curve = train(trainer, cell, trainer.run)
     watcher, scouting = trainer.run.watcher, trainer.run.scouting
     scoring = watcher.seconds if watcher else 0.0
     if watcher and not trainer.policy.needs_scores:  # recorded only for the report and for hindsight
-        elapsed, scoring = elapsed - scoring, 0.0
+        curve.train_seconds, scoring = curve.train_seconds - scoring, 0.0
     if scouting is not None:
         scoring += scouting.training_seconds + scouting.scoring_seconds
     if not cell.data.get("keep_delta"):
         shutil.rmtree(folder / RUN / "delta")
     return Measures(
         **curve.measured(),
-        train_seconds=elapsed,
         scoring_seconds=scoring,
         peak_bytes=held_bytes(trainer, trainer.bank.ledger, scouting.bytes if scouting else 0),
         trainable=trainer.bank.vectors.numel(),
         model_parameters=trainer.table.model_parameters,
         touched=trainer.bank.changed()[1].numel(),
-        forecast=curve.forecast,
         notes=_last_logged(trainer.state.log_history),
         words=trainer.policy.verdict.words if trainer.policy.verdict else None,
         **_of_components(cell, folder, trainer),
