@@ -105,7 +105,10 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     locating = "does the location matter: edits at localized heads against edits at random ones"
     evidence = command("evidence", _evidence, locating, True)
     evidence.add_argument(
-        "--out", metavar="DIR", default="evidence", help="folder of the study, gone on with (default: %(default)s)"
+        "--out",
+        metavar="DIR",
+        default="evidence",
+        help="folder of the study; a rerun continues it (default: %(default)s)",
     )
 
     train = command("train", _train, "fine-tune a model with a predictive mask", True)
@@ -113,12 +116,12 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     track = command("track", _track, "watch circuits evolve: a study of tasks, strategies and seeds", True)
     track.add_argument("--out", metavar="DIR", help="folder of the study (default: the setting output_dir)")
-    track.add_argument("--resume", action="store_true", help="go on with the study in that folder")
+    track.add_argument("--resume", action="store_true", help="continue the study in that folder")
 
     components = command("components", _components, "list what of a model can be masked, with parameter counts")
     components.add_argument("model", metavar="MODEL", nargs="?", help="folder or Hub name (default: the shipped model)")
     components.add_argument("--mlp-block", metavar="N", type=int, help="neurons in an MLP block")
-    components.add_argument("--list", action="store_true", help="one line a component, separated by tabs")
+    components.add_argument("--list", action="store_true", help="one line per component, separated by tabs")
 
     plan = command("plan", _plan, "dry run of train: budget, parameters, memory and steps; nothing is loaded", True)
     plan.add_argument("--processes", metavar="N", type=int, default=1, help="processes that ZeRO would shard over")
@@ -131,7 +134,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     checking = "try every rule of the contract; exit code 1 if one is broken"
     check = verbs.add_parser("check", help=checking, description=checking, allow_abbrev=False)
     check.add_argument("name", metavar="NAME", help="a name from the list, or module:Class")
-    racing = "judge forecasters on recorded runs that they have not learned from; goes on where it was broken off"
+    racing = "judge forecasters on recorded runs that they have not learned from; a rerun continues where it stopped"
     bench = verbs.add_parser("bench", help=racing, description=racing, allow_abbrev=False)
     bench.add_argument("names", metavar="NAME", nargs="*", help="forecasters, or module:Class (default: all)")
     bench.add_argument(

@@ -47,7 +47,7 @@ def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
     try:
         study = run_study(folder, setting, everything, resume, console())
     except KeyboardInterrupt:
-        print(f"interrupted: go on with the same command, --out {folder} and --resume", file=sys.stderr)
+        print(f"interrupted: continue with the same command, --out {folder} and --resume", file=sys.stderr)
         raise
     answers = analyse(study)
     page = write_report(folder)

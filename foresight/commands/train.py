@@ -55,7 +55,7 @@ def run(values: Mapping[str, Any], resume: bool) -> None:
         trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
     except KeyboardInterrupt:
         last = checkpoint.last_complete(output)
-        told = f"{last} is complete; go on with the same command and --resume" if last else "no checkpoint yet"
+        told = f"{last} is complete; continue with the same command and --resume" if last else "no checkpoint yet"
         print(f"interrupted after step {trainer.state.global_step}: {told}", file=sys.stderr)
         raise
     accuracy = _accuracy(trainer, tokenizer, data, evaluation)
