@@ -16,6 +16,7 @@ from foresight.studies.circuits.faithfulness import circuit_drops
 from foresight.studies.track.recording import Recording
 from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
 from foresight.tasks.evaluation import evaluate
+from foresight.training.checks import only_taken
 from foresight.training.config import ForesightConfig
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
@@ -29,7 +30,7 @@ def trainer(folder, model=None, **settings):
     args = ForesightConfig(
         output_dir=str(folder), use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
         disable_tqdm=True, per_device_train_batch_size=4, learning_rate=1e-2, logging_strategy="no", seed=3,
-        **{**dict(max_steps=7, policy="full", budget=0.2, save_strategy="no"), **settings},
+        **only_taken({**dict(max_steps=7, policy="full", budget=0.2, save_strategy="no"), **settings}),
     )  # fmt: skip
     return ForesightTrainer(
         model=model or tiny(), args=args, train_dataset=sentences(), contrast_dataset=pairs(),
@@ -166,7 +167,7 @@ def test_a_resumed_run_has_the_recording_of_the_uninterrupted_one(tmp_path, keep
     assert Recording.read(tmp_path / "cut" / "recording").steps == [0, 2, 4]
     again = trainer(tmp_path / "cut", **settings)
     tracked(tmp_path / "cut", run=again, resume=True, **config)  # from step 3: the snapshot of 4 is taken anew
-    a, b = Recording.read(whole.folder), Recording.read(again.output / "recording")
+    a, b = Recording.read(whole.folder), Recording.read(again.run.output / "recording")
     assert a.steps == b.steps == [0, 2, 4, 5]
     for step in a.steps:
         for key in a.head.keys:
