@@ -309,7 +309,7 @@ def test_export_refuses_what_it_cannot_do(tmp_path):
         export(done.run.output, "merge", tmp_path / "out")
     with pytest.raises(ConfigError, match="not empty"):
         export(done.run.output, "delta", done.run.output)
-    with pytest.raises(CheckpointError, match="no finished run"):
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
         export(tmp_path / "nowhere", "delta", tmp_path / "out")
     with pytest.raises(CheckpointError, match="this model's weights are"):
         apply_delta(tiny(seed=1), done.run.output / "delta")
