@@ -1,0 +1,1 @@
+"""The proving ground: masks against their controls on a real language model. See `eval/README.md`."""

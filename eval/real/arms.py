@@ -1,0 +1,64 @@
+"""The arms of the proving ground: what each trains, and what it may know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+BUDGET = 0.0029
+"""Share of all parameters that a mask trains: LoRA's at rank 1."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to fine-tune.
+
+    Attributes:
+        rates: learning rates to try first, a factor of about 3 apart.
+        method: "full" (true full fine-tuning), "lora" or "mask".
+        settings: of `ForesightConfig` for masks, of LoRA's configuration for adapters.
+        control: how a mask is made of an earlier run's map or of the weights (`run.MASKS`); then no policy is set.
+        earlier: whether it needs an earlier run.
+        onward: whether training begins at the earlier run's weights instead of the base.
+    """
+
+    about: str
+    rates: tuple[float, ...]
+    method: str = "mask"
+    settings: dict[str, Any] = field(default_factory=dict)
+    control: str = ""
+    earlier: bool = False
+    onward: bool = False
+
+
+def _mask(about: str, control: str, rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)) -> Arm:
+    earlier = control not in ("largest", "smallest", "principal")
+    return Arm(about, rates, control=control, earlier=earlier)
+
+
+FULL_RATES = (3e-5, 1e-4, 3e-4)
+LORA_RATES = (3e-4, 1e-3, 3e-3)
+
+ARMS: dict[str, Arm] = {
+    "full": Arm("all parameters, embeddings and norms included", FULL_RATES, "full"),
+    "all_maskable": Arm("all matrices of the layers", FULL_RATES, settings={"policy": "full"}),
+    "lora1": Arm("LoRA of rank 1 on every matrix", LORA_RATES, "lora", {"r": 1, "lora_alpha": 1}),
+    "lora8": Arm("LoRA of rank 8 on every matrix", LORA_RATES, "lora", {"r": 8, "lora_alpha": 8}),
+    "random": Arm("random weights", (1e-2, 3e-2, 1e-1), settings={"policy": "random"}),
+    "gradient": Arm("weights of highest |gradient| at step 0", (3e-4, 1e-3, 3e-3),
+                    settings={"policy": "static", "scorer": "gradient"}),
+    "hindsight": _mask("weights that moved most in an earlier run", "highest", (3e-3, 1e-2, 3e-2)),
+    "shuffled": _mask("as many weights per matrix as in hindsight, at random", ""),
+    "row_counts": _mask("as many weights per output row as in hindsight, at random", "row"),
+    "column_counts": _mask("as many weights per column as in hindsight, at random", "column"),
+    "both_counts": _mask("drawn by the product of hindsight's counts per row and column", "row column"),
+    "rows": _mask("whole output rows that moved most", "rows", (1e-3, 3e-3, 1e-2)),
+    "largest": _mask("largest weights", "largest"),
+    "smallest": _mask("smallest weights", "smallest"),
+    "principal": _mask("largest weights of the best approximation of rank 32 (LIFT)", "principal"),
+    "full_onward": Arm("all parameters, from the earlier run's weights", FULL_RATES, "full", earlier=True, onward=True),
+    "lora8_onward": Arm("LoRA of rank 8, from the earlier run's weights", LORA_RATES, "lora",
+                        {"r": 8, "lora_alpha": 8}, earlier=True, onward=True),
+    "hindsight_onward": Arm("hindsight's weights, from the earlier run's", (1e-3, 3e-3, 1e-2), control="highest",
+                            earlier=True, onward=True),
+}  # fmt: skip

@@ -1,0 +1,137 @@
+"""Earlier runs, and masks of single weights made of what they, the weights or chance tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from foresight.bank.apply_delta import movement
+from foresight.common.files import write_json
+from foresight.masks.masks import WeightMask
+from foresight.masks.schedule import MaskSchedule
+from foresight.masks.weight_selection import best_weights
+from foresight.model.numbering import Target
+from foresight.model.weight_table import WeightTable, weight_table
+
+Scores = Callable[[Target], Tensor]
+"""Scores of a target's weights, float32 [rows, columns], >= 0."""
+
+EARLIER_RATE = 1e-4
+
+
+def earlier_run(folder: Path, train: Callable[[Path], None]) -> tuple[Path, float]:
+    """The folder of an earlier run with its delta, made by `train` if it is not there, and its CPU seconds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "cost.json").exists():
+            began = time.process_time()
+            train(folder)
+            write_json(folder / "cost.json", {"cpu_seconds": time.process_time() - began})
+    return folder, json.loads((folder / "cost.json").read_text())["cpu_seconds"]
+
+
+def moved(run: Path, model: Any) -> Scores:
+    """How far each weight has moved in an earlier run."""
+    read = movement(run, model)
+
+    def scores(target: Target) -> Tensor:
+        found = read(target)
+        return torch.zeros_like(model.get_submodule(target.module).weight) if found is None else found
+
+    return scores
+
+
+class Masks:
+    """Masks of `n` weights over the matrices of a model.
+
+    Args:
+        seed: of everything that is drawn.
+    """
+
+    def __init__(self, model: Any, n: int, seed: int):
+        self.model, self.n = model, n
+        self.table: WeightTable = weight_table(model)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def write(self, mask: WeightMask, folder: Path) -> Path:
+        """The mask as a schedule, for policy `replay`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        schedule = MaskSchedule()
+        schedule.append(0, mask)
+        schedule.write(folder / "schedule.json", self.table, mask)
+        return folder / "schedule.json"
+
+    def highest(self, scores: Scores) -> WeightMask:
+        """The weights of highest score over all matrices."""
+        return best_weights(((target, scores(target)) for target in self.table.targets), self.n)
+
+    def rows(self, scores: Scores) -> WeightMask:
+        """Whole output rows, by the mean score of their weights; the last one is cut to fit."""
+        means = [(target, scores(target).mean(1)) for target in self.table.targets]
+        order = np.argsort(-torch.cat([mean for _, mean in means]).numpy(), kind="stable")
+        owner = np.concatenate([np.full(len(mean), i) for i, (_, mean) in enumerate(means)])
+        first = np.concatenate([np.arange(len(mean)) for _, mean in means])
+        ids, room = [], self.n
+        for at in order:
+            target, rows = means[owner[at]][0], len(means[owner[at]][1])
+            columns = target.n // rows
+            start = target.offset + int(first[at]) * columns
+            ids.append(np.arange(start, start + min(columns, room)))
+            room -= len(ids[-1])
+            if not room:
+                break
+        return WeightMask(np.sort(np.concatenate(ids)))
+
+    def drawn(self, like: WeightMask, by: str) -> WeightMask:
+        """A random mask with as many weights per matrix as `like` has.
+
+        Args:
+            by: "row", "column" or both ("row column"): weights are drawn in proportion to its counts per row, per
+                column, or the product of the two; "" draws them uniformly (the mask shuffled within its matrices).
+        """
+        ids = []
+        for target, own in self._parts(like):
+            rows, columns = self.model.get_submodule(target.module).weight.shape
+            chance = torch.ones(rows, columns)
+            if "row" in by:
+                chance *= torch.bincount(own // columns, minlength=rows)[:, None]
+            if "column" in by:
+                chance *= torch.bincount(own % columns, minlength=columns)[None, :]
+            ids.append(target.offset + self._draw(chance, len(own)))
+        return WeightMask(torch.cat(ids).sort().values.numpy())
+
+    def _draw(self, chance: Tensor, n: int) -> Tensor:
+        """n places in a matrix, drawn without replacement in proportion to `chance` (Efraimidis & Spirakis, 2006)."""
+        keys = torch.rand(chance.shape, generator=self.generator).clamp(min=1e-30).log_() / chance.clamp(min=1e-12)
+        return keys.flatten().topk(n).indices
+
+    def _parts(self, mask: WeightMask) -> Iterator[tuple[Target, Tensor]]:
+        """Targets with the places of their weights that are in the mask."""
+        ids = torch.from_numpy(mask.components)
+        for target in self.table.targets:
+            own = ids[(ids >= target.offset) & (ids < target.offset + target.n)] - target.offset
+            if len(own):
+                yield target, own
+
+
+def magnitude(model: Any, sign: int) -> Scores:
+    """|w|, or with sign -1 what ranks the smallest first."""
+    return lambda target: sign * model.get_submodule(target.module).weight.detach().abs()
+
+
+def principal(model: Any, rank: int = 32) -> Scores:
+    """|w| in the best approximation of each matrix of that rank: LIFT's principal weights (arXiv 2506.00772)."""
+
+    def scores(target: Target) -> Tensor:
+        left, values, right = torch.linalg.svd(model.get_submodule(target.module).weight.detach(), full_matrices=False)
+        return ((left[:, :rank] * values[:rank]) @ right[:rank]).abs()
+
+    return scores
