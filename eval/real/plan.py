@@ -14,7 +14,7 @@ from .arms import ARMS
 from .base import NAME
 from .run import Cell, Measures
 
-TUNING = ("add3", "json4")
+TUNING = ("add3", "reverse6")
 """Tasks on which rates are chosen and arms screened; they are never scored."""
 FIRST = ("random", "hindsight", "full", "lora8", "both_counts", "lora1", "full_onward", "hindsight_onward")
 WIDEST = 6
