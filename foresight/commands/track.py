@@ -20,10 +20,10 @@ from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
 from ..report.tracking import write_report
 from ..studies.track.analysis import analyse
-from ..studies.track.answers import Answers
 from ..studies.track.cells import Setting
 from ..studies.track.settings import TrackConfig
 from ..studies.track.study import STUDY, Study, run_study
+from ..studies.track.tables import Tables
 from ..studies.track.words import sentences
 from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
@@ -81,7 +81,7 @@ def reopen(folder: str | Path) -> Setting:
         raise ConfigError(f"{folder} holds no study that can be opened again ({error!r})") from error
 
 
-def _summary(study: Study, answers: Answers) -> Table:
+def _summary(study: Study, answers: Tables) -> Table:
     """How far circuits had moved at each step, of the first scorer, by strategy."""
     table = Table(title="Circuit distance from step 0 (Jaccard)", title_justify="left")
     for column in (
@@ -94,9 +94,9 @@ def _summary(study: Study, answers: Answers) -> Table:
         "step-0 map holds",
     ):
         table.add_column(column, justify="left" if column == "strategy" else "right")
-    stale = {(row["strategy"], row["scorer"], row["step"]): row for row in answers.staleness}
-    for row in answers.moves:
-        if (row["scorer"], row["kind"], row["measure"]) != (answers.moves[0]["scorer"], "all", "jaccard"):
+    stale = {(row["strategy"], row["scorer"], row["step"]): row for row in answers["staleness"]}
+    for row in answers["moves"]:
+        if (row["scorer"], row["kind"], row["measure"]) != (answers["moves"][0]["scorer"], "all", "jaccard"):
             continue
         held = stale[row["strategy"], row["scorer"], row["step"]]["held"]
         low, high = row["interval_low"], row["interval_high"]

@@ -12,8 +12,9 @@ from matplotlib.patches import Patch
 
 from ..studies.compare.results import LastForecast
 from ..trajectory.series import Series
-from .score_maps import KINDS, MASK, borders, outline, score_panels
-from .style import figure, panels, shared_legend, styled
+from . import score_maps
+from .score_maps import MASK
+from .style import panels, shared_legend, styled
 
 CIRCUIT = "#0b7a5b"
 
@@ -43,24 +44,15 @@ class Picture:
 def heatmap(picture: Picture) -> Figure:
     """Scores of the full run over steps, with the arm's mask outlined and the realised circuit marked."""
     series = picture.series
-    relative = series.values / np.maximum(series.values.max(0), np.finfo(np.float32).tiny)
-    order = np.lexsort((series.index, series.layer))
-    rows = {kind: found for kind in KINDS if len(found := order[series.kind[order] == kind])}
-    edges = borders(series.steps)
-    fig = figure(10, 6.2)
-    axes, image = score_panels(fig, edges, relative, series.layer, rows)
-    for kind, axis in axes.items():
-        position = {series.name[row]: at for at, row in enumerate(rows[kind])}
-        for start, stop, names in _spans(picture.schedule, edges[-1]):
-            for name in names:
-                if name in position:
-                    outline(axis, position[name], start, stop, 1.3)
-        at = [position[name] + 0.5 for name in picture.realised if name in position]
+    position, edges = {name: i for i, name in enumerate(series.name)}, score_maps.borders(series.steps)
+    boxes = [(position[name], start, stop) for start, stop, names in _spans(picture.schedule, edges[-1])
+             for name in names if name in position]  # fmt: skip
+    fig, shown = score_maps.heatmap(series.values, series.steps, series.layer, series.kind, boxes)
+    realised = [position[name] for name in picture.realised if name in position]
+    for axis, place in shown.values():
         beyond = edges[-1] + 0.025 * (edges[-1] - edges[0])
-        axis.plot([beyond] * len(at), at, marker="<", linestyle="none", color=CIRCUIT, markersize=5, clip_on=False)
-        axis.set_xlabel("optimizer step of the full run")
-    bar = fig.colorbar(image, ax=list(axes.values()), shrink=0.6, pad=0.03)
-    bar.set_label("score / largest score at that step")
+        axis.plot([beyond] * len(realised), place[realised] + 0.5, marker="<", linestyle="none", color=CIRCUIT,
+                  markersize=5, clip_on=False)  # fmt: skip
     handles = [
         Patch(fill=False, edgecolor=MASK, linewidth=1.5, label=f"trained by {picture.arm}"),
         Line2D([], [], marker="<", linestyle="none", color=CIRCUIT, label="realised circuit (end of the full run)"),

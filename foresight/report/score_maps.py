@@ -1,50 +1,65 @@
-"""Heat maps of component scores over steps, one panel per kind of component."""
+"""Heat maps of component scores over steps, one panel per kind of component, with what a mask or circuit holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from .style import figure, step_axis, styled
 
 KINDS = {"head": "Attention heads", "kv": "KV groups", "mlp": "MLP blocks"}
 MASK = "#ff4f00"
 """Colour of what a mask or circuit contains."""
 
+Box = tuple[int, float, float]
+"""(component, start, stop) of an outline around what a mask or circuit contains; stop is at most the last border."""
 
-def score_panels(
-    fig: Figure, edges: np.ndarray, relative: np.ndarray, layer: np.ndarray, rows: Mapping[str, np.ndarray]
-) -> tuple[dict[str, Axes], QuadMesh]:
-    """Draw scores over steps, one panel per kind, with layers named on the y axis.
+
+@styled()
+def heatmap(
+    scores: np.ndarray, steps: np.ndarray, layer: np.ndarray, kind: np.ndarray, boxes: Iterable[Box]
+) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]]]:
+    """Draw scores over steps, as shares of the largest at each step, with layers named on the y axis.
 
     Args:
-        edges: [t + 1], where the cells of the t snapshots begin and end.
-        relative: [n, t], scores as shares of the largest.
-        layer: [n], of each component.
-        rows: kind -> its components in drawing order, ascending by layer.
+        scores: [n, t], not negative.
+        steps: [t], of the snapshots; `borders` says where their cells begin and end.
+        layer, kind: [n], of each component.
+        boxes: what is outlined.
 
     Returns:
-        the panels by kind, and the image of the last one, for a colour bar.
+        the figure, and kind -> its panel and the row of every component in it, float [n], NaN for other kinds.
     """
+    relative = scores / np.maximum(scores.max(0), np.finfo(np.float32).tiny)
+    order, edges = np.argsort(layer, kind="stable"), borders(steps)
+    rows = {name: found for name in KINDS if len(found := order[kind[order] == name])}
+    most = max(map(len, rows.values()))
+    fig = figure(10, float(np.clip(0.06 * most, 3.2, 9)))
     axes = dict(zip(rows, fig.subplots(1, len(rows), squeeze=False)[0], strict=True))
-    for kind, axis in axes.items():
-        shown = rows[kind]
+    panels = {}
+    for name, axis in axes.items():
+        shown = rows[name]
         image = axis.pcolormesh(edges, np.arange(len(shown) + 1), relative[shown], cmap="Blues", vmin=0, vmax=1,
                                 rasterized=True)  # fmt: skip
+        step_axis(axis, steps.tolist())
         _label_layers(axis, layer[shown])
         axis.set_xlim(edges[0], edges[-1])
         axis.set_ylim(len(shown), 0)
-        axis.set_title(KINDS[kind])
+        axis.set_title(KINDS[name])
         axis.grid(visible=False)
-    return axes, image
-
-
-def outline(axis: Axes, row: int, start: float, stop: float, width: float) -> None:
-    """Outline a row of a panel from one edge to another; `width` is the line width in points."""
-    axis.add_patch(Rectangle((start, row), stop - start, 1, fill=False, edgecolor=MASK, linewidth=width))
+        place = np.full(len(layer), np.nan)
+        place[shown] = np.arange(len(shown))
+        panels[name] = axis, place
+    for component, start, stop in boxes:
+        axis, place = panels[kind[component]]
+        axis.add_patch(Rectangle((start, place[component]), stop - start, 1, fill=False, edgecolor=MASK,
+                                 linewidth=0.9 if most <= 100 else 0.4))  # fmt: skip
+    fig.colorbar(image, ax=list(axes.values()), shrink=0.7, pad=0.03).set_label("score / largest at that step")
+    return fig, panels
 
 
 def borders(steps: np.ndarray) -> np.ndarray:

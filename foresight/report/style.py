@@ -29,6 +29,9 @@ COLOURS = {
 MARKERS = {"full": "s", "random": "x", "prior": "v", "static": "D", "reactive": "^", "foresight": "o", "oracle": "*"}
 """Marker by arm, which tells arms apart in print without colour."""
 
+MOST_LABELS = 7
+"""Snapshots that are labelled on an axis, at most."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -101,6 +104,13 @@ def log_ticks(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
+
+
+def step_axis(axis: Axes, steps: Iterable[int]) -> None:
+    """Put ticks at snapshots, at most `MOST_LABELS` of them."""
+    known = sorted(set(steps))
+    axis.set_xticks(known[:: -(-len(known) // MOST_LABELS)])
+    axis.set_xlabel("optimizer step")
 
 
 def shared_legend(fig: Figure, axes: Iterable[Axes], columns: int) -> None:

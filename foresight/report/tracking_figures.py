@@ -1,8 +1,8 @@
-"""The plots of a tracking study: how far circuits move, how stale the first map is, how faithful circuits are."""
+"""The plots of a tracking study: how far circuits move, how stale, stable and faithful they are, how tasks conflict."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,19 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..common.intervals import mean_interval
-from ..studies.track.answers import Answers
+from ..common.numbers import number
 from ..studies.track.settings import STRATEGIES
 from ..studies.track.tables import Row
 from .score_maps import KINDS
-from .style import COLOURS, MARKERS, figure, panels, shared_legend, styled
+from .style import COLOURS, MARKERS, MOST_LABELS, figure, panels, shared_legend, step_axis, styled
 
 KIND_STYLE = {"all": ("#1a1a1a", "s"), "head": ("#0072b2", "o"), "kv": ("#009e73", "^"), "mlp": ("#d55e00", "D")}
-"""Colour and marker by kind of component, in every figure; colours are of Okabe and Ito's palette."""
+"""Colour and marker by kind of component; colours are of Okabe and Ito's palette."""
 LABELS = {"all": "All components", **KINDS}
 MEASURES = {"jaccard": "Jaccard distance", "wasserstein": "Depth distance (Wasserstein)"}
 HALVES, RUNS, BASE = "#c9c9c9", "#56b4e9", "#cc79a7"
-MOST_LABELS = 7
-"""Snapshots that are labelled on an axis, at most."""
+MOST_TASKS = 9
+"""Up to this many tasks, cells of a conflict matrix are labelled."""
+STABILITY: dict[str, tuple[str, str, float, float, Callable[[float], float]]] = {
+    "ratio": ("ratio to t's own circuit", "PuOr", 0, 2, lambda value: value - 1),
+    "faithfulness": ("faithfulness of s at t", "Blues", 0, 1.2, lambda value: 0.0),
+    "rank_distance": ("rank distance of s and t", "Blues", 0, 1, lambda value: value),
+}
+"""Measure -> title, colour map, its range, and the deviation that is compared with the floor (0: none is)."""
 
 
 def colour(strategy: str) -> str:
@@ -37,15 +43,14 @@ def distances(rows: Sequence[Row], between: Sequence[Row], measure: str) -> Figu
         rows: of the table `distance`, by one scorer, since the start.
         between: of the table `between`, by the same scorer.
     """
-    rows = [row for row in rows if row["measure"] == measure]
+    rows = where(rows, measure=measure)
     strategies, kinds = values(rows, "strategy"), [kind for kind in LABELS if kind in values(rows, "kind")]
     fig = figure(10, 2.5 * len(strategies) + 0.9)
     axes = fig.subplots(len(strategies), len(kinds), squeeze=False, sharex=True, sharey=True)
     for strategy, line in zip(strategies, axes, strict=True):
         for kind, axis in zip(kinds, line, strict=True):
-            here = [r for r in rows if (r["strategy"], r["kind"]) == (strategy, kind)]
-            runs = [r for r in between if (r["strategy"], r["kind"], r["measure"]) == (strategy, kind, measure)]
-            _distance(axis, here, runs, kind)
+            wanted = {"strategy": strategy, "kind": kind, "measure": measure}
+            _distance(axis, where(rows, **wanted), where(between, **wanted), kind)
             axis.set_title(f"{strategy}: {LABELS[kind]}")
         line[0].set_ylabel("distance from step 0")
     for axis in axes[-1]:
@@ -64,14 +69,13 @@ def distances(rows: Sequence[Row], between: Sequence[Row], measure: str) -> Figu
 
 def _distance(axis: Axes, rows: Sequence[Row], between: Sequence[Row], kind: str) -> None:
     steps = sorted(values(rows, "step"))
-    at = [[r for r in rows if r["step"] == step] for step in steps]
+    at = [where(rows, step=step) for step in steps]
     low, high = ([mean_of(r[name] for r in here) for here in at] for name in ("floor", "floor_high"))
     _band(axis, steps, low, high, color=HALVES, linewidth=0)
-    known = [s for s in steps if any(r["step"] == s for r in between)]
-    if known:
-        runs = [[r["between_runs"] for r in between if r["step"] == step] for step in known]
-        _band(axis, known, [min(v) for v in runs], [max(v) for v in runs], facecolor="none", edgecolor=RUNS,
-              hatch="////", linewidth=0.8)  # fmt: skip
+    if known := [step for step in steps if where(between, step=step)]:
+        runs = [values(where(between, step=step), "between_runs") for step in known]
+        _band(axis, known, list(map(min, runs)), list(map(max, runs)), facecolor="none", edgecolor=RUNS, hatch="////",
+              linewidth=0.8)  # fmt: skip
     found = [mean_interval({(r["task"], r["seed"]): r["value"] for r in here}).within(0, 1) for here in at]
     paint, marker = KIND_STYLE[kind]
     _points(axis, steps, [(f.mean, f.low, f.high) for f in found], color=paint, marker=marker,
@@ -92,9 +96,12 @@ def _points(axis: Axes, steps, found: Sequence[tuple], shift: float = 0.0, **sty
 
 
 @styled()
-def movement(answers: Answers, scorer: str) -> Figure:
-    """Movement alone by kind: one column of panels per strategy, one row per measure."""
-    rows = [row for row in answers.moves if row["scorer"] == scorer]
+def movement(rows: Sequence[Row]) -> Figure:
+    """Movement alone by kind: one column of panels per strategy, one row per measure.
+
+    Args:
+        rows: the answers `moves`, by one scorer.
+    """
     strategies, kinds = values(rows, "strategy"), [kind for kind in LABELS if kind in values(rows, "kind")]
     steps = sorted(values(rows, "step"))
     gap = 0.02 * (steps[-1] - steps[0] if len(steps) > 1 else steps[0])
@@ -104,8 +111,7 @@ def movement(answers: Answers, scorer: str) -> Figure:
         for axis, strategy in zip(line, strategies, strict=True):
             axis.axhline(0, color="#777777", linewidth=1.2)
             for i, kind in enumerate(kinds):
-                here = [r for r in rows
-                        if (r["strategy"], r["kind"], r["measure"]) == (strategy, kind, measure)]  # fmt: skip
+                here = where(rows, strategy=strategy, kind=kind, measure=measure)
                 found = [(r["mean"], r["interval_low"], r["interval_high"]) for r in here]
                 shift, (paint, marker) = (i - (len(kinds) - 1) / 2) * gap, KIND_STYLE[kind]
                 at = [r["step"] for r in here]
@@ -120,21 +126,23 @@ def movement(answers: Answers, scorer: str) -> Figure:
 
 
 @styled()
-def staleness(answers: Answers, scorer: str) -> Figure:
-    """Overlap of the step-0 map with the circuit over steps, between that of a fresh map and chance."""
-    rows = [row for row in answers.staleness if row["scorer"] == scorer]
+def staleness(rows: Sequence[Row]) -> Figure:
+    """Overlap of the step-0 map with the circuit over steps, between that of a fresh map and chance.
+
+    Args:
+        rows: the answers `staleness`, by one scorer.
+    """
     strategies = values(rows, "strategy")
     fig, axes = panels(len(strategies), 2.9)
     for axis, strategy in zip(axes, strategies, strict=True):
-        here = [row for row in rows if row["strategy"] == strategy]
+        here = where(rows, strategy=strategy)
         steps = [row["step"] for row in here]
-        paint = colour(strategy)
         axis.plot(steps, [r["ceiling"] for r in here], color="#777777", linestyle="--", label="a fresh map")
         # The interval is that of what was lost, drawn downwards from the fresh map.
         known = [(r["across"], *(None if r[end] is None else r["ceiling"] - r[end]
                                  for end in ("interval_high", "interval_low"))) for r in here]  # fmt: skip
         marker = MARKERS.get(STRATEGIES.get(strategy, strategy), "o")
-        _points(axis, steps, known, color=paint, marker=marker, label="the map of step 0, 95 % interval")
+        _points(axis, steps, known, color=colour(strategy), marker=marker, label="the map of step 0, 95 % interval")
         axis.plot(steps, [r["chance"] for r in here], color="#777777", linestyle=":", label="chance")
         axis.set_ylim(0, 1.02)
         axis.set_title(strategy)
@@ -157,14 +165,14 @@ def curves(rows: Sequence[Row]) -> Figure:
     for axis, task in zip(axes, tasks, strict=True):
         axis.axhline(1, color="#777777", linewidth=0.8)
         for model in models:
-            here = [r for r in rows if (r["circuit_of"], r["strategy"]) == (task, model)]
-            x = sorted(set(values(here, "fraction")))
-            at = [[r for r in here if r["fraction"] == fraction] for fraction in x]
-            mean, low, high = ([mean_of(r[name] for r in group if r[name] is not None) for group in at]
-                               for name in ("value", "low", "high"))  # fmt: skip
-            paint = BASE if model is None else colour(model)
-            style = "--" if model is None else "-"
-            axis.plot(x, mean, color=paint, linestyle=style, linewidth=1.6, label=model or "before training")
+            here = where(rows, circuit_of=task, strategy=model)
+            x = sorted(values(here, "fraction"))
+            mean, low, high = (
+                [mean_of(r[name] for r in where(here, fraction=fraction) if r[name] is not None) for fraction in x]
+                for name in ("value", "low", "high")
+            )
+            paint, line = (BASE, "--") if model is None else (colour(model), "-")
+            axis.plot(x, mean, color=paint, linestyle=line, linewidth=1.6, label=model or "before training")
             axis.fill_between(x, low, high, color=paint, alpha=0.12, linewidth=0)
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
@@ -176,11 +184,84 @@ def curves(rows: Sequence[Row]) -> Figure:
     return fig
 
 
-def step_axis(axis: Axes, steps: Iterable[int]) -> None:
-    """Put ticks at snapshots, at most `MOST_LABELS` of them."""
-    known = sorted(set(steps))
-    axis.set_xticks(known[:: -(-len(known) // MOST_LABELS)])
-    axis.set_xlabel("optimizer step")
+@styled()
+def stability(rows: Sequence[Row]) -> Figure:
+    """Matrices s x t of means over runs: one row of panels per strategy, one column per measure.
+
+    Args:
+        rows: of the table `stability`, by one scorer; from each run, those of the task that it was trained on.
+    """
+    strategies, measures = values(rows, "strategy"), [name for name in STABILITY if name in values(rows, "measure")]
+    steps = sorted(values(rows, "t"))
+    fig = figure(10, 3.3 * len(strategies) + 0.2)
+    axes = fig.subplots(len(strategies), len(measures), squeeze=False)
+    for strategy, line in zip(strategies, axes, strict=True):
+        for measure, axis in zip(measures, line, strict=True):
+            title, colours, least, most, deviation = STABILITY[measure]
+            image, texts = np.full((len(steps), len(steps)), np.nan), {}
+            known = [r for r in where(rows, strategy=strategy, measure=measure) if np.isfinite(r["value"])]
+            for at in {(r["s"], r["t"]) for r in known}:
+                i, j = map(steps.index, at)
+                here = where(known, s=at[0], t=at[1])
+                image[i, j] = mean_of(r["value"] for r in here)
+                beyond = max(sum(sign * deviation(r["value"]) > r["floor_high"] for r in here) for sign in (1, -1))
+                texts[i, j] = "\N{BULLET}" if 2 * beyond > len(here) else ""
+                if len(steps) <= MOST_LABELS:
+                    floor = number(mean_of(r["floor"] for r in here))
+                    texts[i, j] = f"{number(image[i, j])}{texts[i, j]}\n({floor})"
+            _matrix(axis, image, texts, cmap=colours, vmin=least, vmax=most)
+            ticks = range(0, len(steps), -(-len(steps) // MOST_LABELS))
+            axis.set_xticks(ticks, [str(steps[i]) for i in ticks])
+            axis.set_yticks(ticks, [str(steps[i]) for i in ticks])
+            axis.set_xlabel("t: step of the model")
+            axis.set_ylabel("s: step of the circuit")
+            axis.set_title(f"{strategy}: {title}")
+    return fig
+
+
+@styled()
+def conflict(rows: Sequence[Row]) -> Figure:
+    """Sign conflict of every pair of tasks on the base model, with floors; bold where it is beyond its floor.
+
+    Args:
+        rows: the answers `conflict`.
+    """
+    tasks = list(dict.fromkeys(name for row in rows for name in (row["task_a"], row["task_b"])))
+    n = len(tasks)
+    fig = figure(10, 4.6)
+    axis = fig.subplots()
+    image, texts, bold = np.full((n, n), np.nan), {}, set()
+    for row in rows:
+        i, j = tasks.index(row["task_a"]), tasks.index(row["task_b"])
+        text = f"{row['value']:.2f}\n({row['floor_high']:.2f})"
+        if n > MOST_TASKS:
+            text = "\N{BULLET}" if row["beyond_floor"] else ""
+        for at in ((i, j), (j, i)):
+            image[at], texts[at] = row["value"], text
+            bold |= {at} if row["beyond_floor"] else set()
+    _matrix(axis, image, texts, bold, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xticks(range(n), tasks, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(n), tasks)
+    sign = "in brackets: 95 % of halves lie below" if n <= MOST_TASKS else "dot: beyond the floor"
+    axis.set_title(f"Conflict ({sign})")
+    return fig
+
+
+def _matrix(axis: Axes, image: np.ndarray, texts: dict[tuple[int, int], str], bold: Iterable = (), **style) -> None:
+    """Draw a square image with a text in every known cell, (row, column) -> text, that can be read on its colour."""
+    shown = axis.imshow(image, **style)
+    for (i, j), text in texts.items():
+        red, green, blue, _ = shown.cmap(shown.norm(image[i, j]))
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        weight, size = "bold" if (i, j) in bold else "normal", 8.5 if len(image) < 5 else 6.5
+        axis.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=size,
+                  fontweight=weight)  # fmt: skip
+    axis.grid(visible=False)
+
+
+def where(rows: Iterable[Row], **wanted) -> list[Row]:
+    """Return the rows that have these values."""
+    return [row for row in rows if wanted.items() <= row.items()]
 
 
 def values(rows: Iterable[Row], column: str) -> list:

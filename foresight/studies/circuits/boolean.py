@@ -1,10 +1,14 @@
 """Boolean conflict of tasks: components that one task must lose and another must keep, whatever alternatives they have.
 
-The question is CLUE's (Chen et al., arXiv 2509.20977). One task is *dropped* (its output is off), others are *kept*
-(their outputs are on). The conflict is the smallest Hamming distance, over the components that both sides share,
-between an assignment that satisfies the dropped circuit and one that satisfies the kept circuits. (If both outputs were
-on, the distance between any two tasks would be 0, because everything on satisfies any circuit of AND and OR gates.) The
-meaning of the gates also follows CLUE's program:
+*Gates* (Chen et al., arXiv 2505.10039, used in CLUE, arXiv 2509.20977). Noising corrupts one edge of the clean run and
+finds what is necessary; denoising restores one edge of the corrupted run and finds what is sufficient. Of two inputs
+that are sufficient each (OR), only denoising detects them; of two that are both necessary (AND), only noising does;
+inputs whose effects add up (ADDER) are detected by both.
+
+*Conflict* follows CLUE. One task is dropped (its output is off), another is kept (its output is on). The conflict is
+the smallest Hamming distance, over the components that both circuits share, between an assignment that satisfies the
+dropped circuit and one that satisfies the kept one. (If both outputs were on, it would always be 0, because everything
+on satisfies any circuit of AND and OR gates.) The meaning of the gates also follows CLUE's program:
 
 - a component that is on needs all its AND and ADDER inputs on, and one of its OR inputs on;
 - a component that is off needs all its OR and ADDER inputs off, and one of its AND inputs off.
@@ -21,18 +25,91 @@ optional package python-sat.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from importlib.util import find_spec
 from threading import Timer
 
-from ...common.errors import ConfigError
-from .gates import Gate, GateCircuit
+from ...common.errors import ConfigError, DataError
 
+Edge = tuple[str, str]
+"""(source node, destination node)."""
+
+SOURCE, TARGET = "input", "logits"
 _SOLVER = "g4"  # Glucose 4: RC2 can interrupt it, and it accepts a preferred value for each variable
-_Meeting = dict[str, list[tuple[int, int]]]
-"""Common component -> its variables (must be off, must be on), one pair per kept circuit."""
+
+
+class Gate(StrEnum):
+    """How a node combines the in-edges of one group."""
+
+    AND = "AND"
+    OR = "OR"
+    ADDER = "ADDER"
+
+
+@dataclass(frozen=True)
+class GateCircuit:
+    """A task's circuit: the gate of every edge, ordered by the edges' names. All lie on a path from input to output."""
+
+    gates: Mapping[Edge, Gate]
+
+    @cached_property
+    def components(self) -> tuple[str, ...]:
+        """The nodes between input and output, sorted by name: what two circuits can share."""
+        return tuple(sorted({node for edge in self.gates for node in edge} - {SOURCE, TARGET}))
+
+    @cached_property
+    def groups(self) -> dict[str, dict[Gate, list[str]]]:
+        """For every node with in-edges: the source nodes of each of its gates."""
+        groups: dict[str, dict[Gate, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for (source, destination), gate in self.gates.items():
+            groups[destination][gate].append(source)
+        return groups
+
+
+def gate_circuit(noising: Iterable[Edge], denoising: Iterable[Edge]) -> GateCircuit:
+    """Combine the noising and the denoising circuit of a task; their edges form no cycle.
+
+    Both are first reduced to their edges on a path from input to output. Of the edges that only denoising has, two or
+    more into the same node are OR; of those that only noising has, two or more into the same node are AND; all others
+    are ADDER. (CLUE's program also counts a lone edge of the other circuit towards the two; we keep to the plain rule.)
+
+    Raises:
+        DataError: one of the two circuits has no path from input to output.
+    """
+    needed, enough = on_path(noising), on_path(denoising)
+    for name, found in (("noising", needed), ("denoising", enough)):
+        if not found:
+            raise DataError(f"the {name} circuit has no path from {SOURCE!r} to {TARGET!r}; take more edges")
+    gates = dict.fromkeys(needed | enough, Gate.ADDER)
+    for gate, edges in ((Gate.OR, enough - needed), (Gate.AND, needed - enough)):
+        fan_in = Counter(destination for _, destination in edges)
+        gates.update({edge: gate for edge in edges if fan_in[edge[1]] >= 2})
+    return GateCircuit({edge: gates[edge] for edge in sorted(gates)})
+
+
+def on_path(edges: Iterable[Edge]) -> set[Edge]:
+    """The edges that lie on some path from the input to the output."""
+    edges = set(edges)
+    before = _reachable(edges, SOURCE)
+    after = _reachable({(destination, origin) for origin, destination in edges}, TARGET)
+    return {edge for edge in edges if edge[0] in before and edge[1] in after}
+
+
+def _reachable(edges: set[Edge], start: str) -> set[str]:
+    """`start` and every node that some path from it leads to."""
+    neighbours = defaultdict(list)
+    for origin, destination in edges:
+        neighbours[origin].append(destination)
+    found, todo = {start}, [start]
+    while todo:
+        new = set(neighbours[todo.pop()]) - found
+        found |= new
+        todo += new
+    return found
 
 
 def require_solver() -> None:
@@ -46,20 +123,18 @@ def require_solver() -> None:
 
 @dataclass(frozen=True)
 class Conflict:
-    """The components that must be off for one task to fail and on for others to work.
+    """The components that must be off for one task to fail and on for another to work.
 
     Attributes:
-        n_common: number of components that the dropped circuit shares with any kept one.
+        n_common: number of components that the two circuits share.
         nodes: the conflicting components, sorted by name. The set is a smallest one if `proven`; where several are
             smallest, the choice is deterministic.
         bound: proven lower bound of the distance.
-        forced: components that conflict under every assignment, sorted by name; a subset of any valid `nodes`.
     """
 
     n_common: int
     nodes: tuple[str, ...]
     bound: int
-    forced: tuple[str, ...]
 
     @property
     def distance(self) -> int:
@@ -77,35 +152,24 @@ class Conflict:
         return self.bound == self.distance
 
 
-def conflict(dropped: GateCircuit, kept: Sequence[GateCircuit], time_limit: float = 60) -> Conflict:
-    """Find the fewest components that must be off for `dropped` to fail and on for all of `kept` to work.
+def conflict(dropped: GateCircuit, kept: GateCircuit, time_limit: float = 60) -> Conflict:
+    """Find the fewest components that must be off for the task `dropped` to fail and on for the task `kept` to work.
 
     Args:
-        dropped: circuit of the task whose output is off.
-        kept: circuits of the tasks whose outputs are on; each has its own assignment.
         time_limit: seconds for the search. When it runs out, the result is a valid set of conflicting components with
             the bound that was proven so far.
 
     Raises:
-        ConfigError: `kept` is empty, the circuits name their inputs or outputs differently, or python-sat is missing.
+        ConfigError: python-sat is missing.
     """
-    if not kept:
-        raise ConfigError("no task is kept; a conflict needs one task to drop and at least one to keep")
-    if len(ends := {(circuit.source, circuit.target) for circuit in (dropped, *kept)}) > 1:
-        raise ConfigError(f"circuits have different inputs and outputs: {sorted(ends)}; expected the same names")
     require_solver()
     from pysat.examples.rc2 import RC2
     from pysat.formula import WCNF, IDPool
 
     variable = IDPool().id
-    rules = list(_rules(dropped, on=False, side=0, variable=variable))
-    for side, circuit in enumerate(kept, start=1):
-        rules += _rules(circuit, on=True, side=side, variable=variable)
-    meeting: _Meeting = defaultdict(list)
-    for side, circuit in enumerate(kept, start=1):
-        for node in sorted(set(dropped.components).intersection(circuit.components)):
-            meeting[node].append((variable((0, node)), variable((side, node))))
-    meeting = dict(sorted(meeting.items()))
+    rules = [*_rules(dropped, False, variable), *_rules(kept, True, variable)]
+    common = sorted(set(dropped.components).intersection(kept.components))
+    meeting = {node: (variable((False, node)), variable((True, node))) for node in common}
 
     # Components that conflict under every assignment need no search, and the first assignment found is the answer if
     # the time runs out before a better one is known. What remains is MaxSAT: each conflict costs 1.
@@ -113,7 +177,8 @@ def conflict(dropped: GateCircuit, kept: Sequence[GateCircuit], time_limit: floa
     problem = WCNF()
     problem.extend(rules)
     for node in sorted(set(meeting) - forced):
-        problem.extend([[-off, -on, variable(node)] for off, on in meeting[node]])
+        off, on = meeting[node]
+        problem.append([-off, -on, variable(node)])
         problem.append([-variable(node)], weight=1)
     # Core exhaustion stays off: an interrupt during it would raise the bound without a proof.
     with RC2(problem, solver=_SOLVER, adapt=True, minz=True) as search:
@@ -126,35 +191,34 @@ def conflict(dropped: GateCircuit, kept: Sequence[GateCircuit], time_limit: floa
             timer.join()
         bound = len(forced) + search.cost
     true = set(model)
-    nodes = [node for node, pairs in meeting.items() if any(off in true and on in true for off, on in pairs)]
-    return Conflict(len(meeting), tuple(nodes), bound, tuple(sorted(forced)))
+    return Conflict(len(meeting), tuple(node for node, pair in meeting.items() if true.issuperset(pair)), bound)
 
 
-def _rules(circuit: GateCircuit, on: bool, side: int, variable: Callable[[Hashable], int]) -> Iterator[list[int]]:
+def _rules(circuit: GateCircuit, on: bool, variable: Callable[[Hashable], int]) -> Iterator[list[int]]:
     """Clauses of a circuit whose output is on (or off); a variable is true if its node must be on (or off)."""
-    yield [variable((side, circuit.target))]
+    yield [variable((on, TARGET))]
     choice = Gate.OR if on else Gate.AND
     for node, groups in circuit.groups.items():
-        head = -variable((side, node))
+        head = -variable((on, node))
         for gate, sources in groups.items():
-            inputs = [variable((side, source)) for source in sources if source != circuit.source]
+            inputs = [variable((on, source)) for source in sources if source != SOURCE]
             if gate is not choice:
                 yield from ([head, number] for number in inputs)
-            elif inputs and not (on and circuit.source in sources):
+            elif inputs and not (on and SOURCE in sources):
                 yield [head, *inputs]
 
 
-def _first_look(rules: list[list[int]], meeting: _Meeting) -> tuple[set[str], list[int]]:
-    """The components that conflict under every assignment, and one assignment that uses few components."""
+def _first_look(rules: list[list[int]], meeting: dict[str, tuple[int, int]]) -> tuple[set[str], list[int]]:
+    """The components that conflict under every assignment, and one assignment that uses few components.
+
+    Args:
+        meeting: common component -> its variables (must be off, must be on).
+    """
     from pysat.solvers import Solver
 
     with Solver(_SOLVER, bootstrap_with=rules) as solver:
         # If assuming "need not be off (on)" contradicts the rules by propagation alone, the component must be off (on).
-        forced = {
-            node
-            for node, pairs in meeting.items()
-            if any(not solver.propagate([-off])[0] and not solver.propagate([-on])[0] for off, on in pairs)
-        }
+        forced = {node for node, pair in meeting.items() if not any(solver.propagate([-number])[0] for number in pair)}
         solver.set_phases([-number for number in range(1, solver.nof_vars() + 1)])
         solver.solve()
         return forced, solver.get_model()

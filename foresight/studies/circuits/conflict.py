@@ -19,22 +19,18 @@ resamples of examples are weighted sums of these products.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from torch import nn
 
-from ...common.errors import ConfigError
 from ...model.components import ComponentTable
 from ...scoring.probes import Probe
 from ...trajectory.metrics import top_k
-from .floors import UNDEFINED, Floor, Measured, floor_of, half_weights, higher, interval, resampling_weights
+from .floors import UNDEFINED, Ends, Measured, floor_of, half_weights, higher, interval, measured, resampling_weights
 from .gradients import gradient_products
-
-MOST_TASKS = 6
-"""The number of pairs grows with the square, and each pair costs a backward pass over both probes."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,8 @@ def circuit_conflict(
     probes: Mapping[str, Probe],
     scores: Mapping[str, np.ndarray],
     k: int,
-    seed: int = 0,
 ) -> dict[tuple[str, str], CircuitConflict]:
-    """Measure the conflict of every two of two to six tasks on one model.
+    """Measure the conflict of every two tasks on one model; each pair costs a backward pass over both probes.
 
     Args:
         probes: task -> at least two examples; only clean prompts and their targets are read.
@@ -72,22 +67,20 @@ def circuit_conflict(
         (a, b) -> conflict, for every two tasks with a before b in `probes`.
 
     Raises:
-        ConfigError: fewer than two tasks or more than six, scores that are missing or not one per component, k out of
-            range, a probe of one example.
+        ConfigError: k out of range, a probe of one example.
         NonFiniteError: a score is NaN or infinite.
     """
     tasks = tuple(probes)
-    _check(tasks, scores, table)
     circuit = {task: np.sort(top_k(np.abs(scores[task]), k)) for task in tasks}
     share = {task: np.abs(scores[task]) / max(np.abs(scores[task])[circuit[task]].sum(), 1e-300) for task in tasks}
     n = {task: probes[task].n_examples for task in tasks}
     # The tasks' examples are independent, so each task has its own draws.
-    drawn = {task: resampling_weights(n[task], seed=seed + i) for i, task in enumerate(tasks)}
+    drawn = {task: resampling_weights(n[task], seed=i) for i, task in enumerate(tasks)}
     own = {task: gradient_products(model, table, probes[task], probes[task], circuit[task]) for task in tasks}
 
-    def floor(task: str, components: np.ndarray, weight: np.ndarray) -> Floor:
+    def floor(task: str, components: np.ndarray, weight: np.ndarray) -> Ends:
         products = own[task][np.isin(circuit[task], components)]
-        return floor_of(_opposed_share(_mixed(products, *half_weights(n[task], seed=seed)), weight))
+        return floor_of(_opposed_share(_mixed(products, *half_weights(n[task])), weight))
 
     found: dict[tuple[str, str], CircuitConflict] = {}
     for a, b in combinations(tasks, 2):
@@ -98,11 +91,11 @@ def circuit_conflict(
         weight = np.minimum(share[a], share[b])[both]
         products = gradient_products(model, table, probes[a], probes[b], both)
         mean = products.mean((1, 2))
-        low, high = interval(_opposed_share(_mixed(products, drawn[a], drawn[b]), weight), min(n[a], n[b]))
+        ends = interval(_opposed_share(_mixed(products, drawn[a], drawn[b]), weight), min(n[a], n[b]))
         noise = higher(floor(a, both, weight), floor(b, both, weight))
-        numbers = (_opposed_share(mean, weight), low, high, noise.mean, noise.high)
+        (value,) = measured(_opposed_share(mean, weight), ends, noise)
         opposed = tuple(int(c) for c in both[np.argsort(-weight, kind="stable")] if mean[both == c] < 0)
-        found[a, b] = CircuitConflict(Measured(*map(float, numbers)), len(both), opposed)
+        found[a, b] = CircuitConflict(value, len(both), opposed)
     return found
 
 
@@ -118,15 +111,3 @@ def _opposed_share(products: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The equation of the module docstring: [...] from products [..., components] and weights [components]."""
     total = weight.sum()
     return (weight * (products < 0)).sum(-1) / (total if total > 0 else np.nan)
-
-
-def _check(tasks: Sequence[str], scores: Mapping[str, np.ndarray], table: ComponentTable) -> None:
-    if not 2 <= len(tasks) <= MOST_TASKS:
-        raise ConfigError(f"conflict of {len(tasks)} tasks; expected between 2 and {MOST_TASKS}")
-    for task in tasks:
-        found = np.shape(scores[task]) if task in scores else None
-        if found != (len(table),):
-            raise ConfigError(
-                f"scores of task {task!r}: {'none' if found is None else f'shape {found}'}; expected shape "
-                f"({len(table)},), one score per component"
-            )

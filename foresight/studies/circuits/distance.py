@@ -1,4 +1,4 @@
-"""Circuit distance between two steps: its statistics, and how much of it exceeds noise.
+"""Distances between two steps: of circuits and of ranks; and how much of a circuit distance exceeds noise.
 
 The *excess* (own definition) is the part of a distance that movement alone explains. With A and B random halves of the
 probe,
@@ -12,10 +12,13 @@ floor is not centred in this way, because that floor is too high (see `foresight
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.stats import rankdata
 
 from ...trajectory.metrics import circuit_distances, in_circuit
-from .floors import Statistic
+from .floors import UNDEFINED, Measured, Statistic, higher, interval, measured, resampled_means, split_half_floor
 
 PARTS = ("jaccard", "wasserstein")
 
@@ -41,3 +44,37 @@ def across_and_within(
     across = (statistic(a[0], b[1]) + statistic(a[1], b[0])) / 2
     within = (statistic(*a) + statistic(*b)) / 2
     return across.mean(0), within.mean(0)
+
+
+def rank_distances(samples: Sequence[np.ndarray] | np.ndarray) -> list[list[Measured]]:
+    """1 - Spearman's rho of the mean scores of every pair of steps; NaN where scores are constant.
+
+    Args:
+        samples: of each step, [n_examples, n_components], the same examples in all.
+
+    Returns:
+        A symmetric matrix as rows; the floor is the higher split-half floor of the two steps.
+    """
+    n = len(samples)
+    values = [_standard_ranks(np.asarray(one, np.float64).mean(0)) for one in samples]
+    drawn = [_standard_ranks(resampled_means(one)) for one in samples]
+    floors = [split_half_floor(lambda a, b: _apart(_standard_ranks(a), _standard_ranks(b)), one) for one in samples]
+    found = [[UNDEFINED] * n for _ in range(n)]
+    for s in range(n):
+        for t in range(s, n):
+            ends = interval(_apart(drawn[s], drawn[t]), len(samples[s]))
+            (found[s][t],) = measured(_apart(values[s], values[t]), ends, higher(floors[s], floors[t]))
+            found[t][s] = found[s][t]
+    return found
+
+
+def _standard_ranks(scores: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, centred and of length 1, so that their inner product is Spearman's rho."""
+    ranks = rankdata(scores, axis=-1)
+    ranks -= ranks.mean(-1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
+    return ranks / np.where(length > 0, length, np.nan)
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return 1 - (a * b).sum(-1)

@@ -4,7 +4,8 @@
 
 with m(C) the metric, averaged over examples, when every component outside C is ablated; f(full) = 1 and f(empty) = 0
 by construction. Only components are ablated: embeddings, norms and biases stay as they are, so m(empty) is the model on
-its corrupted prompts where clean and corrupted prompts end in the same token, and near it elsewhere.
+its corrupted prompts where clean and corrupted prompts end in the same token, and near it elsewhere. Probes of contrast
+pairs take corrupted prompts and the logit difference, those of plain text mean activations and the loss.
 
 The Mechanistic Interpretability Benchmark (Mueller et al., arXiv 2504.13151) integrates f over nested circuits C_k, the
 top floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1:
@@ -22,28 +23,32 @@ all of 0..n up to 32 components, else about 32 that grow geometrically; p is k /
 1. The caller chooses how components are ranked, which is also a switch of the benchmark's program: by signed score the
 curve asks for what helps (the purpose of CPR), by |score| for whatever matters (CMD).
 
-The ratio means nothing without the behaviour. `check_behaviour` requires the gap m(full) - m(empty) to exceed zero by
-more than twice its standard error over examples (and by more than rounding). A negative gap, of a model that does
-better when everything is corrupted, is refused like a gap of zero. Resamples and halves in which the gap is not
-positive are left out as undefined.
+The ratio means nothing without the behaviour, which requires the gap m(full) - m(empty) to exceed zero by more than
+twice its standard error over examples (and by more than rounding). A negative gap, of a model that does better when
+everything is corrupted, is refused like a gap of zero. Resamples and halves in which the gap is not positive are left
+out as undefined.
+
+*Stability* (own definition) asks whether the circuit of step s still explains the model of step t: f_t(C_s) / f_t(C_t).
+1 means that the old circuit does as well as the model's own; 0 or less, that it explains nothing. It needs the weights
+of step t. They exist while training is at t, when the circuits of later steps are not known yet: a run that keeps no
+weights can answer for s <= t only; one that keeps the weights of some steps, for all s at those t. The ratio is NaN
+where the model does not show the behaviour, or its own circuit has a faithfulness of zero or less (a circuit too small
+to carry anything). It is never infinite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from ...common.errors import ConfigError, DataError, one_of
+from ...common.errors import DataError
 from ...model.components import ComponentTable
-from ...scoring.ablation import ABLATIONS
 from ...scoring.exact import ablation_effects
-from ...scoring.goodness import METRICS
 from ...scoring.probes import Probe
 from ...scoring.scoring_mode import scoring_mode
-from .floors import Measured, measure
+from .floors import UNDEFINED, Measured, measure
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 POINTS = 32
@@ -55,56 +60,29 @@ class NoBehaviourError(DataError):
     """On this probe the model does not show the behaviour whose faithfulness is to be measured."""
 
 
-@dataclass(frozen=True, eq=False)
-class FaithfulnessCurve:
-    """Faithfulness of nested circuits.
-
-    Attributes:
-        sizes: int64 [points], components in the circuit.
-        fractions: float64 [points], the position of each point on the axis of the areas, see the module docstring.
-        faithfulness: one `Measured` per point.
-        cpr, cmd: the areas under f and under |1 - f|.
-        gap: m(full) - m(empty), in units of the metric.
-    """
-
-    sizes: np.ndarray
-    fractions: np.ndarray
-    faithfulness: tuple[Measured, ...]
-    cpr: Measured
-    cmd: Measured
-    gap: Measured
-
-
 def faithfulness_curve(
-    model: nn.Module,
-    table: ComponentTable,
-    probe: Probe,
-    ranking: Sequence[int] | np.ndarray,
-    ablation: str = "corrupted",
-    metric: str = "logit_difference",
-    seed: int = 0,
-) -> FaithfulnessCurve:
+    model: nn.Module, table: ComponentTable, probe: Probe, ranking: Sequence[int] | np.ndarray
+) -> list[tuple[str, int | None, float | None, Measured]]:
     """Measure nested circuits on the model: one ablated forward per size, all compared with one clean run.
 
     Args:
         ranking: all table positions, most important first: ``top_k(scores, len(table))`` or that of |scores|.
-        ablation, metric: as in the scorer ``exact``.
-        seed: for the resampling of examples.
+
+    Returns:
+        (measure, size, fraction, number): "faithfulness" of each circuit, with its components and its position on the
+        axis of the areas; then "cpr", "cmd" and "gap", which is m(full) - m(empty) in units of the metric.
 
     Raises:
-        ConfigError: `ranking` is not an order of all components, or a name is unknown.
         NoBehaviourError: see the module docstring.
     """
-    order = np.asarray(ranking)
-    if not np.array_equal(np.sort(order), np.arange(len(table))):
-        raise ConfigError(f"ranking has {len(order)} entries; expected each of the {len(table)} positions once")
     sizes, fractions = curve_points(len(table))
-    drops = circuit_drops(model, table, probe, [order[:size] for size in sizes], ablation, metric)
+    drops = circuit_drops(model, table, probe, [ranking[:size] for size in sizes])
     check_behaviour(drops)
-    points = measure(faithfulness, drops, seed)
-    cpr, cmd = measure(lambda means: np.stack(areas(fractions, faithfulness(means)), -1), drops, seed)
-    (gap,) = measure(lambda means: means[:, -1], drops, seed)
-    return FaithfulnessCurve(sizes, fractions, tuple(points), cpr, cmd, gap)
+    points = zip(sizes.tolist(), fractions.tolist(), measure(faithfulness, drops), strict=True)
+    cpr, cmd = measure(lambda means: np.stack(areas(fractions, faithfulness(means)), -1), drops)
+    (gap,) = measure(lambda means: means[:, -1], drops)
+    whole = (("cpr", cpr), ("cmd", cmd), ("gap", gap))
+    return [*(("faithfulness", *point) for point in points), *((name, None, None, found) for name, found in whole)]
 
 
 def curve_points(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,18 +100,30 @@ def areas(fractions: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.trapezoid(curve, fractions, axis=-1), np.trapezoid(np.abs(1 - curve), fractions, axis=-1)
 
 
-def ablation_of(probe: Probe) -> tuple[str, str]:
-    """(ablation, metric) that suit a probe: corrupted prompts for contrast pairs, mean activations for plain text."""
-    return ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
+def stability(drops: np.ndarray, own: int) -> tuple[list[Measured], list[Measured]]:
+    """Faithfulness of circuits on the model of one step, and its ratio to that of the model's own circuit.
+
+    Args:
+        drops: `circuit_drops` of the circuits on this model, [n_examples, n_circuits + 1].
+        own: which of the circuits is the model's own.
+    """
+    unknown = [UNDEFINED] * (drops.shape[1] - 1)
+    try:
+        check_behaviour(drops)
+    except NoBehaviourError:
+        return unknown, unknown
+
+    def ratio(means: np.ndarray) -> np.ndarray:
+        f = faithfulness(means)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(f[:, [own]] > 0, f / f[:, [own]], np.nan)
+
+    faithful = measure(faithfulness, drops)
+    return faithful, measure(ratio, drops) if faithful[own].value > 0 else unknown
 
 
 def circuit_drops(
-    model: nn.Module,
-    table: ComponentTable,
-    probe: Probe,
-    circuits: Sequence[Sequence[int] | np.ndarray],
-    ablation: str = "corrupted",
-    metric: str = "logit_difference",
+    model: nn.Module, table: ComponentTable, probe: Probe, circuits: Sequence[Sequence[int] | np.ndarray]
 ) -> np.ndarray:
     """How far the metric drops when all but a circuit is ablated; in the last column, when everything is.
 
@@ -143,23 +133,9 @@ def circuit_drops(
     Returns:
         float64 [n_examples, n_circuits + 1], examples in the order of the batches: samples for
         `foresight.studies.circuits.floors` and for `faithfulness`.
-
-    Raises:
-        ConfigError: a position outside the table, an unknown name.
-        DataError: the probe has no contrast pairs where they are needed.
     """
-    one_of("ablation", ablation, ABLATIONS)
-    one_of("metric", metric, METRICS)
-    if not probe.has_pairs and (ablation == "corrupted" or metric == "logit_difference"):
-        raise DataError(
-            f"ablation {ablation!r} with metric {metric!r} needs contrast pairs, but the probe has plain text; use "
-            "ablation 'zero' or 'mean' with metric 'loss' or 'kl'"
-        )
+    ablation, metric = ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
     everything = np.arange(len(table))
-    for circuit in circuits:
-        strangers = np.setdiff1d(circuit, everything)
-        if len(strangers):
-            raise ConfigError(f"circuit has component {strangers[0]}; expected positions 0..{len(table) - 1}")
     outside = [np.setdiff1d(everything, circuit) for circuit in circuits]
     with scoring_mode(model):
         return ablation_effects(model, table, probe, [*outside, everything], ablation, metric)

@@ -56,73 +56,35 @@ class Measured:
 
 UNDEFINED = Measured(*[float("nan")] * 5)
 
-
-@dataclass(frozen=True, eq=False)
-class Floor:
-    """Mean and `LEVEL` quantile of a floor, arrays of the statistic's shape."""
-
-    mean: np.ndarray
-    high: np.ndarray
+Ends = tuple[np.ndarray, np.ndarray]
+"""Two arrays of a statistic's shape: the ends of an interval, or mean and `LEVEL` quantile of a floor."""
 
 
-def resampling_weights(n_examples: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Share of each example in bootstrap resamples, float64 [resamples, n_examples]; every row sums to 1.
-
-    Raises:
-        ConfigError: fewer than two examples.
-    """
-    _check_examples(n_examples)
-    shares = np.full(n_examples, 1 / n_examples)
-    return np.random.default_rng(seed).multinomial(n_examples, shares, size=resamples) / n_examples
+def measure(statistic: Statistic, samples: np.ndarray) -> list[Measured]:
+    """Measure a level: `statistic` of the mean, [replicates, m] or [replicates]; m entries (or one)."""
+    first, second = (statistic(half) for half in half_means(samples))
+    floor = floor_of(np.abs(first - second))
+    return measured(statistic(samples.mean(0, keepdims=True))[0], bootstrap(statistic, samples), floor)
 
 
-def half_weights(n_examples: int, splits: int = SPLITS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each example in two random halves, float64 [splits, n_examples] each.
-
-    With an odd number of examples, each split leaves one out. Raises ConfigError as `resampling_weights`.
-    """
-    _check_examples(n_examples)
-    half = n_examples // 2
-    place = np.random.default_rng(seed).permuted(np.tile(np.arange(n_examples), (splits, 1)), axis=1)
-    return (place < half) / half, ((place >= half) & (place < 2 * half)) / half
+def measure_distance(distance: Statistic, a: np.ndarray, b: np.ndarray, floor: Ends) -> list[Measured]:
+    """Measure a distance, [replicates, m], between the mean scores of two steps on the same probe: m entries."""
+    value = distance(a.mean(0, keepdims=True), b.mean(0, keepdims=True))[0]
+    return measured(value, bootstrap(distance, a, b), floor)
 
 
-def resampled_means(samples: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means of bootstrap resamples, float64 [resamples, n].
-
-    The draws depend on the number of examples, `resamples` and seed alone, so arrays that share their examples are
-    resampled together.
-
-    Raises:
-        ConfigError, NonFiniteError: samples that are not finite [n_examples, n] with at least two examples.
-    """
-    samples = _checked(samples)
-    return resampling_weights(len(samples), resamples, seed) @ samples
+def measured(value: np.ndarray | float, ends: Ends, floor: Ends) -> list[Measured]:
+    """Numbers with interval and floor, arrays [m] or scalars, as a list."""
+    columns = (np.atleast_1d(a).tolist() for a in (value, *ends, *floor))
+    return [Measured(*row) for row in zip(*columns, strict=True)]
 
 
-def half_means(samples: np.ndarray, splits: int = SPLITS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Means of two random halves, float64 [splits, n] each; the same halves at every step. Raises `resampled_means`'s
-    errors.
-    """
-    samples = _checked(samples)
-    first, second = half_weights(len(samples), splits, seed)
-    return first @ samples, second @ samples
+def bootstrap(statistic: Statistic, *samples: np.ndarray) -> Ends:
+    """The interval of a statistic of one or several samples that share their examples."""
+    return interval(statistic(*map(resampled_means, samples)), len(samples[0]))
 
 
-def split_half_floor(distance: Statistic, samples: np.ndarray, splits: int = SPLITS, seed: int = 0) -> Floor:
-    """The `distance` between the means of random halves of the probe at one step; see above for its bias."""
-    return floor_of(distance(*half_means(samples, splits, seed)))
-
-
-def bootstrap(statistic: Statistic, *samples: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high end of the interval of a statistic of one or several samples that share their examples."""
-    counts = [len(one) for one in samples]
-    if len(set(counts)) > 1:
-        raise ConfigError(f"samples have {counts} examples; expected the same examples in all, to resample together")
-    return interval(statistic(*(resampled_means(one, seed=seed) for one in samples)), counts[0])
-
-
-def interval(replicates: np.ndarray, n_examples: int) -> tuple[np.ndarray, np.ndarray]:
+def interval(replicates: np.ndarray, n_examples: int) -> Ends:
     """Percentile interval of replicates [resamples, ...], at `LEVEL`.
 
     Undefined replicates are left out. Where they are more than 1 - `LEVEL` of all, there is no interval: both ends are
@@ -132,49 +94,61 @@ def interval(replicates: np.ndarray, n_examples: int) -> tuple[np.ndarray, np.nd
     return _quantile(replicates, tail), _quantile(replicates, 1 - tail)
 
 
-def measure(statistic: Statistic, samples: np.ndarray, seed: int = 0) -> list[Measured]:
-    """Measure a level: `statistic` of the mean, [replicates, m] or [replicates], with interval and floor.
-
-    Returns:
-        m entries (one for a statistic [replicates]).
-    """
-    low, high = bootstrap(statistic, samples, seed=seed)
-    first, second = (statistic(half) for half in half_means(samples, seed=seed))
-    return _listed(statistic(_mean(samples))[0], low, high, floor_of(np.abs(first - second)))
+def split_half_floor(distance: Statistic, samples: np.ndarray) -> Ends:
+    """The `distance` between the means of random halves of the probe at one step; see above for its bias."""
+    return floor_of(distance(*half_means(samples)))
 
 
-def measure_distance(
-    distance: Statistic, samples_a: np.ndarray, samples_b: np.ndarray, floor: Floor | None = None, seed: int = 0
-) -> list[Measured]:
-    """Measure a distance, [replicates, m] or [replicates], between the mean scores of two steps on the same probe.
-
-    Args:
-        floor: by default the higher of the split-half floors of the two steps, entry by entry.
-
-    Returns:
-        m entries (one for a distance [replicates]).
-    """
-    low, high = bootstrap(distance, samples_a, samples_b, seed=seed)
-    if floor is None:
-        floor = higher(*(split_half_floor(distance, one, seed=seed) for one in (samples_a, samples_b)))
-    return _listed(distance(_mean(samples_a), _mean(samples_b))[0], low, high, floor)
-
-
-def higher(a: Floor, b: Floor) -> Floor:
-    """The higher of two floors, entry by entry."""
-    return Floor(np.maximum(a.mean, b.mean), np.maximum(a.high, b.high))
-
-
-def floor_of(replicates: np.ndarray) -> Floor:
+def floor_of(replicates: np.ndarray) -> Ends:
     """Summary of distances between halves, [splits, ...]; NaN where more than 1 - `LEVEL` of them are undefined."""
     high = _quantile(replicates, LEVEL)
     defined = np.isfinite(replicates)
     total = np.where(defined, replicates, 0.0).sum(0)
-    return Floor(np.where(np.isnan(high), np.nan, total / np.maximum(defined.sum(0), 1)), high)
+    return np.where(np.isnan(high), np.nan, total / np.maximum(defined.sum(0), 1)), high
 
 
-def _mean(samples: np.ndarray) -> np.ndarray:
-    return np.asarray(samples, np.float64).mean(0, keepdims=True)
+def higher(a: Ends, b: Ends) -> Ends:
+    """The higher of two floors, entry by entry."""
+    return np.maximum(a[0], b[0]), np.maximum(a[1], b[1])
+
+
+def resampled_means(samples: np.ndarray) -> np.ndarray:
+    """Means of bootstrap resamples, float64 [resamples, n]; arrays that share their examples are resampled together.
+
+    Raises:
+        ConfigError, NonFiniteError: fewer than two examples, or samples that are not finite.
+    """
+    return resampling_weights(len(samples)) @ _finite(samples)
+
+
+def half_means(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of two random halves, float64 [splits, n] each; the same halves at every step. Raises `resampled_means`'s
+    errors.
+    """
+    first, second = half_weights(len(samples))
+    return first @ _finite(samples), second @ _finite(samples)
+
+
+def resampling_weights(n_examples: int, seed: int = 0) -> np.ndarray:
+    """Share of each example in bootstrap resamples, float64 [resamples, n_examples]; every row sums to 1.
+
+    Raises:
+        ConfigError: fewer than two examples.
+    """
+    _check_examples(n_examples)
+    shares = np.full(n_examples, 1 / n_examples)
+    return np.random.default_rng(seed).multinomial(n_examples, shares, size=RESAMPLES) / n_examples
+
+
+def half_weights(n_examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each example in two random halves, float64 [splits, n_examples] each.
+
+    With an odd number of examples, each split leaves one out. Raises ConfigError as `resampling_weights`.
+    """
+    _check_examples(n_examples)
+    half = n_examples // 2
+    place = np.random.default_rng(0).permuted(np.tile(np.arange(n_examples), (SPLITS, 1)), axis=1)
+    return (place < half) / half, ((place >= half) & (place < 2 * half)) / half
 
 
 def _quantile(replicates: np.ndarray, q: float) -> np.ndarray:
@@ -185,16 +159,8 @@ def _quantile(replicates: np.ndarray, q: float) -> np.ndarray:
     return np.where(hopeless, np.nan, np.nanquantile(known, q, axis=0))
 
 
-def _listed(value: np.ndarray, low: np.ndarray, high: np.ndarray, floor: Floor) -> list[Measured]:
-    columns = (np.atleast_1d(a).tolist() for a in (value, low, high, floor.mean, floor.high))
-    return [Measured(*row) for row in zip(*columns, strict=True)]
-
-
-def _checked(samples: np.ndarray) -> np.ndarray:
+def _finite(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples, np.float64)
-    if samples.ndim != 2 or not samples.shape[1]:
-        raise ConfigError(f"samples have shape {samples.shape}; expected [n_examples, n], one row per example")
-    _check_examples(len(samples))
     if not np.isfinite(samples).all():
         raise NonFiniteError("some samples are NaN or infinite; floors and intervals need finite ones")
     return samples

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...common.errors import TrajectoryError
-from ...common.files import write_json, write_whole
+from ...common.files import json_rows, write_json, write_whole
 from . import tables
-from .answers import Answers, Tables, answer
+from .answers import answer
 from .cells import MEASURED, Record, recording_of
 from .recording import Recording
 from .study import Study
@@ -30,7 +31,7 @@ SCORES = "scores"
 """The one table that grows with components x snapshots x runs; it is written run by run and never held in memory."""
 
 
-def tabulate(study: Study) -> Tables:
+def tabulate(study: Study) -> tables.Tables:
     """All tables of a study except the scores, by name: lists of flat rows. Failed runs appear in `cost` only.
 
     Raises:
@@ -38,7 +39,7 @@ def tabulate(study: Study) -> Tables:
     """
     if not study.results:
         raise TrajectoryError(f"{study.folder} holds no finished run; run the study, or continue it with --resume")
-    found: Tables = {name: [] for name in NAMES}
+    found: tables.Tables = {name: [] for name in NAMES}
     found["cost"] = tables.cost_rows(study.results)
     tracks = []
     for result, recording in _recorded(study):
@@ -54,7 +55,7 @@ def tabulate(study: Study) -> Tables:
     return found
 
 
-def _add_measured(found: Tables, folder: Path, labels: tables.Row) -> None:
+def _add_measured(found: tables.Tables, folder: Path, labels: tables.Row) -> None:
     """Add the rows of measured.json, if it exists: of a run's final model, or of the base model (labels are null)."""
     path = folder / MEASURED
     if not path.exists():
@@ -73,19 +74,15 @@ def _recorded(study: Study) -> Iterator[tuple[Record, Recording]]:
 
 
 def _write_scores(study: Study, path: Path) -> None:
-    writer = None
-    try:
-        for result, recording in _recorded(study):
-            for track in tables.tracks_of(result, recording):
-                table = tables.score_table(track)
-                writer = writer or pq.ParquetWriter(path, table.schema)
-                writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
+    tracks = (track for result, recording in _recorded(study) for track in tables.tracks_of(result, recording))
+    parts = map(tables.score_table, tracks)
+    first = next(parts)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], parts):
+            writer.write_table(table)
 
 
-def analyse(study: Study) -> Answers:
+def analyse(study: Study) -> tables.Tables:
     """Make the tables, answer the questions, and write both into the study's folder. Raises as `tabulate`."""
     found = tabulate(study)
     answers = answer(found)
@@ -95,7 +92,8 @@ def analyse(study: Study) -> Answers:
         write_whole(folder / f"{name}.parquet", partial(pq.write_table, table))
     if any(_recorded(study)):
         write_whole(folder / f"{SCORES}.parquet", partial(_write_scores, study))
-    write_json(folder / ANSWERS, {"sentences": sentences(answers), **answers.to_json()})
+    plain = {name: json_rows(rows) for name, rows in answers.items()}  # undefined numbers become null
+    write_json(folder / ANSWERS, {"sentences": sentences(answers), **plain})
     return answers
 
 

@@ -9,24 +9,20 @@ floors are given beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
-from ...common.files import json_rows
 from ...common.intervals import Interval, mean_interval, paired_difference
-from .tables import Row
-
-Tables = dict[str, list[Row]]
+from .tables import Row, Tables, grouped
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Lists of flat rows. An interval takes six columns: mean, interval_low, interval_high, n, units, decided.
+def answer(tables: Tables) -> Tables:
+    """Answers from the tables that `analysis.tabulate` makes, as lists of flat rows.
 
-    Attributes:
+    An interval takes six columns: mean, interval_low, interval_high, n, units, decided.
+
+    Returns:
         moves: by strategy, scorer, step, kind and measure: mean distance from step 0, its floors, and the excess.
         heads_over_mlps: by strategy, scorer, step and measure: excess of heads minus excess of MLP blocks.
         staleness: by strategy, scorer and step: overlap of the step-0 map, ceiling, chance, held, and what is lost.
@@ -38,76 +34,61 @@ class Answers:
         cost: by strategy: share of the runs' time that tracking took.
         failures: cells that failed, with their errors.
     """
-
-    moves: list[Row]
-    heads_over_mlps: list[Row]
-    staleness: list[Row]
-    stability: list[Row]
-    conflict: list[Row]
-    outcome: list[Row]
-    cost: list[Row]
-    failures: list[Row]
-
-    def to_json(self) -> dict[str, Any]:
-        """Undefined numbers become null."""
-        return {name: json_rows(rows) for name, rows in asdict(self).items()}
-
-
-def answer(tables: Tables) -> Answers:
-    """Answers from the tables that `analysis.tabulate` makes."""
-    own = {name: [r for r in tables[name] if r["circuit_of"] == r["task"]] for name in ("distance", "staleness")}
+    own = {name: [r for r in tables[name] if r["circuit_of"] == r["task"]]
+           for name in ("distance", "between", "staleness", "stability")}  # fmt: skip
+    failed = [row for row in tables["cost"] if row["error"]]
     since_start = [row for row in own["distance"] if row["since"] == "start"]
-    failures = [row for row in tables["cost"] if row["error"]]
-    return Answers(
-        moves=_moves(since_start, tables["between"]),
-        heads_over_mlps=_heads_over_mlps(since_start),
-        staleness=_staleness(own["staleness"]),
-        stability=_stability(tables["stability"]),
-        conflict=_conflict(tables["signs"]),
-        outcome=_outcome(tables["metrics"]),
-        cost=_cost(tables["cost"]),
-        failures=[{name: row[name] for name in ("task", "strategy", "seed", "error")} for row in failures],
-    )
+    return {
+        "moves": _moves(since_start, own["between"]),
+        "heads_over_mlps": _heads_over_mlps(since_start),
+        "staleness": [
+            group | _means(members, "overlap", "across", "ceiling", "chance", "held") | _interval(members, "lost")
+            for group, members in grouped(own["staleness"], "strategy", "scorer", "step")
+        ],
+        "stability": _stability(own["stability"]),
+        "conflict": _conflict(tables["signs"]),
+        "outcome": _outcome(tables["metrics"]),
+        "cost": [
+            group | {"runs": len(members), "seconds": sum(r["seconds"] + r["replay_seconds"] for r in members)}
+            | _means(members, "tracking_share")
+            for group, members in grouped(tables["cost"], "strategy")
+        ],
+        "failures": [{name: row[name] for name in ("task", "strategy", "seed", "error")} for row in failed],
+    }  # fmt: skip
 
 
 def _moves(rows: Sequence[Row], between: Sequence[Row]) -> list[Row]:
     found = []
-    for group, members in _grouped(rows, "strategy", "scorer", "step", "kind", "measure"):
-        runs = [r["between_runs"] for r in between
-                if r["circuit_of"] == r["task"] and all(r[name] == value for name, value in group.items())]  # fmt: skip
+    for group, members in grouped(rows, "strategy", "scorer", "step", "kind", "measure"):
+        runs = [r["between_runs"] for r in between if group.items() <= r.items()]
         found.append(group | {
             "distance": _mean(members, "value"),
             "floor": _mean(members, "floor"),
             "between_runs": float(np.mean(runs)) if runs else float("nan"),
             "beyond_floor": sum(r["value"] > r["floor_high"] for r in members),
-        } | _spread(mean_interval(_units(members, "excess"))))  # fmt: skip
+        } | _interval(members, "excess"))  # fmt: skip
     return found
 
 
 def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
     found = []
-    for group, members in _grouped(rows, "strategy", "scorer", "step", "measure"):
+    for group, members in grouped(rows, "strategy", "scorer", "step", "measure"):
         heads, mlps = ([r for r in members if r["kind"] == kind] for kind in ("head", "mlp"))
-        found.append(group | {"heads": _mean(heads, "excess"), "mlps": _mean(mlps, "excess")}
-                     | _spread(paired_difference(_units(heads, "excess"), _units(mlps, "excess"))))  # fmt: skip
+        difference = paired_difference(_units(heads, "excess"), _units(mlps, "excess"))
+        means = {"heads": _mean(heads, "excess"), "mlps": _mean(mlps, "excess")}
+        found.append(group | means | columns_of(difference))
     return found
-
-
-def _staleness(rows: Sequence[Row]) -> list[Row]:
-    columns = ("overlap", "across", "ceiling", "chance", "held")
-    return [group | {name: _mean(members, name) for name in columns} | _spread(mean_interval(_units(members, "lost")))
-            for group, members in _grouped(rows, "strategy", "scorer", "step")]  # fmt: skip
 
 
 def _stability(rows: Sequence[Row]) -> list[Row]:
     of_start = [r | {"step": r["t"], "excess": r["value"] - 1} for r in rows
-                if r["measure"] == "ratio" and r["s"] == 0 < r["t"] and r["circuit_of"] == r["task"]]  # fmt: skip
+                if r["measure"] == "ratio" and r["s"] == 0 < r["t"]]  # fmt: skip
     found = []
-    for group, members in _grouped(of_start, "strategy", "scorer", "step"):
-        units = _units(members, "excess")
-        columns = {"ratio": _mean(members, "value"), "floor": _mean(members, "floor"), "defined": len(units),
-                   "between_runs": between_seeds(members, "value")}  # fmt: skip
-        found.append(group | columns | {"runs": len(members)} | _spread(mean_interval(units)))
+    for group, members in grouped(of_start, "strategy", "scorer", "step"):
+        columns = {"ratio": _mean(members, "value"), "floor": _mean(members, "floor"),
+                   "defined": len(_units(members, "excess")), "between_runs": between_seeds(members, "value"),
+                   "runs": len(members)}  # fmt: skip
+        found.append(group | columns | _interval(members, "excess"))
     return found
 
 
@@ -121,44 +102,29 @@ def _conflict(rows: Sequence[Row]) -> list[Row]:
 
 def _outcome(rows: Sequence[Row]) -> list[Row]:
     """Accuracy and loss of the task trained on, at each run's last snapshot."""
-    last: dict[tuple[str, str, int], Row] = {}
-    for row in rows:
-        if row["measured_task"] == row["task"]:
-            key = row["task"], row["strategy"], row["seed"]
-            last[key] = max(last.get(key, row), row, key=lambda r: r["step"])
-    strategies = list(dict.fromkeys(strategy for _, strategy, _ in last))
+    own = [row for row in rows if row["measured_task"] == row["task"]]
+    last = [max(members, key=lambda r: r["step"]) for _, members in grouped(own, "task", "strategy", "seed")]
+    by_strategy = {group["strategy"]: members for group, members in grouped(last, "strategy")}
     found = []
     for metric in ("accuracy", "loss"):
-        units = {s: _units([r for r in last.values() if r["strategy"] == s], metric) for s in strategies}
-        for strategy in strategies:
+        units = {strategy: _units(members, metric) for strategy, members in by_strategy.items()}
+        for strategy in units:
             row = {"metric": metric, "strategy": strategy, "minus": None}
-            found.append(row | _spread(mean_interval(units[strategy])))
-        for a, b in combinations(strategies, 2):
-            found.append({"metric": metric, "strategy": a, "minus": b} | _spread(paired_difference(units[a], units[b])))
+            found.append(row | columns_of(mean_interval(units[strategy])))
+        for a, b in combinations(units, 2):
+            found.append(
+                {"metric": metric, "strategy": a, "minus": b} | columns_of(paired_difference(units[a], units[b]))
+            )
     return found
-
-
-def _cost(rows: Sequence[Row]) -> list[Row]:
-    return [group | {"runs": len(members), "seconds": sum(r["seconds"] + r["replay_seconds"] for r in members),
-                     "tracking_share": _mean(members, "tracking_share")}
-            for group, members in _grouped(rows, "strategy")]  # fmt: skip
 
 
 def between_seeds(rows: Iterable[Row], column: str) -> float:
     """The floor between runs that differ only in their seed: mean |difference| of a column over the pairs of seeds of
     each task; NaN without such pairs.
     """
-    groups = _grouped((row for row in rows if np.isfinite(row[column])), "task")
+    groups = grouped((row for row in rows if np.isfinite(row[column])), "task")
     apart = [abs(a[column] - b[column]) for _, members in groups for a, b in combinations(members, 2)]
     return float(np.mean(apart)) if apart else float("nan")
-
-
-def _grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
-    """Rows by the values of some columns, in the order of first appearance."""
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]
 
 
 def _units(rows: Iterable[Row], column: str) -> dict[tuple[str, int], float]:
@@ -171,6 +137,15 @@ def _mean(rows: Sequence[Row], column: str) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _spread(interval: Interval) -> Row:
+def _means(rows: Sequence[Row], *columns: str) -> Row:
+    return {name: _mean(rows, name) for name in columns}
+
+
+def _interval(rows: Sequence[Row], column: str) -> Row:
+    return columns_of(mean_interval(_units(rows, column)))
+
+
+def columns_of(interval: Interval) -> Row:
+    """The six columns of an interval."""
     return {"mean": interval.mean, "interval_low": interval.low, "interval_high": interval.high, "n": interval.n,
             "units": interval.units, "decided": interval.decided}  # fmt: skip

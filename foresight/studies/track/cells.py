@@ -16,8 +16,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from ...common.errors import ConfigError, NonFiniteError
 from ...common.files import write_json
-from ...masks.budget import budget_vectors
-from ...masks.selection import circuit_size
 from ...model.components import component_table
 from ...scoring.probes import ContrastProbe, Probe, TextProbe
 from ...tasks import task
@@ -27,11 +25,10 @@ from ...training import checkpoint
 from ...training.config import ForesightConfig
 from ...training.trainer import ForesightTrainer
 from .. import ledger
-from ..circuits.conflict import MOST_TASKS
-from .measured import Rows, conflict_rows, curve_rows
+from .measured import MOST_TASKS, Rows, conflict_rows, curve_rows
 from .recording import Recording
 from .settings import STRATEGIES, TrackConfig
-from .tracker import Tracker, TrackerConfig, Watched
+from .tracker import Tracker, Watched
 
 RUN, RECORDING, MEASURED = "run", "recording", "measured.json"
 OWN = "dataset"
@@ -171,11 +168,12 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
         contrast_dataset=pairs,
         processing_class=tokenizer,
     )
-    watched = [_watched(cell.task, (evaluation, pairs), trainer)]
+    watched = [_watched(cell.task, evaluation, pairs, trainer)]
     for name in track.also or []:
         if name != cell.task:
-            watched.append(_watched(name, setting.tables(name, tokenizer)[1:], trainer))
-    tracker = _tracker(trainer, watched, cell, track)
+            watched.append(_watched(name, *setting.tables(name, tokenizer)[1:], trainer))
+    info = {**cell.names, "model": model.config._name_or_path, "learning_rate": args.learning_rate}
+    tracker = Tracker(trainer, watched, track, {**info, "budget": args.budget, "policy": args.policy})
     trainer.add_callback(tracker)
     if len(setting.cells()) > 1:
         trainer.remove_callback(PrinterCallback)  # the study has its own progress bar
@@ -187,7 +185,7 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
     probes, scores = {one.name: one.probe for one in watched}, _scores(tracker.recording, -1)
     found: Rows = {}
     if track.conflict and 2 <= len(watched) <= MOST_TASKS:
-        found = conflict_rows(trainer.model, trainer.table, probes, scores, tracker.config.circuit)
+        found = conflict_rows(trainer.model, trainer.table, probes, scores, tracker.circuit)
     if track.curves:
         found["curves"] = curve_rows(trainer.model, trainer.table, probes, scores)
     write_json(folder / MEASURED, found)
@@ -202,28 +200,6 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
         tracker.replay_seconds,
         trainer.bank.vectors.numel(),
     )
-
-
-def _tracker(trainer: ForesightTrainer, watched: list[Watched], cell: Cell, track: TrackConfig) -> Tracker:
-    args = trainer.args
-    paired = all(one.probe.has_pairs for one in watched)
-    if track.edges_every and not paired:
-        raise ConfigError(
-            f"edges_every is {track.edges_every}, but edges are scored on contrast pairs and there are none; set "
-            "`contrast`, or edges_every to 0"
-        )
-    config = TrackerConfig(
-        scorers=tuple(track.scorers or ["attribution" if paired else "gradient_activation"]),
-        every=args.probe_every,
-        circuit=circuit_size(trainer.table, budget_vectors(trainer.table, args.budget)),
-        calibrate=args.calibrate,
-        edges_every=track.edges_every,
-        top_edges=track.top_edges,
-        faithfulness=track.faithfulness,
-        keep_weights=track.keep_weights,
-    )
-    info = {**cell.names, "model": trainer.model.config._name_or_path, "learning_rate": args.learning_rate}
-    return Tracker(trainer, watched, config, {**info, "budget": args.budget, "policy": args.policy})
 
 
 def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
@@ -270,14 +246,11 @@ def _arguments(cell: Cell, folder: Path, setting: Setting) -> ForesightConfig:
     return args
 
 
-def _watched(name: str, tables: tuple[Dataset | None, Dataset | None], trainer: ForesightTrainer) -> Watched:
-    evaluation, pairs = tables
-    args, tokenizer = trainer.args, trainer.processing_class
-    probe: Probe
+def _watched(name: str, evaluation: Dataset | None, pairs: Dataset | None, trainer: ForesightTrainer) -> Watched:
+    args, probe = trainer.args, None
     if pairs is not None:
-        probe = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
-    else:
-        probe = TextProbe.from_dataset(trainer.train_dataset, args.probe_batch_size, args.probe_examples)
+        probe = ContrastProbe.from_dataset(pairs, trainer.processing_class, args.probe_batch_size, args.probe_examples)
     if evaluation is not None and not isinstance(evaluation[0].get("prompt"), str):
         evaluation = None  # conversations and plain text have no single answer that could be right
-    return Watched(name, probe, evaluation, None if name == OWN else task(name).correct)
+    text = probe or TextProbe.from_dataset(trainer.train_dataset, args.probe_batch_size, args.probe_examples)
+    return Watched(name, text, evaluation, None if name == OWN else task(name).correct)

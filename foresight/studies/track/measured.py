@@ -20,17 +20,17 @@ from ...common.files import json_rows
 from ...model.components import ComponentTable
 from ...scoring.edges import edge_scores
 from ...scoring.probes import ContrastProbe, Probe
-from ...scoring.scoring_mode import scoring_mode
 from ...trajectory.metrics import top_k
-from ..circuits.boolean import conflict
-from ..circuits.conflict import MOST_TASKS, circuit_conflict
-from ..circuits.faithfulness import NoBehaviourError, ablation_of, faithfulness_curve
-from ..circuits.floors import Measured
-from ..circuits.gates import GateCircuit, gate_circuit, top_edges
+from ..circuits.boolean import Edge, GateCircuit, conflict, gate_circuit
+from ..circuits.conflict import circuit_conflict
+from ..circuits.faithfulness import NoBehaviourError, faithfulness_curve
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 """Rows of tables, by the table's name."""
+
+MOST_TASKS = 6
+"""So many tasks are measured together; more are measured pair by pair on the base model, and not after every run."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,17 +85,16 @@ def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe
     ordered = dict.fromkeys(both for pair in combinations(circuits, 2) for both in product(pair, repeat=2))
     rows: list[Row] = []
     for dropped, kept in ordered:
-        found = conflict(circuits[dropped], [circuits[kept]])
+        found = conflict(circuits[dropped], circuits[kept])
         rows.append({"dropped": dropped, "kept": kept, "distance": found.distance, "normalised": found.normalised,
                      "common": found.n_common, "proven": found.proven, "nodes": list(found.nodes)})  # fmt: skip
     return rows
 
 
-def _edges(model: nn.Module, table: ComponentTable, probe: Probe, share: float) -> set[tuple[str, str]]:
-    """The strongest edges, by name; a pair of nodes counts once."""
-    found = edge_scores(model, table, probe, top=1 << 40)
-    pairs = found.pairs
-    return top_edges(pairs, found.score, max(1, round(share * len(set(pairs)))))
+def _edges(model: nn.Module, table: ComponentTable, probe: Probe, share: float) -> list[Edge]:
+    """The strongest share of the edges, by name; a pair of nodes (a head is read in three ways) counts once."""
+    pairs = list(dict.fromkeys(edge_scores(model, table, probe, top=1 << 40).pairs))  # strongest first
+    return pairs[: max(1, round(share * len(pairs)))]
 
 
 def swapped(probe: Probe) -> Probe:
@@ -121,17 +120,11 @@ def curve_rows(
     rows: list[Row] = []
     for task, probe in probes.items():
         try:
-            with scoring_mode(model):
-                curve = faithfulness_curve(model, table, probe, top_k(scores[task], len(table)), *ablation_of(probe))
+            curve = faithfulness_curve(model, table, probe, top_k(scores[task], len(table)))
         except NoBehaviourError as error:
             _log.warning("no faithfulness curve of %s: %s", task, error)
             continue
-        for size, fraction, found in zip(curve.sizes, curve.fractions, curve.faithfulness, strict=True):
-            rows.append(_row(task, "faithfulness", found, int(size), float(fraction)))
-        rows += [_row(task, name, getattr(curve, name)) for name in ("cpr", "cmd", "gap")]
+        for measure, size, fraction, found in curve:
+            labels = {"circuit_of": task, "measure": measure, "size": size, "fraction": fraction}
+            rows.append(labels | {"value": found.value, "low": found.low, "high": found.high})
     return json_rows(rows)
-
-
-def _row(task: str, measure: str, found: Measured, size: int | None = None, fraction: float | None = None) -> Row:
-    labels = {"circuit_of": task, "measure": measure, "size": size, "fraction": fraction}
-    return labels | {"value": found.value, "low": found.low, "high": found.high}

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from ...common.errors import NonFiniteError, TrajectoryError, one_of
+from ...common.errors import NonFiniteError, TrajectoryError
 from ...common.files import write_json, write_whole
 from ...trajectory.series import METADATA
 
@@ -66,11 +66,6 @@ class Head:
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(self.probes)
-
-    @property
-    def keys(self) -> list[str]:
-        """ "<task>/<scorer>" of every array of a snapshot."""
-        return [f"{task}/{scorer}" for task in self.tasks for scorer in self.scorers]
 
     def factors(self, task: str, scorer: str) -> np.ndarray:
         """Calibration factor of every component, float64 [n_components]; 1 where there is none."""
@@ -112,21 +107,10 @@ class Recording:
 
     @classmethod
     def create(cls, path: str | Path, head: Head) -> Recording:
-        """Start an empty recording in a new folder.
-
-        Raises:
-            TrajectoryError: the folder holds a recording, a task's or scorer's name contains a slash, or k is not
-                between 1 and the number of components.
-        """
+        """Start an empty recording in a new folder. Raises TrajectoryError if the folder holds one."""
         path = Path(path)
         if (path / HEAD).exists():
             raise TrajectoryError(f"{path} already holds a recording; resume that run, or name another folder")
-        for name in (*head.tasks, *head.scorers):
-            if not name or "/" in name:
-                raise TrajectoryError(f"{name!r} cannot name a task or scorer of a recording; use one without a slash")
-        n = len(head.components["name"])
-        if not 1 <= head.circuit <= n:
-            raise TrajectoryError(f"circuit is {head.circuit}; expected between 1 and the {n} components")
         components = {key: head.components[key].tolist() for key in METADATA}
         write_json(path / HEAD, {"version": VERSION, **{**asdict(head), "components": components}})
         return cls(path, head)
@@ -163,22 +147,28 @@ class Recording:
 
         Args:
             samples: "<task>/<scorer>" -> [n_rows, n_components], the same keys and shapes at every step.
-            edges: columns task, source, destination, role (text) and score.
+            edges: the columns of `EDGE_COLUMNS`.
             stability: circuits and drops, see `write_stability`.
 
         Raises:
-            TrajectoryError: a step that does not follow the last one, other keys, shapes or columns.
+            TrajectoryError: a step that does not follow the last one.
             NonFiniteError: NaN or infinity among the samples.
         """
         if self.steps and step <= self.steps[-1]:
             raise TrajectoryError(
                 f"{self.path}: step {step} does not follow step {self.steps[-1]}; a run that resumes truncates first"
             )
-        arrays = self._checked(step, samples)
+        arrays = {key: np.ascontiguousarray(values, np.float32) for key, values in samples.items()}
+        for key, array in arrays.items():
+            bad = np.flatnonzero(~np.isfinite(array).all(0))
+            if len(bad):
+                name = self.head.components["name"][bad[0]]
+                raise NonFiniteError(
+                    f"step {step}: samples of {key} are not finite for {len(bad)} components (first: {name}); the "
+                    "run has probably diverged: lower the learning rate"
+                )
         if edges is not None:
-            if set(edges.column_names) != set(EDGE_COLUMNS.names):
-                raise TrajectoryError(f"edges have columns {edges.column_names}; expected {EDGE_COLUMNS.names}")
-            table = edges.select(EDGE_COLUMNS.names).cast(EDGE_COLUMNS)
+            table = edges.cast(EDGE_COLUMNS)
             write_whole(self._file("edges", step, "parquet"), lambda path: pq.write_table(table, path))
         write_whole(self._file("samples", step, "safetensors"), lambda path: save_file(arrays, path))
         if stability is not None:
@@ -205,11 +195,6 @@ class Recording:
             drops: task -> float [n_examples, len(circuits) + 1].
         """
         arrays = {task: np.ascontiguousarray(values, np.float32) for task, values in drops.items()}
-        for task, values in arrays.items():
-            if values.shape[1:] != (len(circuits) + 1,):
-                raise TrajectoryError(
-                    f"step {step}: drops of {task} have shape {values.shape}; expected [rows, {len(circuits) + 1}]"
-                )
         arrays[_CIRCUITS] = np.array(circuits, np.int64)
         write_whole(self._file("stability", step, "safetensors"), lambda path: save_file(arrays, path))
 
@@ -217,43 +202,31 @@ class Recording:
         """Folder for the delta of `step`."""
         return self.path / "weights" / f"{step:08d}"
 
-    # -- reading ----------------------------------------------------------------------------------------------------
+    # -- reading, which raises TrajectoryError for what is damaged or missing -----------------------------------------
 
     def samples(self, step: int, task: str, scorer: str) -> np.ndarray:
-        """float32 [n_rows, n_components], signed and uncalibrated.
-
-        Raises:
-            UnknownNameError: no such task or scorer.
-            TrajectoryError: no snapshot of that step, or a damaged one.
-        """
-        one_of("task of the recording", task, self.head.tasks)
-        one_of("scorer of the recording", scorer, self.head.scorers)
-        file = self._file("samples", self._known(step), "safetensors")
+        """float32 [n_rows, n_components], signed and uncalibrated."""
+        file = self._file("samples", step, "safetensors")
         with _reading(file), safe_open(file, "numpy") as tensors:
             return tensors.get_tensor(f"{task}/{scorer}")
-
-    def snapshot(self, step: int) -> dict[str, np.ndarray]:
-        """All samples of a step: "<task>/<scorer>" -> float32 [n_rows, n_components]."""
-        return {key: self.samples(step, *key.split("/")) for key in self.head.keys}
 
     def magnitudes(self, task: str, scorer: str) -> np.ndarray:
         """`Head.magnitude` at every step: float64 [n_steps, n_components]."""
         return np.stack([self.head.magnitude(task, scorer, self.samples(s, task, scorer)) for s in self.steps])
 
     def metrics(self, step: int) -> Metrics:
-        """Raises TrajectoryError if there is no such step, or its file is damaged."""
-        file = self._file("metrics", self._known(step), "json")
+        file = self._file("metrics", step, "json")
         with _reading(file):
             return Metrics(**json.loads(file.read_text()))
 
     def edges(self, step: int) -> pa.Table | None:
         """The edges of a step, or None if none were recorded then."""
-        file = self._file("edges", self._known(step), "parquet")
+        file = self._file("edges", step, "parquet")
         return pq.read_table(file) if file.exists() else None
 
     def stability(self, step: int) -> tuple[list[int], dict[str, np.ndarray]] | None:
         """What `write_stability` wrote for the model of `step`, (circuits, drops), or None."""
-        file = self._file("stability", self._known(step), "safetensors")
+        file = self._file("stability", step, "safetensors")
         if not file.exists():
             return None
         with _reading(file):
@@ -262,33 +235,6 @@ class Recording:
 
     def _file(self, folder: str, step: int, suffix: str) -> Path:
         return self.path / folder / f"{step:08d}.{suffix}"
-
-    def _known(self, step: int) -> int:
-        if step not in self.steps:
-            raise TrajectoryError(f"{self.path} has no snapshot of step {step}; it has {self.steps}")
-        return step
-
-    def _checked(self, step: int, samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if sorted(samples) != sorted(self.head.keys):
-            raise TrajectoryError(f"step {step}: samples of {sorted(samples)}; expected {sorted(self.head.keys)}")
-        n, arrays = len(self.head.components["name"]), {}
-        for key, values in samples.items():
-            array = np.ascontiguousarray(values, np.float32)
-            if array.ndim != 2 or array.shape[1] != n or not len(array):
-                raise TrajectoryError(f"step {step}: samples of {key} have shape {array.shape}; expected [rows, {n}]")
-            if self.steps:
-                rows = len(self.samples(self.steps[0], *key.split("/")))
-                if len(array) != rows:
-                    raise TrajectoryError(f"step {step}: {key} has {len(array)} rows; step {self.steps[0]} has {rows}")
-            bad = np.flatnonzero(~np.isfinite(array).all(0))
-            if len(bad):
-                name = self.head.components["name"][bad[0]]
-                raise NonFiniteError(
-                    f"step {step}: samples of {key} are not finite for {len(bad)} components (first: {name}); the "
-                    "run has probably diverged: lower the learning rate"
-                )
-            arrays[key] = array
-        return arrays
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,8 @@ def run_study(
     decisive = {part: {k: v for k, v in of.items() if k not in _FREE} for part, of in settings.items()}
     cells = [replace(cell, settings=text_digest(decisive)) for cell in cells]
     workers = setting.track.workers if setting.track.workers > 1 else 0
-    work = Work(
-        Training(setting, bool(workers)), Cell, Measures, (NonFiniteError,), continues=True, place=attrgetter("label")
-    )
+    run = partial(_run, setting=setting, in_worker=bool(workers))
+    work = Work(run, Cell, Measures, (NonFiniteError,), continues=True, place=attrgetter("label"))
     with Runner(out / RUNS, work, workers, len(cells), console, silent=len(cells) == 1) as runner:
         waiting = [cell for cell in cells if runner.read(cell) is None]
         records = runner.run(cells)
@@ -77,17 +77,10 @@ def run_study(
     return Study(out, tuple(records))
 
 
-@dataclass(frozen=True)
-class Training:
-    """What is done with a cell, in this process or in one of several workers."""
-
-    setting: Setting
-    in_worker: bool
-
-    def __call__(self, cell: Cell, folder: Path) -> Measures:
-        if self.in_worker:
-            quiet()
-        return run_cell(cell, folder, self.setting)
+def _run(cell: Cell, folder: Path, setting: Setting, in_worker: bool) -> Measures:
+    if in_worker:
+        quiet()
+    return run_cell(cell, folder, setting)
 
 
 def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:

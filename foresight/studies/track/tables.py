@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from ...trajectory.metrics import distance_groups, in_circuit
-from ..circuits.distance import PARTS, across_and_within, distance_statistic, overlap_statistic
-from ..circuits.floors import Measured, Statistic, half_means, higher, measure_distance, split_half_floor
-from ..circuits.stability import rank_distances, stability_column
+from ..circuits.distance import PARTS, across_and_within, distance_statistic, overlap_statistic, rank_distances
+from ..circuits.faithfulness import stability
+from ..circuits.floors import Measured, Statistic, bootstrap, half_means, higher, measure_distance, split_half_floor
 from .cells import Measures, Record
 from .recording import Recording
 
 Row = dict[str, Any]
-Key = tuple[str, str, str, str]
-"""(task trained on, strategy, task of the circuit, scorer)."""
+Tables = dict[str, list[Row]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +44,6 @@ class Track:
     layer: np.ndarray
     kind: np.ndarray
     name: np.ndarray
-
-    @property
-    def key(self) -> Key:
-        return self.task, self.strategy, self.circuit_of, self.scorer
 
     @property
     def labels(self) -> Row:
@@ -107,13 +102,14 @@ def staleness_rows(track: Track) -> list[Row]:
     (across - chance) / (ceiling - chance), NaN if a fresh map is no better than chance.
     """
     statistic, chance = overlap_statistic(track.k), track.k / len(track.name)
-    first, rows = half_means(track.samples[0]), []
+    start, first, rows = track.samples[0], half_means(track.samples[0]), []
     for step, samples in zip(track.steps, track.samples, strict=True):
-        found = measure_distance(statistic, track.samples[0], samples)[0]
+        whole = statistic(start.mean(0, keepdims=True), samples.mean(0, keepdims=True))[0]
+        low, high = bootstrap(statistic, start, samples)
         across, ceiling = (float(value) for value in across_and_within(statistic, first, half_means(samples)))
         held = (across - chance) / (ceiling - chance) if ceiling > chance else float("nan")
         rows.append(track.labels | {
-            "step": step, "overlap": found.value, "low": found.low, "high": found.high, "across": across,
+            "step": step, "overlap": float(whole), "low": float(low), "high": float(high), "across": across,
             "ceiling": ceiling, "chance": chance, "lost": ceiling - across, "held": held,
         })  # fmt: skip
     return rows
@@ -125,21 +121,17 @@ def between_rows(tracks: Sequence[Track]) -> list[Row]:
     Columns: task, strategy, circuit_of, scorer, step, kind, measure, between_runs, pairs. With strategy random, whose
     masks are drawn from the seed, the runs differ in their mask as well.
     """
-    groups: dict[Key, list[Track]] = {}
-    for track in tracks:
-        groups.setdefault(track.key, []).append(track)
     rows = []
-    for members in groups.values():
-        track = members[0]
-        labels = {name: value for name, value in track.labels.items() if name != "seed"}
-        for step in track.steps:
-            here = [(a, b) for a, b in combinations(members, 2) if step in a.steps and step in b.steps]
-            if not here:
-                continue
-            ends = zip(*((_mean_at(a, step), _mean_at(b, step)) for a, b in here), strict=True)
-            found = track.distance(*(np.stack(end) for end in ends)).mean(0)
-            rows += [labels | {"step": step} | names | {"between_runs": float(value), "pairs": len(here)}
-                     for names, value in zip(track.distances, found, strict=True)]  # fmt: skip
+    every = (track.labels | {"track": track} for track in tracks)
+    for labels, members in grouped(every, "task", "strategy", "circuit_of", "scorer"):
+        runs = [row["track"] for row in members]
+        for step in runs[0].steps:
+            means = [one.samples[list(one.steps).index(step)].mean(0) for one in runs if step in one.steps]
+            pairs = list(combinations(means, 2))
+            if pairs:
+                found = runs[0].distance(*map(np.stack, zip(*pairs, strict=True))).mean(0)
+                rows += [labels | {"step": step} | names | {"between_runs": float(value), "pairs": len(pairs)}
+                         for names, value in zip(runs[0].distances, found, strict=True)]  # fmt: skip
     return rows
 
 
@@ -155,7 +147,7 @@ def stability_rows(track: Track, recording: Recording) -> list[Row]:
     def add(s: int, t: int, measure: str, found: Measured) -> None:
         rows.append(track.labels | {"s": s, "t": t, "measure": measure} | asdict(found))
 
-    for s, ranks in zip(track.steps, rank_distances(list(track.samples)), strict=True):
+    for s, ranks in zip(track.steps, rank_distances(track.samples), strict=True):
         for t, found in zip(track.steps, ranks, strict=True):
             add(s, t, "rank_distance", found)
     if track.scorer != recording.head.scorers[0]:
@@ -163,8 +155,8 @@ def stability_rows(track: Track, recording: Recording) -> list[Row]:
     for t in track.steps:
         if (kept := recording.stability(t)) is not None:
             circuits, drops = kept
-            column = stability_column(drops[track.circuit_of].astype(np.float64), circuits, t)
-            for s, faithful, ratio in zip(circuits, column.faithfulness, column.ratio, strict=True):
+            columns = stability(drops[track.circuit_of].astype(np.float64), circuits.index(t))
+            for s, faithful, ratio in zip(circuits, *columns, strict=True):
                 add(s, t, "faithfulness", faithful)
                 add(s, t, "ratio", ratio)
     return rows
@@ -210,5 +202,9 @@ def condensed(track: Track) -> Track:
     return replace(track, samples=track.samples.mean(1, keepdims=True))
 
 
-def _mean_at(track: Track, step: int) -> np.ndarray:
-    return track.samples[list(track.steps).index(step)].mean(0)
+def grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
+    """Rows by the values of some columns, in the order of first appearance."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from datasets import Dataset
 from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -19,6 +18,8 @@ from ...bank import Bank
 from ...bank.apply_delta import apply_delta
 from ...bank.delta import write_delta
 from ...common.errors import ConfigError, TrajectoryError
+from ...masks.budget import budget_vectors
+from ...masks.selection import circuit_size
 from ...scoring.calibration import calibrate
 from ...scoring.edges import edge_scores
 from ...scoring.probes import Probe
@@ -27,8 +28,9 @@ from ...training.trainer import ForesightTrainer
 from ...training.watcher import scorer_of
 from ...trajectory.metrics import top_k
 from ...trajectory.series import METADATA
-from ..circuits.faithfulness import ablation_of, circuit_drops
+from ..circuits.faithfulness import circuit_drops
 from .recording import EDGE_COLUMNS, HEAD, Head, Metrics, Recording
+from .settings import TrackConfig
 
 FEWEST_ROWS = 4
 """With fewer rows of samples, halves of a probe cannot be compared, so there would be no noise floor."""
@@ -53,41 +55,18 @@ class Watched:
     correct: Correct | None = None
 
 
-@dataclass(frozen=True)
-class TrackerConfig:
-    """How a run is recorded.
-
-    Attributes:
-        scorers: names; the circuits of the first are tested for stability.
-        every: steps between snapshots; there is always one at step 0 and at the last step.
-        circuit: components in a circuit.
-        calibrate: make kinds comparable by exact patching at step 0 (attribution scorers on contrast pairs).
-        edges_every: score edges at every N-th snapshot; 0 for none.
-        top_edges: edges kept per task.
-        faithfulness: test the circuits of earlier snapshots on the model of each snapshot.
-        keep_weights: keep the changed weights at each snapshot, and test the circuits of all snapshots on all models.
-    """
-
-    scorers: tuple[str, ...] = ("attribution",)
-    every: int = 10
-    circuit: int = 1
-    calibrate: bool = True
-    edges_every: int = 0
-    top_edges: int = 20_000
-    faithfulness: bool = True
-    keep_weights: bool = False
-
-
 class Tracker(TrainerCallback):
     """Records snapshots into `output_dir/recording`. Add it to a trainer before `train`.
 
-    Scores are taken at the weights in effect, base plus bank. Scoring leaves random state, gradients and training flags
-    alone, so a tracked run trains exactly as an untracked one. A run that resumes from a checkpoint continues the
-    recording from the checkpoint's step and takes later snapshots again.
+    Snapshots come every `probe_every` steps, at step 0 and at the last step. Scores are taken at the weights in effect,
+    base plus bank. Scoring leaves random state, gradients and training flags alone, so a tracked run trains exactly as
+    an untracked one. A run that resumes from a checkpoint continues the recording from the checkpoint's step and takes
+    later snapshots again.
 
     Args:
-        trainer: one process only.
+        trainer: one process only; its arguments say how often, how large a circuit is and whether kinds are calibrated.
         tasks: the tasks to follow; the first is the one that the run trains on.
+        config: what is recorded.
         info: free-form JSON for the recording's head.
 
     Attributes:
@@ -96,35 +75,41 @@ class Tracker(TrainerCallback):
         replay_seconds: wall time of the tests after training, with `keep_weights`.
 
     Raises:
-        ConfigError: several processes, or nothing to follow.
-        UnknownNameError: a scorer that does not exist.
+        ConfigError: several processes, masks of single weights, or edges without contrast pairs.
     """
 
     def __init__(
         self,
         trainer: ForesightTrainer,
         tasks: Sequence[Watched],
-        config: TrackerConfig,
+        config: TrackConfig,
         info: dict[str, Any] | None = None,
     ):
-        if trainer.args.world_size > 1:
+        args, bank = trainer.args, trainer.bank
+        if args.world_size > 1:
             raise ConfigError(
-                f"tracking runs in one process, but this is one of {trainer.args.world_size}; start it without a "
-                "launcher"
+                f"tracking runs in one process, but this is one of {args.world_size}; start it without a launcher"
             )
-        if not tasks or not config.scorers:
-            raise ConfigError(f"tracking {len(tasks)} tasks by {len(config.scorers)} scorers; name at least one each")
-        self.trainer, self.tasks, self.config, self.info = trainer, list(tasks), config, info or {}
-        bank = trainer.bank
         if not isinstance(bank, Bank):
             raise ConfigError("tracking follows components; use granularity 'components' or 'vectors', not 'weights'")
-        self.scorers = {name: scorer_of(name, bank) for name in config.scorers}
+        paired = all(task.probe.has_pairs for task in tasks)
+        if config.edges_every and not paired:
+            raise ConfigError(
+                f"edges_every is {config.edges_every}, but edges are scored on contrast pairs and there are none; set "
+                "`contrast`, or edges_every to 0"
+            )
+        self.trainer, self.tasks, self.config, self.info = trainer, list(tasks), config, info or {}
+        names = config.scorers or ["attribution" if paired else "gradient_activation"]
+        self.scorers = {name: scorer_of(name, bank) for name in names}
+        self.circuit = circuit_size(trainer.table, budget_vectors(trainer.table, args.budget))
         self.held_out = {
             task.name: HeldOut(trainer.processing_class, task.evaluation, correct=task.correct)
             for task in tasks
             if task.evaluation is not None
         }
-        self.start = _copy(trainer.bank.merged_state_dict()) if config.keep_weights else None
+        self.start = None
+        if config.keep_weights:
+            self.start = {name: w.detach().cpu().clone() for name, w in bank.merged_state_dict().items()}
         self.circuits: dict[str, dict[int, np.ndarray]] = {task.name: {} for task in self.tasks}
         self.recording: Recording
         self.seconds, self.tracking_seconds, self.replay_seconds = 0.0, 0.0, 0.0
@@ -144,21 +129,22 @@ class Tracker(TrainerCallback):
             self._clock = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step % self.config.every == 0 or state.global_step == state.max_steps:
-            self._snapshot(state.global_step)
+        if state.global_step % args.probe_every == 0 or state.global_step == state.max_steps:
+            self._record(state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.recording.steps[-1] != state.global_step:  # stopped early
-            self._snapshot(state.global_step)
+            self._record(state.global_step)
         if self.start is not None and self.config.faithfulness:
             self._replay()
 
     # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        bank, table, began = self.trainer.bank, self.trainer.table, time.perf_counter()
+        bank, table = self.trainer.bank, self.trainer.table
+        began = time.perf_counter()
         samples, calibration = self._samples(), {}
-        if self.config.calibrate:
+        if self.trainer.args.calibrate:
             for task in self.tasks:
                 for name, scorer in self.scorers.items():
                     if name.startswith("attribution") and task.probe.has_pairs:
@@ -173,19 +159,21 @@ class Tracker(TrainerCallback):
             raise TrajectoryError(
                 f"the run resumes at step {step}, but {self.folder} holds no recording; start the run again to track it"
             )
-        self.recording = Recording.read(self.folder)
+        recording = self.recording = Recording.read(self.folder)
         for name, mine in self._identity().items():
-            found = getattr(self.recording.head, name)
+            found = getattr(recording.head, name)
             if name != "components" and found != mine:
                 raise TrajectoryError(
                     f"{self.folder} was recorded with {name} {found}, but this run has {mine}; resume with the "
                     "settings, model and data that it was started with"
                 )
-        self.recording.truncate(step)
-        for kept in self.recording.steps:
-            self._remember(kept, self.recording.snapshot(kept))
-        if self.recording.steps:
-            last = self.recording.metrics(self.recording.steps[-1])
+        recording.truncate(step)
+        if recording.steps:
+            for task in self.tasks:
+                scores = recording.magnitudes(task.name, recording.head.scorers[0])
+                for kept, of_step in zip(recording.steps, scores, strict=True):
+                    self.circuits[task.name][kept] = top_k(of_step, self.circuit)
+            last = recording.metrics(recording.steps[-1])
             self.seconds, self.tracking_seconds = last.seconds, last.tracking_seconds
 
     def _replay(self) -> None:
@@ -196,7 +184,7 @@ class Tracker(TrainerCallback):
             if self.recording.stability(step) is None:
                 replica.load_state_dict(self.start)
                 apply_delta(replica, self.recording.weights(step))
-                self.recording.write_stability(step, *self.column(replica))
+                self.recording.write_stability(step, *self._column(replica))
         self.replay_seconds = time.perf_counter() - began
 
     def _identity(self) -> dict[str, Any]:
@@ -207,19 +195,20 @@ class Tracker(TrainerCallback):
             "components": {field: getattr(table, field) for field in METADATA},
             "probes": {task.name: task.probe.hash for task in self.tasks},
             "scorers": tuple(self.scorers),
-            "circuit": self.config.circuit,
+            "circuit": self.circuit,
         }
 
-    def _snapshot(self, step: int) -> None:
-        began = time.perf_counter()
-        self._record(step, self._samples(), began)
-
-    def _record(self, step: int, samples: dict[str, np.ndarray], began: float) -> None:
+    def _record(self, step: int, samples: dict[str, np.ndarray] | None = None, began: float | None = None) -> None:
         bank, config = self.trainer.bank, self.config
+        began = began or time.perf_counter()
+        samples = samples or self._samples()
         due = config.edges_every > 0 and len(self.recording.steps) % config.edges_every == 0
         edges = self._edges() if due else None
         measured = {name: rows.measure(self.trainer.model) for name, rows in self.held_out.items()}
-        self._remember(step, samples)
+        first = next(iter(self.scorers))
+        for task in self.tasks:
+            scores = self.recording.head.magnitude(task.name, first, samples[f"{task.name}/{first}"])
+            self.circuits[task.name][step] = top_k(scores, self.circuit)
         stability = None
         if config.keep_weights:
             dtype = str(bank.base.dtype).removeprefix("torch.")
@@ -227,7 +216,7 @@ class Tracker(TrainerCallback):
             info = {"model": name, "base_hash": bank.base.hash, "dtype": dtype, "step": step}
             write_delta(self.recording.weights(step), bank.table, *bank.changed(), info)
         elif config.faithfulness:
-            stability = self.column(bank.model)
+            stability = self._column(bank.model)
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         self.tracking_seconds += now - began
@@ -247,19 +236,12 @@ class Tracker(TrainerCallback):
                 found[f"{task.name}/{name}"] = rows
         return found
 
-    def _remember(self, step: int, samples: dict[str, np.ndarray]) -> None:
-        first = next(iter(self.scorers))
-        for task in self.tasks:
-            scores = self.recording.head.magnitude(task.name, first, samples[f"{task.name}/{first}"])
-            self.circuits[task.name][step] = top_k(scores, self.config.circuit)
-
-    def column(self, model: nn.Module) -> tuple[list[int], dict[str, np.ndarray]]:
+    def _column(self, model: nn.Module) -> tuple[list[int], dict[str, np.ndarray]]:
         """Test each remembered circuit on `model`: steps of the circuits, task -> `circuit_drops`."""
-        steps, table, drops = list(self.circuits[self.tasks[0].name]), self.trainer.table, {}
+        table, drops = self.trainer.table, {}
         for task in self.tasks:
-            circuits = list(self.circuits[task.name].values())
-            drops[task.name] = circuit_drops(model, table, task.probe, circuits, *ablation_of(task.probe))
-        return steps, drops
+            drops[task.name] = circuit_drops(model, table, task.probe, list(self.circuits[task.name].values()))
+        return list(self.circuits[self.tasks[0].name]), drops
 
     def _edges(self) -> pa.Table:
         bank, parts = self.trainer.bank, []
@@ -271,7 +253,3 @@ class Tracker(TrainerCallback):
             columns = [[task.name] * len(found), source, destination, found.role, found.score]
             parts.append(pa.table(dict(zip(EDGE_COLUMNS.names, columns, strict=True))))
         return pa.concat_tables(parts)
-
-
-def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().cpu().clone() for name, weight in state.items()}

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from ...common.numbers import MINUS, bracketed, number
-from .answers import Answers
-from .tables import Row
+from .tables import Row, Tables
 
 MOST_STEPS = 6
 """Steps that a sentence lists at most; tables and figures have all of them."""
@@ -29,45 +28,41 @@ class Question:
     lines: list[Line]
 
 
-def questions(answers: Answers) -> list[Question]:
+def questions(answers: Tables) -> list[Question]:
     """Answer the questions that a reader would ask first, by the first scorer and the Jaccard distance."""
-    unknown = [Line("", "Not known", "No run has two snapshots, so nothing can be said about movement.")]
-    strategies = list(dict.fromkeys(row["strategy"] for row in answers.moves))
-    asked = [
-        Question("Do circuits move beyond noise?", _each(strategies, _moved, answers)),
-        Question("Do heads move more than MLP blocks?", _each(strategies, _kinds, answers)),
-        Question("How stale is the map of step 0?", _each(strategies, _stale, answers)),
-        Question("Does the circuit of step 0 still explain the model?", _each(strategies, _explains, answers)),
-    ]
-    found = [Question(q.title, q.lines or unknown) for q in asked]
+    unknown = Line("", "Not known", "No run has two snapshots, so nothing can be said about movement.")
+    strategies = list(dict.fromkeys(row["strategy"] for row in answers["moves"]))
+    of_strategy = {
+        "Do circuits move beyond noise?": _moved,
+        "Do heads move more than MLP blocks?": _kinds,
+        "How stale is the map of step 0?": _stale,
+        "Does the circuit of step 0 still explain the model?": _explains,
+    }
+    found = [Question(title, [say(answers, s) for s in strategies] or [unknown]) for title, say in of_strategy.items()]
     return [*found, Question("Which strategy learned best?", _best(answers)),
             Question("Do the tasks conflict?", _conflict(answers))]  # fmt: skip
 
 
-def sentences(answers: Answers) -> list[str]:
+def sentences(answers: Tables) -> list[str]:
     """The answers to `questions` as plain sentences, then what tracking cost and which runs failed."""
     found = [
         f"{question.title} {line.who + ': ' if line.who else ''}{line.verdict}. {line.numbers}"
         for question in questions(answers)
         for line in question.lines
     ]
-    found += [f"{row['strategy']}: tracking took {row['tracking_share']:.0%} of the time." for row in answers.cost]
+    found += [f"{row['strategy']}: tracking took {row['tracking_share']:.0%} of the time." for row in answers["cost"]]
     return found + [f"{row['task']}, {row['strategy']}, seed {row['seed']} failed: {row['error']}"
-                    for row in answers.failures]  # fmt: skip
+                    for row in answers["failures"]]  # fmt: skip
 
 
-def _each(strategies, say, answers: Answers) -> list[Line]:
-    return [line for strategy in strategies if (line := say(answers, strategy)) is not None]
-
-
-def _of(rows: Sequence[Row], answers: Answers, strategy: str, **wanted: str) -> list[Row]:
+def _of(rows: Sequence[Row], answers: Tables, strategy: str, **wanted: str) -> list[Row]:
     """Select the rows of a strategy and the first scorer, ordered by step."""
-    wanted |= {"strategy": strategy, "scorer": answers.moves[0]["scorer"]}
+    wanted |= {"strategy": strategy, "scorer": answers["moves"][0]["scorer"]}
     return sorted((r for r in rows if all(r[k] == v for k, v in wanted.items())), key=lambda r: r["step"])
 
 
-def _moved(answers: Answers, strategy: str) -> Line:
-    row = _of(answers.moves, answers, strategy, kind="all", measure="jaccard")[-1]
+def _moved(answers: Tables, strategy: str) -> Line:
+    row = _of(answers["moves"], answers, strategy, kind="all", measure="jaccard")[-1]
     floors = f"two halves of the probe at one step differ by {number(row['floor'])}"
     if isfinite(row["between_runs"]):
         floors += f", and runs that differ only in their seed by {number(row['between_runs'])}"
@@ -81,8 +76,8 @@ def _moved(answers: Answers, strategy: str) -> Line:
         "distance exceeds that of 95 % of halves.")  # fmt: skip
 
 
-def _kinds(answers: Answers, strategy: str) -> Line:
-    row = _of(answers.heads_over_mlps, answers, strategy, measure="jaccard")[-1]
+def _kinds(answers: Tables, strategy: str) -> Line:
+    row = _of(answers["heads_over_mlps"], answers, strategy, measure="jaccard")[-1]
     if not row["n"]:
         return Line(strategy, "Not known", "No run has both heads and MLP blocks.")
     verdict = decided(row, "heads moved more", "MLP blocks moved more", "the difference is within the noise")
@@ -91,8 +86,8 @@ def _kinds(answers: Answers, strategy: str) -> Line:
         f"blocks {number(row['mlps'], '+.2f')}; difference {spread(row)}.")  # fmt: skip
 
 
-def _stale(answers: Answers, strategy: str) -> Line:
-    rows = [row for row in _of(answers.staleness, answers, strategy) if row["step"]]
+def _stale(answers: Tables, strategy: str) -> Line:
+    rows = [row for row in _of(answers["staleness"], answers, strategy) if row["step"]]
     last = rows[-1]
     inside = "what was lost is within the noise"
     verdict, parts = decided(last, "stale beyond noise", inside, inside), []
@@ -105,8 +100,8 @@ def _stale(answers: Answers, strategy: str) -> Line:
         f"{number(last['chance'])}.")  # fmt: skip
 
 
-def _explains(answers: Answers, strategy: str) -> Line:
-    rows = _of(answers.stability, answers, strategy)
+def _explains(answers: Tables, strategy: str) -> Line:
+    rows = _of(answers["stability"], answers, strategy)
     if not rows or not rows[-1]["defined"]:
         return Line(strategy, "Not known", "Faithfulness was not measured, or is undefined in every run.")
     row = rows[-1]
@@ -119,8 +114,8 @@ def _explains(answers: Answers, strategy: str) -> Line:
         f"defined in {row['defined']} of {row['runs']} runs.")  # fmt: skip
 
 
-def _best(answers: Answers) -> list[Line]:
-    rows = [row for row in answers.outcome if row["metric"] == "accuracy" and row["n"]]
+def _best(answers: Tables) -> list[Line]:
+    rows = [row for row in answers["outcome"] if row["metric"] == "accuracy" and row["n"]]
     alone = [row for row in rows if row["minus"] is None]
     if not alone:
         return [Line("", "Not known", "No run was evaluated on held-out examples.")]
@@ -140,8 +135,8 @@ def _best(answers: Answers) -> list[Line]:
     return [Line("", verdict, f"Final accuracy: {levels}. Paired differences in points: {differences}.")]
 
 
-def _conflict(answers: Answers) -> list[Line]:
-    rows = answers.conflict
+def _conflict(answers: Tables) -> list[Line]:
+    rows = answers["conflict"]
     if not rows:
         return [Line("", "Not measured", "It takes two tasks with contrast pairs whose circuits share components.")]
     beyond, worst = [row for row in rows if row["beyond_floor"]], rows[0]
@@ -167,7 +162,7 @@ def decided(
     alone: str = "no verdict: one unit has no interval",
     equal: str = "no verdict: too few units to believe that they agree so exactly",
 ) -> str:
-    """Choose what to say about a row of `Answers`: whether its interval is above zero, below, or contains zero.
+    """Choose what to say about a row of the answers: whether its interval is above zero, below, or contains zero.
 
     `alone` is the text for a single unit, `equal` that for a few units which agree exactly.
     """
@@ -184,7 +179,7 @@ def _thinned(rows: Sequence[Row]) -> list[Row]:
 
 
 def spread(row: Row, form: str = "+.2f") -> str:
-    """Format the mean of a row of `Answers` with its interval, or say that it has none."""
+    """Format the mean of a row of the answers with its interval, or say that it has none."""
     return bracketed(row["mean"], row["interval_low"], row["interval_high"], form, " (one unit, no interval)")
 
 

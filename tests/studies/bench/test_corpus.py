@@ -34,7 +34,9 @@ def test_a_tracked_study_is_read_run_by_run(tmp_path):
         head = Head("t", "abcdef0123", components(), {"other": "x", "ioi": "y"}, ("attribution",), 6, {}, info)
         recording = Recording.create(tmp_path / "runs" / f"ioi-{seed}" / "run" / "recording", head)
         for step in (0, 5, 10):
-            recording.append(step, {key: rng.normal(size=(4, 60)) for key in head.keys}, Metrics())
+            recording.append(
+                step, {key: rng.normal(size=(4, 60)) for key in ("other/attribution", "ioi/attribution")}, Metrics()
+            )
     found = read_runs([tmp_path])
     assert [(r.model, r.task, r.seed, r.learning_rate) for r in found] == [
         ("small-abcdef", "ioi", 1, 0.01), ("small-abcdef", "ioi", 2, 0.01)

@@ -10,8 +10,7 @@ from scipy.sparse import csr_array
 
 from foresight.common.errors import ConfigError
 from foresight.studies.circuits import boolean
-from foresight.studies.circuits.boolean import conflict
-from foresight.studies.circuits.gates import Gate, GateCircuit, gate_circuit, on_path
+from foresight.studies.circuits.boolean import SOURCE, TARGET, Gate, GateCircuit, conflict, gate_circuit, on_path
 
 LETTERS = {"&": Gate.AND, "|": Gate.OR, "+": Gate.ADDER}
 
@@ -37,50 +36,41 @@ MIXED = circuit(leaves("a b c d e") + "logits | a b, logits & c d, logits + e")
 
 
 @pytest.mark.parametrize(
-    ("dropped", "kept", "nodes", "forced"),
+    ("dropped", "kept", "nodes"),
     [
         # Off: a and b. On: a and b.
-        (BOTH_ADD, BOTH_ADD, "a b", "a b"),
+        (BOTH_ADD, BOTH_ADD, "a b"),
         # Off: both, or one would be enough. On: one is enough, and it is off.
-        (BOTH_ADD, EITHER, 1, ""),
-        (EITHER, EITHER, 1, ""),
+        (BOTH_ADD, EITHER, 1),
+        (EITHER, EITHER, 1),
         # Off: one is enough. On: both.
-        (BOTH_NEEDED, BOTH_ADD, 1, ""),
+        (BOTH_NEEDED, BOTH_ADD, 1),
         # Off: drop b, which the other does not use.
-        (BOTH_NEEDED, ONLY_A, "", ""),
+        (BOTH_NEEDED, ONLY_A, ""),
         # The other way round: a has to be off, and on.
-        (ONLY_A, BOTH_NEEDED, "a", "a"),
+        (ONLY_A, BOTH_NEEDED, "a"),
         # Off: a. On: b does it.
-        (ONLY_A, EITHER, "", ""),
-        (EITHER, ONLY_A, "a", "a"),
+        (ONLY_A, EITHER, ""),
+        (EITHER, ONLY_A, "a"),
         # Off goes down to m, which is shared; the heads on top of it are not.
-        (circuit("m + input, a + m, logits + a"), circuit("m + input, b + m, logits + b"), "m", "m"),
+        (circuit("m + input, a + m, logits + a"), circuit("m + input, b + m, logits + b"), "m"),
         # The prompt is enough for the task that is kept, so that nothing else has to be on.
-        (ONLY_A, circuit(leaves("a") + "logits | a input"), "", ""),
+        (ONLY_A, circuit(leaves("a") + "logits | a input"), ""),
         # The prompt cannot be switched off in place of a.
-        (circuit(leaves("a") + "logits & a input"), ONLY_A, "a", "a"),
+        (circuit(leaves("a") + "logits & a input"), ONLY_A, "a"),
         # Gates of several kinds at one node: on takes c and d, and a or b; off takes a and b and e, and c or d.
-        (MIXED, circuit(leaves("c e") + "logits + c e"), "e", "e"),
-        (circuit(leaves("c e") + "logits + c e"), MIXED, "c e", "c e"),
+        (MIXED, circuit(leaves("c e") + "logits + c e"), "e"),
+        (circuit(leaves("c e") + "logits + c e"), MIXED, "c e"),
         # Nothing in common.
-        (ONLY_A, circuit(leaves("b") + "logits + b"), "", ""),
+        (ONLY_A, circuit(leaves("b") + "logits + b"), ""),
         # A shared node that pays twice: off takes m or (a and b); on takes both of m and a.
-        (circuit(leaves("a b m") + "x | a b, logits & x m"), circuit(leaves("a b m") + "logits + a b m"), "m", ""),
+        (circuit(leaves("a b m") + "x | a b, logits & x m"), circuit(leaves("a b m") + "logits + a b m"), "m"),
     ],
 )  # fmt: skip
-def test_by_hand(dropped, kept, nodes, forced):
-    found = conflict(dropped, [kept])
+def test_by_hand(dropped, kept, nodes):
+    found = conflict(dropped, kept)
     assert found.proven and found.bound == found.distance
     assert found.distance == nodes if isinstance(nodes, int) else found.nodes == tuple(nodes.split())
-    assert found.forced == tuple(forced.split())
-
-
-def test_kept_together_can_cost_more_than_one_by_one():
-    # Off: one of a, b. One task needs a, the other b: each alone leaves a way out, both together do not.
-    only_b = circuit(leaves("b") + "logits + b")
-    assert [conflict(BOTH_NEEDED, [kept]).distance for kept in (ONLY_A, only_b)] == [0, 0]
-    together = conflict(BOTH_NEEDED, [ONLY_A, only_b])
-    assert together.distance == 1 and together.n_common == 2 and together.normalised == 0.5
 
 
 def random_circuit(rng: random.Random, n_nodes: int, fan_in: int = 3, add: float = 0.4) -> GateCircuit:
@@ -91,7 +81,7 @@ def random_circuit(rng: random.Random, n_nodes: int, fan_in: int = 3, add: float
         for i, node in enumerate(names[1:], start=1):
             for source in rng.sample(names[:i], min(i, rng.randint(1, fan_in))):
                 gates[source, node] = Gate.ADDER if rng.random() < add else rng.choice([Gate.AND, Gate.OR])
-        kept = on_path(gates, "input", "logits")
+        kept = on_path(gates)
         if kept:
             return GateCircuit({edge: gates[edge] for edge in sorted(kept)})
 
@@ -99,13 +89,13 @@ def random_circuit(rng: random.Random, n_nodes: int, fan_in: int = 3, add: float
 def holds(circuit: GateCircuit, chosen: set[str], on: bool) -> bool:
     """Whether `chosen` is closed under what the gates ask of the output and of everything chosen."""
     some, every = (Gate.OR, (Gate.AND, Gate.ADDER)) if on else (Gate.AND, (Gate.OR, Gate.ADDER))
-    for node in chosen | {circuit.target}:
+    for node in chosen | {TARGET}:
         groups = circuit.groups.get(node, {})
-        if not all(set(groups.get(gate, ())) - {circuit.source} <= chosen for gate in every):
+        if not all(set(groups.get(gate, ())) - {SOURCE} <= chosen for gate in every):
             return False
         choice = set(groups.get(some, ()))
-        components = choice - {circuit.source}
-        if components and not (on and circuit.source in choice) and not components & chosen:
+        components = choice - {SOURCE}
+        if components and not (on and SOURCE in choice) and not components & chosen:
             return False
     return True
 
@@ -123,32 +113,12 @@ def test_equals_enumeration(n_nodes):
     for _ in range(40 if n_nodes < 7 else 8):
         dropped, kept = (random_circuit(rng, n_nodes, add=rng.choice([0.0, 0.3])) for _ in range(2))
         meetings = [off & on for off in assignments(dropped, on=False) for on in assignments(kept, on=True)]
-        found = conflict(dropped, [kept])
+        found = conflict(dropped, kept)
         assert found.distance == min(map(len, meetings)) and found.proven
         assert set(found.nodes) in meetings
-        assert set(found.forced) == set.intersection(*meetings)
         assert found.n_common == len(set(dropped.components) & set(kept.components))
         distances.add(found.distance)
     assert len(distances) > 1  # the cases are not all alike
-
-
-def test_joint_conflict_equals_enumeration():
-    rng = random.Random(11)
-    for _ in range(15):
-        dropped, *kept = (random_circuit(rng, 4, add=0.2) for _ in range(3))
-        ways = product(assignments(dropped, on=False), *(assignments(c, on=True) for c in kept))
-        expected = min(len(off & (first | second)) for off, first, second in ways)
-        assert conflict(dropped, kept).distance == expected
-
-
-def test_keeping_more_never_conflicts_less():
-    rng = random.Random(5)
-    for _ in range(20):
-        dropped, first, second = (random_circuit(rng, 12) for _ in range(3))
-        together = conflict(dropped, [first, second])
-        single = [conflict(dropped, [kept]) for kept in (first, second)]
-        assert max(c.distance for c in single) <= together.distance <= together.n_common
-        assert set(together.forced) >= set(single[0].forced) | set(single[1].forced)
 
 
 def complete_graph(n: int) -> tuple[GateCircuit, GateCircuit]:
@@ -163,8 +133,8 @@ def complete_graph(n: int) -> tuple[GateCircuit, GateCircuit]:
 @pytest.mark.parametrize("n", [3, 5, 9])
 def test_vertex_cover_of_a_complete_graph(n):
     dropped, kept = complete_graph(n)
-    found = conflict(dropped, [kept])
-    assert (found.distance, found.n_common, found.proven, found.forced) == (n - 1, n, True, ())
+    found = conflict(dropped, kept)
+    assert (found.distance, found.n_common, found.proven) == (n - 1, n, True)
 
 
 def rows(circuit: GateCircuit, on: bool) -> list[tuple[str | None, list[str]]]:
@@ -177,7 +147,7 @@ def rows(circuit: GateCircuit, on: bool) -> list[tuple[str | None, list[str]]]:
                 found += [(node, needed)] if needed and not (on and "input" in sources) else []
             else:
                 found += [(node, [source]) for source in needed]
-    return [(None if node == circuit.target else node, needed) for node, needed in found]
+    return [(None if node == TARGET else node, needed) for node, needed in found]
 
 
 def least_by_integer_programming(dropped: GateCircuit, kept: GateCircuit) -> float:
@@ -216,7 +186,7 @@ def wide_circuit(rng: random.Random) -> GateCircuit:
             gates[source, node] = rng.choice([Gate.AND, Gate.OR])
     for node in rng.sample(names[1:-1], 200):
         gates[node, "logits"] = rng.choice([Gate.AND, Gate.OR])
-    return GateCircuit({edge: gates[edge] for edge in sorted(on_path(gates, "input", "logits"))})
+    return GateCircuit({edge: gates[edge] for edge in sorted(on_path(gates))})
 
 
 def test_a_large_instance_equals_integer_programming():
@@ -224,10 +194,10 @@ def test_a_large_instance_equals_integer_programming():
     rng = random.Random(0)
     dropped, kept = wide_circuit(rng), wide_circuit(rng)
     assert min(len(dropped.gates), len(kept.gates)) > 17_000
-    found = conflict(dropped, [kept])
-    assert found.proven and 0 < len(found.forced) < found.distance < found.n_common
+    found = conflict(dropped, kept)
+    assert found.proven and 0 < found.distance < found.n_common
     assert found.distance == round(least_by_integer_programming(dropped, kept))
-    assert found == conflict(dropped, [kept])  # the same set every time
+    assert found == conflict(dropped, kept)  # the same set every time
 
 
 def hard_pair(n: int) -> tuple[GateCircuit, GateCircuit]:
@@ -242,7 +212,7 @@ def hard_pair(n: int) -> tuple[GateCircuit, GateCircuit]:
 
 def test_a_time_limit_gives_a_bound_and_says_so():
     dropped, kept = hard_pair(400)
-    found = conflict(dropped, [kept], time_limit=0.5)
+    found = conflict(dropped, kept, time_limit=0.5)
     assert not found.proven and found.bound < found.distance
     # Still an answer: with these vertices on, every edge has an end that is on.
     cover = set(found.nodes)
@@ -251,28 +221,26 @@ def test_a_time_limit_gives_a_bound_and_says_so():
 
 def test_an_interrupted_bound_is_a_bound():
     dropped, kept = hard_pair(90)
-    least = conflict(dropped, [kept])
+    least = conflict(dropped, kept)
     assert least.proven
     for time_limit in (0, 0.001, 0.005, 0.01, 0.02, 0.05):
-        found = conflict(dropped, [kept], time_limit)
+        found = conflict(dropped, kept, time_limit)
         assert found.bound <= least.distance <= found.distance
 
 
 def test_every_ordered_pair_of_tasks_by_hand():
     """Rows are dropped, columns are kept."""
     tasks = [BOTH_ADD, EITHER, BOTH_NEEDED, ONLY_A]
-    found = [[conflict(dropped, [kept]) for kept in tasks] for dropped in tasks]
+    found = [[conflict(dropped, kept) for kept in tasks] for dropped in tasks]
     distance = [[2, 1, 2, 1], [2, 1, 2, 1], [1, 0, 1, 0], [1, 0, 1, 1]]
     assert [[one.distance for one in row] for row in found] == distance
     common = np.array([[2, 2, 2, 1], [2, 2, 2, 1], [2, 2, 2, 1], [1, 1, 1, 1]])
     np.testing.assert_array_equal([[one.normalised for one in row] for row in found], distance / common)
-    against_rest = [conflict(dropped, [kept for kept in tasks if kept is not dropped]) for dropped in tasks]
-    assert [one.distance for one in against_rest] == [2, 2, 1, 1]
-    assert all(one.proven for one in [*sum(found, []), *against_rest])
+    assert all(one.proven for one in sum(found, []))
 
 
 def test_tasks_that_share_nothing_have_no_normalised_distance():
-    found = conflict(ONLY_A, [circuit(leaves("b") + "logits + b")])
+    found = conflict(ONLY_A, circuit(leaves("b") + "logits + b"))
     assert found.distance == 0 and np.isnan(found.normalised)
 
 
@@ -281,7 +249,7 @@ def test_a_task_conflicts_with_itself_wherever_it_is_not_read_off_the_prompt():
     for _ in range(30):
         task = random_circuit(rng, 6)
         if ("input", "logits") not in task.gates:
-            assert conflict(task, [task]).distance >= 1
+            assert conflict(task, task).distance >= 1
 
 
 def test_from_edges_to_conflict():
@@ -289,19 +257,12 @@ def test_from_edges_to_conflict():
     needs_both = gate_circuit(line, {("input", "c"), ("c", "logits")})
     one_is_enough = gate_circuit({("input", "c"), ("c", "logits")}, line)
     # Drop the first: a or b, and c. Keep the second: c is added, so on; c cannot be both.
-    assert conflict(needs_both, [one_is_enough]).nodes == ("c",)
+    assert conflict(needs_both, one_is_enough).nodes == ("c",)
     # Drop the second: a, b and c. Keep the first: a, b and c.
-    assert conflict(one_is_enough, [needs_both]).nodes == ("a", "b", "c")
+    assert conflict(one_is_enough, needs_both).nodes == ("a", "b", "c")
 
 
 def test_without_its_solver_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(boolean, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"run pip install 'foresight-sft\[boolean\]'"):
-        conflict(ONLY_A, [ONLY_A])
-
-
-def test_bad_input_is_refused():
-    with pytest.raises(ConfigError, match="no task is kept"):
-        conflict(ONLY_A, [])
-    with pytest.raises(ConfigError, match="different inputs and outputs"):
-        conflict(ONLY_A, [GateCircuit({("input", "a"): Gate.ADDER, ("a", "out"): Gate.ADDER}, target="out")])
+        conflict(ONLY_A, ONLY_A)

@@ -1,10 +1,10 @@
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.model.components import component_table, stored_transposed
 from foresight.scoring.goodness import goodness
 from foresight.scoring.probes import ContrastProbe, TextProbe
@@ -40,7 +40,14 @@ def curve_of(monkeypatch, worth, noise=0.0, ranking=None):
     monkeypatch.setattr(module, "ablation_effects", additive(worth, noise=noise))
     table = make_table(layers=1, heads=len(worth), blocks=0)
     ranking = np.argsort(-np.asarray(worth)) if ranking is None else ranking
-    return faithfulness_curve(torch.nn.Identity(), table, ContrastProbe([plain_batch((4,))]), ranking)
+    return told(faithfulness_curve(torch.nn.Identity(), table, ContrastProbe([plain_batch((4,))]), ranking))
+
+
+def told(found):
+    """The curve by what its rows say."""
+    whole = {name: number for name, size, _, number in found if size is None}
+    points = [(size, number) for _, size, _, number in found if size is not None]
+    return SimpleNamespace(**whole, sizes=[size for size, _ in points], faithfulness=[number for _, number in points])
 
 
 def test_areas_by_hand():
@@ -81,7 +88,7 @@ def test_a_graph_of_four_components_by_hand(monkeypatch):
     CPR = (0/2 + .4 + .7 + .9 + 1/2) / 4 = 0.625; CMD = (1/2 + .6 + .3 + .1 + 0) / 4 = 0.375.
     """
     curve = curve_of(monkeypatch, [1, 2, 3, 4])
-    assert curve.sizes.tolist() == [0, 1, 2, 3, 4]
+    assert curve.sizes == [0, 1, 2, 3, 4]
     np.testing.assert_allclose([point.value for point in curve.faithfulness], [0, 0.4, 0.7, 0.9, 1], atol=1e-12)
     assert (curve.cpr.value, curve.cmd.value) == (pytest.approx(0.625), pytest.approx(0.375))
     assert curve.gap.value == pytest.approx(10)
@@ -120,7 +127,9 @@ def without(model, table, components):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_the_curve_on_a_real_model_equals_models_with_zeroed_weights(family):
+def test_the_curve_on_a_real_model_equals_models_with_zeroed_weights(family, monkeypatch):
+    real = module.ablation_effects
+    monkeypatch.setattr(module, "ablation_effects", lambda *args: real(*args[:4], "zero", args[5]))
     model = tiny(family)
     table = component_table(model, mlp_block=24)
     probe = learned_probe(model, against=without(model, table, range(len(table))))
@@ -133,11 +142,11 @@ def test_the_curve_on_a_real_model_equals_models_with_zeroed_weights(family):
 
     ranking = np.random.default_rng(0).permutation(len(table))
     full, empty = mean_metric([]), mean_metric(range(len(table)))
-    curve = faithfulness_curve(model, table, probe, ranking, ablation="zero")
+    curve = told(faithfulness_curve(model, table, probe, ranking))
     expected = [(mean_metric(ranking[k:]) - empty) / (full - empty) for k in curve.sizes]
     assert [p.value for p in curve.faithfulness] == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert curve.faithfulness[0].value == pytest.approx(0, abs=1e-6) and curve.faithfulness[-1].value == 1
-    assert curve.cpr.value == pytest.approx(np.trapezoid(expected, curve.sizes / len(table)), rel=1e-3)
+    assert curve.cpr.value == pytest.approx(np.trapezoid(expected, np.array(curve.sizes) / len(table)), rel=1e-3)
 
 
 def test_with_equal_last_tokens_the_empty_circuit_is_the_corrupted_run():
@@ -163,10 +172,7 @@ def test_plain_text_has_a_faithfulness_too():
         best = model(ids).logits.argmax(-1)  # what the model says is right
     labels = torch.cat([torch.full((4, 1), -100), best[:, :-1]], 1)
     probe = TextProbe([{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}])
-    drops = circuit_drops(model, table, probe, [range(len(table))], "zero", "loss")
-    check_behaviour(drops)
-    with pytest.raises(DataError, match="'corrupted' with metric 'loss' needs contrast pairs"):
-        circuit_drops(model, table, probe, [[]], "corrupted", "loss")
+    check_behaviour(circuit_drops(model, table, probe, [range(len(table))]))
 
 
 @pytest.mark.parametrize(
@@ -189,17 +195,3 @@ def test_clean_prompts_as_corrupted_ones_are_no_behaviour():
     table = component_table(model)
     with pytest.raises(NoBehaviourError):
         faithfulness_curve(model, table, ContrastProbe([batch]), range(len(table)))
-
-
-def test_bad_input_is_refused(monkeypatch):
-    with pytest.raises(ConfigError, match="expected each of the 3 positions once"):
-        curve_of(monkeypatch, [1, 2, 3], ranking=[0, 1, 1])
-    with pytest.raises(ConfigError, match="expected each of the 3"):
-        curve_of(monkeypatch, [1, 2, 3], ranking=[0, 1])
-    model, table, probe = torch.nn.Identity(), make_table(), ContrastProbe([plain_batch((4,))])
-    with pytest.raises(ConfigError, match="component 99; expected positions 0..26"):
-        circuit_drops(model, table, probe, [[0, 99]])
-    with pytest.raises(UnknownNameError, match="unknown ablation 'corupted' \\(did you mean 'corrupted'"):
-        circuit_drops(model, table, probe, [[0]], ablation="corupted")
-    with pytest.raises(UnknownNameError, match="unknown metric"):
-        circuit_drops(model, table, probe, [[0]], metric="logits")

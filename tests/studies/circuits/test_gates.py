@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from foresight.common.errors import ConfigError, DataError, NonFiniteError
-from foresight.studies.circuits.gates import Gate, gate_circuit, on_path, top_edges
+from foresight.common.errors import DataError
+from foresight.studies.circuits.boolean import Gate, gate_circuit, on_path
 
 
 def edges(text: str) -> set[tuple[str, str]]:
@@ -47,7 +47,7 @@ def test_equal_circuits_only_add():
 def test_only_edges_on_a_path_count():
     # dead ends (a>x), orphans (y>a) and what is cut off (z>w) go, and so does a fan-in of two that one of them made.
     kept = edges("input>a a>b b>logits input>logits")
-    assert on_path(kept | edges("a>x y>a z>w"), "input", "logits") == kept
+    assert on_path(kept | edges("a>x y>a z>w")) == kept
     circuit = gate_circuit(edges("input>a a>m y>m m>logits"), edges("input>m m>logits"))
     assert circuit.gates["a", "m"] == Gate.ADDER and ("y", "m") not in circuit.gates
 
@@ -55,10 +55,11 @@ def test_only_edges_on_a_path_count():
 def test_pruning_is_idempotent_and_monotone():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        pairs = [(f"n{min(a, b)}", f"n{max(a, b)}") for a, b in rng.integers(0, 9, (12, 2)) if a != b]
-        pruned = on_path(pairs, "n0", "n8")
-        assert on_path(pruned, "n0", "n8") == pruned <= set(pairs)
-        assert on_path(pairs[:6], "n0", "n8") <= pruned
+        names = ["input", *"abcdefg", "logits"]
+        pairs = [(names[min(a, b)], names[max(a, b)]) for a, b in rng.integers(0, 9, (12, 2)) if a != b]
+        pruned = on_path(pairs)
+        assert on_path(pruned) == pruned <= set(pairs)
+        assert on_path(pairs[:6]) <= pruned
 
 
 def test_order_of_edges_does_not_matter():
@@ -67,37 +68,9 @@ def test_order_of_edges_does_not_matter():
     assert list(first.gates.items()) == list(gate_circuit(noising[::-1], denoising[::-1]).gates.items())
 
 
-def test_top_edges():
-    pairs = [("a", "m"), ("b", "m"), ("a", "m"), ("c", "m"), ("d", "m")]
-    scores = np.array([0.1, -3.0, 2.0, 1.0, 1.0])
-    assert top_edges(pairs, scores, 2) == {("b", "m"), ("a", "m")}  # by |score|; the second a>m counts
-    assert top_edges(pairs, scores, 3) == {("b", "m"), ("a", "m"), ("c", "m")}  # c before d, its equal
-    assert top_edges(pairs, scores, 99) == set(pairs)
-
-
-@pytest.mark.parametrize("cycle", ["a>b b>a", "a>a", "a>b b>c c>a", "x>y y>x"])
-def test_a_cycle_is_refused(cycle):
-    line = "input>a a>logits input>b b>logits input>c c>logits "
-    with pytest.raises(DataError, match="cycle"):
-        gate_circuit(edges(line + cycle), edges(line))
-    with pytest.raises(DataError, match="cycle"):  # one half in each circuit
-        gate_circuit(edges(line + "a>b"), edges(line + "b>a"))
-
-
 def test_an_output_out_of_reach_is_refused():
     line = edges("input>a a>logits")
-    with pytest.raises(DataError, match="denoising circuit of 1 edges has no path from 'input' to 'logits'"):
+    with pytest.raises(DataError, match="denoising circuit has no path from 'input' to 'logits'"):
         gate_circuit(line, edges("input>a"))
     with pytest.raises(DataError, match="noising circuit"):
         gate_circuit(set(), line)
-    with pytest.raises(DataError, match="'logits'"):
-        gate_circuit(line, line, source="embeddings")
-
-
-def test_bad_scores_are_refused():
-    with pytest.raises(ConfigError, match="expected one per edge"):
-        top_edges([("a", "b")], np.zeros(2), 1)
-    with pytest.raises(ConfigError, match="k is 0"):
-        top_edges([("a", "b")], np.zeros(1), 0)
-    with pytest.raises(NonFiniteError):
-        top_edges([("a", "b")], np.array([np.nan]), 1)

@@ -3,8 +3,8 @@ import pytest
 
 from foresight.model.components import component_table
 from foresight.studies.circuits import faithfulness as faithfulness_module
-from foresight.studies.circuits.faithfulness import circuit_drops, faithfulness
-from foresight.studies.circuits.stability import rank_distances, stability_column
+from foresight.studies.circuits.distance import rank_distances
+from foresight.studies.circuits.faithfulness import circuit_drops, faithfulness, stability
 from foresight.trajectory.metrics import spearman
 from support.circuit_cases import learned_probe, noisy
 from support.tiny import tiny
@@ -21,42 +21,38 @@ def values(measured):
 
 def test_the_ratio_by_hand():
     """Faithfulness 0.5, 0.8 (own), 1.2, -0.4: ratios 0.625, 1, 1.5, -0.5."""
-    column = stability_column(drops(5, 2, -2, 14), (0, 10, 20, 30), step=10)
-    assert values(column.faithfulness) == pytest.approx([0.5, 0.8, 1.2, -0.4])
-    assert values(column.ratio) == pytest.approx([0.625, 1, 1.5, -0.5])
-    assert column.ratio[1].low == column.ratio[1].high == 1 and column.ratio[1].floor_high == 0
-    assert not column.reason
+    faithful, ratio = stability(drops(5, 2, -2, 14), own=1)
+    assert values(faithful) == pytest.approx([0.5, 0.8, 1.2, -0.4])
+    assert values(ratio) == pytest.approx([0.625, 1, 1.5, -0.5])
+    assert ratio[1].low == ratio[1].high == 1 and ratio[1].floor_high == 0
 
 
 @pytest.mark.parametrize("own_loss", [10.0, 13.0])
 def test_an_own_circuit_that_explains_nothing_leaves_the_ratio_undefined(own_loss):
-    column = stability_column(drops(5, own_loss), (0, 10), step=10)
-    assert values(column.faithfulness) == pytest.approx([0.5, 1 - own_loss / 10])
-    assert np.isnan(values(column.ratio)).all()
-    assert "step 10 has a faithfulness of" in column.reason and "larger circuit" in column.reason
+    faithful, ratio = stability(drops(5, own_loss), own=1)
+    assert values(faithful) == pytest.approx([0.5, 1 - own_loss / 10])
+    assert np.isnan(values(ratio)).all()
 
 
 def test_a_model_without_the_behaviour_leaves_everything_undefined():
     for gap in (0.0, -3.0):
-        column = stability_column(drops(5, 2, gap=gap), (0, 10), step=0)
-        assert np.isnan(values(column.faithfulness)).all() and np.isnan(values(column.ratio)).all()
-        assert "does not show this behaviour" in column.reason
+        assert np.isnan([values(part) for part in stability(drops(5, 2, gap=gap), own=0)]).all()
 
 
 def test_an_own_circuit_near_zero_has_no_interval_instead_of_an_infinite_one():
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 1, 20)
     samples = np.stack([np.full(20, 5.0), 9.9 + noise - noise.mean(), np.full(20, 10.0)], 1)  # f = 0.5, own 0.01
-    column = stability_column(samples, (0, 10), step=10)
-    assert column.ratio[0].value == pytest.approx(50)
-    assert np.isnan([column.ratio[0].low, column.ratio[0].high, column.ratio[0].floor_high]).all()
+    _, (first, _) = stability(samples, own=1)
+    assert first.value == pytest.approx(50)
+    assert np.isnan([first.low, first.high, first.floor_high]).all()
 
 
 def test_on_a_real_model_all_circuits_are_ablated_in_one_call(monkeypatch):
     model = tiny("mistral")
     table, probe = component_table(model), learned_probe(model)
     order = np.random.default_rng(0).permutation(len(table))
-    circuits = {0: order[:20], 10: order[:30], 20: np.arange(len(table)), 30: order[:30][::-1]}
+    circuits = [order[:20], order[:30], np.arange(len(table)), order[:30][::-1]]
     calls, real = [], faithfulness_module.ablation_effects
 
     def counted(*args):
@@ -64,13 +60,12 @@ def test_on_a_real_model_all_circuits_are_ablated_in_one_call(monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(faithfulness_module, "ablation_effects", counted)
-    found = circuit_drops(model, table, probe, list(circuits.values()))
-    column = stability_column(found, list(circuits), step=20)
+    _, ratio = stability(circuit_drops(model, table, probe, circuits), own=2)
     assert calls == [5]
-    alone = [faithfulness(circuit_drops(model, table, probe, [c]).mean(0))[0] for c in circuits.values()]
-    assert values(column.ratio) == pytest.approx(alone, rel=1e-4)
-    assert column.ratio[2].value == 1 and column.ratio[1] == column.ratio[3]
-    assert 0 < column.ratio[1].floor < column.ratio[1].floor_high
+    alone = [faithfulness(circuit_drops(model, table, probe, [c]).mean(0))[0] for c in circuits]
+    assert values(ratio) == pytest.approx(alone, rel=1e-4)
+    assert ratio[2].value == 1 and ratio[1] == ratio[3]
+    assert 0 < ratio[1].floor < ratio[1].floor_high
 
 
 def part(matrix, name):

@@ -138,7 +138,7 @@ def test_a_study_is_continued_and_no_run_is_done_twice(tmp_path, counted, monkey
         assert 0 < result.measures.tracking_share < 1 and result.measures.metrics.keys() == {result.cell.task}
         assert not (found.path(result.cell) / "run" / "delta").exists()
     answers = analyse(found)
-    assert {row["strategy"] for row in answers.moves} == {"free"} and not answers.failures
+    assert {row["strategy"] for row in answers["moves"]} == {"free"} and not answers["failures"]
     tables = tabulate(found)
     assert tuple(tables) == NAMES and all(len(read_table(found.folder, n)) == len(rows) for n, rows in tables.items())
     signs = read_table(found.folder, "signs")
@@ -201,7 +201,7 @@ def test_divergence_is_a_result_and_other_errors_are_raised(tmp_path, monkeypatc
     found = run_study(tmp_path / "out", chosen, SETTINGS)
     errors = [result.error for result in found.results]
     assert errors == [f"NonFiniteError: the loss of {task} is nan" for task in ("gender", "boolean")]
-    assert len(analyse(found).failures) == 2
+    assert len(analyse(found)["failures"]) == 2
     monkeypatch.undo()
     with pytest.raises(DataError, match="no file or folder"):
         cells.run_cell(Cell(OWN, "free", 1), tmp_path / "c", setting(tmp_path, data={"dataset": "./none.jsonl"}))
@@ -225,7 +225,7 @@ def test_own_data_without_pairs_is_scored_on_its_text(tmp_path):
     found = run_study(tmp_path / "out", chosen, SETTINGS)
     recording = recording_of(found.path(chosen.cells()[0]))
     assert recording.head.scorers == ("gradient_activation",) and recording.head.tasks == (OWN,)
-    assert analyse(found).outcome == [] and read_table(found.folder, "staleness")
+    assert analyse(found)["outcome"] == [] and read_table(found.folder, "staleness")
     with pytest.raises(ForesightError, match="edges are scored on contrast pairs and there are none"):
         run_study(tmp_path / "edges", replace(chosen, track=TrackConfig(edges_every=1)), SETTINGS)
 

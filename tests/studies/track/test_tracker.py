@@ -14,7 +14,8 @@ from foresight.scoring.edges import edge_scores
 from foresight.scoring.probes import ContrastProbe, TextProbe
 from foresight.studies.circuits.faithfulness import circuit_drops
 from foresight.studies.track.recording import Recording
-from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
+from foresight.studies.track.settings import TrackConfig
+from foresight.studies.track.tracker import Tracker, Watched
 from foresight.tasks.evaluation import evaluate
 from foresight.training.checks import only_taken
 from foresight.training.config import ForesightConfig
@@ -22,8 +23,6 @@ from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
 from foresight.trajectory.metrics import top_k
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer
-
-K = 5
 
 
 def trainer(folder, model=None, **settings):
@@ -42,11 +41,12 @@ def probe(seed=0):
     return ContrastProbe.from_dataset(pairs(8, seed), tiny_tokenizer(), 4)
 
 
-def tracked(folder, resume=None, callback=None, run=None, probes=None, **config):
+def tracked(folder, resume=None, callback=None, run=None, probes=None, every=3, budget=0.2, calibrate=True, **config):
     run = run or trainer(folder)
+    run.args.probe_every, run.args.budget, run.args.calibrate = every, budget, calibrate
     probes = probes or {"own": probe(), "other": probe(1)}
     tasks = [Watched(name, p, sentences(12, 5) if name == "own" else None) for name, p in probes.items()]
-    tracker = Tracker(run, tasks, TrackerConfig(**{**dict(every=3, circuit=K), **config}), {"about": "test"})
+    tracker = Tracker(run, tasks, TrackConfig(**config), {"about": "test"})
     run.add_callback(tracker)
     if callback:
         run.add_callback(callback)
@@ -58,7 +58,7 @@ def tracked(folder, resume=None, callback=None, run=None, probes=None, **config)
 def kept(tmp_path_factory):
     """A run under full training with edges and kept weights."""
     folder = tmp_path_factory.mktemp("kept")
-    config = dict(scorers=("attribution", "gradient_activation"), edges_every=2, top_edges=20, keep_weights=True)
+    config = dict(scorers=["attribution", "gradient_activation"], edges_every=2, top_edges=20, keep_weights=True)
     return tracked(folder, **config)
 
 
@@ -106,7 +106,7 @@ def test_records_edges_at_their_own_cadence(kept):
 
 def test_tests_every_circuit_on_every_model_if_weights_are_kept(kept):
     recording, steps = kept.recording, kept.recording.steps
-    circuits = [top_k(scores, K) for scores in recording.magnitudes("own", "attribution")]
+    circuits = [top_k(scores, recording.head.circuit) for scores in recording.magnitudes("own", "attribution")]
     for step in steps:
         found, drops = recording.stability(step)
         assert found == steps and drops["own"].shape == (8, len(steps) + 1)
@@ -170,8 +170,8 @@ def test_a_resumed_run_has_the_recording_of_the_uninterrupted_one(tmp_path, keep
     a, b = Recording.read(whole.folder), Recording.read(again.run.output / "recording")
     assert a.steps == b.steps == [0, 2, 4, 5]
     for step in a.steps:
-        for key in a.head.keys:
-            assert np.array_equal(a.samples(step, *key.split("/")), b.samples(step, *key.split("/")))
+        for task in a.head.tasks:
+            assert np.array_equal(a.samples(step, task, "attribution"), b.samples(step, task, "attribution"))
         assert a.metrics(step).tasks == b.metrics(step).tasks
         (steps_a, drops_a), (steps_b, drops_b) = a.stability(step), b.stability(step)
         assert steps_a == steps_b and all(np.array_equal(drops_a[task], drops_b[task]) for task in drops_a)
@@ -193,18 +193,16 @@ def test_calibrates_where_there_are_pairs(tmp_path, kept):
 def test_follows_plain_text(tmp_path):
     run = trainer(tmp_path)
     text = {"own": TextProbe.from_dataset(run.train_dataset, 4, 8)}
-    recording = tracked(tmp_path, run=run, probes=text, scorers=("gradient_activation",)).recording
+    recording = tracked(tmp_path, run=run, probes=text, scorers=["gradient_activation"]).recording
     assert recording.samples(7, "own", "gradient_activation").shape == (8, len(run.table))
     assert recording.stability(7)[1]["own"].shape == (8, 5)
 
 
 def test_refuses_what_cannot_be_tracked(tmp_path, monkeypatch):
     with pytest.raises(UnknownNameError, match="did you mean 'attribution'"):
-        tracked(tmp_path / "a", scorers=("atribution",))
-    with pytest.raises(ConfigError, match="name at least one each"):
-        tracked(tmp_path / "b", scorers=())
+        tracked(tmp_path / "a", scorers=["atribution"])
     with pytest.raises(ConfigError, match="'movement' gives 1 rows on the probe of 'own'; at least 4"):
-        tracked(tmp_path / "c", scorers=("movement",))
+        tracked(tmp_path / "c", scorers=["movement"])
     run = trainer(tmp_path / "d")
     monkeypatch.setattr(type(run.args), "world_size", 2)
     with pytest.raises(ConfigError, match="one process, but this is one of 2"):
@@ -215,8 +213,8 @@ def test_refuses_to_continue_another_recording(tmp_path):
     settings = dict(save_strategy="steps", save_steps=1, max_steps=3)
     with pytest.raises(RuntimeError):
         tracked(tmp_path, run=trainer(tmp_path, **settings), callback=Stop(2, True))
-    with pytest.raises(TrajectoryError, match="recorded with circuit 5, but this run has 6"):
-        tracked(tmp_path, run=trainer(tmp_path, **settings), resume=True, circuit=K + 1)
+    with pytest.raises(TrajectoryError, match=r"recorded with circuit \d+, but this run has \d+"):
+        tracked(tmp_path, run=trainer(tmp_path, **settings), resume=True, budget=0.4)
     (tmp_path / "recording" / "recording.json").unlink()
     with pytest.raises(TrajectoryError, match="holds no recording"):
         tracked(tmp_path, run=trainer(tmp_path, **settings), resume=True)

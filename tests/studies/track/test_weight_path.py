@@ -14,7 +14,8 @@ from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.probes import ContrastProbe
 from foresight.studies.track.recording import Recording
-from foresight.studies.track.tracker import Tracker, TrackerConfig, Watched
+from foresight.studies.track.settings import TrackConfig
+from foresight.studies.track.tracker import Tracker, Watched
 from foresight.studies.track.weight_path import RecordedWeights
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
@@ -31,7 +32,8 @@ def record(folder, model=None, keep_weights=True, **settings):
     )  # fmt: skip
     run = ForesightTrainer(model=model or tiny(), args=args, train_dataset=sentences(), contrast_dataset=pairs(),
                            processing_class=tiny_tokenizer())  # fmt: skip
-    config = TrackerConfig(every=2, circuit=5, keep_weights=keep_weights, faithfulness=False, calibrate=False)
+    run.args.probe_every, run.args.calibrate = 2, False
+    config = TrackConfig(keep_weights=keep_weights, faithfulness=False)
     run.add_callback(Tracker(run, [Watched("own", PROBE)], config))
     run.train()
     return Recording.read(folder / "recording")
