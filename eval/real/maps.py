@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from foresight.bank.apply_delta import movement
+from foresight.bank.movement import movement
 from foresight.common.files import write_json
 from foresight.masks.masks import WeightMask
 from foresight.masks.schedule import MaskSchedule

@@ -1,21 +1,20 @@
-"""What a delta does to a copy of its base model: its weights are written into it, or compared with it."""
+"""What a delta does to a copy of its base model: its weights are written into it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..common.errors import CheckpointError
-from ..model.numbering import Numbering, Target
+from ..model.numbering import Numbering
 from ..model.placement import Placement
 from ..model.weight_table import numbering_of
-from .base_weights import as_vectors, write_vectors
-from .delta import INFO, WEIGHTS, read_info, require_base
+from .base_weights import write_vectors
+from .delta import WEIGHTS, read_info, require_base
 from .fingerprint import digest, fingerprint
 
 
@@ -36,39 +35,6 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
             module = model.get_submodule(target.module)
             write_vectors(module.weight.data, module, target.axis, index, tensors[f"{target.module}.values"])
     return model
-
-
-def movement(run: str | Path, model: nn.Module) -> Callable[[Target], Tensor | None]:
-    """How far a run of this model has moved each weight: of a target, float32 in the shape of its stored weight.
-
-    It is |theta_T - theta|, theta being what the model's weights are when it is asked; None for an untouched target.
-    One matrix is read from the file at a time.
-
-    Args:
-        run: the output folder of a finished run, or a delta.
-
-    Raises:
-        CheckpointError: no readable delta there, or one of other weights than the model has.
-    """
-    folder = Path(run) if (Path(run) / INFO).exists() else Path(run) / "delta"
-    table = _numbering(folder, model)
-
-    def moved(target: Target) -> Tensor | None:
-        name, axis = target.module, table.target_of[target.module].axis
-        try:
-            with safe_open(folder / WEIGHTS, "pt") as file:
-                if f"{name}.index" not in file.keys():  # noqa: SIM118 (it is no mapping)
-                    return None
-                index, values = file.get_tensor(f"{name}.index"), file.get_tensor(f"{name}.values")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{folder}: {error}") from error
-        module = model.get_submodule(name)
-        weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
-        before = as_vectors(weight, module, axis)[index.to(weight.device)].float().cpu()
-        write_vectors(result, module, axis, index, (values - before).abs())
-        return result
-
-    return moved
 
 
 def _numbering(folder: str | Path, model: nn.Module) -> Numbering:

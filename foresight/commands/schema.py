@@ -50,6 +50,8 @@ def _property(setting: Setting) -> dict[str, Any]:
 
 
 def _parameter(kind: type, help: str) -> dict[str, Any]:
+    if kind is list:  # of texts; one may be written without the list
+        return {"type": ["array", "string", "null"], "items": {"type": "string"}, "description": help}
     return {"type": [_TYPES[kind], "null"], "description": help}
 
 

@@ -46,10 +46,14 @@ class Parameter:
         """The value, a whole number as float where that is wanted. Raises ConfigError for one that does not fit."""
         if value is None and not self.required:
             return None
+        if self.kind is list and isinstance(value, str):
+            value = [value]
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, self.kind) or (self.kind is not bool and isinstance(value, bool)):
             raise ConfigError(f"{name} is {value!r}; expected {_KINDS[self.kind]}")
+        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
+            raise ConfigError(f"{name} is {value!r}; expected {_KINDS[list]}")
         if self.choices and value not in self.choices:
             raise UnknownNameError(name, str(value), self.choices)
         if isinstance(value, (int, float)) and not self._allows(value):
@@ -68,7 +72,13 @@ class Parameter:
         return f"at least {self.least:g}" if self.least is not None else f"a number above {self.above:g}"
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a text or a list of texts",
+}
 
 
 @dataclass(frozen=True)
@@ -170,6 +180,19 @@ _OF_WEIGHTS = {
                 str, None, "The output folder, or delta, of a run of this model, such as one with policy 'full'; with "
                 "that of a full run of this task, the mask is hindsight.", required=True,
             )
+        },
+    ),
+    "margins": Entry(
+        "single_weights.margins:MarginForesight",
+        _ALWAYS | {"remask_every"},
+        {
+            "maps": Parameter(
+                list, None, "What tells how much each row and column will take part: run folders, deltas, PEFT "
+                "adapters or checkpoints of this base, or files by `foresight maps`. Without any, the first mask is "
+                "random.",
+            ),
+            "own": Parameter(bool, True, "Draw the mask anew by how far the run itself has moved its weights."),
+            "watch_steps": _WATCH["watch_steps"],
         },
     ),
     "foresight": Entry(

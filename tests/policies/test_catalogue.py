@@ -26,12 +26,12 @@ from foresight.policies.policy import Policy
 from foresight.policies.single_weights.weight_policy import WeightPolicy
 from foresight.training.settings import NAMES, MaskSettings
 
-OF_WEIGHTS = {"random", "static", "reactive", "movement", "foresight", "replay"}
+OF_WEIGHTS = {"random", "static", "reactive", "movement", "margins", "foresight", "replay"}
 ENTRIES = [
     (policy, granularity)
     for granularity in GRANULARITIES
     for policy in POLICIES
-    if (policy in OF_WEIGHTS if granularity == "weights" else policy != "movement")
+    if (policy in OF_WEIGHTS if granularity == "weights" else policy not in ("movement", "margins"))
 ]
 NEEDED = {"oracle_trajectory": "run", "mask_schedule": "schedule.json", "movement_from": "run"}
 """Values of the parameters that have no default."""
@@ -68,8 +68,8 @@ def test_what_a_policy_takes_agrees_with_what_it_is(policy, granularity):
     assert scores == ("probe_examples" in takes) == ("probe_batch_size" in takes)
     assert scores <= ("scorer" in takes)
     assert made.ranks == ("head_share" in takes) == ("cost_aware" in takes) == ("limits" in takes)
-    assert made.forecasts == ("watch" in found.parameters) == ("watch_steps" in found.parameters)
-    assert made.forecasts == ("probe_every" in takes)
+    assert made.forecasts == ("watch_steps" in found.parameters)
+    assert ("watch" in found.parameters) == ("probe_every" in takes)
     assert made.scouts == ("scout_share" in found.parameters) == ("scout_learning_rate" in found.parameters)
     assert ("forecaster" in takes) == ("forecaster_params" in takes) == ("gate" in takes)
     assert ("target" in takes) == ("target_params" in takes)

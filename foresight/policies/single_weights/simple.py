@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ...bank.apply_delta import movement
+from ...bank.movement import movement
 from ...common.errors import ConfigError, did_you_mean
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import Scored, best_weights, gradients

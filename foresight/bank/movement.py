@@ -1,0 +1,132 @@
+"""How far other runs have moved the weights of a model: runs of foresight, of PEFT, or other checkpoints of it.
+
+One matrix is read at a time, so a source may be as large as the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..common.errors import CheckpointError
+from ..model.components import stored_transposed
+from ..model.numbering import Target
+from ..model.placement import Placement
+from ..model.weight_table import numbering_of
+from .base_weights import as_vectors, write_vectors
+from .delta import INFO, WEIGHTS, read_info, require_base
+from .fingerprint import digest, fingerprint
+
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+Moved = Callable[[Target], Tensor | None]
+"""Of a target |theta_T - theta|, float32 in the shape of its stored weight; None for one that has not been touched.
+theta is what the model's weights are when it is asked."""
+
+
+def movement(source: str | Path, model: nn.Module) -> Moved:
+    """How far a run has moved each weight of this model.
+
+    Args:
+        source: the output folder of a finished run of foresight, a delta, a LoRA adapter of PEFT, or a folder with
+            other weights of the same model in safetensors.
+
+    Raises:
+        CheckpointError: nothing of that kind is there, or it is of another model.
+    """
+    folder = Path(source)
+    if (folder / ADAPTER).exists():
+        return _of_adapter(folder, model)
+    for delta in (folder, folder / "delta"):
+        if (delta / INFO).exists():
+            return _of_delta(delta, model)
+    files = sorted(folder.glob("*.safetensors"))
+    if (folder / "config.json").exists() and files:
+        return _of_checkpoint(folder, files, model)
+    raise CheckpointError(
+        f"{source} is no source of movement: expected the output folder of a finished run, a delta, a PEFT adapter, or "
+        "a model folder with safetensors"
+    )
+
+
+def _of_delta(folder: Path, model: nn.Module) -> Moved:
+    info, here = read_info(folder), Placement()
+    require_base(folder, info, digest(fingerprint(model, here), here))
+    table = numbering_of(model, info.get("unit", "vectors"))
+
+    def moved(target: Target) -> Tensor | None:
+        name, axis = target.module, table.target_of[target.module].axis
+        index, values = _read(folder / WEIGHTS, f"{name}.index"), _read(folder / WEIGHTS, f"{name}.values")
+        if index is None or values is None:
+            return None
+        module = model.get_submodule(name)
+        weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
+        before = as_vectors(weight, module, axis)[index.to(weight.device)].float().cpu()
+        write_vectors(result, module, axis, index, (values - before).abs())
+        return result
+
+    return moved
+
+
+def _of_adapter(folder: Path, model: nn.Module) -> Moved:
+    try:
+        config = json.loads((folder / ADAPTER).read_text())
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / ADAPTER} is not that of a LoRA adapter ({error!r})") from error
+    scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+
+    def moved(target: Target) -> Tensor | None:
+        name = f"base_model.model.{target.module}"
+        sides = [_read(folder / ADAPTER_WEIGHTS, f"{name}.lora_{side}.weight") for side in "AB"]
+        if sides[0] is None or sides[1] is None:
+            return None
+        change = scale * (sides[1].float() @ sides[0].float())
+        module = model.get_submodule(target.module)
+        return _of_shape(change.T if stored_transposed(module) else change, target, module, folder).abs()
+
+    return moved
+
+
+def _of_checkpoint(folder: Path, files: list[Path], model: nn.Module) -> Moved:
+    places: dict[str, Path] = {}
+    for file in files:
+        with _opened(file) as tensors:
+            places |= dict.fromkeys(tensors.keys(), file)
+
+    def moved(target: Target) -> Tensor | None:
+        name = f"{target.module}.weight"
+        if name not in places:
+            raise CheckpointError(f"{folder} has no tensor {name}; expected other weights of the same model")
+        module = model.get_submodule(target.module)
+        now = _read(places[name], name)
+        assert now is not None
+        return (_of_shape(now.float(), target, module, folder) - module.weight.detach().float().cpu()).abs()
+
+    return moved
+
+
+def _read(file: Path, name: str) -> Tensor | None:
+    with _opened(file) as tensors:
+        return tensors.get_tensor(name) if name in tensors.keys() else None  # noqa: SIM118 (it is no mapping)
+
+
+def _opened(file: Path):
+    try:
+        return safe_open(file, "pt")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def _of_shape(values: Tensor, target: Target, module: nn.Module, source: Path) -> Tensor:
+    if values.shape != module.weight.shape:
+        raise CheckpointError(
+            f"{source}: {target.module} has shape {tuple(values.shape)}, the model's {tuple(module.weight.shape)}; "
+            "expected other weights of the same model"
+        )
+    return values

@@ -1,0 +1,186 @@
+"""How much each output row and input column of a matrix takes part in a run: a map of margins, and masks drawn from it.
+
+A weight's movement is taken for a normal variable of mean 0 whose variance is (row) x (column). A map keeps these two
+vectors per matrix, a few numbers per thousand weights. From them follows how likely a weight is to be among those of
+the budget that move farthest: it has to exceed a threshold that all matrices share.
+
+Such factored variances are what Adafactor keeps of gradients (Shazeer & Stern, arXiv 1804.04235). To read them as
+chances of exceeding a threshold, and to draw masks by these chances, is this project's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...common.errors import DataError
+from ...common.files import write_whole
+
+FORMAT = "foresight margins 1"
+SHRINK = 4.0
+"""Observations that the prior of a row or column counts for, where only a sample of its weights has been seen."""
+FLOOR = 1e-4
+"""Share of the mean variance that a row or column has at least in a mixture: no map may rule one out."""
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Variance of movement by row and column of one matrix, as it is stored: that of a weight is row x column.
+
+    Attributes:
+        rows: mean square movement of each row, float32 [rows].
+        columns: factor of each column, about 1 in the mean, float32 [columns].
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, movement: Tensor) -> Margins:
+        """What a movement of all weights tells, float32 [rows, columns] of either sign."""
+        squares = movement.float().square()
+        return cls(squares.mean(1), squares.mean(0) / squares.mean().clamp(min=_TINY))
+
+    @classmethod
+    def of_sample(cls, movement: Tensor, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> Margins:
+        """What the movement of some weights tells: float32 [k] of either sign, at rows and columns int64 [k].
+
+        A row that few weights speak for is drawn towards the mean of its matrix: the mean counts as `SHRINK` weights.
+        Rows are judged relative to the columns that their weights are in, and columns relative to the rows, once.
+        """
+        squares = movement.float().square()
+        mean = float(squares.mean()) if len(squares) else 0.0
+        by_column = _shrunk(squares / max(mean, _TINY), columns, shape[1], 1.0)
+        relative = squares / by_column[columns]
+        by_row = _shrunk(relative, rows, shape[0], float(relative.mean()) if len(relative) else 0.0)
+        return cls(by_row, by_column)
+
+    def sharper(self, power: float) -> Margins:
+        """Log variances times `power`."""
+        return Margins(self.rows**power, self.columns**power)
+
+    def variance(self) -> Tensor:
+        """Of every weight, float32 [rows, columns]."""
+        return self.rows[:, None] * self.columns[None, :]
+
+
+Map = Mapping[str, Margins]
+"""Margins of every matrix of a model, by module."""
+
+
+def threshold(margins: Iterable[Margins], n: float) -> float:
+    """The distance that n weights are expected to exceed, by bisection over its logarithm."""
+    deviations = [one.variance().sqrt().flatten() for one in margins]
+    counts = [_histogram(deviation) for deviation in deviations]
+    low, high = -40.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        expected = sum(float((count * _exceeds(math.exp(middle), at)).sum()) for at, count in counts)
+        low, high = (middle, high) if expected > n else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+def chances(margins: Margins, distance: float) -> Tensor:
+    """How likely each weight is to move farther than that, float32 [rows, columns]."""
+    return _exceeds(distance, margins.variance().sqrt())
+
+
+def draws(maps: Map, targets: Iterable[tuple[str, int]], n: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """Keys of all weights: the n highest are a mask drawn without replacement by the chances that the map gives.
+
+    A weight's random number depends on the seed alone, not on the map: a mask changes only as far as its map does. Keys
+    are those of Efraimidis & Spirakis (Information Processing Letters 97, 2006).
+
+    Args:
+        targets: module and offset of each matrix.
+
+    Yields:
+        A module and the keys of its weights, float32 [rows, columns].
+    """
+    distance = threshold(maps.values(), n)
+    for module, offset in targets:
+        chance = chances(maps[module], distance)
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, offset]).generate_state(1)[0]))
+        drawn = torch.rand(chance.shape, generator=generator).clamp(min=1e-7)
+        odds = chance / (1 - chance).clamp(min=1e-6)
+        yield module, drawn.log() / odds.clamp(min=_TINY)
+
+
+def mix(maps: Iterable[tuple[float, Map]]) -> dict[str, Margins]:
+    """The weighted geometric mean of maps, each of which is first brought to a mean variance of 1 over the model."""
+    levelled = [(weight, _level(one), one) for weight, one in maps]
+    total = sum(weight for weight, _, _ in levelled)
+    found = {}
+    for module in levelled[0][2]:
+        logs = [
+            (weight / total, _log(one[module].rows / level), _log(one[module].columns))
+            for weight, level, one in levelled
+        ]
+        found[module] = Margins(
+            torch.stack([weight * rows for weight, rows, _ in logs]).sum(0).exp(),
+            torch.stack([weight * columns for weight, _, columns in logs]).sum(0).exp(),
+        )
+    return found
+
+
+def write_map(path: Path, maps: Map, about: Mapping[str, str]) -> None:
+    """Write a map; `about` says what it was made from."""
+    tensors = {f"{module}/{side}": getattr(one, side).contiguous() for module, one in maps.items() for side in _SIDES}
+    metadata = {"format": FORMAT, **about}
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def read_map(path: Path) -> dict[str, Margins]:
+    """Inverse of `write_map`. Raises DataError for anything else."""
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("format") != FORMAT:
+                raise DataError(f"{path} is not a map of margins; `foresight maps` writes them")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: {error}") from error
+    modules = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
+    return {module: Margins(*(tensors[f"{module}/{side}"] for side in _SIDES)) for module in modules}
+
+
+_SIDES = ("rows", "columns")
+
+
+def _shrunk(values: Tensor, at: Tensor, n: int, mean: float) -> Tensor:
+    sums = torch.zeros(n).index_add_(0, at, values)
+    seen = torch.bincount(at, minlength=n)
+    return (sums + SHRINK * mean) / (seen + SHRINK)
+
+
+def _exceeds(distance: float, deviation: Tensor) -> Tensor:
+    """P(|x| > distance) of normal variables of mean 0."""
+    return torch.special.erfc(distance / (deviation * math.sqrt(2)).clamp(min=_TINY))
+
+
+def _histogram(deviations: Tensor, bins: int = 4096) -> tuple[Tensor, Tensor]:
+    """Values on a logarithmic grid, and how many of the deviations lie there: counting them is much faster."""
+    logs = deviations.clamp(min=_TINY).log()
+    low, high = float(logs.min()), float(logs.max()) + 1e-6
+    counts = torch.histc(logs, bins, low, high)
+    return (low + (high - low) / bins * (torch.arange(bins) + 0.5)).exp(), counts
+
+
+def _level(maps: Map) -> float:
+    """Mean variance over the model."""
+    weights = sum(len(one.rows) * len(one.columns) for one in maps.values())
+    return max(
+        _TINY, sum(float(one.rows.double().sum() * one.columns.double().sum()) for one in maps.values()) / weights
+    )
+
+
+def _log(values: Tensor) -> Tensor:
+    return values.clamp(min=FLOOR).log()

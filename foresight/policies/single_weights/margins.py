@@ -1,0 +1,110 @@
+"""Policy `margins`: weights drawn by how much their row and column will take part, as other runs and this one tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...bank.weights import WeightBank
+from ...common.errors import CheckpointError
+from ...forecasters.single_weights.margins import Map, draws, mix
+from ...forecasters.single_weights.mixing import Moved, forecast
+from ...masks.masks import WeightMask
+from ...masks.weight_selection import best_weights
+from ..policy import Ground, View
+from .simple import RandomWeights
+from .sources import map_of
+from .weight_policy import WeightPolicy, WeightView
+
+_log = logging.getLogger(__name__)
+
+
+class MarginForesight(WeightPolicy):
+    """Begins with a mask drawn from the maps of other runs, or at random, and draws anew by its own movement as well.
+
+    Each weight keeps its random number, so that a mask changes only as far as the forecast does.
+
+    Args:
+        maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
+        own: whether the run's own movement counts.
+        watch_steps: steps before it does.
+
+    Attributes:
+        shares: what each map, and last the run's own movement, was worth at the last decision; they sum to 1.
+    """
+
+    name = "margins"
+    forecasts = True
+    remasks = True
+
+    def __init__(self, maps: Sequence[str] | None = None, own: bool = True, watch_steps: int | None = None):
+        self.sources, self.own, self.watch_steps = list(maps or []), own, watch_steps
+        self.shares: list[float] = []
+        self._since = np.zeros(0, np.int64)  # of each weight of the mask, the step at which it entered
+        self._ids = np.zeros(0, np.int64)
+
+    def prepare(self, ground: Ground) -> None:
+        self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
+
+    def watched(self, view: View, turn: int) -> WeightMask:
+        """The mask before the run's own movement counts."""
+        assert isinstance(view, WeightView)
+        return self._entered(self._choose(view), view.step)
+
+    def _choose(self, view: WeightView) -> WeightMask:
+        """By the maps alone, all alike, or at random where there are none."""
+        return self._draw(view, mix([(1.0, one) for one in self.maps])) if self.maps else RandomWeights()._choose(view)
+
+    def mask(self, view: View) -> WeightMask:
+        assert isinstance(view, WeightView)
+        if not self.own:
+            return self._entered(self._choose(view), view.step)
+        found, shares = forecast(self._moved(view.bank, view.step), self.maps)
+        self.shares = [round(float(share), 3) for share in shares]
+        named = zip([*self.sources, "this run"], self.shares, strict=True)
+        said = ", ".join(f"{name} {share:.2f}" for name, share in named)
+        _log.info("step %d: the mask is drawn by %s", view.step, said)
+        return self._entered(self._draw(view, found), view.step)
+
+    def _draw(self, view: WeightView, margins: Map) -> WeightMask:
+        targets = view.bank.table.target_of
+        places = [(target.module, target.offset) for target in view.bank.table.targets]
+        keys = draws(margins, places, view.n_vectors, view.seed)
+        return best_weights(((targets[module], found) for module, found in keys), view.n_vectors)
+
+    def _entered(self, mask: WeightMask, step: int) -> WeightMask:
+        """Note when each weight of a mask has entered."""
+        since = np.full(len(mask), step)
+        _, kept, before = np.intersect1d(mask.components, self._ids, assume_unique=True, return_indices=True)
+        since[kept] = self._since[before]
+        self._ids, self._since = mask.components, since
+        return mask
+
+    @torch.no_grad()
+    def _moved(self, bank: WeightBank, step: int) -> dict[str, Moved]:
+        """How far the weights of the mask have moved per step, matrix by matrix; those that have just entered are left
+        out."""
+        values = bank.placement.values(bank.vectors)[: len(bank.ids)].flatten().float().cpu()
+        steps = torch.from_numpy(step - self._since)
+        found = {}
+        for target, part in bank.table.by_target(bank.ids):
+            old = steps[part] > 0
+            places = (bank.ids[part] - target.offset)[old]
+            shape = tuple(bank.model.get_submodule(target.module).weight.shape)
+            rows, columns = places // shape[1], places % shape[1]
+            found[target.module] = Moved(shape, rows, columns, values[part][old] / steps[part][old])
+        return found
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return {"ids": self._ids, "since": self._since}, {"shares": self.shares}
+
+    def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
+        if set(arrays) != {"ids", "since"} or set(data) != {"shares"}:
+            raise CheckpointError(f"the checkpoint is not of policy 'margins': it has {[*arrays, *data]}")
+        self._ids, self._since, self.shares = arrays["ids"], arrays["since"], list(data["shares"])

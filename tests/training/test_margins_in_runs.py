@@ -1,0 +1,93 @@
+"""Policy `margins` in whole runs: what it begins with, when it draws anew, resuming, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from foresight.common.errors import CheckpointError, ConfigError, DataError
+from foresight.forecasters.single_weights.margins import write_map
+from foresight.masks.schedule import MaskSchedule
+from foresight.model.weight_table import weight_table
+from foresight.policies.single_weights.sources import map_of
+from support.runs import Stop, delta, run, same, trainer
+from support.tiny import tiny
+
+FINE = dict(granularity="weights", policy="margins", budget=0.05, contrast=False, watch_steps=4, remask_every=4)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("earlier")
+    run(folder, policy="full", contrast=False, learning_rate=3e-3)
+    return folder
+
+
+def entries(done, folder):
+    schedule = MaskSchedule.read(folder / "schedule.json", done.bank.table)
+    return {step: schedule.at(step).components for step, _ in schedule.entries}
+
+
+def test_without_maps_it_begins_as_random_and_draws_anew_by_its_own_movement(tmp_path):
+    done = run(tmp_path / "own", **FINE)
+    random = run(tmp_path / "random", granularity="weights", policy="random", budget=0.05, contrast=False)
+    masks = entries(done, tmp_path / "own")
+    assert list(masks) == [0, 4, 8] and done.policy.shares == [1.0]
+    assert np.array_equal(masks[0], entries(random, tmp_path / "random")[0])
+    assert all(len(mask) == done.run.n_vectors for mask in masks.values())
+
+
+def test_with_an_earlier_run_it_begins_where_that_has_moved(tmp_path, earlier):
+    done = run(tmp_path, **FINE, maps=[str(earlier)])
+    first = torch.from_numpy(entries(done, tmp_path)[0])
+    maps = map_of(earlier, tiny(), weight_table(tiny()))
+    chosen = 0.0
+    for target, part in done.bank.table.by_target(first):
+        variance = maps[target.module].variance()
+        chosen += float(variance.flatten()[first[part] - target.offset].sum()) / len(first)
+    variances = torch.cat([one.variance().flatten() for one in maps.values()])
+    assert chosen > 1.2 * float(variances.mean())
+    assert len(done.policy.shares) == 2 and sum(done.policy.shares) == pytest.approx(1, abs=0.01)
+
+
+def test_with_maps_alone_the_first_mask_is_held(tmp_path, earlier):
+    done = run(tmp_path, **FINE, maps=str(earlier), own=False)
+    assert list(entries(done, tmp_path)) == [0] and done.policy.shares == []
+
+
+def test_a_map_in_a_file_is_the_run_that_it_was_made_of(tmp_path, earlier):
+    model = tiny()
+    write_map(tmp_path / "map.safetensors", map_of(earlier, model, weight_table(model)), {"source": "a run"})
+    by_file = run(tmp_path / "file", **FINE, maps=[str(tmp_path / "map.safetensors")])
+    by_run = run(tmp_path / "run", **FINE, maps=[str(earlier)])
+    assert same(delta(tmp_path / "file"), delta(tmp_path / "run")) and by_file.policy.shares == by_run.policy.shares
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, earlier):
+    settings = dict(FINE, maps=[str(earlier)], save_strategy="steps", save_steps=3)
+    whole = run(tmp_path / "whole", **settings)
+    for stop in (3, 7):  # before the first look at its own movement, and after it
+        folder = tmp_path / f"broken{stop}"
+        broken = trainer(folder, **settings)
+        broken.add_callback(Stop(stop))
+        with pytest.raises(RuntimeError, match="power cut"):
+            broken.train()
+        resumed = run(folder, resume=True, **settings)
+        assert same(delta(tmp_path / "whole"), delta(folder)) and whole.schedule == resumed.schedule
+        assert resumed.policy.shares == whole.policy.shares
+
+
+def test_maps_of_another_model_and_runs_that_moved_nothing_are_refused(tmp_path, earlier):
+    wide = tiny(intermediate_size=64)
+    with pytest.raises(CheckpointError, match="weights"):
+        trainer(tmp_path, wide, **FINE, maps=[str(earlier)])
+    model = tiny()
+    write_map(tmp_path / "map.safetensors", map_of(earlier, model, weight_table(model)), {})
+    with pytest.raises(DataError, match="is a map of another model"):
+        trainer(tmp_path, wide, **FINE, maps=[str(tmp_path / "map.safetensors")])
+    tiny().save_pretrained(tmp_path / "same")
+    with pytest.raises(DataError, match="has moved no weight"):
+        trainer(tmp_path, **FINE, maps=[str(tmp_path / "same")])
+    with pytest.raises(CheckpointError, match="no source of movement"):
+        trainer(tmp_path, **FINE, maps=[str(tmp_path / "nothing")])
+    with pytest.raises(ConfigError, match="a text or a list of texts"):
+        trainer(tmp_path, **FINE, maps=3)
