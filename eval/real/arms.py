@@ -17,7 +17,8 @@ class Arm:
         rates: learning rates to try first, a factor of about 3 apart.
         method: "full" (true full fine-tuning), "lora" or "mask".
         settings: of `ForesightConfig` for masks, of LoRA's configuration for adapters.
-        control: how a mask is made of an earlier run's map or of the weights (`run.MASKS`); then no policy is set.
+        control: how a mask is made beforehand, of an earlier run or of the weights (`run._control`); then no policy is
+            set.
         earlier: whether it needs an earlier run.
         onward: whether training begins at the earlier run's weights instead of the base.
     """
@@ -26,7 +27,7 @@ class Arm:
     rates: tuple[float, ...]
     method: str = "mask"
     settings: dict[str, Any] = field(default_factory=dict)
-    control: str = ""
+    control: str | None = None
     earlier: bool = False
     onward: bool = False
 
@@ -56,6 +57,12 @@ ARMS: dict[str, Arm] = {
     "largest": _mask("largest weights", "largest"),
     "smallest": _mask("smallest weights", "smallest"),
     "principal": _mask("largest weights of the best approximation of rank 32 (LIFT)", "principal"),
+    "margins": Arm("random weights, drawn anew by their own rows and columns", (1e-2, 3e-2, 1e-1),
+                   settings={"policy": "margins"}),
+    "margins_kept": Arm("drawn by the rows and columns of an earlier run", (3e-3, 1e-2, 3e-2), earlier=True,
+                        settings={"policy": "margins", "policy_params": {"own": False}}),
+    "margins_anew": Arm("the same, drawn anew by their own rows and columns", (3e-3, 1e-2, 3e-2), earlier=True,
+                        settings={"policy": "margins"}),
     "full_onward": Arm("all parameters, from the earlier run's weights", FULL_RATES, "full", earlier=True, onward=True),
     "lora8_onward": Arm("LoRA of rank 8, from the earlier run's weights", LORA_RATES, "lora",
                         {"r": 8, "lora_alpha": 8}, earlier=True, onward=True),

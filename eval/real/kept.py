@@ -15,7 +15,7 @@ from foresight.tasks.evaluation import HeldOut
 
 from .tasks import general_text
 
-LENGTH, ROWS = 32, 24
+LENGTH, ROWS = 32, 16
 FACTS = {
     "The capital of {} is": "France:Paris Italy:Rome Germany:Berlin Spain:Madrid Japan:Tokyo Russia:Moscow "
     "England:London Egypt:Cairo Greece:Athens "

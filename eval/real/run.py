@@ -62,7 +62,7 @@ class Measures:
     """What came of a run.
 
     Attributes:
-        curve: (step, held-out loss, held-out accuracy) at a third, two thirds and the end.
+        curve: (step, held-out loss, held-out accuracy) half way and at the end.
         kept: of `Kept.measure`, at the end.
         trained: parameters trained at a time.
         cpu_seconds: of training and of choosing the mask; earlier_seconds: of the earlier run, if one was needed.
@@ -81,7 +81,7 @@ class Curve(TrainerCallback):
     """Measures held-out loss and accuracy while a run goes on, and the CPU seconds of doing so."""
 
     def __init__(self, held_out: HeldOut, steps: int):
-        self.held_out, self.at = held_out, {round(steps / 3), round(2 * steps / 3), steps}
+        self.held_out, self.at = held_out, {round(steps / 2), steps}
         self.points: list[tuple[int, float, float]] = []
         self.seconds = 0.0
 
@@ -108,14 +108,14 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     base = {name: p.detach().clone() for name, p in model.named_parameters()} if arm.method == "full" else None
     began = time.process_time()
     schedule = None
-    if arm.control or (arm.earlier and not arm.onward):
+    if arm.control is not None:
         masks = maps.Masks(model, int(cell.budget * sum(p.numel() for p in model.parameters())), cell.draw)
         schedule = masks.write(_control(arm.control, masks, model, before), folder / "mask")
     if arm.onward:
         assert before is not None
         apply_delta(model, before / "delta")
     curve = Curve(HeldOut(tokenizer, data["held_out"]), cell.steps)
-    trainer = trainer_of(cell, folder / "run", model, tokenizer, data["now"], schedule)
+    trainer = trainer_of(cell, folder / "run", model, tokenizer, data["now"], schedule, before)
     trainer.add_callback(curve)
     trainer.train()
     seconds = time.process_time() - began - curve.seconds
@@ -135,8 +135,20 @@ def load(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def trainer_of(cell: Cell, out: Path, model: Any, tokenizer: Any, train: Dataset, schedule: Path | None = None) -> Any:
-    """TRL's trainer for full fine-tuning and LoRA, foresight's for masks, with all else equal."""
+def trainer_of(
+    cell: Cell,
+    out: Path,
+    model: Any,
+    tokenizer: Any,
+    train: Dataset,
+    schedule: Path | None = None,
+    before: Path | None = None,
+) -> Any:
+    """TRL's trainer for full fine-tuning and LoRA, foresight's for masks, with all else equal.
+
+    Args:
+        schedule: a mask that was made beforehand; before: an earlier run, for policies that learn from one.
+    """
     arm = ARMS[cell.arm]
     shared: dict[str, Any] = {
         "output_dir": str(out), "max_steps": cell.steps, "per_device_train_batch_size": 16, "learning_rate": cell.rate,
@@ -157,6 +169,8 @@ def trainer_of(cell: Cell, out: Path, model: Any, tokenizer: Any, train: Dataset
         if schedule is not None:
             own |= {"policy": "replay", "policy_params": {"mask_schedule": str(schedule)}}
         own |= {**arm.settings, **cell.more}
+        if before is not None and own["policy"] == "margins":
+            own["policy_params"] = {**own.get("policy_params", {}), "maps": [str(before)]}
         if own["policy"] == "full":
             own = {"policy": "full"}
         trainer = ForesightTrainer(
