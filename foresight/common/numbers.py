@@ -17,11 +17,17 @@ def number(value: float | None, form: str = ".2f") -> str:
 
 
 def bracketed(
-    mean: float | None, low: float | None, high: float | None, form: str = "+.2f", alone: str = "", scale: float = 1
+    mean: float | None,
+    low: float | None,
+    high: float | None,
+    form: str = "+.2f",
+    alone: str = "",
+    scale: float = 1,
+    unit: str = "",
 ) -> str:
-    """Format a mean with its interval in brackets; `alone` follows a mean that has no interval."""
+    """Format a mean, its unit, and its interval in brackets; `alone` follows a mean that has no interval."""
     if mean is None:
         return DASH
     if low is None or high is None:
-        return number(scale * mean, form) + alone
-    return f"{number(scale * mean, form)} [{number(scale * low, form)}, {number(scale * high, form)}]"
+        return number(scale * mean, form) + unit + alone
+    return f"{number(scale * mean, form)}{unit} [{number(scale * low, form)}, {number(scale * high, form)}]"

@@ -9,20 +9,20 @@ from typing import Any
 
 from ..common.errors import TrajectoryError
 from ..common.intervals import Interval
-from ..common.numbers import DASH
+from ..common.numbers import DASH, number
 from ..studies.compare.arms import Arm
-from ..studies.compare.broken import Broken
 from ..studies.compare.contrasts import Contrast
-from ..studies.compare.folder import read_comparisons
-from ..studies.compare.measures import FORGETTING, MEASURES, Measure, minus
+from ..studies.compare.measures import FORGETTING, MEASURES, Measure, grouped
+from ..studies.compare.part import Part
 from ..studies.compare.results import Record
 from ..studies.compare.settings import CompareConfig
-from ..studies.compare.summary import BudgetSummary, Part, Summary
+from ..studies.compare.study import read_comparisons
+from ..studies.compare.summary import BudgetSummary, Summary
 from ..studies.compare.tuning import MARGIN
 from ..studies.runner import RUNS
 from ..trajectory.trajectory import Trajectory
 from .circuit_figures import Picture, heatmap, predicted_against_realised
-from .comparison_figures import Scene, better, frontiers, learning_curves, outcomes, overlap_over_time, principal
+from .comparison_figures import PALE, frontiers, learning_curves, outcomes, overlap_over_time, strokes
 from .page import REPORT, fill, listed, write_page
 from .style import data_uri, looks
 
@@ -44,11 +44,11 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
     """
     places = [Path(folder) for folder in folders]
     config, summary, records, environment = read_comparisons(places)
-    shown = pictures(records, config, [place / RUNS for place in places])
+    shown = pictures(Part(records, config, config.budgets[0]), [place / RUNS for place in places])
     return write_page(Path(out or places[0]) / REPORT, render(config, summary, records, environment, shown))
 
 
-def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Path]) -> list[Picture]:
+def pictures(part: Part, runs: Sequence[Path]) -> list[Picture]:
     """Show a full run of each of the first tasks, and what the primary arm trained and forecast on it.
 
     Full runs without a recorded trajectory are left out.
@@ -56,9 +56,8 @@ def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Pa
     Args:
         runs: where to look for the folders of runs.
     """
-    arms = config.chosen()
-    part = Part(records, config, arms, config.budgets[0])
-    primary = {(r.cell.task, r.cell.replicate): r.measures for r in part.whole[config.primary_arm] if r.cell.draw == 0}
+    arm = part.config.primary_arm
+    primary = {r.cell.unit: r.measures for r in part.whole[arm] if r.cell.draw == 0}
     found: dict[str, Picture] = {}
     for record in part.whole["full"]:
         if record.cell.task in found or not record.measures or len(found) == PICTURES:
@@ -68,7 +67,7 @@ def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Pa
             trajectory = Trajectory.read((folder or Path(record.key)) / "run" / "trajectory")
         except TrajectoryError:
             continue  # it was deleted after the run
-        other = primary.get((record.cell.task, record.cell.replicate))
+        other = primary.get(record.cell.unit)
         series = trajectory.series(trajectory.scorers[0])
         forecast = other.forecast if other else None
         found[record.cell.task] = Picture(
@@ -78,7 +77,7 @@ def pictures(records: Sequence[Record], config: CompareConfig, runs: Sequence[Pa
             schedule=other.schedule if other else (),
             realised=record.measures.realised or (),
             forecast=forecast if forecast and len(forecast.scores) == len(series) else None,
-            arm=arms[config.primary_arm].label,
+            arm=part.arms[arm].label,
         )
     return list(found.values())
 
@@ -91,14 +90,11 @@ def render(
     circuits: Sequence[Picture] = (),
 ) -> str:
     """Return the page as text. All values are escaped."""
-    arms, first = config.chosen(), summary.budgets[0]
-    measure = MEASURES[summary.measure]
+    arms, first = config.chosen, summary.budgets[0]
     filters: dict[str, Callable[..., str]] = {
-        "shown": lambda value, measure: DASH if value is None else measure.value(value),
-        "difference": lambda value, measure: measure.difference(value),
         "mebibytes": lambda value: DASH if value is None else f"{value / 2**20:.1f}",
         "listed": lambda names: ", ".join(arms[name].label for name in names),
-        "interval": _interval, "percent": _percent, "p": _p, "better": better,
+        "interval": _interval, "percent": _percent, "p": _p,
     }  # fmt: skip
     return fill(
         "report.html.j2",
@@ -109,12 +105,12 @@ def render(
         first=first,
         arms=arms,
         looks=looks(arms),
-        measure=measure,
+        measure=config.measure,
         measures=list(MEASURES.values()),
         forgetting=FORGETTING,
-        figures=_figures(config, arms, first, records, circuits, measure),
+        figures=_figures(Part(records, config, first.budget), first, circuits),
         groups={part.budget: _groups(part, config.primary_arm, arms) for part in summary.budgets},
-        lost=_lost(summary, arms),
+        lost=grouped(((arms[run.arm].label, HOW[run.how]), run) for run in summary.broken),
         before=_before(config, summary),
         environment=environment,
         margin=MARGIN,
@@ -127,35 +123,19 @@ def render(
     )
 
 
-def _figures(
-    config: CompareConfig,
-    arms: Mapping[str, Arm],
-    first: BudgetSummary,
-    records: Sequence[Record],
-    circuits: Sequence[Picture],
-    measure: Measure,
-) -> dict[str, Any]:
-    part = Part(records, config, dict(arms), first.budget)
-    wanted = [config.primary_arm, *config.against, "full", "random", "full_replay",
-              *(name for name, arm in arms.items() if arm.hindsight)]  # fmt: skip
-    scene = Scene(
-        runs={name: found for name, found in part.whole.items() if found},
-        points={name: found for name, found in part.points.items() if found},
-        labels={name: arm.label for name, arm in arms.items()},
-        looks=looks(arms),
-        principal=principal([name for name, found in part.whole.items() if found], wanted),
-    )
+def _figures(part: Part, first: BudgetSummary, circuits: Sequence[Picture]) -> dict[str, Any]:
+    lines = strokes(part)
     figures: dict[str, Any] = {"heatmaps": [(picture.task, data_uri(heatmap(picture))) for picture in circuits]}
-    if scene.runs:
-        figures["outcomes"] = data_uri(outcomes(scene, first, measure))
-        figures["curves"] = data_uri(learning_curves(scene))
-        figures["pale"] = len(scene.principal) < len(scene.runs)
-    if drawn := frontiers(scene):
+    if any(part.whole.values()):
+        figures["outcomes"] = data_uri(outcomes(part, first))
+        figures["curves"] = data_uri(learning_curves(part, lines))
+        figures["pale"] = any(lines[name] is PALE for name, runs in part.whole.items() if runs)
+    if drawn := frontiers(part, lines):
         figures["frontiers"] = data_uri(drawn)
     if circuits:
         vectors = dict(zip(circuits[0].series.name.tolist(), circuits[0].series.vectors.tolist(), strict=True))
         chance = next((a.chance for name, a in first.arms.items() if name != "full" and a.chance is not None), None)
-        figures["overlap"] = data_uri(overlap_over_time(scene, vectors, chance))
+        figures["overlap"] = data_uri(overlap_over_time(part, lines, vectors, chance))
     if forecast := [picture for picture in circuits if picture.forecast and picture.schedule]:
         figures["forecasts"] = data_uri(predicted_against_realised(forecast))
     return figures
@@ -168,14 +148,6 @@ def _groups(part: BudgetSummary, primary: str, arms: Mapping[str, Arm]) -> dict[
         a, b = contrast.a, contrast.b
         title = f"{arms[primary].label} and the others" if primary in (a, b) else f"Against {arms[b].label}"
         found.setdefault(title, {}).setdefault((a, b), {})[contrast.measure] = contrast
-    return found
-
-
-def _lost(summary: Summary, arms: Mapping[str, Arm]) -> dict[tuple[str, str], list[Broken]]:
-    """Map (label of the arm, how they broke) to its broken runs."""
-    found: dict[tuple[str, str], list[Broken]] = {}
-    for run in summary.broken:
-        found.setdefault((arms[run.arm].label, HOW[run.how]), []).append(run)
     return found
 
 
@@ -202,7 +174,7 @@ def _interval(value: Interval, measure: Measure) -> str:
     """Format an interval in the unit of the measure, as in ``[70.0, 92.4]``; empty if there is none."""
     if value.low is None or value.high is None:
         return ""
-    low, high = (minus(f"{measure.scale * bound:.{measure.digits}f}") for bound in (value.low, value.high))
+    low, high = (number(measure.scale * bound, f".{measure.digits}f") for bound in (value.low, value.high))
     return f"[{low}, {high}]"
 
 

@@ -12,12 +12,13 @@ from foresight.common.errors import DataError
 from foresight.common.files import write_json
 from foresight.report.circuit_figures import Picture, heatmap, predicted_against_realised
 from foresight.report.comparison import pictures, render, write_report
-from foresight.report.comparison_figures import MANY, Scene, frontiers, learning_curves, overlap_over_time, principal
+from foresight.report.comparison_figures import MANY, PALE, frontiers, learning_curves, overlap_over_time, strokes
 from foresight.report.style import COLOURS, MARKERS, looks
 from foresight.studies.compare.arms import ARMS
-from foresight.studies.compare.folder import write_results
+from foresight.studies.compare.part import Part
 from foresight.studies.compare.settings import CompareConfig
-from foresight.studies.compare.summary import Part, summarise
+from foresight.studies.compare.study import write_results
+from foresight.studies.compare.summary import summarise
 from foresight.studies.ledger import RESULT
 from foresight.studies.provenance import environment
 from foresight.studies.runner import RUNS
@@ -41,11 +42,9 @@ def page(records, config: CompareConfig, circuits=(), versions=None) -> str:
     return render(config, summarise(records, config), records, versions or environment(), circuits)
 
 
-def scene(records, config: CompareConfig) -> Scene:
-    arms = config.chosen()
-    part = Part(records, config, arms, config.budgets[0])
-    labels = {name: arm.label for name, arm in arms.items()}
-    return Scene(part.whole, part.points, labels, looks(arms), principal(list(arms), ["foresight", "static"]))
+def scene(records, config: CompareConfig) -> tuple:
+    part = Part(records, config, config.budgets[0])
+    return part, strokes(part)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_what_matters_comes_first(html):
 
 
 def test_every_arm_has_its_row_and_colour(html):
-    for name, arm in settings().chosen().items():
+    for name, arm in settings().chosen.items():
         assert f"<b>{arm.label}</b>" in html and COLOURS[name] in html
 
 
@@ -189,7 +188,7 @@ def test_overlap_is_counted_in_vectors_at_every_step():
     records = comparison(config)
     runs = {r.cell.arm: r.measures for r in records if r.cell.stage == "score"}
     vectors = dict(zip(scores.name.tolist(), scores.vectors.tolist(), strict=True))
-    figure = overlap_over_time(scene(records, config), vectors, 0.1)
+    figure = overlap_over_time(*scene(records, config), vectors, 0.1)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     assert "Full" not in lines and np.all(np.array(lines["chance"]) == 0.1)
     circuit = set(runs["full"].realised)
@@ -203,7 +202,7 @@ def test_overlap_is_counted_in_vectors_at_every_step():
 def test_frontiers_end_where_every_run_of_an_arm_got():
     config = settings(1)
     records = comparison(config)
-    (axis,) = frontiers(scene(records, config)).axes
+    (axis,) = frontiers(*scene(records, config)).axes
     lines = {line.get_label(): line for line in axis.lines}
     last = [r.measures.curve[-1].loss for r in records if (r.cell.stage, r.cell.arm) == ("score", "static")]
     x = lines["Static"].get_xdata()
@@ -212,18 +211,18 @@ def test_frontiers_end_where_every_run_of_an_arm_got():
 
 
 def test_of_many_arms_only_the_principal_ones_have_a_colour():
-    wanted = ["foresight", "static"]
-    assert principal(list(ARMS)[:MANY], wanted) == list(ARMS)[:MANY]
-    assert principal(list(ARMS), wanted) == ["static", "foresight"]
     arms = "full random prior static reactive smoothed rotating utility foresight oracle shira lora".split()
-    config = settings(1, seeds=1, arms=arms)
-    (axis,) = learning_curves(scene(comparison(config), config)).axes
-    assert {line.get_label() for line in axis.lines if line.get_label()[0] != "_"} == {"Foresight", "Static"}
+    few = settings(1, seeds=1, arms=arms[:MANY], primary_arm="static")
+    assert not any(stroke is PALE for stroke in scene(comparison(few), few)[1].values())
+    config = settings(1, seeds=1, arms=arms, primary_against=["static"])
+    (axis,) = learning_curves(*scene(comparison(config), config)).axes
+    wanted = {"Foresight", "Static", "Full", "Random", "Oracle"}
+    assert {line.get_label() for line in axis.lines if line.get_label()[0] != "_"} == wanted
     assert len(axis.lines) == 12
 
 
 def test_deleted_trajectories_cost_only_their_pictures(tmp_path, undrawn):
-    assert pictures(comparison(), settings(), [tmp_path]) == []
+    assert pictures(scene(comparison(), settings())[0], [tmp_path]) == []
     assert "Learning curves" in page(comparison(), settings())
 
 

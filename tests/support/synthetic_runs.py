@@ -112,8 +112,8 @@ def comparison(
     for model in config.models:
         before = {name: 0.1 for name in config.target_tasks} | dict.fromkeys(RETAINED, 0.95)
         records.append(record(Cell("base", "base", "", model), Measures(before, dict.fromkeys(before, START))))
-    budgets = {name: [1.0] if arm.trains_everything else config.budgets for name, arm in config.chosen().items()}
-    for name, arm in config.chosen().items():
+    budgets = {name: [1.0] if arm.trains_everything else config.budgets for name, arm in config.chosen.items()}
+    for name, arm in config.chosen.items():
         for budget in budgets[name]:
             for i, rate in enumerate(RATES):
                 for memory in config.memories:
@@ -124,7 +124,7 @@ def comparison(
         difficulty, scores = 10 * noise * rng.normal(), series(t)
         for model in config.models:
             for seed in range(1, config.seeds + 1):
-                for name, arm in config.chosen().items():
+                for name, arm in config.chosen.items():
                     for budget in budgets[name]:
                         for draw in range(arm.draws):
                             accuracy = ACCURACY.get(name, 0.65) + difficulty + noise * rng.normal()

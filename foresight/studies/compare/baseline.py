@@ -19,10 +19,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...common.intervals import LEVEL, Interval, Unit, mean_interval, p_value
+import numpy as np
 
-Worth = Mapping[str, Mapping[Unit, float]]
-"""Arm -> unit -> a value; higher is better."""
+from ...common.intervals import LEVEL, Interval, Unit, mean_interval, p_value
+from .measures import grouped
+
+ArmValues = Mapping[str, Mapping[Unit, float]]
+"""Arm -> unit -> value, averaged over draws. Here higher is better."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,11 @@ class AgainstBest:
     by_task: dict[str, str]
 
 
-def choose(worth: Worth) -> tuple[str, dict[str, str]]:
-    """The arm that is best on all tasks, and for each task the one that is best on the others.
+def choose(means: Mapping[str, Mapping[str, float]]) -> tuple[str, dict[str, str]]:
+    """Name -> task -> value: the name that is best on all tasks, and for each task the one that is best on the others.
 
-    All arms must have the same units. Of equal arms the first is taken.
+    All must have the same tasks. Of equals the first is taken.
     """
-    means = {name: _by_task(values) for name, values in worth.items()}
     tasks = list(next(iter(means.values())))
 
     def best(known: Sequence[str]) -> str:
@@ -57,13 +59,18 @@ def choose(worth: Worth) -> tuple[str, dict[str, str]]:
     return best(tasks), {task: best([t for t in tasks if t != task] or tasks) for task in tasks}
 
 
-def against_best(mine: Mapping[Unit, float], baselines: Worth, level: float = LEVEL) -> AgainstBest | None:
+def task_means(values: Mapping[Unit, float]) -> dict[str, float]:
+    tasks = grouped((task, value) for (task, _), value in values.items())
+    return {task: float(np.mean(found)) for task, found in tasks.items()}
+
+
+def against_best(mine: Mapping[Unit, float], baselines: ArmValues, level: float = LEVEL) -> AgainstBest | None:
     """Compare on the units that all have; None if there are none."""
     found = gains(mine, baselines)
     shared = list(next(iter(found.values()), {}))
     if not shared:
         return None
-    best, by_task = choose({name: {unit: baselines[name][unit] for unit in shared} for name in found})
+    best, by_task = choose({name: task_means({unit: baselines[name][unit] for unit in shared}) for name in found})
     estimate = mean_interval({unit: found[by_task[unit[0]]][unit] for unit in shared}, level)
     bonferroni = 1 - (1 - level) / len(found)
     lows = [mean_interval(values, level).low for values in found.values()]
@@ -81,7 +88,7 @@ def against_best(mine: Mapping[Unit, float], baselines: Worth, level: float = LE
     )
 
 
-def gains(mine: Mapping[Unit, float], baselines: Worth) -> dict[str, dict[Unit, float]]:
+def gains(mine: Mapping[Unit, float], baselines: ArmValues) -> dict[str, dict[Unit, float]]:
     """Baseline -> unit -> advantage over it, on the units that all have."""
     shared = [unit for unit in mine if all(unit in values for values in baselines.values())]
     return {name: {unit: mine[unit] - values[unit] for unit in shared} for name, values in baselines.items()}
@@ -95,10 +102,3 @@ def _p_value(found: Sequence[Mapping[Unit, float]]) -> float | None:
     won = max(p for p in better if p is not None)
     lost = len(found) * min(p for p in worse if p is not None)
     return min(1.0, 2 * min(won, lost))
-
-
-def _by_task(values: Mapping[Unit, float]) -> dict[str, float]:
-    tasks: dict[str, list[float]] = {}
-    for (task, _), value in values.items():
-        tasks.setdefault(task, []).append(value)
-    return {task: sum(found) / len(found) for task, found in tasks.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import median_low
 from typing import Literal
 
@@ -64,11 +65,7 @@ def seed_noise(records: Iterable[Record]) -> float:
     It is the lower median over arms, tasks and settings, so that one that diverges does not hide itself.
     """
     names = ("arm", "task", "model", "budget", "memory", "learning_rate")
-    values = [(record, MEASURES["target_loss"].read(record)) for record in records]
-    groups = grouped(
-        (tuple(getattr(record.cell, name) for name in names), value)
-        for record, value in values
-        if value is not None and np.isfinite(value)
-    )
+    values = ((attrgetter(*names)(record.cell), MEASURES["target_loss"].read(record)) for record in records)
+    groups = grouped((of, value) for of, value in values if value is not None and np.isfinite(value))
     spreads = [float(np.std(group, ddof=1)) for group in groups.values() if len(group) > 1]
     return median_low(spreads) if spreads else 0.0

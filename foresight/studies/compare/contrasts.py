@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ...common.intervals import LEVEL, Interval, Unit, holm, mean_interval, p_value
+from ...common.intervals import LEVEL, Interval, Unit, mean_interval, p_value
 from . import frontier
-from .measures import FORGETTING, MEASURES, by_unit
-from .results import Record
-from .settings import CompareConfig
+from .measures import FORGETTING, MEASURES, Measure
+from .part import Part
 
 REFERENCES = ("static", "random", "full")
 """Arms that every other arm is compared with; forgetting also with `full_replay`."""
 
 Outcome = Literal["better", "worse", "level", "broken", "undecidable", "not tested"]
-
-Runs = Mapping[str, Sequence[Record]]
-"""Arm -> its runs."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +40,30 @@ class Contrast:
     unmatched: int = 0
 
 
-def contrasts(whole: Runs, points: Runs, config: CompareConfig, damaged: Collection[str]) -> tuple[Contrast, ...]:
+def contrasts(part: Part) -> tuple[Contrast, ...]:
     """Every arm minus each of REFERENCES, and the primary arm minus every other, by every measure.
 
-    Args:
-        whole: runs at the tuned settings that are not broken.
-        points: runs at all settings, for the frontiers of forgetting.
-        damaged: arms with a broken run, about which nothing is claimed.
+    They are not corrected yet (see `decided`). Nothing is claimed about arms with a broken run.
     """
-    known = [name for name in whole if whole[name] or name in damaged]
-    pairs = [(a, b) for b in REFERENCES for a in known] + [(config.primary_arm, b) for b in known]
+    known = [name for name, runs in part.whole.items() if runs or name in part.damaged]
+    pairs = [(a, b) for b in REFERENCES for a in known] + [(part.config.primary_arm, b) for b in known]
     found = []
-    for key, measure in MEASURES.items():
-        values = {name: by_unit(runs, measure.read) for name, runs in whole.items()}
+
+    def add(a: str, b: str, measure: Measure, differences: Mapping[Unit, float], unmatched: int = 0) -> None:
+        tested = measure in (part.config.measure, FORGETTING)
+        outcome: Outcome = "broken" if {a, b} & part.damaged else "undecidable" if tested else "not tested"
+        p = p_value(differences) if tested else None
+        found.append(Contrast(a, b, measure.key, mean_interval(differences), p, None, outcome, unmatched))
+
+    for measure in MEASURES.values():
+        values = part.values(measure)
         for a, b in _distinct(pairs, known):
-            differences = {unit: value - values[b][unit] for unit, value in values[a].items() if unit in values[b]}
-            found.append(_contrast(a, b, key, differences, key == config.primary_measure))
-    seen = {name: frontier.points(runs) for name, runs in points.items()}
+            add(a, b, measure, {unit: x - values[b][unit] for unit, x in values[a].items() if unit in values[b]})
+    seen = {name: frontier.points(runs) for name, runs in part.points.items()}
     if any(seen.values()):
         for a, b in _distinct([*pairs, *((a, "full_replay") for a in known)], known):
-            differences, unmatched = frontier.forgetting(seen[a], seen[b])
-            found.append(_contrast(a, b, FORGETTING.key, differences, True, len(unmatched)))
-    return tuple(replace(c, outcome="broken") if {c.a, c.b} & set(damaged) else c for c in found)
+            add(a, b, FORGETTING, *frontier.forgetting(seen[a], seen[b]))
+    return tuple(found)
 
 
 def _distinct(pairs: Iterable[tuple[str, str]], known: Collection[str]) -> list[tuple[str, str]]:
@@ -77,46 +75,14 @@ def _distinct(pairs: Iterable[tuple[str, str]], known: Collection[str]) -> list[
     return list(found.values())
 
 
-def _contrast(
-    a: str, b: str, key: str, differences: Mapping[Unit, float], tested: bool, unmatched: int = 0
-) -> Contrast:
-    p = p_value(differences) if tested else None
-    outcome: Outcome = "undecidable" if tested else "not tested"
-    return Contrast(a, b, key, mean_interval(differences), p, None, outcome, unmatched)
-
-
-def corrected(
-    found: Mapping[float, Sequence[Contrast]], others: Mapping[float, float]
-) -> tuple[dict[float, tuple[Contrast, ...]], dict[float, float]]:
-    """Correct all p-values together by Holm's procedure.
-
-    Args:
-        found: contrasts by budget; those of broken arms are not tested.
-        others: p-values of the same family, by budget.
-
-    Returns:
-        The contrasts with `p_holm` and outcome, and the corrected others.
-    """
-    tested: dict[tuple[float, int], float] = {(budget, -1): p for budget, p in others.items()}
-    for budget, part in found.items():
-        for at, contrast in enumerate(part):
-            if contrast.p is not None and contrast.outcome != "broken":
-                tested[budget, at] = contrast.p
-    adjusted = holm(tested)
-    decided = {
-        budget: tuple(_decided(contrast, adjusted.get((budget, at))) for at, contrast in enumerate(part))
-        for budget, part in found.items()
-    }
-    return decided, {budget: adjusted[budget, -1] for budget in others}
-
-
-def _decided(contrast: Contrast, p_holm: float | None) -> Contrast:
-    if p_holm is None or contrast.interval.mean is None:
+def decided(contrast: Contrast, p_holm: float | None) -> Contrast:
+    """The contrast with its corrected p-value and what follows from it; unchanged if it was not tested."""
+    interval, measure = contrast.interval, (MEASURES | {FORGETTING.key: FORGETTING})[contrast.measure]
+    if p_holm is None or interval.mean is None:
         return contrast
     outcome: Outcome = "level"
-    measure = FORGETTING if contrast.measure == FORGETTING.key else MEASURES[contrast.measure]
-    if p_holm < 1 - LEVEL and not _negligible(contrast.interval, measure.margin):
-        outcome = "better" if (contrast.interval.mean > 0) == measure.higher_is_better else "worse"
+    if p_holm < 1 - LEVEL and not _negligible(interval, measure.margin):
+        outcome = "better" if (interval.mean > 0) == measure.higher_is_better else "worse"
     return replace(contrast, p_holm=p_holm, outcome=outcome)
 
 

@@ -7,14 +7,14 @@ learning rate and optimizer memory that the arm was tuned to, or the difference 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...common.intervals import Unit, among_random, holm
-from .arms import Arm
-from .measures import Measure, grouped, unit_of
+from .measures import Measure, grouped
+from .part import Part
 from .results import Record
 
 
@@ -36,34 +36,24 @@ class AmongRandom:
     draws: int
 
 
-def among_draws(
-    runs: Mapping[str, Sequence[Record]],
-    points: Mapping[str, Sequence[Record]],
-    arms: Mapping[str, Arm],
-    measure: Measure,
-) -> tuple[AmongRandom, ...]:
+def among_draws(part: Part) -> tuple[AmongRandom, ...]:
     """Every arm with masks of components among the draws of the fixed random arm; empty without at least two draws.
 
     Left out are arms at whose learning rate and optimizer memory no random mask ran, and hindsight: if that is better,
     locations differ, but it does not follow that a good one can be found.
-
-    Args:
-        runs: arm -> its scored runs at the setting that it was tuned to.
-        points: arm -> its scored runs at all settings.
     """
-    settings = {"policy": "random"}
-    random = next((name for name, arm in arms.items() if arm.settings == settings and len(runs[name]) > 1), None)
-    if random is None:
+    measure, runs = part.config.measure, part.whole
+    fixed = [name for name, arm in part.arms.items() if arm.settings == {"policy": "random"} and len(runs[name]) > 1]
+    if not fixed:
         return ()
-    sign = 1 if measure.higher_is_better else -1
     found = {}
-    for name, arm in arms.items():
+    for name, arm in part.arms.items():
         tuned = {_setting(record) for record in runs[name]}
-        mine = _values(runs[name], measure, sign)
-        others = _values([r for r in points[random] if _setting(r) in tuned], measure, sign)
+        mine = _values(runs[name], measure)
+        others = _values([r for r in part.points[fixed[0]] if _setting(r) in tuned], measure)
         pairs = [(float(np.mean(mine[unit])), np.array(others[unit])) for unit in mine if len(others.get(unit, ())) > 1]
         fair = arm.method == "mask" and not (arm.weights or arm.trains_everything or arm.hindsight or arm.sized_by)
-        if fair and pairs and name != random:
+        if fair and pairs and name != fixed[0]:
             found[name] = pairs
     p = {name: among_random(pairs) for name, pairs in found.items()}
     corrected = holm(p)
@@ -84,7 +74,7 @@ def _setting(record: Record) -> tuple[float, str]:
     return record.cell.learning_rate, record.cell.memory
 
 
-def _values(records: Sequence[Record], measure: Measure, sign: int) -> dict[Unit, list[float]]:
+def _values(records: Sequence[Record], measure: Measure) -> dict[Unit, list[float]]:
     """Unit -> values of its draws; higher is better."""
-    values = ((unit_of(record), measure.read(record)) for record in records)
-    return grouped((unit, sign * value) for unit, value in values if value is not None)
+    values = ((record.cell.unit, measure.read(record)) for record in records)
+    return grouped((unit, measure.sign * value) for unit, value in values if value is not None)

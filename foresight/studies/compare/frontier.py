@@ -36,8 +36,7 @@ def points(records: Iterable[Record]) -> dict[Unit, list[list[Point]]]:
             continue
         seen = [(p.loss, p.retained_loss) for p in record.measures.curve if p.retained_loss is not None]
         if seen:
-            draws = found.setdefault((record.cell.task, record.cell.replicate), {})
-            draws.setdefault(record.cell.draw, []).extend(seen)
+            found.setdefault(record.cell.unit, {}).setdefault(record.cell.draw, []).extend(seen)
     return {unit: list(draws.values()) for unit, draws in found.items()}
 
 
@@ -75,17 +74,10 @@ def difference(a: Sequence[Point], b: Sequence[Point]) -> float | None:
     return float(np.mean(retained_at(envelope(a), target) - retained_at(envelope(b), target)))
 
 
-def forgetting(
-    a: dict[Unit, list[list[Point]]], b: dict[Unit, list[list[Point]]]
-) -> tuple[dict[Unit, float], list[Unit]]:
-    """Forgetting of one arm minus another by unit, and the units without a common range."""
-    differences: dict[Unit, float] = {}
-    unmatched = []
-    for unit in [unit for unit in a if unit in b]:
-        found = [difference(mine, its) for mine, its in product(a[unit], b[unit])]
-        known = [value for value in found if value is not None]
-        if known:
-            differences[unit] = float(np.mean(known))
-        else:
-            unmatched.append(unit)
-    return differences, unmatched
+def forgetting(a: dict[Unit, list[list[Point]]], b: dict[Unit, list[list[Point]]]) -> tuple[dict[Unit, float], int]:
+    """Forgetting of one arm minus another by unit, and the number of units without a common range."""
+    shared = [unit for unit in a if unit in b]
+    pairs = {unit: [difference(mine, its) for mine, its in product(a[unit], b[unit])] for unit in shared}
+    known = {unit: [value for value in found if value is not None] for unit, found in pairs.items()}
+    differences = {unit: float(np.mean(found)) for unit, found in known.items() if found}
+    return differences, len(shared) - len(differences)

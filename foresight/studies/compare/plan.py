@@ -27,6 +27,9 @@ from .tuning import Tuned, tune
 ALL = 1.0
 """The budget of arms that train everything, whatever the budgets of masks are."""
 
+UTILITY = "full by utility"
+"""The arm of full runs that record utility instead of a circuit."""
+
 Goal = tuple[str, str, int]
 """(model, task, seed): what arms are paired over."""
 
@@ -40,7 +43,7 @@ class Plan:
 
     def __init__(self, config: CompareConfig):
         self.config = config
-        self.arms = config.chosen()
+        self.arms = config.chosen
         self.full = self.arms["full"]
         self.inputs = {path: digest(Path(path)) for path in _files(config)}
         self.tuned: dict[tuple[str, float], Tuned] = {}
@@ -71,7 +74,7 @@ class Plan:
             budgets = len(self.budgets(arm))
             count += budgets * tuning * rates * (1 if arm.memory else memories)
             count += budgets * scored * arm.draws * (rates if config.frontier else 1)
-        if any(arm.hindsight == "utility" for arm in self.arms.values()):
+        if self._hindsight("utility"):
             count += tuning + scored
         return count
 
@@ -83,19 +86,21 @@ class Plan:
         at_once = [arm for arm in others if not arm.learns and arm.hindsight is None and arm.sized_by is None]
         later = [arm for arm in others if arm not in at_once and arm.sized_by is None]
         sized = [arm for arm in others if arm.sized_by is not None]
+        sizing = [self.arms[name] for name in dict.fromkeys(arm.sized_by for arm in sized) if name is not None]
         records = runner.run([*self._base(), *self._tuning([self.full])], "full fine-tuning, tuned")
         self._choose([self.full], records)
         if self.tuned["full", ALL].learning_rate is None:
             return records
-        references = [*self._full("score"), *self._full("track"), *self._looked_into()]
+        references = [*self._tuned_cells("score", [self.full]), *self._tuned_cells("track", [self.full])]
+        references += self._looked_into()
         records += runner.run([*references, *self._tuning(at_once)], "full fine-tuning, first arms tuned")
         self._choose(at_once, records)
         records += runner.run([*self._tuning(later), *self._scored([self.full, *at_once])], "arms tuned and scored")
         self._choose(later, records)
-        records += runner.run([*self._scored(later), *self._sizing("tune")], "arms scored")
+        records += runner.run([*self._scored(later), *self._tuned_cells("tune", sizing)], "arms scored")
         records += runner.run(self._tuning(sized), "arms tuned")
         self._choose(sized, records)
-        records += runner.run([*self._sizing("score"), *self._scored(sized)], "arms scored")
+        records += runner.run([*self._tuned_cells("score", sizing), *self._scored(sized)], "arms scored")
         return list({record.key: record for record in records}.values())
 
     def _choose(self, arms: Iterable[Arm], records: list[Record]) -> None:
@@ -111,23 +116,14 @@ class Plan:
         return [Cell("base", "base", "", model, data=self._data(None), inputs=self._of(model, *self._measured()))
                 for model in self.config.models]  # fmt: skip
 
-    def _full(self, stage: Stage) -> list[Cell]:
-        """Full fine-tuning at its tuned settings, which history and hindsight are taken from."""
-        return [self._full_cell(stage, goal) for goal in self.goals(stage)]
-
-    def _full_cell(self, stage: Stage, goal: Goal) -> Cell:
-        cell = self._tuned_cell(stage, self.full, ALL, goal)
-        assert cell is not None  # nothing else is planned unless full fine-tuning could be tuned
-        return cell
-
     def _looked_into(self) -> list[Cell]:
         """Full runs that record utility instead of a circuit, if some arm with hindsight needs them."""
-        if not any(arm.hindsight == "utility" for arm in self.arms.values()):
+        if not self._hindsight("utility"):
             return []
         return [self._utility_run(goal) for goal in (*self.goals("tune"), *self.goals("score"))]
 
     def _utility_run(self, goal: Goal) -> Cell:
-        arm = Arm("full by utility", "", "", self.full.settings | {"scorer": "utility"})
+        arm = Arm(UTILITY, "", "", self.full.settings | {"scorer": "utility"})
         tuned = self.tuned["full", ALL]
         return self._cell("track", arm, ALL, goal, tuned.learning_rate, tuned.memory)
 
@@ -155,16 +151,15 @@ class Plan:
                     cells.append(self._cell("score", arm, budget, goal, rate, tuned.memory, draw))
         return cells
 
-    def _sizing(self, stage: Stage) -> list[Cell]:
-        """The runs whose number of touched vectors sets the size of another arm's masks: tuned ones, of draw 0."""
-        names = {arm.sized_by for arm in self.arms.values() if arm.sized_by is not None}
-        arms = [self.arms[name] for name in names]
-        wanted = product(arms, self.config.budgets, self.goals(stage))
-        found = (self._tuned_cell(stage, arm, budget, goal) for arm, budget, goal in wanted)
-        return [cell for cell in found if cell is not None]
+    def _tuned_cells(self, stage: Stage, arms: Iterable[Arm]) -> list[Cell]:
+        """Runs of draw 0 at the tuned settings, which history, hindsight and the sizes of masks are taken from."""
+        wanted = ((arm, budget, goal) for arm in arms for budget in self.budgets(arm) for goal in self.goals(stage))
+        return [cell for one in wanted if (cell := self._tuned_cell(stage, *one)) is not None]
 
     def _tuned_cell(self, stage: Stage, arm: Arm, budget: float, goal: Goal) -> Cell | None:
-        tuned = self.tuned[arm.name, ALL if arm.trains_everything else budget]
+        """None for an arm without a working setting."""
+        budget = ALL if arm.trains_everything else budget
+        tuned = self.tuned[arm.name, budget]
         if tuned.learning_rate is None:
             return None
         return self._cell(stage, arm, budget, goal, tuned.learning_rate, tuned.memory)
@@ -186,9 +181,9 @@ class Plan:
             learning_rate=rate,
             method=arm.method,
             training=self._training(arm, budget, memory),
-            data=self._data(name, retains=arm.retains, keep_delta=arm.name == "full" and self._needs_delta),
+            data=self._data(name, retains=arm.retains, keep_delta=arm.name == "full" and self._hindsight("movement")),
             history=self._learned(goal) if arm.learns else (),
-            sources=self._sources(arm, budget, goal),
+            sources={} if arm.name in ("full", UTILITY) else self._sources(arm, budget, goal),
             inputs=self._of(model, name, *self._measured(name)),
         )
 
@@ -237,36 +232,29 @@ class Plan:
 
     def _learned(self, goal: Goal) -> tuple[str, ...]:
         """Keys of the recorded full runs of this model on unscored tasks other than the goal's."""
-        model, name, _ = goal
         known = [*self.goals("tune"), *self.goals("track")]
-        return tuple(self._full_key(other) for other in known if other[0] == model and other[1] != name)
+        return tuple(self._key(self.full, ALL, other) for other in known if other[0] == goal[0] and other[1] != goal[1])
 
     def _sources(self, arm: Arm, budget: float, goal: Goal) -> dict[str, str]:
-        if arm.name in ("full", "full by utility"):
-            return {}
-        sources = {"realised": self._full_key(goal)}
-        if arm.hindsight == "utility":
-            sources["oracle"] = cell_key(self._utility_run(goal))
-        elif arm.hindsight is not None:
-            sources["oracle"] = sources["realised"]
+        sources = {"realised": self._key(self.full, ALL, goal)}
+        if arm.hindsight is not None:
+            utility = arm.hindsight == "utility"
+            sources["oracle"] = cell_key(self._utility_run(goal)) if utility else sources["realised"]
         if arm.sized_by is not None:
-            stage: Stage = "tune" if goal in self.goals("tune") else "score"
-            sizing = self._tuned_cell(stage, self.arms[arm.sized_by], budget, goal)
-            if sizing is not None:
-                sources["touched"] = cell_key(sizing)
-        return sources
+            sources["touched"] = self._key(self.arms[arm.sized_by], budget, goal)
+        return {role: key for role, key in sources.items() if key}
 
-    def _full_key(self, goal: Goal) -> str:
-        """The key of the tuned full run of a goal."""
+    def _key(self, arm: Arm, budget: float, goal: Goal) -> str:
+        """The key of the tuned run on a goal; empty for an arm without a working setting."""
         stages: tuple[Stage, ...] = ("tune", "track", "score")
-        stage = next(stage for stage in stages if goal in self.goals(stage))
-        return cell_key(self._full_cell(stage, goal))
+        cell = self._tuned_cell(next(stage for stage in stages if goal in self.goals(stage)), arm, budget, goal)
+        return "" if cell is None else cell_key(cell)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _needs_delta(self) -> bool:
-        return any(arm.hindsight == "movement" for arm in self.arms.values())
+    def _hindsight(self, kind: str) -> bool:
+        """Whether some arm knows this of a full run."""
+        return any(arm.hindsight == kind for arm in self.arms.values())
 
     def _measured(self, name: str | None = None) -> list[str]:
         return [*self.config.retained(name), *([] if name else self.config.target_tasks)]

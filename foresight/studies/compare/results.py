@@ -50,9 +50,9 @@ class Cell:
     inputs: dict[str, str] = field(default_factory=dict)
 
     @property
-    def replicate(self) -> tuple[str, int]:
-        """(model, seed): what repeats a task."""
-        return self.model, self.seed
+    def unit(self) -> tuple[str, tuple[str, int]]:
+        """(task, (model, seed)): what arms are paired over; a base model and a seed repeat a task."""
+        return self.task, (self.model, self.seed)
 
     @property
     def label(self) -> str:

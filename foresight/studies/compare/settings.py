@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ...common.setting import setting
 from ...model.shipped import SHIPPED, card
 from ...tasks import DATA_TASKS, TASKS
 from .arms import Arm, arms
-from .measures import MEASURES
+from .measures import MEASURES, Measure
 
 MEMORY_FIELDS = ("restart_every", "adam_beta1", "adam_beta2")
 """What an optimizer memory consists of: `ForesightConfig` fields that hold for adapters as well."""
@@ -125,7 +126,7 @@ class CompareConfig:
                 one_of(f"setting of memory {name!r}", key, MEMORY_FIELDS)
 
     def _check_arms(self) -> None:
-        known = self.chosen()
+        known = self.chosen
         for arm in known.values():
             if arm.memory is not None:
                 one_of(f"memory of arm {arm.name!r}", arm.memory, self.memories or {})
@@ -141,6 +142,7 @@ class CompareConfig:
                 f"({', '.join(known)}); the primary contrast needs at least one"
             )
 
+    @cached_property
     def chosen(self) -> dict[str, Arm]:
         """The arms by name, `full` first: it always runs, because hindsight and history come from it."""
         return arms(self.arms if "full" in self.arms else ["full", *self.arms])
@@ -148,8 +150,12 @@ class CompareConfig:
     @property
     def against(self) -> list[str]:
         """Those of `primary_against` that are compared."""
-        known = self.chosen()
-        return [name for name in self.primary_against if name in known and name != self.primary_arm]
+        return [name for name in self.primary_against if name in self.chosen and name != self.primary_arm]
+
+    @property
+    def measure(self) -> Measure:
+        """The primary measure."""
+        return MEASURES[self.primary_measure]
 
     @property
     def tasks(self) -> list[str]:

@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ...common.intervals import Interval, Unit, mean_interval
+from ...common.intervals import Interval, Unit, holm, mean_interval
 from ..ledger import SCHEMA
-from .arms import Arm
-from .broken import Broken, broken
-from .contrasts import Contrast, contrasts, corrected
+from .baseline import ArmValues, task_means
+from .broken import Broken
+from .contrasts import Contrast, contrasts, decided
 from .draws import AmongRandom, among_draws
 from .measures import MEASURES, by_unit, grouped
+from .part import Part
 from .results import Measures, Record
 from .settings import CompareConfig
-from .tuning import Tuned, tune
-from .verdict import ArmValues, Question, Verdict, judge
-
-SHARES = ("target_accuracy", "retained_accuracy", "overlap", "newcomers")
+from .tuning import Tuned
+from .verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -123,14 +122,13 @@ def summarise(records: Sequence[Record], config: CompareConfig) -> Summary:
     Draws of one task, base model and seed are averaged first, because they are not independent facts. Broken runs are
     in no average; they are counted and listed.
     """
-    arms = config.chosen()
-    parts = [Part(records, config, arms, budget) for budget in config.budgets]
+    parts = [Part(records, config, budget) for budget in config.budgets]
     lost = {run.run: run for part in parts for run in part.lost}
     scored = {record.key for part in parts for found in part.scored.values() for record in found}
     others = [r for r in records if r.failed and r.key not in scored]
     return Summary(
         measure=config.primary_measure,
-        budgets=_corrected([part.summary() for part in parts]),
+        budgets=corrected([_of_budget(part) for part in parts]),
         base=_base(records),
         retained=tuple(config.retained()),
         broken=tuple(lost.values()),
@@ -138,110 +136,72 @@ def summarise(records: Sequence[Record], config: CompareConfig) -> Summary:
     )
 
 
-class Part:
-    """The records of one budget, by arm. Arms without a mask are the same at every budget.
+def _of_budget(part: Part) -> BudgetSummary:
+    primary = part.values(part.config.measure)
+    means = {name: task_means(values) for name, values in primary.items()}
+    tasks = dict.fromkeys(task for of in means.values() for task in of)
+    return BudgetSummary(
+        budget=part.budget,
+        verdict=judge(primary, part.config, part.damaged),
+        arms={name: _of_arm(part, name) for name in part.arms},
+        contrasts=contrasts(part),
+        tasks={task: {name: of[task] for name, of in means.items() if task in of} for task in tasks},
+        ceiling=Ceiling(_circuits(part.whole["full"]), _spread(primary)),
+        tuning=part.tuning,
+        among_random=among_draws(part),
+    )
 
-    Attributes:
-        points: scored runs at all settings.
-        scored: those at the tuned settings; whole: those of them that are not broken.
-        lost: broken runs, and arms that could not be scored at all; damaged: their arms.
+
+def _of_arm(part: Part, name: str) -> ArmSummary:
+    runs, tuned = part.whole[name], part.tuning[name]
+    done = [r.measures for r in runs if r.measures]
+    intervals = {key: mean_interval(by_unit(runs, measure)) for key, measure in MEASURES.items()}
+    intervals |= {key: interval.within(0, 1) for key, interval in intervals.items() if MEASURES[key].most == 1}
+    steps = [np.inf if m.steps_to_target is None else m.steps_to_target for m in done]
+    median = float(np.median(steps)) if done else np.inf
+    how = [run.how for run in part.lost if run.arm == name]
+
+    def mean(read: Callable[[Measures], float | None]) -> float | None:
+        known = [value for m in done if (value := read(m)) is not None]
+        return float(np.mean(known)) if known else None
+
+    return ArmSummary(
+        measures=intervals,
+        reached=float(np.isfinite(steps).mean()) if done else None,
+        steps_to_target=median if np.isfinite(median) else None,
+        train_seconds=mean(lambda m: m.train_seconds),
+        scoring_seconds=mean(lambda m: m.scoring_seconds),
+        peak_bytes=max((m.peak_bytes for m in done), default=None),
+        trainable=mean(lambda m: m.trainable / m.model_parameters if m.model_parameters else None),
+        touched=mean(lambda m: m.touched / m.model_parameters if m.model_parameters else None),
+        chance=mean(lambda m: m.chance),
+        learning_rate=tuned.learning_rate,
+        memory=tuned.memory,
+        runs=len(part.scored[name]),
+        broken={kind: how.count(kind) for kind in dict.fromkeys(how)},
+    )
+
+
+def corrected(parts: Sequence[BudgetSummary]) -> tuple[BudgetSummary, ...]:
+    """Holm's correction over the tested secondary contrasts of all budgets, with all verdicts except the first.
+
+    Broken arms are not tested.
     """
-
-    def __init__(self, records: Sequence[Record], config: CompareConfig, arms: dict[str, Arm], budget: float):
-        self.config, self.arms, self.budget = config, arms, budget
-        of = {
-            name: [r for r in records if r.cell.arm == name and (arm.trains_everything or r.cell.budget == budget)]
-            for name, arm in arms.items()
-        }
-        self.tuning = {name: tune(r for r in of[name] if r.cell.stage == "tune") for name in arms}
-        self.points = {name: [r for r in of[name] if r.cell.stage == "score"] for name in arms}
-        self.scored = {name: [r for r in self.points[name] if self._is_tuned(r)] for name in arms}
-        every = [r for found in self.scored.values() for r in found]
-        self.broken = broken(every)
-        self.whole = {name: [r for r in found if r.key not in self.broken] for name, found in self.scored.items()}
-        self.lost = [*self.broken.values(), *self._never_scored()]
-        self.damaged = {run.arm for run in self.lost}
-
-    def _is_tuned(self, record: Record) -> bool:
-        tuned = self.tuning[record.cell.arm]
-        if not self.config.frontier or tuned.learning_rate is None:
-            return True
-        return (record.cell.learning_rate, record.cell.memory) == (tuned.learning_rate, tuned.memory)
-
-    def _never_scored(self) -> list[Broken]:
-        words = "every setting that it was tuned over has a failed run, so it was never scored"
-        return [
-            Broken(name, "failed", f"tune {name}, budget {self.budget:g}", words)
-            for name, tuned in self.tuning.items()
-            if tuned.areas and tuned.learning_rate is None and not self.scored[name]
-        ]
-
-    def summary(self) -> BudgetSummary:
-        config, measure = self.config, MEASURES[self.config.primary_measure]
-        primary = self._values(measure.key)
-        question = Question(
-            arm=config.primary_arm,
-            against=tuple(config.against),
-            oracles=tuple(arm.name for arm in self.arms.values() if arm.hindsight),
-            measure=measure,
-            labels={name: arm.label for name, arm in self.arms.items()},
+    tested: dict[tuple[int, int], float] = {}
+    for at, part in enumerate(parts):
+        tested |= {(at, i): c.p for i, c in enumerate(part.contrasts) if c.p is not None and c.outcome != "broken"}
+        gain = part.verdict.gain
+        if at > 0 and gain and gain.p is not None and part.verdict.outcome != "broken":
+            tested[at, -1] = gain.p
+    adjusted = holm(tested)
+    return tuple(
+        replace(
+            part,
+            contrasts=tuple(decided(contrast, adjusted.get((at, i))) for i, contrast in enumerate(part.contrasts)),
+            p_holm=adjusted.get((at, -1)),
         )
-        return BudgetSummary(
-            budget=self.budget,
-            verdict=judge(primary, question, self.damaged),
-            arms={name: self._arm(name) for name in self.arms},
-            contrasts=contrasts(self.whole, self.points, config, self.damaged),
-            tasks=_per_task(primary),
-            ceiling=Ceiling(_circuits(self.whole.get("full", [])), _spread(primary)),
-            tuning=self.tuning,
-            among_random=among_draws(self.whole, self.points, self.arms, measure),
-        )
-
-    def _values(self, key: str) -> dict[str, dict[Unit, float]]:
-        return {name: by_unit(found, MEASURES[key].read) for name, found in self.whole.items()}
-
-    def _arm(self, name: str) -> ArmSummary:
-        done = [r.measures for r in self.whole[name] if r.measures]
-        tuned = self.tuning[name]
-        intervals = {key: mean_interval(by_unit(self.whole[name], measure.read)) for key, measure in MEASURES.items()}
-        intervals |= {key: intervals[key].within(0, 1) for key in SHARES}
-        steps = [np.inf if m.steps_to_target is None else m.steps_to_target for m in done]
-        median = float(np.median(steps)) if done else np.inf
-        how = [run.how for run in self.lost if run.arm == name]
-        return ArmSummary(
-            measures=intervals,
-            reached=float(np.isfinite(steps).mean()) if done else None,
-            steps_to_target=median if np.isfinite(median) else None,
-            train_seconds=_mean(done, lambda m: m.train_seconds),
-            scoring_seconds=_mean(done, lambda m: m.scoring_seconds),
-            peak_bytes=max((m.peak_bytes for m in done), default=None),
-            trainable=_mean(done, lambda m: _share(m.trainable, m)),
-            touched=_mean(done, lambda m: _share(m.touched, m)),
-            chance=_mean(done, lambda m: m.chance),
-            learning_rate=tuned.learning_rate,
-            memory=tuned.memory,
-            runs=len(self.scored[name]),
-            broken={kind: how.count(kind) for kind in dict.fromkeys(how)},
-        )
-
-
-def _corrected(parts: Sequence[BudgetSummary]) -> tuple[BudgetSummary, ...]:
-    """Holm's correction over the secondary contrasts of all budgets, with all verdicts except the first."""
-    others = {
-        part.budget: part.verdict.gain.p
-        for part in parts[1:]
-        if part.verdict.gain and part.verdict.gain.p is not None and part.verdict.outcome != "broken"
-    }
-    found, adjusted = corrected({part.budget: part.contrasts for part in parts}, others)
-    return tuple(replace(p, contrasts=found[p.budget], p_holm=adjusted.get(p.budget)) for p in parts)
-
-
-def _per_task(values: ArmValues) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for name, of in values.items():
-        for task, group in grouped((task, value) for (task, _), value in of.items()).items():
-            found.setdefault(task, {})[name] = float(np.mean(group))
-    return found
+        for at, part in enumerate(parts)
+    )
 
 
 def _spread(values: ArmValues) -> float | None:
@@ -269,12 +229,3 @@ def _base(records: Iterable[Record]) -> dict[str, dict[str, float]]:
     done = [r.measures for r in records if r.cell.stage == "base" and r.measures]
     found = {key: grouped(pair for m in done for pair in getattr(m, key).items()) for key in ("accuracy", "loss")}
     return {key: {task: float(np.mean(values)) for task, values in of.items()} for key, of in found.items()}
-
-
-def _mean(done: Sequence[Measures], read: Callable[[Measures], float | None]) -> float | None:
-    known = [value for m in done if (value := read(m)) is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _share(count: int, measures: Measures) -> float | None:
-    return count / measures.model_parameters if measures.model_parameters else None

@@ -6,6 +6,7 @@ Runs in a worker process. Everything here is deterministic given the cell.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import torch
 
 from ...bank import Bank
 from ...common.errors import ConfigError
+from ...masks.budget import budget_vectors
 from ...masks.masks import Mask
+from ...masks.schedule import MaskSchedule
+from ...masks.selection import select
+from ...model.components import ComponentTable
 from ...model.loading import load_model
 from ...model.model_config import ModelConfig
 from ...training.config import ForesightConfig
@@ -23,7 +28,6 @@ from ...trajectory.trajectory import Trajectory
 from ..runner import quiet
 from .adapted import run_adapter
 from .curve import evaluate_tasks, held_bytes, tokenizer_of, train
-from .overlap import circuit_at, share_trained
 from .results import Cell, Measures, read_record
 from .rows import contrast_rows, keep, retained_rows, train_rows
 
@@ -108,7 +112,13 @@ def _settings(cell: Cell, folder: Path) -> ForesightConfig:
 
 
 def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[str, Any]:
-    """Measures of masks of components against the realised circuit; none for masks of single weights."""
+    """Measures of masks of components against the realised circuit; none for masks of single weights.
+
+    The realised circuit is that of a full run of the same task, seed and data order at its end: the top components at
+    its last snapshot that fit into the budget. Shares count vectors, as a budget does, and are averaged over optimizer
+    steps, because a mask that becomes right only at the end has trained the wrong components until then. The
+    definitions are this project's own.
+    """
     if not isinstance(trainer.bank, Bank):
         return {}
     table, steps = trainer.table, trainer.state.max_steps
@@ -128,6 +138,29 @@ def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[
         "chance": float(min(1.0, trainer.run.n_vectors / table.n_vectors)),
         "realised": tuple(realised.names(table)) if own else None,
     }
+
+
+def circuit_at(trajectory: Trajectory, table: ComponentTable, budget: float, snapshot: int = -1) -> Mask:
+    """The circuit at a snapshot of a recorded run, by default the last."""
+    trajectory.require_table(table)
+    series = trajectory.series(trajectory.scorers[0])
+    return select(series.values[:, snapshot], table, budget_vectors(table, budget))
+
+
+def share_trained(schedule: MaskSchedule, circuit: Iterable[int], table: ComponentTable, steps: int) -> float | None:
+    """Share of the vectors of these components that were being trained, averaged over `steps` optimizer steps.
+
+    None if there are no components.
+    """
+    wanted = set(table.vector_ids(tuple(circuit)).tolist())
+    if not wanted:
+        return None
+    ends = [step for step, _ in schedule.entries[1:]] + [steps]
+    shared = 0
+    for (step, mask), until in zip(schedule.entries, ends, strict=True):
+        assert isinstance(mask, Mask)  # of components
+        shared += (until - step) * len(wanted.intersection(table.vector_ids(mask.components).tolist()))
+    return shared / (steps * len(wanted))
 
 
 def _last_logged(history: list[dict[str, float]]) -> dict[str, float]:

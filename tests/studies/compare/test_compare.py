@@ -11,10 +11,9 @@ from dataclasses import replace
 import pytest
 
 from foresight.report.comparison import write_report
-from foresight.studies.compare.folder import RESULTS, read_comparisons
 from foresight.studies.compare.plan import Plan
 from foresight.studies.compare.settings import CompareConfig
-from foresight.studies.compare.study import run_comparison
+from foresight.studies.compare.study import RESULTS, read_comparisons, run_comparison
 from foresight.studies.ledger import RESULT
 from foresight.studies.runner import RUNS
 

@@ -96,7 +96,7 @@ def test_an_own_arm_replaces_what_it_names():
 
 def test_full_comes_first_whatever_the_order():
     assert list(arms(["static", "full", "random"])) == ["full", "static", "random"]
-    assert list(CompareConfig(arms=["static", "reactive"], primary_arm="reactive").chosen()) == [
+    assert list(CompareConfig(arms=["static", "reactive"], primary_arm="reactive").chosen) == [
         "full", "static", "reactive",
     ]  # fmt: skip
 

@@ -10,8 +10,8 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
-from foresight.studies.compare.folder import RESULTS, read_comparisons, recorded_settings, write_results
 from foresight.studies.compare.measures import MEASURES
+from foresight.studies.compare.study import RESULTS, read_comparisons, recorded_settings, write_results
 from foresight.studies.compare.tables import SCHEMAS
 from foresight.studies.ledger import RESULT
 from foresight.studies.provenance import environment, git_commit
@@ -55,7 +55,7 @@ def test_arms_that_no_longer_exist_are_read_as_labels(finished, tmp_path):
     data = json.loads((folder / RESULTS).read_text())
     data["config"]["arms"] += ["ema", "foresight:forest", gone, {"name": "mine", "like": "layers", "draws": 1}]
     (tmp_path / "copy" / RESULTS).write_text(json.dumps(data))
-    arms = read_comparisons([tmp_path / "copy"])[0].chosen()
+    arms = read_comparisons([tmp_path / "copy"])[0].chosen
     labels = {name: arms[name].label for name in ("ema", "foresight:forest", "by trials", "mine")}
     assert list(labels.values()) == ["EMA", "Foresight: forest", "By trials", "Layers"] and arms["mine"].draws == 1
     assert "forest forecasts" in arms["foresight:forest"].about
@@ -64,7 +64,7 @@ def test_arms_that_no_longer_exist_are_read_as_labels(finished, tmp_path):
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*/results.json")), ids=lambda path: path.parent.name)
 def test_settings_of_recorded_comparisons_can_be_read(path):
     data = json.loads(path.read_text())
-    assert set(recorded_settings(data).chosen()) == set(data["budgets"][0]["arms"])
+    assert set(recorded_settings(data).chosen) == set(data["budgets"][0]["arms"])
 
 
 def test_the_same_records_make_the_same_files(finished, tmp_path):

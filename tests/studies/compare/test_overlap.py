@@ -8,7 +8,7 @@ from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask
 from foresight.masks.schedule import MaskSchedule
 from foresight.model.components import component_table
-from foresight.studies.compare.overlap import circuit_at, share_trained
+from foresight.studies.compare.trial import circuit_at, share_trained
 from foresight.trajectory.trajectory import Recorded, Trajectory
 from support.tiny import tiny
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from foresight.common.intervals import holm
-from foresight.studies.compare.contrasts import corrected
 from foresight.studies.compare.measures import FORGETTING
-from foresight.studies.compare.summary import summarise
+from foresight.studies.compare.summary import corrected, summarise
 from support.synthetic_runs import RATES, comparison, settings
 
 
@@ -85,11 +84,12 @@ def test_the_correction_runs_over_all_budgets_and_both_tested_measures():
 def test_nothing_is_left_of_noise_after_the_correction():
     """Twenty contrasts of pure noise: one of them looks real in most cases, and after Holm in 5 % at most."""
     config = settings(8)
-    whole = summarise(comparison(config), config).budgets[0].contrasts
+    (part,) = summarise(comparison(config), config).budgets
     rng, raw, found = np.random.default_rng(0), 0, 0
     for _ in range(300):
-        noise = [replace(c, p=float(p), outcome="undecidable") for c, p in zip(whole[:20], rng.random(20), strict=True)]
-        decided = corrected({0.1: noise}, {})[0][0.1]
+        drawn = zip(part.contrasts[:20], rng.random(20), strict=True)
+        noise = tuple(replace(c, p=float(p), outcome="undecidable") for c, p in drawn)
+        decided = corrected([replace(part, contrasts=noise)])[0].contrasts
         raw += any(c.p < 0.05 for c in noise)
         found += any(c.p_holm < 0.05 for c in decided)
     assert raw / 300 > 0.5 and found / 300 < 0.09

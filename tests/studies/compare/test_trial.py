@@ -56,7 +56,7 @@ def runs(tmp_path_factory):
     return measured
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIG.chosen() if name != "full"])
+@pytest.mark.parametrize("name", [name for name in CONFIG.chosen if name != "full"])
 def test_an_arm_spends_its_budget_and_learns(runs, name):
     found, full = runs(name), runs("full")
     most = CONFIG.budgets[0] * found.model_parameters

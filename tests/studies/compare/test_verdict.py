@@ -7,12 +7,17 @@ import pytest
 
 from foresight.common.intervals import Interval
 from foresight.studies.compare.measures import MEASURES
-from foresight.studies.compare.verdict import Question, judge
+from foresight.studies.compare.settings import CompareConfig
+from foresight.studies.compare.verdict import judge
 from support.synthetic_runs import ACCURACY
 
 UNITS = [(task, ("shipped", seed)) for task in "abcdefgh" for seed in (1, 2)]
 AREA, SHARE = MEASURES["log_loss_area"], MEASURES["target_accuracy"]
-QUESTION = Question("foresight", ("static", "prior", "reactive"), ("oracle",), SHARE, {"prior": "Layer and kind"})
+AHEAD = {"name": "ahead", "like": "oracle"}
+QUESTION = CompareConfig(
+    arms=["static", "foresight", "reactive", {"name": "prior", "like": "prior", "label": "Layer and kind"}, "oracle"],
+    primary_measure="target_accuracy",
+)
 
 
 def values(units=UNITS, wobble=0.01, **changes: float) -> dict:
@@ -27,15 +32,15 @@ def values(units=UNITS, wobble=0.01, **changes: float) -> dict:
 def test_win_with_headroom():
     verdict = judge(values(foresight=0.8, oracle=0.85), QUESTION)
     assert (verdict.outcome, verdict.headroom) == ("win", "some")
-    assert verdict.sentence.startswith("There was something to win: hindsight (oracle, ")
-    assert "foresight beat the best baseline" in verdict.sentence
+    assert verdict.sentence.startswith("There was something to win: hindsight (Oracle, ")
+    assert "Foresight beat the best baseline" in verdict.sentence
     assert verdict.gain.nested.mean == pytest.approx(0.1, abs=0.02)
 
 
 def test_loss_says_so():
     verdict = judge(values(foresight=0.6, oracle=0.85), QUESTION)
     assert (verdict.outcome, verdict.headroom) == ("loss", "some")
-    assert "foresight lost to the best baseline" in verdict.sentence
+    assert "Foresight lost to the best baseline" in verdict.sentence
 
 
 def test_nothing_to_win_comes_first():
@@ -73,12 +78,12 @@ def test_an_arm_that_nobody_declared_is_no_baseline():
 
 
 def test_any_hindsight_can_show_headroom():
-    question = replace(QUESTION, oracles=("oracle", "ahead"))
+    question = replace(QUESTION, arms=[*QUESTION.arms, AHEAD])
     found = {**values(oracle=0.5), "ahead": values(oracle=0.9)["oracle"]}
     verdict = judge(found, question)
     assert verdict.headroom == "some" and "hindsight (ahead, " in verdict.sentence
     assert set(verdict.to_win) == {"oracle", "ahead"}
-    alone = judge(found, replace(QUESTION, oracles=("ahead",))).to_win["ahead"].nested
+    alone = judge(found, replace(QUESTION, arms=[*QUESTION.arms[:-1], AHEAD])).to_win["ahead"].nested
     both = verdict.to_win["ahead"].nested
     assert both.low < alone.low < alone.high < both.high  # two kinds of hindsight, so wider intervals
 
@@ -88,7 +93,7 @@ def test_lower_is_better_turns_the_signs():
         name: {unit: -value for unit, value in runs.items()}
         for name, runs in values(foresight=0.8, oracle=0.85).items()
     }
-    area = judge(areas, replace(QUESTION, measure=AREA))
+    area = judge(areas, replace(QUESTION, primary_measure="log_loss_area"))
     accuracy = judge(values(foresight=0.8, oracle=0.85), QUESTION)
     assert (area.outcome, area.gain) == ("win", accuracy.gain)
 
@@ -112,13 +117,13 @@ def test_one_run_decides_nothing():
 def test_a_primary_arm_without_runs_is_incomplete_not_a_loss():
     verdict = judge({**values(), "foresight": {}}, QUESTION)
     assert (verdict.outcome, verdict.gain) == ("incomplete", None)
-    assert "foresight has no run" in verdict.sentence
+    assert "Foresight has no run" in verdict.sentence
 
 
 def test_broken_arms_decide_nothing():
     for name in ("foresight", "static"):
         verdict = judge(values(foresight=0.9), QUESTION, {name})
-        assert verdict.outcome == "broken" and f"because {name} has broken runs" in verdict.sentence
+        assert verdict.outcome == "broken" and f"because {name.capitalize()} has broken runs" in verdict.sentence
     assert judge({**values(), "foresight": {}}, QUESTION, {"foresight"}).outcome == "broken"
     assert judge(values(foresight=0.9), QUESTION, {"random"}).outcome == "win"
 
@@ -138,7 +143,7 @@ def test_partly_missing_arms_are_compared_where_all_ran():
 
 def test_a_missing_baseline_is_said():
     runs = {name: found for name, found in values(foresight=0.8).items() if name != "static"}
-    assert "Without static: no usable run." in judge(runs, QUESTION).caveats
+    assert "Without Static: no usable run." in judge(runs, QUESTION).caveats
 
 
 def test_without_baselines_there_is_nothing_to_compare():
