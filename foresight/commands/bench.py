@@ -21,7 +21,6 @@ from ..studies.bench.bench import Candidate, Entrant, run_bench
 from ..studies.bench.corpus import SHIPPED, Run, read_runs
 from ..studies.bench.from_weights import FromWeights, Opened
 from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, leaderboard, sentences
-from ..studies.bench.questions import CIRCUIT
 from ..studies.bench.splits import KINDS, Split, one_scorer, splits
 from ..studies.provenance import environment
 from ..studies.track.recording import Recording
@@ -70,7 +69,7 @@ def run(
     jobs: list[tuple[Split, Entrant]] = [(split, entrant) for split in parts for entrant in candidates]
     jobs += [(split, entrant) for split in parts if split.kind == parts[0].kind for entrant in from_weights]
     rows = run_bench(out, jobs, workers, screen)
-    boards = [leaderboard(rows, kind, CIRCUIT) for kind in dict.fromkeys(split.kind for split in parts)]
+    boards = [leaderboard(rows, kind) for kind in dict.fromkeys(split.kind for split in parts)]
     versions = environment()
     data = {"environment": versions, "boards": [board.to_json() for board in boards]}
     write_json(Path(out) / LEADERBOARD, json.loads(json.dumps(data)))
@@ -112,7 +111,7 @@ def _table(board: Leaderboard) -> Table:
     table = Table(title=f"Leaving out each {board.split}", title_justify="left")
     for column in ("forecaster", "gain, points", "interval", "precision", "newcomers", "seconds"):
         table.add_column(column, justify="left" if column == "forecaster" else "right")
-    for line in (*board.standings, *board.yardsticks):
+    for line in board.lines:
         gain = line.gain
         known = gain.low is not None and gain.high is not None and line.forecaster != PERSISTENCE
         table.add_row(

@@ -81,8 +81,7 @@ def by_question(board: Leaderboard) -> Figure:
 
 def _drawn(board: Leaderboard) -> list[Standing]:
     """Leave out persistence, which is zero, and the prior, which lies so far off that it would hide the rest."""
-    lines = [*board.standings, *board.yardsticks]
-    return [line for line in lines if line.forecaster not in (PERSISTENCE, PRIOR)]
+    return [line for line in board.lines if line.forecaster not in (PERSISTENCE, PRIOR)]
 
 
 def _tables(boards: Sequence[Leaderboard]) -> dict[str, list[tuple[str, list[str], list[tuple[str, list[str]]]]]]:
@@ -93,7 +92,7 @@ def _tables(boards: Sequence[Leaderboard]) -> dict[str, list[tuple[str, list[str
         for by in ("task", "model", "learning_rate"):
             rows = {(r["forecaster"], r["at"]): r for r in board.details if r["by"] == by}
             columns = sorted({at for _, at in rows})
-            names = [line.forecaster for line in (*board.standings, *board.yardsticks)]
+            names = [line.forecaster for line in board.lines]
             cells = [(name, [_points(rows[name, at]["mean"], "+.1f") if (name, at) in rows else "" for at in columns])
                      for name in names if name != PERSISTENCE]  # fmt: skip
             found[board.split].append((by.replace("_", " "), columns, cells))

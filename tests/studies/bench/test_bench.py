@@ -10,7 +10,7 @@ import pytest
 from foresight.common.errors import ConfigError, DataError, ForesightError, UnknownNameError
 from foresight.studies.bench.bench import PRIOR, TWIN, Candidate, run_bench
 from foresight.studies.bench.leaderboard import leaderboard, sentences
-from foresight.studies.bench.questions import CIRCUIT, circuit_size, judge, questions
+from foresight.studies.bench.questions import circuit_size, judge, questions
 from foresight.studies.bench.splits import one_scorer, splits
 from support.planted_corpus import runs
 
@@ -52,7 +52,7 @@ def everyone(parts, entrants):
 
 def board(corpus, tmp_path, entrants=FAST, kind="task"):
     rows = run_bench(tmp_path, everyone(splits(corpus, kind), entrants))
-    return leaderboard(rows, kind, CIRCUIT)
+    return leaderboard(rows, kind)
 
 
 def test_what_is_left_out_is_nowhere_in_what_is_learned_from():
@@ -141,9 +141,9 @@ def test_the_ceiling_is_the_twin_and_persistence_gains_nothing(tmp_path):
     twin = [row for row in rows if row["forecaster"] == TWIN]
     assert len(twin) == len(corpus) * 9
     assert np.mean([row["precision"] for row in twin]) > 0.9
-    found = leaderboard(rows, "task", CIRCUIT)
+    found = leaderboard(rows, "task")
     assert found.standings[0].gain.mean == 0 and found.standings[0].skill.mean == 0
-    alone = leaderboard(run_bench(tmp_path, everyone(splits(runs("relay", 3, 1), "task"), FAST[:1])), "task", CIRCUIT)
+    alone = leaderboard(run_bench(tmp_path, everyone(splits(runs("relay", 3, 1), "task"), FAST[:1])), "task")
     assert alone.headroom.mean is None and "unknown" in " ".join(sentences(alone))
 
 
@@ -170,7 +170,7 @@ def test_a_model_with_kinds_of_its_own_has_no_prior(tmp_path):
     corpus[-2:] = [replace(r, series=r.series._with(kind=np.full(60, "kv"))) for r in corpus[-2:]]
     rows = run_bench(tmp_path, everyone(splits(corpus, "model"), FAST[:1]))
     assert not any(row["forecaster"] == PRIOR for row in rows)
-    assert leaderboard(rows, "model", CIRCUIT).standings[0].precision.mean > 0
+    assert leaderboard(rows, "model").standings[0].precision.mean > 0
 
 
 def test_a_forecaster_that_breaks_is_named_with_the_line_that_broke(tmp_path, spy):
