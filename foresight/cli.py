@@ -123,6 +123,14 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     components.add_argument("--mlp-block", metavar="N", type=int, help="neurons in an MLP block")
     components.add_argument("--list", action="store_true", help="one line per component, separated by tabs")
 
+    mapping = "keep how much each row and column took part in other runs of a model, for policy margins"
+    maps = command("maps", _maps, mapping)
+    maps.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="run folders, deltas, PEFT adapters or checkpoints of the model"
+    )
+    maps.add_argument("--model", metavar="MODEL", help="folder or Hub name (default: the shipped model)")
+    maps.add_argument("--out", metavar="DIR", default="maps", help="folder of the maps (default: %(default)s)")
+
     plan = command("plan", _plan, "dry run of train: budget, parameters, memory and steps; nothing is loaded", True)
     plan.add_argument("--processes", metavar="N", type=int, default=1, help="processes that ZeRO would shard over")
     plan.add_argument("--rows", metavar="N", type=int, help="training examples, where max_steps is not set")
@@ -215,6 +223,15 @@ def _components(args: argparse.Namespace, rest: list[str]) -> None:
     from .commands import components
 
     components.show(args.model, args.mlp_block, args.list)
+
+
+def _maps(args: argparse.Namespace, rest: list[str]) -> None:
+    args.parser.refuse(rest)
+    _early().check_model(args.model)
+    _early().check_folders("a run folder, a delta, a PEFT adapter or a checkpoint", args.sources)
+    from .commands import maps
+
+    maps.make(args.sources, args.model, args.out)
 
 
 def _plan(args: argparse.Namespace, flags: list[str]) -> None:

@@ -139,6 +139,11 @@ def _check_run(values: Mapping[str, Any]) -> None:
     for name in ("oracle_trajectory", "mask_schedule", "movement_from"):
         if params.get(name):
             _check_local(f"policy_params.{name}", (params[name],), "a file or folder that a run wrote")
+    listed = params.get("maps") or ()
+    places = (listed,) if isinstance(listed, str) else listed
+    _check_local(
+        "policy_params.maps", places, "run folders, deltas, adapters, checkpoints or files by `foresight maps`"
+    )
     for name in ("deepspeed", "resume_from_checkpoint"):
         if isinstance(text := values.get(name), str) and not text.lstrip().startswith("{") and missing(text):
             _check_local(name, (text,), "a file, or a mapping" if name == "deepspeed" else "a checkpoint folder")

@@ -139,15 +139,21 @@ def write_map(path: Path, maps: Map, about: Mapping[str, str]) -> None:
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def read_map(path: Path) -> dict[str, Margins]:
-    """Inverse of `write_map`. Raises DataError for anything else."""
+def is_map(path: Path) -> bool:
+    """Whether a file is one of `write_map`."""
     try:
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("format") != FORMAT:
-                raise DataError(f"{path} is not a map of margins; `foresight maps` writes them")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: {error}") from error
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
+
+
+def read_map(path: Path) -> dict[str, Margins]:
+    """Inverse of `write_map`. Raises DataError for anything else."""
+    if not is_map(path):
+        raise DataError(f"{path} is not a map of margins; `foresight maps` writes them")
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
     modules = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
     return {module: Margins(*(tensors[f"{module}/{side}"] for side in _SIDES)) for module in modules}
 

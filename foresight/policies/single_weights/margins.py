@@ -17,7 +17,7 @@ from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
 from ..policy import Ground, View
 from .simple import RandomWeights
-from .sources import map_of
+from .sources import map_of, spread
 from .weight_policy import WeightPolicy, WeightView
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class MarginForesight(WeightPolicy):
         self._ids = np.zeros(0, np.int64)
 
     def prepare(self, ground: Ground) -> None:
+        self.sources = spread(self.sources)
         self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
 
     def watched(self, view: View, turn: int) -> WeightMask:

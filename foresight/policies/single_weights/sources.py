@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +10,17 @@ from torch import nn
 
 from ...bank.movement import movement
 from ...common.errors import DataError
-from ...forecasters.single_weights.margins import Margins, read_map
+from ...forecasters.single_weights.margins import Margins, is_map, read_map
 from ...model.numbering import Numbering
+
+
+def spread(sources: Sequence[str]) -> list[str]:
+    """The sources; a folder of maps stands for all of them, in the order of their names."""
+    found: list[str] = []
+    for source in sources:
+        files = sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []
+        found += [str(file) for file in files] if files and all(is_map(file) for file in files) else [source]
+    return found
 
 
 def map_of(source: str | Path, model: nn.Module, table: Numbering) -> dict[str, Margins]:
