@@ -12,7 +12,7 @@ from foresight.policies.single_weights.sources import map_of
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
 
-FINE = dict(granularity="weights", policy="margins", budget=0.05, contrast=False, watch_steps=4, remask_every=4)
+FINE = dict(granularity="weights", policy="margins", budget=0.05, contrast=False, watch_steps=2, remask_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_without_maps_it_begins_as_random_and_draws_anew_by_its_own_movement(tmp
     done = run(tmp_path / "own", **FINE)
     random = run(tmp_path / "random", granularity="weights", policy="random", budget=0.05, contrast=False)
     masks = entries(done, tmp_path / "own")
-    assert list(masks) == [0, 4, 8] and done.policy.shares == [1.0]
+    assert list(masks) == [0, 2, 4] and done.policy.shares == [1.0]
     assert np.array_equal(masks[0], entries(random, tmp_path / "random")[0])
     assert all(len(mask) == done.run.n_vectors for mask in masks.values())
 

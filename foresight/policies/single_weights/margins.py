@@ -22,9 +22,13 @@ from .weight_policy import WeightPolicy, WeightView
 
 _log = logging.getLogger(__name__)
 
+LATEST = 1 / 3
+"""Share of the run after which the mask is held: what enters later has too few steps left to catch up."""
+
 
 class MarginForesight(WeightPolicy):
-    """Begins with a mask drawn from the maps of other runs, or at random, and draws anew by its own movement as well.
+    """Begins with a mask drawn from the maps of other runs, or at random, and draws it anew in the first third of the
+    run, by its own movement as well.
 
     Each weight keeps its random number, so that a mask changes only as far as the forecast does.
 
@@ -62,6 +66,9 @@ class MarginForesight(WeightPolicy):
 
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
+        now = view.bank.mask
+        if view.step > LATEST * view.total_steps and len(now) == view.n_vectors:
+            return now
         if not self.own:
             return self._entered(self._choose(view), view.step)
         found, shares = forecast(self._moved(view.bank, view.step), self.maps)
