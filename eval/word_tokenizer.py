@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Sequence, Split, Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from foresight.tasks.examples import Task
+from foresight.tasks.generated_task import GeneratedTask
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 MAX_LENGTH = 128
@@ -28,7 +28,7 @@ def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def task_tokenizer(tasks: Iterable[Task], draws: int = 3000) -> PreTrainedTokenizerFast:
+def task_tokenizer(tasks: Iterable[GeneratedTask], draws: int = 3000) -> PreTrainedTokenizerFast:
     """Make a tokenizer that knows every word of `tasks`: their lists, the numbers below 100, and their templates.
 
     Tasks only use words that a tokenizer knows. So a first tokenizer, made from lists and numbers, lets each task draw

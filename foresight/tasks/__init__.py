@@ -3,6 +3,52 @@
 `task(name)` finds one. Importing this package imports no task, and neither `datasets` nor transformers.
 """
 
-from .task_names import DATA_TASKS, NOVEL_TASKS, TASKS, task
+from __future__ import annotations
 
-__all__ = ["DATA_TASKS", "NOVEL_TASKS", "TASKS", "task"]
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.errors import ConfigError, one_of
+
+if TYPE_CHECKING:
+    from .examples import Task
+    from .read_table import Source
+
+_SENTENCES = ("ioi", "greater_than", "docstring", "gender")
+_TRAINED = (*_SENTENCES, "boolean", "arithmetic", "reverse", "induction")
+NOVEL_TASKS = ("first", "second", "repeated", "order", "parity", "kind")
+"""Generated tasks whose prompts the shipped model has never seen, for studies of learning something new."""
+TASKS = (*_TRAINED, *NOVEL_TASKS)
+"""Generated tasks, which need no data; a new one needs its name here."""
+DATA_TASKS = ("openbookqa", "rte", "sst2", "winogrande", "fever", "zsre", "sentiment")
+"""Tasks over public data sets; a new one needs its name here."""
+
+
+def task(name: str, source: Source | str | None = None, labels: Mapping[str, str] | None = None) -> Task:
+    """Return the task of that name, or the user's own task in the JSONL file or folder at that path.
+
+    Args:
+        source, labels: for tasks over data sets only: where the rows are, if not on the Hub, and other words for the
+            labels (see `DataTask`).
+
+    Raises:
+        UnknownNameError: neither a task nor a path; the message offers the closest name.
+        ConfigError: a source or labels for a generated task.
+    """
+    plain = source is None and labels is None
+    if name not in (*TASKS, *DATA_TASKS) and Path(name).exists() and plain:
+        from .user_task import UserTask
+
+        return UserTask(name)
+    if one_of("task", name, (*TASKS, *DATA_TASKS)) in DATA_TASKS:
+        from .public_data import PUBLIC
+
+        return PUBLIC[name](source, labels)
+    if not plain:
+        raise ConfigError(f"task {name!r} is generated: leave out source and labels, which only data tasks take")
+    import_module(".sentences" if name in _SENTENCES else ".puzzles", __package__)  # puts it into GENERATED
+    from .generated_task import GENERATED
+
+    return GENERATED[name]

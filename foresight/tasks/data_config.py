@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..common.errors import ConfigError, mapping
 from ..common.setting import setting
-from .task_names import DATA_TASKS
+from . import DATA_TASKS
 
 
 @dataclass

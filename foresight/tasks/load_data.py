@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from ..common.errors import ConfigError
+from . import DATA_TASKS, TASKS
+from . import task as task_by_name
 from .columns import to_training
-from .data.source import Source
 from .data_config import DataConfig
 from .pairs import check_pairs
-from .read_table import read_table
-from .task_names import DATA_TASKS, TASKS
-from .task_names import task as task_by_name
+from .read_table import Source, read_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,16 +81,12 @@ def _source(config: DataConfig) -> Source:
 
 
 def _read(config: DataConfig) -> tuple[Dataset, Dataset | None]:
-    train = _table(config, str(config.dataset), config.dataset_split)
-    if config.eval_dataset is None and config.eval_dataset_split is None:
-        return train, None
-    return train, _table(config, config.eval_dataset or str(config.dataset), config.eval_dataset_split or "train")
+    train, test = _source(config).read(held_out=None)
+    named = (str(config.dataset), config.eval_dataset or str(config.dataset))
+    return _trainable(config, train, named[0]), None if test is None else _trainable(config, test, named[1])
 
 
-def _table(config: DataConfig, source: str, split: str) -> Dataset:
-    table = read_table(
-        source, split, name=config.dataset_config, column_names=config.column_names, delimiter=config.delimiter
-    )
+def _trainable(config: DataConfig, table: Dataset, source: str) -> Dataset:
     return to_training(
         table,
         prompt_template=config.prompt_template,

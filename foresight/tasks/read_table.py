@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
@@ -18,6 +19,47 @@ from ..common.errors import ConfigError, DataError, did_you_mean
 from ..common.files import missing
 
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a training table and a test table are.
+
+    Attributes:
+        path: Hub name, folder or file of the training table; empty for a data task's own data set on the Hub.
+        config: configuration of a Hub data set, or of a folder that has several.
+        split: split to train on; slices such as ``train[:1000]`` work.
+        test_path: Hub name, folder or file of the test table, if it is elsewhere.
+        test_split: split to test on.
+        column_names, delimiter: for CSV and TSV files without a header line or with another separator.
+    """
+
+    path: str = ""
+    config: str | None = None
+    split: str = "train"
+    test_path: str | None = None
+    test_split: str | None = None
+    column_names: Sequence[str] | None = None
+    delimiter: str | None = None
+
+    def read(self, held_out: str | None = "validation") -> tuple[Dataset, Dataset | None]:
+        """Read the training table and the test table.
+
+        If no test table is named, a data set with splits has it in `held_out`. A file, or a folder written by
+        ``Dataset.save_to_disk``, is a single table that holds both, and the second result is None.
+
+        Raises:
+            DataError: as `read_table`.
+        """
+        train = self._table(self.path, self.split)
+        if self.test_path is not None:
+            return train, self._table(self.test_path, self.test_split or "train")
+        single = Path(self.path).is_file() or (Path(self.path) / "state.json").is_file()
+        split = self.test_split or (None if single else held_out)
+        return train, self._table(self.path, split) if split else None
+
+    def _table(self, path: str, split: str) -> Dataset:
+        return read_table(path, split, name=self.config, column_names=self.column_names, delimiter=self.delimiter)
 
 
 def read_table(

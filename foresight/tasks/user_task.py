@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
-from ..common.errors import ConfigError, DataError, did_you_mean, one_of
-from .examples import SPLITS, Example, Split, Task, Words, split_of
-from .pairs import PAIR_COLUMNS, check_pairs
+from ..common.errors import DataError, did_you_mean, one_of
+from .examples import SPLITS, Example, Split, Task, divided
+from .pairs import PAIR_COLUMNS
 from .read_table import read_table
 
 if TYPE_CHECKING:
@@ -49,50 +49,30 @@ class UserTask(Task):
         """Whether there are contrast pairs, so that attribution patching can score it."""
         return set(PAIR_COLUMNS) <= set((self._contrast or self._train)[0])
 
-    def draw(self, rng: random.Random, words: Words) -> Example:
-        """Draw a contrast pair of the training split. Raises DataError if there are none."""
-        rows = self._rows["train"] if self._contrast is None else self._contrast
-        self._need_pairs()
-        row = rng.choice(rows)
-        return Example(row["clean"], row.get("completion", row["answer"]), row["corrupted"], row["answer"],
-                       row["wrong_answer"])  # fmt: skip
-
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         """Return at most `n` rows with columns prompt and completion, in an order that the seed decides."""
         rows = self._shuffled(self._rows[one_of("split", split, SPLITS)], n, seed)
         return Dataset.from_list([{"prompt": _prompt(row), "completion": _completion(row)} for row in rows])
 
-    def contrast(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
-        """Return at most `n` contrast pairs; a contrast file serves both splits.
-
-        Raises:
-            DataError: there are none, or one cannot be used under `tokenizer`.
-        """
-        self._need_pairs()
-        rows = self._rows[one_of("split", split, SPLITS)] if self._contrast is None else self._contrast
-        pairs = Dataset.from_list(
-            [{column: row[column] for column in PAIR_COLUMNS} for row in self._shuffled(rows, n, seed)]
-        )
-        check_pairs(pairs, tokenizer)
-        return pairs
-
-    @cached_property
-    def _rows(self) -> dict[str, list[Row]]:
-        if self._test is not None:
-            held_out = {_prompt(row) for row in self._test}
-            return {"train": [row for row in self._train if _prompt(row) not in held_out], "test": self._test}
-        return {split: [row for row in self._train if split_of(_prompt(row)) == split] for split in SPLITS}
-
-    def _need_pairs(self) -> None:
+    def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
+        """Return at most `n` contrast pairs; a contrast file serves both splits. Raises DataError if there are none."""
         if not self.has_pairs:
             raise DataError(
                 f"task {self.name} has no contrast pairs; add the columns {', '.join(PAIR_COLUMNS)}, or score with "
                 "gradient_activation"
             )
+        rows = self._rows[one_of("split", split, SPLITS)] if self._contrast is None else self._contrast
+        return [
+            Example(row["clean"], _completion(row), row["corrupted"], row["answer"], row["wrong_answer"])
+            for row in self._shuffled(rows, n, seed)
+        ]
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        return divided(self._train, self._test, _prompt)
 
     def _shuffled(self, rows: Sequence[Row], n: int, seed: int) -> list[Row]:
-        if n < 1:
-            raise ConfigError(f"task {self.name!r}: {n} examples asked for, expected at least 1")
+        self._require_some(n)
         if not rows:
             raise DataError(
                 f"task {self.name} has rows in one split only; add rows, or a folder with train.jsonl and test.jsonl"

@@ -35,8 +35,7 @@ ARGUMENTS = listed(
     " width height color shape time date user group state mode type code"
 )
 VERBS = listed("port find read write sort pack move copy join print send open")
-
-WOMEN_AND_MEN = WOMEN + MEN
+DURATIONS = listed("war trip project reign siege voyage journey drought plague truce")
 
 
 def known(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,11 @@ from foresight.cli import main
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.scoring.probes import ContrastProbe
 from foresight.tasks import DATA_TASKS, TASKS, task
-from foresight.tasks.data.pairing import Row, pair
-from foresight.tasks.data.source import Source
 from foresight.tasks.data_config import DataConfig
 from foresight.tasks.examples import split_of
 from foresight.tasks.load_data import load_data
+from foresight.tasks.pairing import Row, pair
+from foresight.tasks.read_table import Source
 from support.tiny import tiny
 
 FOLDERS = Path(__file__).parent / "data"
@@ -158,7 +157,7 @@ def test_splits_are_disjoint_and_rows_follow_the_seed(name, tokenizer):
 @every_task
 def test_the_metric_takes_the_answer_and_refuses_another(name, tokenizer):
     chosen = local(name)
-    for example in islice(chosen.stream(tokenizer, "train"), 20):
+    for example in chosen.examples(tokenizer, "train", 10):
         assert chosen.correct(example.prompt, example.completion, example.completion.strip())
         assert not chosen.correct(example.prompt, example.completion, example.wrong_answer.strip())
 

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 from eval.word_tokenizer import make_tokenizer
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.tasks import DATA_TASKS, TASKS, task
-from foresight.tasks.boolean import Boolean
 from foresight.tasks.examples import split_of
 from foresight.tasks.pairs import PAIR_COLUMNS
 from foresight.tasks.words import WOMEN, known
@@ -148,8 +147,8 @@ def _value(tokens):
 
 
 def test_both_boolean_values_occur(word_tokenizer):
-    rng, words = random.Random(0), Boolean.word_lists
-    answers = [Boolean().draw(rng, words).answer for _ in range(400)]
+    rng, boolean = random.Random(0), task("boolean")
+    answers = [boolean.draw(rng, boolean.word_lists).answer for _ in range(400)]
     assert 0.35 < answers.count(" true") / 400 < 0.65
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ...common.errors import DataError
-from ..examples import Example
+from ..common.errors import DataError
+from .examples import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

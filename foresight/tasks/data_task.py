@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import random
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from datasets import Dataset
 
-from ...common.errors import ConfigError, DataError, one_of
-from ..columns import require_columns
-from ..examples import SPLITS, Example, Split, Task, Words, completions, split_of
+from ..common.errors import ConfigError, DataError, one_of
+from .columns import require_columns
+from .examples import SPLITS, Example, Split, Task, completions, divided
 from .pairing import Raw, Row, pair
-from .source import Source
+from .read_table import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +47,8 @@ class DataTask(Task):
     columns: ClassVar[tuple[str, ...]]
     labels: Mapping[str, str] = {}
     """Value in the data -> the word that answers it, a single token; empty where answers are names."""
+    template: ClassVar[str]
+    """The prompt, from all columns but the last, which has the label."""
 
     def __init__(self, source: Source | str | None = None, labels: Mapping[str, str] | None = None):
         given = Source(source) if isinstance(source, str) else source or self.hub
@@ -63,13 +64,15 @@ class DataTask(Task):
                 )
             self.labels = words
 
-    @abstractmethod
     def row(self, raw: Raw) -> Row | None:
         """Make a row from the values of `columns`, of which no text is empty; None if it has no answer.
 
         Raises:
             DataError: values that cannot be used.
         """
+        *texts, label = self.columns
+        prompt = self.template.format(**{column: self.text(raw, column) for column in texts})
+        return Row(prompt, self.word(raw[label]))
 
     def text(self, raw: Raw, column: str) -> str:
         """Return the text of a column, stripped. Raises DataError if the value is not a text."""
@@ -83,25 +86,19 @@ class DataTask(Task):
             raise DataError(f"the label is {value!r}, expected one of {', '.join(self.labels)}")
         return f" {self.labels[str(value)]}"
 
-    def draw(self, rng: random.Random, words: Words) -> Example:
-        """Draw one of the examples that `stream` found."""
-        return rng.choice(words["examples"])
-
-    def stream(self, tokenizer: PreTrainedTokenizerBase, split: Split = "train", seed: int = 0) -> Iterator[Example]:
-        rows = self._shuffled(split, 1, seed)
-        examples = self._pair(tokenizer, rows)
-        self._need(1, len(examples), split, len(rows))
-        rng = random.Random(seed)
-        while True:
-            yield self.draw(rng, {"examples": examples})
-
     def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
         """Return `n` contrastable examples with distinct prompts. Raises DataError if the split has fewer."""
         rows, pool = self._shuffled(split, n, seed), _POOL
-        while len(found := self._pair(tokenizer, rows[:pool])) < n and pool < len(rows):
+        one_token = bool(self.labels)
+        while len(found := pair(self.name, rows[:pool], tokenizer, one_token)) < n and pool < len(rows):
             pool *= 4
         seen = min(pool, len(rows))
-        self._need(n, len(found), split, seen)
+        if len(found) < n:
+            raise DataError(
+                f"task {self.name!r}: {n} {split} pairs asked for, but only {len(found)} of {seen} rows of "
+                f"{self.source.path} have a corrupted prompt of equal token length and another answer; ask for fewer "
+                "pairs, or give more rows"
+            )
         if len(found) < seen:
             lost = f"{seen - len(found)} of {seen} {split} rows"
             _log.warning("task %s: %s have no corrupted prompt of equal length and give no pair", self.name, lost)
@@ -115,11 +112,8 @@ class DataTask(Task):
     def _rows(self) -> dict[str, list[Row]]:
         train, test = self.source.read()
         rows = self._parse(train, self.source.path)
-        if test is None:
-            return {split: [row for row in rows if split_of(row.prompt) == split] for split in SPLITS}
-        held_out = self._parse(test, self.source.test_path or self.source.path)
-        prompts = {row.prompt for row in held_out}
-        return {"train": [row for row in rows if row.prompt not in prompts], "test": held_out}
+        held_out = None if test is None else self._parse(test, self.source.test_path or self.source.path)
+        return divided(rows, held_out, lambda row: row.prompt)
 
     def _parse(self, table: Dataset, path: str) -> list[Row]:
         require_columns(table.column_names, self.columns, f"task {self.name!r} in {path}")
@@ -141,22 +135,10 @@ class DataTask(Task):
     def _shuffled(self, split: str, n: int, seed: int) -> list[Row]:
         """Return all rows of a split, at least `n`, in an order that the seed decides."""
         rows = self._rows[one_of("split", split, SPLITS)]
-        if n < 1:
-            raise ConfigError(f"task {self.name!r}: {n} examples asked for, expected at least 1")
+        self._require_some(n)
         if len(rows) < n:
             raise DataError(
                 f"task {self.name!r}: {n} {split} examples asked for, but {self.source.path} has {len(rows)} different "
                 "ones; ask for at most that many"
             )
         return random.Random(f"{self.name}/{split}/{seed}").sample(rows, len(rows))
-
-    def _need(self, n: int, found: int, split: str, rows: int) -> None:
-        if found < n:
-            raise DataError(
-                f"task {self.name!r}: {n} {split} pairs asked for, but only {found} of {rows} rows of "
-                f"{self.source.path} have a corrupted prompt of equal token length and another answer; ask for fewer "
-                "pairs, or give more rows"
-            )
-
-    def _pair(self, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[Example]:
-        return pair(self.name, rows, tokenizer, one_token=bool(self.labels))
