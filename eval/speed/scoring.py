@@ -34,7 +34,9 @@ def contrast(place: Place) -> ContrastProbe:
 def text(place: Place) -> TextProbe:
     """One batch of random text in which every token is predicted."""
     ids = place.shape.batch(place.device)
-    return TextProbe([{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}])
+    targets = ids.roll(-1, 1)
+    targets[:, -1] = IGNORED
+    return TextProbe([Batch(ids, torch.ones_like(ids), targets)])
 
 
 def passes(place: Place, names: tuple[str, ...]) -> dict[str, Callable[[], Any]]:

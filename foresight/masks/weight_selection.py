@@ -15,9 +15,9 @@ from ..model.components import ComponentTable, turned
 from ..model.numbering import Target
 from ..model.placement import Placement
 from ..model.weight_table import WeightTable
-from ..scoring.gradient_scorer import gradient_sums
+from ..scoring.gradient import gradient_sums
 from ..scoring.probes import Probe
-from ..scoring.scoring_mode import scoring_mode
+from ..scoring.taps import scoring_mode
 from .masks import WeightMask
 
 GROUP = 2**29

@@ -13,7 +13,7 @@ from torch import nn
 from .exact import ablation_effects
 from .probes import Probe
 from .scorer import Scores
-from .scoring_mode import scoring_mode
+from .taps import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -25,8 +25,6 @@ def calibrate(
     probe: Probe,
     scores: Scores,
     top: int = 8,
-    ablation: str = "corrupted",
-    metric: str = "logit_difference",
 ) -> dict[str, float]:
     """Estimate the factor per kind that brings attribution scores to the size of exact patching effects.
 
@@ -35,7 +33,7 @@ def calibrate(
     |score| with the least absolute error, which a single outlier does not move.
 
     Args:
-        scores: from `attribution` or a variant of it, with the same `ablation` and `metric`.
+        scores: from `attribution` or a variant of it, with its default ablation and metric.
         top: how many heads, and how many KV groups, to patch.
 
     Returns:
@@ -50,7 +48,7 @@ def calibrate(
             strongest = members[np.argsort(-np.abs(scores.values[members]), kind="stable")][:top]
             groups = [strongest[i : i + 1] for i in range(len(strongest))]
         with scoring_mode(model):
-            effects = ablation_effects(model, table, probe, [g.tolist() for g in groups], ablation, metric).mean(0)
+            effects = ablation_effects(model, table, probe, [g.tolist() for g in groups]).mean(0)
         estimates = np.array([scores.values[g].sum(dtype=np.float64) for g in groups])
         factors[kind] = slope(np.abs(estimates), np.abs(effects))
     return factors

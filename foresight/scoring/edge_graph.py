@@ -1,7 +1,7 @@
 """The graph that edges are scored on: what writes into the residual stream, what reads it, and in which order.
 
 A *writer* is a Linear whose output is added to the residual stream. Each of its sources owns a slice of its input
-features: the heads of an output projection, the MLP (or its blocks) of a down projection. A *reader* is a norm that
+features: the heads of an output projection, the MLP of a down projection. A *reader* is a norm that
 reads the residual stream. Its destinations are what follows it: the query, key and value rows of each head or KV group,
 the MLP as a whole, or the logits. A new family needs a row in NORMS.
 """
@@ -54,12 +54,17 @@ NORMS: dict[str, Norms] = {
 
 
 @dataclass(frozen=True)
-class Span:
-    """Features [start, stop) of a Linear's input (a source) or output (a destination) that belong to a node."""
+class Part:
+    """Features [start, stop) of a module that belong to a node: of a writer's input, or of what a reader's norm feeds.
+
+    `role` is what such a destination reads, one of `ROLES`.
+    """
 
     node: int
-    start: int
-    stop: int
+    module: str
+    start: int = 0
+    stop: int | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,7 @@ class Writer:
 
     module: str
     post_norm: str | None
-    sources: tuple[Span, ...]
-
-
-@dataclass(frozen=True)
-class Projection:
-    """The rows of a Linear that compute one destination's query, key or value."""
-
-    module: str
-    role: str
-    rows: Span
+    sources: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -87,29 +83,20 @@ class Reader:
     Attributes:
         norm: module name.
         n_writers: number of the graph's writers that come before it (the first ones); the input embeddings always do.
-        projections: the destinations of an attention's norm; empty for other norms, whose whole output goes to one
-            destination.
-        node, role: that one destination; unused for an attention's norm.
+        destinations: rows of projections after an attention's norm; of other norms, their whole own output.
     """
 
     norm: str
     n_writers: int
-    projections: tuple[Projection, ...] = ()
-    node: int = 0
-    role: str = ""
-
-    @property
-    def destinations(self) -> list[tuple[int, str]]:
-        """(node, role) of every destination."""
-        return [(p.rows.node, p.role) for p in self.projections] or [(self.node, self.role)]
+    destinations: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
 class EdgeGraph:
     """Node names by id, and writers and readers in forward order.
 
-    Node 0 is ``input``, the input embeddings. Heads, KV groups and MLP blocks have the names of the component table;
-    ``L3.mlp`` is the whole MLP of a layer.
+    Node 0 is ``input``, the input embeddings. Heads and KV groups have the names of the component table; ``L3.mlp`` is
+    the whole MLP of a layer.
     """
 
     names: tuple[str, ...]
@@ -118,15 +105,12 @@ class EdgeGraph:
 
     def sources_of(self, reader: Reader) -> np.ndarray:
         """Node ids of all sources that come before a reader, the input first: int32."""
-        spans = (span.node for writer in self.writers[: reader.n_writers] for span in writer.sources)
-        return np.array([0, *spans], np.int32)
+        nodes = (part.node for writer in self.writers[: reader.n_writers] for part in writer.sources)
+        return np.array([0, *nodes], np.int32)
 
 
-def edge_graph(model: nn.Module, table: ComponentTable, mlp_blocks: bool = False) -> EdgeGraph:
+def edge_graph(model: nn.Module, table: ComponentTable) -> EdgeGraph:
     """The graph of a model.
-
-    Args:
-        mlp_blocks: make each MLP block of the table a source, instead of the whole MLP of a layer.
 
     Raises:
         ArchitectureError: unknown family.
@@ -148,32 +132,26 @@ def edge_graph(model: nn.Module, table: ComponentTable, mlp_blocks: bool = False
 
     for layer in range(int(table.layer.max()) + 1):
         prefix = f"{arch.layers}.{layer}."
-        projections, heads, blocks = list[Projection](), list[Span](), list[Span]()
-        for i in np.flatnonzero(table.layer == layer):
+        projections, heads = list[Part](), list[Part]()
+        attention_out, down = prefix + arch.attention_out, prefix + arch.down
+        for i in np.flatnonzero((table.layer == layer) & (table.kind != "mlp")):
             component = table.components[i]
-            if component.kind == "mlp":
-                blocks.append(Span(node(component.name) if mlp_blocks else 0, *_features(component)))
-                continue
             me = node(component.name)
             if component.kind == "head":
-                heads.append(Span(me, *_features(component)))
+                heads.append(Part(me, attention_out, component.taps[0].start, component.taps[0].stop))
             rows = [s for s in component.slices if s.axis == "row"]
             # with GQA, heads have a query only
             for role, part in zip("kv" if component.kind == "kv" else "qkv", rows, strict=False):
-                projections.append(Projection(part.module, role, Span(me, part.start, part.stop)))
+                projections.append(Part(me, part.module, part.start, part.stop, role))
         mlp = node(f"L{layer}.mlp")
-        whole = (Span(mlp, 0, max(span.stop for span in blocks)),)
         before = len(writers)
-        readers.append(Reader(prefix + norms.attention, before, tuple(projections)))
-        readers.append(Reader(prefix + norms.mlp, before if parallel else before + 1, node=mlp, role="mlp"))
-        for path, post, spans in (
-            (arch.attention_out, norms.attention_post, tuple(heads)),
-            (arch.down, norms.mlp_post, tuple(blocks) if mlp_blocks else whole),
+        attention_norm, mlp_norm = prefix + norms.attention, prefix + norms.mlp
+        readers.append(Reader(attention_norm, before, tuple(projections)))
+        readers.append(Reader(mlp_norm, before + (not parallel), (Part(mlp, mlp_norm, role="mlp"),)))
+        for module, post, sources in (
+            (attention_out, norms.attention_post, tuple(heads)),
+            (down, norms.mlp_post, (Part(mlp, down),)),
         ):
-            writers.append(Writer(prefix + path, post and prefix + post, spans))
-    readers.append(Reader(norms.final, len(writers), node=node("logits"), role="logits"))
+            writers.append(Writer(module, post and prefix + post, sources))
+    readers.append(Reader(norms.final, len(writers), (Part(node("logits"), norms.final, role="logits"),)))
     return EdgeGraph(tuple(names), tuple(writers), tuple(readers))
-
-
-def _features(component) -> tuple[int, int]:
-    return component.taps[0].start, component.taps[0].stop

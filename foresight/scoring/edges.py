@@ -6,9 +6,9 @@ residual stream to what one destination (query, key or value of a head or KV gro
 
     score = (clean - corrupted output of the source) . (gradient of the metric at the destination's residual input)
 
-summed over positions and d_model: the drop of the metric (`goodness`: higher is better) if the corrupted output
-replaced the clean one for that destination alone. Positive means that the edge supports the behaviour. EAP-IG's code
-computes corrupted - clean and takes a loss; the two signs cancel, so its score with the negative metric is ours.
+summed over positions and d_model: the drop of the logit difference if the corrupted output replaced the clean one for
+that destination alone. Positive means that the edge supports the behaviour. EAP-IG's code computes corrupted - clean
+and takes a loss; the two signs cancel, so its score with the negative metric is ours.
 
 Everything comes from plain hooks. For a head's query (key, value), the gradient at those outputs of the projection is
 multiplied by their weight rows and carried back through the norm at its recorded input. The result is the gradient with
@@ -32,15 +32,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import ConfigError, DataError, NonFiniteError, one_of
-from ..model.placement import Placement
+from ..common.errors import ConfigError, DataError, NonFiniteError
 from .edge_graph import ROLES, EdgeGraph, Reader, Writer, edge_graph
-from .goodness import METRICS, goodness
+from .goodness import goodness
 from .gradient_taps import WeightOf, Weights, stored_weight_of
 from .probes import Batch, Probe
-from .scorer import turns
-from .scoring_mode import scoring_mode
-from .taps import Site, embeddings, record
+from .taps import Site, embeddings, record, scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -82,11 +79,8 @@ def edge_scores(
     table: ComponentTable,
     probe: Probe,
     ig_steps: int = 1,
-    metric: str = "logit_difference",
     top: int = 20_000,
-    mlp_blocks: bool = False,
     weights: Weights | None = None,
-    placement: Placement | None = None,
 ) -> Edges:
     """Score every edge and keep the `top` ones by |score|.
 
@@ -96,15 +90,11 @@ def edge_scores(
     [destinations, B, T, d_model] (times points) for one reader at a time. This needs little memory, but time quadratic
     in layers.
 
-    With several processes (`placement`), all of them call this; they share the probe, and all get the same edges.
-
     Args:
         ig_steps: points m of the integral, at k/m for k = 1..m on the line from the corrupted to the clean embeddings
             (as in the EAP-IG paper; its code uses k = 0..m-1). 1 is EAP itself, the gradient of the clean run. Each
             point costs one backward pass.
-        metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run; needs ig_steps > 1).
         top: edges to keep, at least 1.
-        mlp_blocks: make each MLP block of the table a source, instead of the whole MLP of a layer.
         weights: returns the weights in effect; by default the stored ones. A model with a bank needs `bank.weights`.
 
     Raises:
@@ -115,27 +105,19 @@ def edge_scores(
     for name, value in (("ig_steps", ig_steps), ("top", top)):
         if value < 1:
             raise ConfigError(f"edge scores: {name} is {value}; expected at least 1")
-    if one_of("metric", metric, METRICS) == "kl" and ig_steps == 1:
-        raise ConfigError(
-            "edge scores with metric 'kl' and ig_steps 1 are zero: the KL from the clean run has no gradient there. "
-            "Set ig_steps to 5, or use another metric"
-        )
     if probe is None or not probe.has_pairs:
         raise DataError(
             f"edge scores need contrast pairs, but the probe {'is missing' if probe is None else 'has plain text'}; "
             "give a dataset with columns clean, corrupted, answer, wrong_answer"
         )
-    place = placement or Placement()
-    graph = edge_graph(model, table, mlp_blocks)
+    graph = edge_graph(model, table)
     passes = _Passes(model, graph, weights() if weights else stored_weight_of(model))
     totals = [np.zeros((len(graph.sources_of(r)), len(r.destinations))) for r in graph.readers]
     with scoring_mode(model):
-        for batch, counts in turns(probe, place):
-            for total, scores in zip(totals, passes.score(batch.to(model.device), metric, ig_steps), strict=True):
-                total += counts * scores
-    place.settle()
-    whole = [sum(parts) / (probe.n_examples * ig_steps) for parts in zip(*place.gather(totals), strict=True)]
-    return _strongest(graph, whole, top)
+        for batch in probe.batches:
+            for total, scores in zip(totals, passes.score(batch.to(model.device), ig_steps), strict=True):
+                total += scores
+    return _strongest(graph, [total / (probe.n_examples * ig_steps) for total in totals], top)
 
 
 def _strongest(graph: EdgeGraph, scores: list[np.ndarray], top: int) -> Edges:
@@ -144,8 +126,8 @@ def _strongest(graph: EdgeGraph, scores: list[np.ndarray], top: int) -> Edges:
     for reader in graph.readers:
         before, after = graph.sources_of(reader), reader.destinations
         source.append(np.repeat(before, len(after)))
-        destination.append(np.tile(np.array([node for node, _ in after], np.int32), len(before)))
-        role.append(np.tile(np.array([ROLES.index(name) for _, name in after], np.int8), len(before)))
+        destination.append(np.tile(np.array([part.node for part in after], np.int32), len(before)))
+        role.append(np.tile(np.array([ROLES.index(part.role) for part in after], np.int8), len(before)))
     columns = [np.concatenate(part) for part in (source, destination, role)]
     score = np.concatenate([part.ravel() for part in scores])
     bad = np.flatnonzero(~np.isfinite(score))
@@ -166,7 +148,6 @@ class _Point:
 
     activations: dict[Place, Tensor]
     gradients: dict[Place, Tensor]
-    logits: Tensor
 
 
 class _Passes:
@@ -176,20 +157,21 @@ class _Passes:
         self.model, self.graph, self.weight_of = model, graph, weight_of
         self.written: list[Place] = [(w.module, "input") for w in graph.writers]
         self.stream: Place = (graph.readers[0].norm, "input")  # where the input embeddings enter the stream
-        self.read: list[Place] = [place for reader in graph.readers for place in _read_at(reader)]
+        parts = (part for reader in graph.readers for part in reader.destinations)
+        self.read: list[Place] = list(dict.fromkeys((part.module, "output") for part in parts))
         norms = [r.norm for r in graph.readers] + [w.post_norm for w in graph.writers if w.post_norm]
         self.normed: list[Place] = [(norm, "input") for norm in norms]
 
-    def score(self, batch: Batch, metric: str, steps: int) -> list[np.ndarray]:
+    def score(self, batch: Batch, steps: int) -> list[np.ndarray]:
         """Scores by reader, summed over the examples of a batch and over steps: float64 [sources, destinations]."""
         with torch.no_grad(), embeddings(self.model) as leaves:
             corrupted = self._record(batch, [*self.written, self.stream], corrupted=True)[0]
-        clean = self._point(batch, metric, self.written)
+        clean = self._point(batch, self.written)
         deltas = {at: clean.activations[at].float() - other.detach().float() for at, other in corrupted.items()}
         points = [clean]
         for k in range(1, steps):
             on_the_line = partial(_between, leaves[0], share=k / steps)
-            points.append(self._point(batch, metric, [], on_the_line, clean.logits))
+            points.append(self._point(batch, [], on_the_line))
         return [self._of_reader(reader, deltas, points).double().cpu().numpy() for reader in self.graph.readers]
 
     def _record(self, batch: Batch, places: list[Place], corrupted: bool = False) -> tuple[dict[Place, Tensor], Tensor]:
@@ -198,21 +180,14 @@ class _Passes:
         run = record(self.model, [Site(module, side, nobody) for module, side in places], batch, corrupted)
         return dict(zip(places, run.activations, strict=True)), run.logits
 
-    def _point(
-        self,
-        batch: Batch,
-        metric: str,
-        also: list[Place],
-        change: Callable[[Tensor], Tensor] | None = None,
-        clean_logits: Tensor | None = None,
-    ) -> _Point:
+    def _point(self, batch: Batch, also: list[Place], change: Callable[[Tensor], Tensor] | None = None) -> _Point:
         """A pass with changed embeddings; keeps the activations at the norms and at the places in `also`."""
         with torch.enable_grad(), embeddings(self.model, change):
             seen, logits = self._record(batch, [*also, *self.normed, *self.read])
-            total = goodness(metric, logits, batch, logits.detach() if clean_logits is None else clean_logits).sum()
+            total = goodness("logit_difference", logits, batch).sum()
             gradients = torch.autograd.grad(total, [seen[place] for place in self.read])
         activations = {place: seen[place].detach() for place in (*also, *self.normed)}
-        return _Point(activations, dict(zip(self.read, gradients, strict=True)), logits.detach())
+        return _Point(activations, dict(zip(self.read, gradients, strict=True)))
 
     def _of_reader(self, reader: Reader, deltas: dict[Place, Tensor], points: list[_Point]) -> Tensor:
         """Scores of all edges into a reader's destinations, summed over points: float32 [sources, destinations]."""
@@ -230,14 +205,13 @@ class _Passes:
 
     def _behind(self, reader: Reader, here: _Point) -> Tensor:
         """Gradient of each destination at the output of the reader's norm: float32 [destinations, B, T, d_model]."""
-        if not reader.projections:
-            return here.gradients[reader.norm, "output"].float()[None]
-        weights = {module: self.weight_of(module).to(self.model.device) for module, _ in _read_at(reader)}
-        parts = []
-        for p in reader.projections:
-            gradient = here.gradients[p.module, "output"][..., p.rows.start : p.rows.stop]
-            parts.append(gradient.float() @ weights[p.module][p.rows.start : p.rows.stop])
-        return torch.stack(parts)
+        modules = dict.fromkeys(part.module for part in reader.destinations if part.module != reader.norm)
+        weights = {module: self.weight_of(module).to(self.model.device) for module in modules}
+        found = []
+        for part in reader.destinations:
+            gradient = here.gradients[part.module, "output"][..., part.start : part.stop].float()
+            found.append(gradient @ weights[part.module][part.start : part.stop] if weights else gradient)
+        return torch.stack(found)
 
     def _before(self, norm: str, gradients: Tensor, here: _Point) -> Tensor:
         """Carry gradients [n, B, T, d_model] at a norm's output back to its input: float32, same shape."""
@@ -255,8 +229,3 @@ class _Passes:
 def _between(corrupted: Tensor, clean: Tensor, share: float) -> Tensor:
     """corrupted + share * (clean - corrupted), computed in float32."""
     return torch.lerp(corrupted.float(), clean.float(), share).to(clean.dtype)
-
-
-def _read_at(reader: Reader) -> list[Place]:
-    """Where the gradients of a reader's destinations are taken."""
-    return list(dict.fromkeys((p.module, "output") for p in reader.projections)) or [(reader.norm, "output")]

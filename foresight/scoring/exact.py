@@ -1,8 +1,8 @@
-"""Exact activation patching: run the model with a component ablated and measure the effect."""
+"""Exact activation patching: run the model with a component's activation replaced, and measure the effect."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,31 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import one_of
-from .ablation import ABLATIONS, substitutes
+from . import reads_pairs
 from .goodness import METRICS, goodness
 from .probes import Batch, Probe
 from .scorer import Scorer
-from .scorer_names import reads_pairs
-from .taps import logits_of, sites, tapped
+from .taps import Site, logits_of, record, sites, tapped
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
 
+ABLATIONS = ("corrupted", "zero", "mean")
 TOKENS_PER_RUN = 8192
 """Patched copies of a batch share a forward pass up to this many tokens."""
 
+Substitutes = Callable[[Batch], list[Tensor]]
+"""Batch -> the substitute for each site: [B, T, features], or [features] if all positions share it."""
 
-class Exact(Scorer):
-    """How far the metric drops when one component is ablated: mean over examples, in units of the metric.
 
-    Needs one forward pass per component. It is the reference for all other scorers of activations.
+class AblationScorer(Scorer):
+    """Base of scorers of an ablation's effect on a metric.
 
     Args:
         ablation: ``corrupted`` (the activation on the corrupted prompt), ``zero`` or ``mean``.
         metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run).
     """
-
-    name = "exact"
 
     def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
@@ -42,9 +41,45 @@ class Exact(Scorer):
         self.needs_pairs = reads_pairs(ablation, metric)
         self.divisible = ablation != "mean"  # a mean over the whole probe
 
+
+class Exact(AblationScorer):
+    """How far the metric drops when one component is ablated: mean over examples, in units of the metric.
+
+    Needs one forward pass per component. It is the reference for all other scorers of activations.
+    """
+
+    name = "exact"
+
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         single = [[i] for i in range(len(table))]
         return ablation_effects(model, table, probe, single, self.ablation, self.metric)
+
+
+@torch.no_grad()
+def substitutes(model: nn.Module, places: list[Site], probe: Probe, ablation: str) -> Substitutes:
+    """Prepare an ablation.
+
+    ``corrupted`` runs the corrupted prompts of the batch at hand; ``zero`` is zero; ``mean`` is the mean activation
+    over all real positions of all clean examples of the probe, measured here in one pass.
+    """
+    if ablation == "corrupted":
+
+        @torch.no_grad()
+        def corrupted(batch: Batch) -> list[Tensor]:
+            return record(model, places, batch, corrupted=True).activations
+
+        return corrupted
+    if ablation == "zero":
+        zeros = [torch.zeros(site.width, device=model.device) for site in places]
+        return lambda batch: zeros
+    totals = [torch.zeros((), device=model.device) for _ in places]
+    for batch in (b.to(model.device) for b in probe.batches):
+        real = batch.attention_mask.bool()
+        activations = record(model, places, batch).activations
+        totals = [t + a[real].float().sum(0) for t, a in zip(totals, activations, strict=True)]
+    count = sum(int(batch.attention_mask.sum()) for batch in probe.batches)
+    means = [total / count for total in totals]
+    return lambda batch: means
 
 
 @torch.no_grad()

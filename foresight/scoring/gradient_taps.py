@@ -6,8 +6,8 @@ output and its input, formed in float32 during the backward pass and then droppe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,16 +53,7 @@ def weight_gradients(
     The gradient is that of the batch's mean loss (`batch_loss`): float32 [n, d_model], the target's vectors as rows. It
     must not be kept.
     """
-    with torch.enable_grad(), embeddings(model) as leaves:
-        with _tapped_targets(model, table, consume):
-            loss = batch_loss(logits_of(model, batch), batch)
-        torch.autograd.grad(loss, leaves[0])
 
-
-@contextmanager
-def _tapped_targets(
-    model: nn.Module, table: ComponentTable, consume: Callable[[Target, Tensor], None]
-) -> Iterator[None]:
     def hook_of(target: Target) -> Callable:
         def on_forward(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
             inputs = args[0].detach()
@@ -75,11 +66,13 @@ def _tapped_targets(
 
         return on_forward
 
-    with ExitStack() as stack:
-        for target in table.targets:
-            handle = model.get_submodule(target.module).register_forward_hook(hook_of(target))
-            stack.callback(handle.remove)
-        yield
+    with torch.enable_grad(), embeddings(model) as leaves:
+        with ExitStack() as forward_only:
+            for target in table.targets:
+                handle = model.get_submodule(target.module).register_forward_hook(hook_of(target))
+                forward_only.callback(handle.remove)
+            loss = batch_loss(logits_of(model, batch), batch)
+        torch.autograd.grad(loss, leaves[0])
 
 
 def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError
-from .gradient_taps import WeightOf, Weights, stored_weight_of, sum_by_owner, vectors_first
+from .gradient_taps import Weights, stored_weight_of, sum_by_owner, vectors_first
 from .probes import Probe
 from .scorer import Scorer
 
@@ -21,8 +21,8 @@ class Movement(Scorer):
     """L2 distance of the component's weights from a reference. It reads no data, and its standard errors are 0.
 
     Args:
-        reference: earlier weights by the name of the target module, as a function or a mapping: [output features,
-            input features], any float dtype.
+        reference: earlier weights by the name of the target module: [output features, input features], any float
+            dtype.
         weights: opens the weights in effect, in the same orientation; None reads the stored ones. A model with a bank
             needs the bank's.
 
@@ -33,7 +33,7 @@ class Movement(Scorer):
     name = "movement"
     divisible = False
 
-    def __init__(self, reference: WeightOf | Mapping[str, Tensor], weights: Weights | None = None):
+    def __init__(self, reference: Mapping[str, Tensor], weights: Weights | None = None):
         self.reference = reference
         self.weights = weights
 
@@ -53,12 +53,9 @@ class Movement(Scorer):
         return samples[0], np.zeros(samples.shape[1])
 
     def _before(self, module: str, now: Tensor) -> Tensor:
-        if isinstance(self.reference, Mapping):
-            if module not in self.reference:
-                raise ConfigError(f"movement: the reference has no weight of {module}; expected one for every target")
-            before = self.reference[module]
-        else:
-            before = self.reference(module)
+        if module not in self.reference:
+            raise ConfigError(f"movement: the reference has no weight of {module}; expected one for every target")
+        before = self.reference[module]
         if before.shape != now.shape:
             raise ConfigError(
                 f"movement: the reference of {module} has shape {tuple(before.shape)}; expected {tuple(now.shape)}, "

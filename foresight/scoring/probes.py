@@ -142,20 +142,7 @@ class ContrastProbe(Probe):
 
 
 class TextProbe(Probe):
-    """Plain text with labels, as in supervised fine-tuning.
-
-    Args:
-        batches: mappings of int64 tensors [B, T]: input_ids, attention_mask (1 = real; right-padded) and labels (the
-            input ids, -100 where no prediction counts). Examples in which no prediction counts are left out.
-
-    Raises:
-        DataError: a tensor is missing or has another shape, or no example is left.
-    """
-
-    def __init__(self, batches: Iterable[Mapping[str, Tensor]]):
-        super().__init__(b for b in map(_text_batch, batches) if len(b))
-        if not self.batches:
-            raise DataError("the text probe has no example with a token to predict; are all labels -100?")
+    """Plain text with labels, as in supervised fine-tuning. Examples in which no prediction counts are left out."""
 
     @classmethod
     def from_dataset(
@@ -167,7 +154,7 @@ class TextProbe(Probe):
         which tokens count; without those, every token does.
 
         Raises:
-            DataError: no rows, no input_ids, or lists of unequal length; the message names the row.
+            DataError: no rows, no input_ids, or lists of unequal length (the message names the row); no token counts.
         """
         _check_sizes(batch_size, max_examples)
         rows = list(islice(dataset, max_examples))
@@ -185,8 +172,12 @@ class TextProbe(Probe):
         batches = []
         for picks in _by_length(ids, batch_size):
             padded, mask = _pad([ids[i] for i in picks])
-            targets, _ = _pad([labels[i] for i in picks], IGNORED)
-            batches.append({"input_ids": padded, "attention_mask": mask, "labels": targets})
+            targets, _ = _pad([[*labels[i][1:], IGNORED] for i in picks], IGNORED)
+            kept = (targets >= 0).any(1)
+            if kept.any():
+                batches.append(Batch(padded[kept], mask[kept], targets[kept]))
+        if not batches:
+            raise DataError("the text probe has no example with a token to predict; are all labels -100?")
         return cls(batches)
 
 
@@ -239,19 +230,3 @@ def _labels(i: int, row: Mapping[str, Any], ids: list[int]) -> list[int]:
         if row.get(name) is not None:
             labels = [t if keep else IGNORED for t, keep in zip(labels, column(name), strict=True)]
     return labels
-
-
-def _text_batch(batch: Mapping[str, Tensor]) -> Batch:
-    for name in ("input_ids", "attention_mask", "labels"):
-        if name not in batch:
-            raise DataError(f"text probe: a batch has no {name}; found {', '.join(batch)}")
-        if batch[name].shape != batch["input_ids"].shape or batch[name].ndim != 2:
-            raise DataError(
-                f"text probe: {name} has shape {tuple(batch[name].shape)} and input_ids "
-                f"{tuple(batch['input_ids'].shape)}; expected both [batch, length]"
-            )
-    labels = batch["labels"].masked_fill(batch["attention_mask"] == 0, IGNORED)
-    targets = torch.full_like(labels, IGNORED)
-    targets[:, :-1] = labels[:, 1:]
-    kept = (targets >= 0).any(1)
-    return Batch(batch["input_ids"][kept], batch["attention_mask"][kept], targets[kept])

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..common.errors import DataError, NonFiniteError
 from ..model.placement import Placement
-from .scoring_mode import scoring_mode
+from .taps import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

@@ -29,18 +29,18 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..model.placement import Placement
-from .gradient_scorer import WeightScorer, gradient_sums, owned_gradients
+from .gradient import GradientScorer, gradient_sums, owned_gradients
 from .gradient_taps import sum_by_owner
 from .probes import Probe
 from .scorer import BENEFIT, DAMAGE, Scores
-from .scoring_mode import scoring_mode
+from .taps import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
     from ..model.numbering import Target
 
 
-class VirtualMoves(WeightScorer):
+class VirtualMoves(GradientScorer):
     """Benefit and, if there is anything to retain, damage of the virtual moves of all components.
 
     `score` returns only the benefit, `measure` both. One pass over the probe sums gradients, which are then turned into

@@ -5,7 +5,7 @@ import torch
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
-from foresight.scoring.ablation import substitutes
+from foresight.scoring.exact import substitutes
 from foresight.scoring.goodness import goodness
 from foresight.scoring.taps import logits_of, record, sites, tapped
 from support.scoring_cases import pair_probe, text_probe

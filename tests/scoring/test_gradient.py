@@ -7,8 +7,7 @@ from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import make_scorer
 from foresight.scoring.goodness import batch_loss
 from foresight.scoring.gradient_taps import stored_weight_of, sum_by_owner, weight_gradients
-from foresight.scoring.scoring_mode import scoring_mode
-from foresight.scoring.taps import logits_of
+from foresight.scoring.taps import logits_of, scoring_mode
 from support.scoring_cases import pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
@@ -136,9 +135,9 @@ def test_movement_is_the_distance_of_the_weights(family):
     scores = make_scorer("movement", reference=reference).score(moved, table, None)
     np.testing.assert_allclose(scores.values, expected, rtol=1e-4)
     assert not scores.stderr.any()
-    by_function = make_scorer("movement", reference=stored, weights=lambda: now).score(model, table, pair_probe())
-    np.testing.assert_array_equal(by_function.values, scores.values)
-    assert not make_scorer("movement", reference=stored).score(model, table, None).values.any()
+    assert not make_scorer("movement", reference=reference).score(model, table, None).values.any()
+    given = make_scorer("movement", reference=reference, weights=lambda: now).score(model, table, pair_probe())
+    np.testing.assert_array_equal(given.values, scores.values)
 
 
 def test_movement_names_only_the_component_that_moved():
@@ -159,7 +158,10 @@ def test_every_vector_has_one_owner():
 
 @pytest.mark.parametrize(
     ("reference", "message"),
-    [({}, "no weight of model.layers.0.self_attn.q_proj"), (lambda m: torch.zeros(3, 2), "has shape \\(3, 2\\)")],
+    [
+        ({}, "no weight of model.layers.0.self_attn.q_proj"),
+        ({"model.layers.0.self_attn.q_proj": torch.zeros(3, 2)}, "has shape \\(3, 2\\)"),
+    ],
 )
 def test_movement_refuses_a_reference_that_does_not_fit(reference, message):
     model = tiny("llama")

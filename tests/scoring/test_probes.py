@@ -1,5 +1,4 @@
 import pytest
-import torch
 from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -120,12 +119,6 @@ def test_rows_that_predict_nothing_are_left_out():
         TextProbe.from_dataset(rows[1:], 2)
 
 
-def test_labels_under_padding_are_ignored():
-    ids = torch.tensor([[5, 6, 0]])
-    (batch,) = TextProbe([{"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 0]]), "labels": ids}]).batches
-    assert batch.targets.tolist() == [[6, -100, -100]]
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -137,11 +130,3 @@ def test_labels_under_padding_are_ignored():
 def test_text_that_cannot_be_used_is_refused(rows, message):
     with pytest.raises(DataError, match=message):
         TextProbe.from_dataset(rows, 2)
-
-
-def test_text_batches_are_checked():
-    ids = torch.ones(2, 3, dtype=torch.int64)
-    with pytest.raises(DataError, match="no labels; found input_ids, attention_mask"):
-        TextProbe([{"input_ids": ids, "attention_mask": ids}])
-    with pytest.raises(DataError, match=r"labels has shape \(2, 2\) and input_ids \(2, 3\)"):
-        TextProbe([{"input_ids": ids, "attention_mask": ids, "labels": ids[:, :2]}])

@@ -21,9 +21,7 @@ RATE = 3e-3
 
 
 def text_probe(seed, rows=6, batch=4):
-    ids = tokens(rows, 10, seed)
-    parts = ids.split(batch)
-    return TextProbe({"input_ids": p, "attention_mask": torch.ones_like(p), "labels": p} for p in parts)
+    return TextProbe.from_dataset([{"input_ids": row} for row in tokens(rows, 10, seed).tolist()], batch)
 
 
 def dense(model, table, probe):

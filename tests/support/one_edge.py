@@ -67,12 +67,12 @@ class OneEdge:
     def metric(self, source, destination, role, share):
         change, inputs = self.moved(source, share), {}
         me = (self.graph.names.index(destination), role)
-        reader = next(r for r in self.graph.readers if me in r.destinations)
+        pairs = ((r, p) for r in self.graph.readers for p in r.destinations)
+        reader, part = next((r, p) for r, p in pairs if (p.node, p.role) == me)
         norm = self.model.get_submodule(reader.norm)
-        if not reader.projections:
+        if part.module == reader.norm:
             with hooked((norm, lambda module, args: (args[0] + change, *args[1:]), True)):
                 return self.run(self.batch.input_ids)
-        part = next(p for p in reader.projections if (p.rows.node, p.role) == me)
 
         def keep(module, args):
             inputs["stream"] = args[0]
@@ -80,7 +80,7 @@ class OneEdge:
         def replace(module, args, output):
             other = module.forward(norm.forward(inputs["stream"] + change))
             output = output.clone()
-            output[..., part.rows.start : part.rows.stop] = other[..., part.rows.start : part.rows.stop]
+            output[..., part.start : part.stop] = other[..., part.start : part.stop]
             return output
 
         with hooked((norm, keep, True), (self.model.get_submodule(part.module), replace, False)):

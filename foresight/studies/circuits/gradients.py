@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from ...model.components import ComponentTable, Slice
 from ...scoring.goodness import goodness
 from ...scoring.probes import Batch, Probe
-from ...scoring.scoring_mode import scoring_mode
-from ...scoring.taps import embeddings, logits_of
+from ...scoring.taps import embeddings, logits_of, scoring_mode
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 """Module -> (inputs [B, T, in], gradients at the outputs [B, T, out]), in the model's dtype."""

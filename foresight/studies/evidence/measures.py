@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
-from ...scoring.scoring_mode import scoring_mode
+from ...scoring.taps import scoring_mode
 from ...tasks.evaluation import collate, encode
 from .intervention import Intervention
 from .judges import Judge

@@ -18,8 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import one_of
 from ...model.components import ComponentTable
-from ...scoring.scoring_mode import scoring_mode
-from ...scoring.taps import Site, sites, tapped
+from ...scoring.taps import Site, scoring_mode, sites, tapped
 from ...tasks.evaluation import collate, encode
 from .intervention import head_names, head_taps
 from .methods import DIRECTIONS

@@ -170,8 +170,8 @@ def test_plain_text_has_a_faithfulness_too():
     ids = tokens(4, 8)
     with torch.no_grad():
         best = model(ids).logits.argmax(-1)  # what the model says is right
-    labels = torch.cat([torch.full((4, 1), -100), best[:, :-1]], 1)
-    probe = TextProbe([{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}])
+    rows = zip(ids.tolist(), best[:, :-1].tolist(), strict=True)
+    probe = TextProbe.from_dataset([{"input_ids": row, "labels": [-100, *said]} for row, said in rows], 4)
     check_behaviour(circuit_drops(model, table, probe, [range(len(table))]))
 
 
