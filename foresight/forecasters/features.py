@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..trajectory.series import Series
-from .relative import from_relative, to_relative
+from .relative import canonical_order, from_relative, to_relative
 
 MIN_SPREAD = 0.05
 """A smaller standard deviation counts as this one, so that differences between nearly equal scores stay small."""
@@ -40,7 +40,7 @@ GAPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Frame:
-    """A series in scale-free form.
+    """A series in scale-free form, its components in canonical order.
 
     Attributes:
         centred: float32 [n, t], relative log scores minus the mean of their step.
@@ -51,6 +51,8 @@ class Frame:
     """
 
     def __init__(self, series: Series):
+        self._order = canonical_order(series)
+        series = series.take(self._order)
         self.cadence = series.cadence
         self.time = (series.steps - series.steps[0]) / self.cadence
         logs, levels = to_relative(series.values)
@@ -86,8 +88,10 @@ class Frame:
         return np.column_stack(columns).astype(np.float32)
 
     def scores(self, change: np.ndarray) -> np.ndarray:
-        """Scores [n] after z has changed by `change` [n] since the last snapshot, at the level of that snapshot."""
-        return from_relative(self._last + change / self.unit[-1], self._level)
+        """Scores [n], in the order of the series, after z has changed by `change` [n] since the last snapshot."""
+        given = np.empty(len(change))
+        given[self._order] = from_relative(self._last + change / self.unit[-1], self._level)
+        return given
 
     def _before(self, z: np.ndarray, origin: int, lag: float) -> np.ndarray:
         """z at `lag` cadences before the origin, from snapshots up to the origin."""

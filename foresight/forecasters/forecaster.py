@@ -112,7 +112,9 @@ class Forecaster(BaseEstimator, ABC):
             NonFiniteError: the forecaster predicted NaN or infinity.
         """
         self._check_fitted("predict")
-        return self._scores(self._predict(_whole(horizon)), (len(self.series_),), horizon)
+        ahead = _whole(horizon)
+        values = self.series_.values[:, -1] if self.fallback_ else self._predict(ahead)
+        return self._scores(values, (len(self.series_),), horizon)
 
     def predict_quantiles(self, horizon: int, levels: Sequence[float] | np.ndarray) -> np.ndarray:
         """Quantiles of the scores `horizon` steps ahead: float32 [n_components, n_levels], >= 0, rising with the level.
@@ -234,11 +236,12 @@ class Forecaster(BaseEstimator, ABC):
         return {}
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        """Inverse of `_pretrained_arrays`: pop the arrays that are known and check them, leave the others."""
+        """Inverse of `_pretrained_arrays`, which has some: pop the known ones (`saved_array`), leave others."""
 
     def _load_all_pretrained(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """`_load_pretrained`, and CheckpointError for an array that is left over."""
-        self._load_pretrained(left := dict(arrays))
+        if left := dict(arrays):
+            self._load_pretrained(left)
         if left:
             raise CheckpointError(f"forecaster state has unknown arrays {sorted(left)!s:.500} of {self.name!r}")
         return self
@@ -268,6 +271,19 @@ def check_range(forecaster: Forecaster, param: str, low: float, high: float, who
     if not isinstance(value, types) or isinstance(value, bool) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"forecaster {forecaster.name!r}: {param} is {value!r}; expected {kind} in [{low}, {high}]")
+
+
+def saved_array(
+    arrays: dict[str, np.ndarray], key: str, dtype: type, shape: tuple[int, ...], low: float, high: float
+) -> np.ndarray:
+    """Pop an array of a saved state. Raises CheckpointError unless it has that dtype and shape, within [low, high]."""
+    array = arrays.pop(key, np.zeros(0))
+    if array.dtype != dtype or array.shape != shape or not ((array >= low) & (array <= high)).all():
+        raise CheckpointError(
+            f"forecaster state: {key!r} is {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}, each in "
+            f"[{low:g}, {high:g}]"
+        )
+    return array
 
 
 def _whole(horizon: Any) -> int:

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..common.errors import CheckpointError
 from ..trajectory.series import Series
-from .forecaster import Forecaster
+from .forecaster import Forecaster, saved_array
 from .registry import register
-from .relative import LogScores, from_relative, log_scores, sample
+from .relative import LogScores, sample
 
 SHARES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Candidates for the share of the level's variance per cadence in the total variance; 0 is the mean, 1 persistence."""
@@ -39,13 +39,13 @@ class LocalLevel(Forecaster):
     """
 
     def _pretrain(self, histories: list[Series]) -> None:
-        found = [log_scores(series) for series in histories]
+        found = [LogScores(series) for series in histories]
         learned = [_frequency(_filtered(logs)[1], None) for logs in found if len(logs.values) >= 3]
         # If all past runs are too short to learn from, every share is as likely as any other.
         self.past_frequency_ = np.mean(learned, 0) if learned else np.full(len(SHARES), 1 / len(SHARES))
 
     def _fit(self, series: Series) -> None:
-        logs = log_scores(series)
+        logs = LogScores(series)
         past = getattr(self, "past_frequency_", None)
         least = 3 if past is None else 2
         if len(logs.values) < least:
@@ -55,24 +55,18 @@ class LocalLevel(Forecaster):
         self.frequency_ = _frequency(likelihood, past)
         weights = _posterior(likelihood, self.frequency_)
         level = sum(weight * found for weight, found in zip(weights, levels, strict=True))
-        self.smoothed_ = logs.restore(from_relative(np.asarray(level), logs.level))
+        self.smoothed_ = logs.scores(np.asarray(level))
 
     def _predict(self, horizon: int) -> np.ndarray:
-        return self.series_.values[:, -1] if self.fallback_ else self.smoothed_
+        return self.smoothed_
 
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         return {"frequency": self.past_frequency_} if hasattr(self, "past_frequency_") else {}
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        if not arrays:
-            return
-        found = arrays.pop("frequency", np.zeros(0))
-        fits = found.shape == (len(SHARES),) and found.dtype == np.float64
-        if not fits or not (found >= 0).all() or not abs(found.sum() - 1) < 1e-6:
-            raise CheckpointError(
-                f"forecaster state: 'frequency' is {found.dtype} {found.shape}; expected float64 ({len(SHARES)},), "
-                ">= 0 with sum 1"
-            )
+        found = saved_array(arrays, "frequency", np.float64, (len(SHARES),), 0, 1)
+        if abs(found.sum() - 1) > 1e-6:
+            raise CheckpointError(f"forecaster state: 'frequency' sums to {found.sum():g}; expected 1")
         self.past_frequency_ = found
 
 

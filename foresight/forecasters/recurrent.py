@@ -10,12 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..common.errors import CheckpointError
 from ..trajectory.series import Series
 from .features import GAPS, Frame
-from .forecaster import Forecaster, check_range
+from .forecaster import Forecaster, check_range, saved_array
 from .registry import register
-from .relative import canonical_order
 
 CONTEXT = 64
 """The latest snapshots, which the network reads."""
@@ -68,12 +66,11 @@ class PooledRecurrent(Forecaster):
 
     def _pretrain(self, histories: list[Series]) -> None:
         network = _Network(self.hidden)
-        self._train(network, [Frame(series.take(canonical_order(series))) for series in histories], self.max_iter)
+        self._train(network, [Frame(series) for series in histories], self.max_iter)
         self.pretrained_ = {key: tensor.numpy().copy() for key, tensor in network.state_dict().items()}
 
     def _fit(self, series: Series) -> None:
-        self._order = canonical_order(series)
-        self._frame = Frame(series.take(self._order))
+        self._frame = Frame(series)
         self.network_ = _Network(self.hidden)
         past, t = hasattr(self, "pretrained_"), len(series.steps)
         if past:
@@ -98,33 +95,21 @@ class PooledRecurrent(Forecaster):
 
     @_one_thread()
     def _predict(self, horizon: int) -> np.ndarray:
-        if self.fallback_:
-            return self.series_.values[:, -1]
         frame, network, rows = self._frame, self.network_, np.arange(len(self.series_))
         ahead = torch.tensor(min(horizon / frame.cadence, float(network.longest)))
         with torch.no_grad():
             seen = (network(_inputs(frame, rows[i : i + BLOCK]))[-1] for i in range(0, len(rows), BLOCK))
             changes = [network.change(block, ahead).numpy() for block in seen]
-        prediction = np.empty(len(rows))
-        prediction[self._order] = frame.scores(np.concatenate(changes))
-        return prediction
+        return frame.scores(np.concatenate(changes))
 
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         return getattr(self, "pretrained_", {})
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        if not arrays:
-            return
-        loaded = {}
-        for key, tensor in _Network(self.hidden).state_dict().items():
-            loaded[key] = array = arrays.pop(key, np.zeros(0))
-            fits = array.shape == tensor.shape and array.dtype == np.float32 and bool((np.abs(array) < LARGEST).all())
-            if not fits or (key == "longest" and array < 0):
-                raise CheckpointError(
-                    f"forecaster state: {key!r} is {array.dtype} {array.shape}; expected float32 "
-                    f"{tuple(tensor.shape)}, finite and below {LARGEST:g}, 'longest' >= 0"
-                )
-        self.pretrained_ = loaded
+        self.pretrained_ = {
+            key: saved_array(arrays, key, np.float32, tuple(tensor.shape), 0 if key == "longest" else -LARGEST, LARGEST)
+            for key, tensor in _Network(self.hidden).state_dict().items()
+        }
 
 
 class _Network(nn.Module):

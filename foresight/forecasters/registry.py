@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .forecaster import Forecaster
 
 BUILT_IN = {
-    "boosting": "regressions", "damped_drift": "damped_drift", "drift": "simple", "gaussian_process": "regressions",
+    "boosting": "regressions", "damped_drift": "trend", "drift": "trend", "gaussian_process": "regressions",
     "local_level": "local_level", "mean": "simple", "persistence": "simple", "recurrent": "recurrent",
     "ridge": "regressions", "smoothing": "simple", "stacking": "stacking",
 }  # fmt: skip

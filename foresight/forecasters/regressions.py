@@ -21,12 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from ..common.errors import CheckpointError
 from ..trajectory.series import Series
 from .features import FEATURES, Frame, windows
-from .forecaster import Forecaster, check_range
+from .forecaster import Forecaster, check_range, saved_array
 from .registry import register
-from .relative import canonical_order
 
 LARGEST = 1e6
 """Features and changes are logs and counts of snapshots: a saved value beyond this is damaged."""
@@ -46,7 +44,7 @@ class PooledForecaster(Forecaster):
     Attributes:
         max_rows: most training examples taken from the run, and as many from past runs; 100 to 200,000.
         min_snapshots: fewest snapshots to learn from without past runs, at least 3.
-        regressor_: the fitted regressor, or None when falling back.
+        regressor_: the fitted regressor; not when falling back.
         max_horizon_: longest horizon in training, in cadences.
     """
 
@@ -68,12 +66,11 @@ class PooledForecaster(Forecaster):
 
     def _pretrain(self, histories: list[Series]) -> None:
         each = self.max_rows // len(histories)
-        parts = [windows(Frame(series.take(canonical_order(series))), each) for series in histories]
+        parts = [windows(Frame(series), each) for series in histories]
         self.pretrained_ = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _fit(self, series: Series) -> None:
-        self._order = canonical_order(series)
-        self._frame = Frame(series.take(self._order))
+        self._frame = Frame(series)
         t = len(series.steps)
         parts = [self.pretrained_] if hasattr(self, "pretrained_") else []
         if t >= self.min_snapshots:
@@ -81,22 +78,18 @@ class PooledForecaster(Forecaster):
         features, horizons, changes = (
             np.concatenate(arrays) for arrays in zip(*parts or [windows(self._frame, 0)], strict=True)
         )
-        self.regressor_, self.max_horizon_ = None, float(horizons.max(initial=0))
+        self.max_horizon_ = float(horizons.max(initial=0))
         if not len(changes):
             self.fallback_ = f"persistence: {t} snapshots, {self.min_snapshots} are needed, and there is no past run"
             return
         self.regressor_ = self._regressor(len(changes)).fit(self._design(features, horizons), changes)
 
     def _predict(self, horizon: int) -> np.ndarray:
-        if self.regressor_ is None:
-            return self.series_.values[:, -1]
         frame = self._frame
         rows = np.arange(len(self.series_))
         features = frame.at(len(frame.time) - 1, rows)
         ahead = np.full(len(rows), min(horizon / frame.cadence, self.max_horizon_), np.float32)
-        prediction = np.empty(len(rows))
-        prediction[self._order] = frame.scores(self.regressor_.predict(self._design(features, ahead)))
-        return prediction
+        return frame.scores(self.regressor_.predict(self._design(features, ahead)))
 
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "pretrained_"):
@@ -104,21 +97,12 @@ class PooledForecaster(Forecaster):
         return dict(zip(("features", "horizons", "changes"), self.pretrained_, strict=True))
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        if not arrays:
-            return
-        rows = len(arrays.get("changes", ()))
-        shapes = {"features": (rows, len(FEATURES)), "horizons": (rows,), "changes": (rows,)}
-        loaded = []
-        for key, shape in shapes.items():
-            array = arrays.pop(key, np.zeros(0))
-            fits = array.shape == shape and array.dtype == np.float32 and rows <= self.max_rows
-            if not fits or not (np.abs(array) < LARGEST).all() or (key == "horizons" and (array <= 0).any()):
-                raise CheckpointError(
-                    f"forecaster state: {key!r} is {array.dtype} {array.shape}; expected float32 {shape}, at most "
-                    f"{self.max_rows} rows, finite and below {LARGEST:g}, horizons > 0"
-                )
-            loaded.append(array)
-        self.pretrained_ = tuple(loaded)
+        rows = min(len(arrays.get("changes", ())), self.max_rows)
+        self.pretrained_ = (
+            saved_array(arrays, "features", np.float32, (rows, len(FEATURES)), -LARGEST, LARGEST),
+            saved_array(arrays, "horizons", np.float32, (rows,), 1e-30, LARGEST),
+            saved_array(arrays, "changes", np.float32, (rows,), -LARGEST, LARGEST),
+        )
 
 
 @register("ridge")

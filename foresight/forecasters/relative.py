@@ -6,8 +6,6 @@ The floor keeps a zero score finite and makes everything below a thousandth of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..trajectory.series import Series
@@ -31,37 +29,29 @@ def from_relative(logs: np.ndarray, level: float) -> np.ndarray:
     return np.maximum(np.exp(np.minimum(logs, np.log(len(logs) + FLOOR))) - FLOOR, 0) * level
 
 
-@dataclass(frozen=True)
 class LogScores:
-    """Relative log scores step by step, for recursions along the snapshots.
+    """The relative log scores of a series step by step, for recursions along the snapshots.
 
     Attributes:
         values: float32 [t, n], components in canonical order; steps whose scores are all zero are left out.
         time: float64 [t] in cadences.
         cadence: optimizer steps.
-        level: of the last snapshot.
-        order: int [n], canonical order.
     """
 
-    values: np.ndarray
-    time: np.ndarray
-    cadence: float
-    level: float
-    order: np.ndarray
+    def __init__(self, series: Series):
+        self._order = canonical_order(series)
+        logs, level = to_relative(series.values[self._order])
+        seen = np.flatnonzero(level > 0)
+        self.values = np.ascontiguousarray(logs.T[seen])
+        self.cadence = series.cadence
+        self.time = series.steps[seen] / self.cadence
+        self._level = float(level[-1])
 
-    def restore(self, ordered: np.ndarray) -> np.ndarray:
-        """An array [n] in canonical order, back in the order of the series."""
-        given = np.empty_like(ordered)
-        given[self.order] = ordered
+    def scores(self, logs: np.ndarray) -> np.ndarray:
+        """Scores [n], in the order of the series, of relative log scores [n] at the level of the last snapshot."""
+        given = np.empty(len(logs))
+        given[self._order] = from_relative(logs, self._level)
         return given
-
-
-def log_scores(series: Series) -> LogScores:
-    """The relative log scores of a series, step by step."""
-    order, unit = canonical_order(series), series.cadence
-    logs, level = to_relative(series.values[order])
-    seen = np.flatnonzero(level > 0)
-    return LogScores(np.ascontiguousarray(logs.T[seen]), series.steps[seen] / unit, unit, float(level[-1]), order)
 
 
 def canonical_order(series: Series) -> np.ndarray:

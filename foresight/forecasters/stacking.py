@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.base import clone
 
-from ..common.errors import CheckpointError, ConfigError
+from ..common.errors import ConfigError
 from ..trajectory.metrics import skill
 from ..trajectory.series import Series
-from .forecaster import Forecaster
+from .forecaster import Forecaster, saved_array
 from .registry import make_forecaster, register
 from .relative import canonical_order, sample
 
@@ -83,8 +83,6 @@ class Stacking(Forecaster):
             self.fallback_ = f"persistence: no member that can forecast yet has shown skill in {len(skills)} judgements"
 
     def _predict(self, horizon: int) -> np.ndarray:
-        if self.fallback_:
-            return self.series_.values[:, -1]
         pairs = zip(self.members_, self.weights_, strict=True)
         return np.sum([weight * member.predict(horizon) for member, weight in pairs if weight], 0)
 
@@ -101,15 +99,8 @@ class Stacking(Forecaster):
         return arrays
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        if not arrays:
-            return
-        skills = arrays.pop("skills", np.zeros(0))
-        fits = skills.shape == (max(1, len(skills)), len(self.members)) and skills.dtype == np.float64
-        if not fits or not (np.abs(skills) <= 1).all():
-            raise CheckpointError(
-                f"forecaster state: 'skills' is {skills.dtype} {skills.shape}; expected float64 "
-                f"(forecasts, {len(self.members)}) in [-1, 1]"
-            )
+        shape = (max(1, len(arrays.get("skills", ()))), len(self.members))
+        skills = saved_array(arrays, "skills", np.float64, shape, -1, 1)
         members = self._taught([])
         for i, member in enumerate(members):
             keys = [key for key in arrays if key.startswith(f"{i}.")]

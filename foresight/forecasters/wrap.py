@@ -14,35 +14,13 @@ from .forecaster import Forecaster
 from .regressions import PooledForecaster
 
 
-def from_function(function: Callable[[Series, int], np.ndarray]) -> FunctionForecaster:
+class FunctionForecaster(Forecaster):
     """A forecaster that asks `function(series, horizon)` for the scores [n_components] `horizon` steps ahead.
 
     The function gets the series so far, whose arrays are read-only, and is called for every prediction. A saved state
     holds the series and the function's module and name, not its code: load it into a forecaster made from the same
     function.
     """
-    return FunctionForecaster(function)
-
-
-def from_regressor(regressor: BaseEstimator, max_rows: int = 50_000, min_snapshots: int = 4) -> RegressorForecaster:
-    """A forecaster that predicts the change of every component with a scikit-learn regressor, pooled over components.
-
-    The regressor sees the features of features.py and log(1 + horizon in cadences), and predicts the change of z; it
-    learns from windows within the run and within past runs. Every fit takes a fresh clone, whose `random_state`
-    parameters (also those of the steps of a pipeline) are set to 0 where they are None.
-
-    Not every fitted regressor can be saved as arrays. A saved state therefore holds what it was fitted on (the series,
-    and at most `max_rows` windows of past runs), and loading fits it again. The result is equal to the last bit if the
-    regressor is deterministic for a given `random_state` and its library has the same version.
-
-    Args:
-        max_rows, min_snapshots: as in `PooledForecaster`.
-    """
-    return RegressorForecaster(regressor, max_rows, min_snapshots)
-
-
-class FunctionForecaster(Forecaster):
-    """See `from_function`."""
 
     def __init__(self, function: Callable[[Series, int], np.ndarray]):
         self.function = function
@@ -59,7 +37,19 @@ class FunctionForecaster(Forecaster):
 
 
 class RegressorForecaster(PooledForecaster):
-    """See `from_regressor`."""
+    """A forecaster that predicts the change of every component with a scikit-learn regressor, pooled over components.
+
+    The regressor sees the features of features.py and log(1 + horizon in cadences), and predicts the change of z; it
+    learns from windows within the run and within past runs. Every fit takes a fresh clone, whose `random_state`
+    parameters (also those of the steps of a pipeline) are set to 0 where they are None.
+
+    Not every fitted regressor can be saved as arrays. A saved state therefore holds what it was fitted on (the series,
+    and at most `max_rows` windows of past runs), and loading fits it again. The result is equal to the last bit if the
+    regressor is deterministic for a given `random_state` and its library has the same version.
+
+    Args:
+        max_rows, min_snapshots: as in `PooledForecaster`.
+    """
 
     def __init__(self, regressor: BaseEstimator, max_rows: int = 50_000, min_snapshots: int = 4):
         self.regressor = regressor
@@ -76,3 +66,7 @@ class RegressorForecaster(PooledForecaster):
         fresh = clone(self.regressor)
         seeds = {k: 0 for k, v in fresh.get_params().items() if k.rpartition("__")[2] == "random_state" and v is None}
         return fresh.set_params(**seeds)
+
+
+from_function = FunctionForecaster
+from_regressor = RegressorForecaster

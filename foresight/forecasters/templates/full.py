@@ -61,8 +61,6 @@ class Reversion(Forecaster):
         return {"moments": self.past_} if hasattr(self, "past_") else {}
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
-        if not arrays:
-            return
         past = arrays.pop("moments", np.zeros(0))  # a file can hold anything: check dtype, shape and values
         if past.dtype != np.float64 or past.shape != (3,) or not (np.isfinite(past).all() and (past[:2] >= 0).all()):
             raise CheckpointError(f"'moments' is {past.dtype} {past.shape}; expected float64 (3,), finite")

@@ -1,4 +1,4 @@
-"""Damped trend: a trend that is followed for a while and then levels out."""
+"""Trends: a straight line through the scores, and a trend that is followed for a while and then levels out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..trajectory.series import Series
 from .forecaster import Forecaster, check_range
 from .registry import register
-from .relative import from_relative, log_scores, sample
+from .relative import LogScores, sample
 
 LEVEL_WEIGHTS = (0.3, 0.6, 1.0)
 TREND_WEIGHTS = (0.0, 0.1, 0.3, 0.6)
@@ -18,6 +18,34 @@ STARTS = (0.0, 1.0)
 """Candidates for the constants. With start and trend weight 0 it is smoothing; with level weight 1 too, persistence."""
 MAX_ROWS = 1_000
 """Components on which the constants are chosen."""
+
+
+@register("drift")
+class Drift(Forecaster):
+    """The last score plus its mean slope over the whole series times the horizon, optionally damped.
+
+    The drift method of Hyndman and Athanasopoulos (Forecasting: Principles and Practice, section 5.2): the slope is
+    last minus first score, per step. Damping is that of Gardner and McKenzie (1985): over h cadences the slope counts
+    damping + damping^2 + ... + damping^h times, here for fractions of a cadence as well. Scores below 0 become 0.
+
+    Args:
+        damping: in (0, 1]; 1 is a straight line.
+    """
+
+    def __init__(self, damping: float = 1.0):
+        self.damping = damping
+
+    def _check_params(self) -> None:
+        check_range(self, "damping", 1e-9, 1)
+
+    def _fit(self, series: Series) -> None:
+        span = max(1, int(series.steps[-1] - series.steps[0]))
+        first, last = series.values[:, 0].astype(np.float64), series.values[:, -1]
+        self.slope_ = (last - first) / span
+
+    def _predict(self, horizon: int) -> np.ndarray:
+        unit = self.series_.cadence
+        return self.series_.values[:, -1] + self.slope_ * (unit * _powers(float(self.damping), horizon / unit))
 
 
 @register("damped_drift")
@@ -44,7 +72,7 @@ class DampedDrift(Forecaster):
         check_range(self, "min_snapshots", 3, 1_000_000, whole=True)
 
     def _fit(self, series: Series) -> None:
-        self._logs = log_scores(series)
+        self._logs = LogScores(series)
         logs, gaps = self._logs.values, np.diff(self._logs.time)
         if len(logs) < self.min_snapshots:
             self.fallback_ = f"persistence: {len(logs)} snapshots with scores, {self.min_snapshots} are needed"
@@ -55,10 +83,8 @@ class DampedDrift(Forecaster):
         self.level_, self.trend_, _ = _follow(logs, gaps, *self.constants_)
 
     def _predict(self, horizon: int) -> np.ndarray:
-        if self.fallback_:
-            return self.series_.values[:, -1]
         ahead = _powers(self.constants_[2], horizon / self._logs.cadence)
-        return self._logs.restore(from_relative(self.level_ + ahead * self.trend_, self._logs.level))
+        return self._logs.scores(self.level_ + ahead * self.trend_)
 
 
 def _follow(
@@ -86,4 +112,6 @@ def _follow(
 
 def _powers(damping: float, periods: float) -> float:
     """damping + damping^2 + ... + damping^periods, also between whole numbers."""
+    if damping == 1:
+        return periods
     return damping * (1 - damping**periods) / (1 - damping)

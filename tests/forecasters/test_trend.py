@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foresight.forecasters.damped_drift import DAMPINGS, _follow, _powers
+from foresight.forecasters.trend import DAMPINGS, _follow, _powers
 from foresight.trajectory.metrics import skill
 from support.forecasting import fitted, noisy_level, skill_of
 
