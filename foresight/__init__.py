@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bank import Bank as Bank
-    from .bank.apply_delta import apply_delta as apply_delta
+    from .bank.delta import apply_delta as apply_delta
     from .common.errors import ForesightError as ForesightError
     from .masks.masks import Mask as Mask
     from .masks.schedule import MaskSchedule as MaskSchedule
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ForesightConfig": "training.config",
     "ForesightTrainer": "training.trainer",
-    "apply_delta": "bank.apply_delta",
+    "apply_delta": "bank.delta",
     "component_table": "model.components",
     "Bank": "bank",
     "Mask": "masks.masks",

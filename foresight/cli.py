@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import NoReturn
 
 from . import __version__
+from .commands import early
 from .common.errors import ConfigError, ForesightError, UnknownNameError, did_you_mean
 
 _SETTINGS = (
@@ -166,23 +167,17 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 def _explain(args: argparse.Namespace, rest: list[str]) -> None:
     """Answer --settings or --schema."""
-    from .commands import listing, schema
+    from .commands.explain import listing, schema
 
     args.parser.refuse(rest)
-    print(schema.schema_text(args.command) if args.schema else listing.listing(args.command, args.settings))
+    print(json.dumps(schema(args.command), indent=2) if args.schema else listing(args.command, args.settings))
 
 
 # Each command first checks what it is given, in well under a second; the module that does the work imports torch.
 
 
-def _early() -> ModuleType:
-    from .commands import early
-
-    return early
-
-
 def _compare(args: argparse.Namespace, flags: list[str]) -> None:
-    config = _early().compare(args.config, flags)
+    config = early.compare(args.config, flags)
     from .commands import compare
 
     compare.run(args.out, config, args.quick)
@@ -190,28 +185,28 @@ def _compare(args: argparse.Namespace, flags: list[str]) -> None:
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:
     args.parser.refuse(rest)
-    _early().check_folders("a folder of `foresight compare`", args.folders)
+    early.check_folders("a folder of `foresight compare`", args.folders)
     from .commands import compare
 
     compare.report(args.folders, args.out)
 
 
 def _evidence(args: argparse.Namespace, flags: list[str]) -> None:
-    config = _early().evidence(args.config, flags)
-    from .commands import evidence
+    config = early.evidence(args.config, flags)
+    from .commands import compare
 
-    evidence.run(args.out, config)
+    compare.evidence(args.out, config)
 
 
 def _train(args: argparse.Namespace, flags: list[str]) -> None:
-    values = _early().train(args.config, flags)
+    values = early.train(args.config, flags)
     from .commands import train
 
     train.run(values, args.resume)
 
 
 def _track(args: argparse.Namespace, flags: list[str]) -> None:
-    values = _early().track(args.config, flags)
+    values = early.track(args.config, flags)
     from .commands import track
 
     track.run(values, args.out, args.resume)
@@ -219,7 +214,7 @@ def _track(args: argparse.Namespace, flags: list[str]) -> None:
 
 def _components(args: argparse.Namespace, rest: list[str]) -> None:
     args.parser.refuse(rest)
-    _early().check_model(args.model)
+    early.check_model(args.model)
     from .commands import components
 
     components.show(args.model, args.mlp_block, args.list)
@@ -227,15 +222,15 @@ def _components(args: argparse.Namespace, rest: list[str]) -> None:
 
 def _maps(args: argparse.Namespace, rest: list[str]) -> None:
     args.parser.refuse(rest)
-    _early().check_model(args.model)
-    _early().check_folders("a run folder, a delta, a PEFT adapter or a checkpoint", args.sources)
+    early.check_model(args.model)
+    early.check_folders("a run folder, a delta, a PEFT adapter or a checkpoint", args.sources)
     from .commands import maps
 
     maps.make(args.sources, args.model, args.out)
 
 
 def _plan(args: argparse.Namespace, flags: list[str]) -> None:
-    values = _early().plan(args.config, flags)
+    values = early.plan(args.config, flags)
     from .commands import plan
 
     plan.show(values, args.processes, args.rows)
@@ -244,14 +239,14 @@ def _plan(args: argparse.Namespace, flags: list[str]) -> None:
 def _forecasters(args: argparse.Namespace, rest: list[str]) -> int:
     args.parser.refuse(rest)
     if args.action == "bench":
-        _early().check_forecasters(args.names)
-        _early().check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
+        early.check_forecasters(args.names)
+        early.check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
         from .commands import bench
 
         bench.run(args.out, args.runs, args.add, args.names, args.leave_out, args.scorer, args.workers)
         return 0
     if args.action == "check":
-        _early().check_forecasters([args.name], of_scores=True)
+        early.check_forecasters([args.name], of_scores=True)
     from .commands import forecasters
 
     return forecasters.show() if args.action == "list" else forecasters.check(args.name)

@@ -18,8 +18,8 @@ from foresight.common.files import write_json
 from foresight.masks.masks import WeightMask
 from foresight.masks.schedule import MaskSchedule
 from foresight.masks.weight_selection import best_weights
+from foresight.model.finer import WeightTable, weight_table
 from foresight.model.numbering import Target
-from foresight.model.weight_table import WeightTable, weight_table
 
 Scores = Callable[[Target], Tensor]
 """Scores of a target's weights, float32 [rows, columns], >= 0."""

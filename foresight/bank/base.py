@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +19,10 @@ from ..masks.masks import Mask, WeightMask
 from ..model.components import turned
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
-from .base_weights import BaseWeights, write_vectors
-from .fingerprint import BANK_NAME, is_bank_key
-from .ledger import Ledger
+from .base_weights import BANK_NAME, BaseWeights, Ledger, is_bank_key, write_vectors
 from .optimizer import BankAdamW
 
 CHUNKS = 16
-
-
-class Removable(Protocol):
-    """Undoes a change of a module."""
-
-    def remove(self) -> None: ...
 
 
 class OtherForward:
@@ -102,7 +93,7 @@ class AnyBank(nn.Module, ABC):
         self.vectors = nn.Parameter(torch.zeros(n_vectors, table.d_model, device=weight.device))
         self._dtype = self.base.dtype
         self._pieces: dict[str, Tensor] = {}
-        self._hooks: dict[str, Removable] = {}
+        self._hooks: dict[str, OtherForward] = {}
         self._place_hooks()
         backbone.add_module(BANK_NAME, self)
         self._fetch_hook = backbone.register_forward_pre_hook(lambda module, args: self._fetch())
@@ -128,7 +119,7 @@ class AnyBank(nn.Module, ABC):
         return self._dtype if self.placement.sharded else self.base.dtype
 
     @abstractmethod
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> Removable:
+    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
         """Make a Linear compute with its piece, the vectors at `index` (int64 [k], on the module's device)."""
 
     def _place_hooks(self) -> None:

@@ -1,7 +1,10 @@
-"""The frozen weights under a bank: read and written as vectors at a re-mask, and proven unchanged in between."""
+"""The frozen weights under a bank: read and written as vectors at a re-mask, recorded in a ledger where they were
+written, and proven unchanged in between.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +15,9 @@ from ..common.errors import MaskLeakError
 from ..model.components import stored_transposed
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
-from .fingerprint import digest, fingerprint
+
+BANK_NAME = "foresight_bank"
+"""Attribute of the backbone under which a bank is registered; its parameters are not part of the model."""
 
 
 class BaseWeights:
@@ -96,6 +101,38 @@ class BaseWeights:
                 )
 
 
+class Ledger:
+    """Vector id -> fp32 value of that vector (base plus everything learned), kept on the CPU.
+
+    Values, not differences: a bf16 base loses small differences when they are folded in, and a difference against a
+    base that has lost bits cannot be undone. From the ledger a run is resumed, exported and merged bit for bit.
+
+    Attributes:
+        ids: int64 [m], sorted, unique (ids of a `ComponentTable`).
+        values: float32 [m, d_model].
+    """
+
+    def __init__(self, d_model: int):
+        self.ids = torch.zeros(0, dtype=torch.int64)
+        self.values = torch.zeros(0, d_model)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def record(self, ids: Tensor, values: Tensor) -> None:
+        """Insert or replace: ids int64 [k] sorted, values [k, d_model] of any float dtype and device."""
+        ids, values = ids.cpu(), values.detach().float().cpu()
+        old = ~torch.isin(self.ids, ids)
+        ids, values = torch.cat([self.ids[old], ids]), torch.cat([self.values[old], values])
+        order = ids.argsort()
+        self.ids, self.values = ids[order], values[order]
+
+    def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (known: bool [k], values: float32 [known.sum(), d_model]) for int64 ids [k]."""
+        known = torch.isin(ids, self.ids)
+        return known, self.values[torch.searchsorted(self.ids, ids[known])]
+
+
 def write_vectors(weight: Tensor, module: nn.Module, axis: str, index: Tensor, values: Tensor) -> None:
     """Set rows, columns or entries `index` of a stored weight (Linear or Conv1D) to fp32 values [k, length]."""
     _assign(as_vectors(weight, module, axis), index, values)
@@ -110,3 +147,23 @@ def as_vectors(weight: Tensor, module: nn.Module, axis: str) -> Tensor:
 
 def _assign(vectors: Tensor, index: Tensor, values: Tensor) -> None:
     vectors[index.to(vectors.device)] = values.to(vectors.device, vectors.dtype)
+
+
+def is_bank_key(name: str) -> bool:
+    """True for a parameter or state-dict name that belongs to a bank."""
+    return BANK_NAME in name.split(".")
+
+
+def fingerprint(model: nn.Module, placement: Placement) -> dict[str, int]:
+    """Checksum of what this process holds of every parameter (`Placement.checksum`), by name; the bank left out."""
+    return {name: placement.checksum(p) for name, p in model.named_parameters() if not is_bank_key(name)}
+
+
+def digest(prints: dict[str, int], placement: Placement) -> str:
+    """Hex digest (16 characters) of a fingerprint: equal weights, equal digest, however they are sharded."""
+    names = sorted(prints)
+    totals = placement.total(torch.tensor([prints[name] for name in names]))
+    sha = hashlib.sha256()
+    for name, value in zip(names, totals.tolist(), strict=True):
+        sha.update(f"{name}={value};".encode())
+    return sha.hexdigest()[:16]

@@ -16,11 +16,8 @@ from torch import Tensor, nn
 from ..common.errors import CheckpointError
 from ..model.components import stored_transposed
 from ..model.numbering import Target
-from ..model.placement import Placement
-from ..model.weight_table import numbering_of
 from .base_weights import as_vectors, write_vectors
-from .delta import INFO, WEIGHTS, read_info, require_base
-from .fingerprint import digest, fingerprint
+from .delta import INFO, WEIGHTS, table_of
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -55,9 +52,7 @@ def movement(source: str | Path, model: nn.Module) -> Moved:
 
 
 def _of_delta(folder: Path, model: nn.Module) -> Moved:
-    info, here = read_info(folder), Placement()
-    require_base(folder, info, digest(fingerprint(model, here), here))
-    table = numbering_of(model, info.get("unit", "vectors"))
+    table = table_of(folder, model)
 
     def moved(target: Target) -> Tensor | None:
         name, axis = target.module, table.target_of[target.module].axis

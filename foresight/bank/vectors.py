@@ -17,9 +17,7 @@ from torch.autograd.function import once_differentiable
 from ..masks.masks import Mask
 from ..model.components import ComponentTable, stored_transposed
 from ..model.numbering import Target
-from .base import AnyBank, OtherForward, Remask
-
-__all__ = ["Bank", "Remask"]
+from .base import AnyBank, OtherForward
 
 TOGETHER = 16
 """Features per run from which slices beat an index; components of the usual sizes lie in runs at least as long."""

@@ -11,6 +11,7 @@ from datasets import disable_progress_bars
 from rich.table import Table
 from transformers.utils import logging
 
+from ..common.console import console
 from ..common.errors import DataError, TrajectoryError
 from ..common.files import write_json
 from ..forecasters.registry import FROM_WEIGHTS, forecaster_names
@@ -25,7 +26,6 @@ from ..studies.bench.splits import KINDS, Split, one_scorer, splits
 from ..studies.provenance import environment
 from ..studies.track.recording import Recording
 from ..training.scout import planned_rates
-from .console import console
 from .track import reopen
 
 LEADERBOARD = "leaderboard.json"

@@ -6,10 +6,10 @@ from itertools import groupby
 
 from rich.table import Table
 
+from ..common.console import console
 from ..model.components import Component, ComponentTable, component_table
 from ..model.loading import load_meta_model
 from ..model.model_config import ModelConfig
-from .console import console
 
 
 def show(model: str | None, mlp_block: int | None, each: bool) -> None:

@@ -16,8 +16,9 @@ from ..model.model_config import ModelConfig
 from ..model.shipped import SHIPPED
 from ..tasks import DATA_TASKS, TASKS
 from ..tasks.data_config import DataConfig
+from .building import build
 from .fields import command_settings, trl_settings
-from .settings import build, parse, read
+from .settings import parse, read
 
 if TYPE_CHECKING:
     from ..studies.compare.settings import CompareConfig

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from .building import default_of
+
 UNKNOWN = ...
 """The default of a setting whose source code computes it."""
 
@@ -51,11 +53,6 @@ def settings_of(cls: type) -> dict[str, Setting]:
             help = str(field.metadata.get("help", ""))
             found[field.name] = Setting(field.name, hints[field.name], default_of(field), help)
     return found
-
-
-def default_of(field: dataclasses.Field) -> Any:
-    """The default of a dataclass field, made anew if it has a factory."""
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @cache

@@ -7,11 +7,11 @@ import re
 from rich.table import Table
 from rich.text import Text
 
+from ..common.console import console
 from ..common.errors import ConfigError
-from ..forecasters.conformance import CheckResult, iterate_checks
+from ..forecasters.conformance import iterate_checks
 from ..forecasters.registry import DEFAULT, REGISTRY, find_forecaster, forecaster_names, make_forecaster
 from ..forecasters.wrap import FunctionForecaster
-from .console import console
 
 _COLOURS = {"pass": "green", "fail": "bold red", "expected failure": "yellow"}
 
@@ -43,7 +43,9 @@ def check(name: str) -> int:
         for result in iterate_checks(made):
             results.append(result)
             status.update(f"{len(results)} rules tried")
-            table.add_row(result.rule, Text(result.outcome, _COLOURS[result.outcome]), Text(_remark(result)))
+            table.add_row(
+                result.rule, Text(result.outcome, _COLOURS[result.outcome]), Text(result.reason or result.doc)
+            )
     screen.print(table)
     failed = sum(result.outcome == "fail" for result in results)
     expected = sum(result.outcome == "expected failure" for result in results)
@@ -64,7 +66,3 @@ def _abilities(name: str) -> tuple[str, str, str]:
 def _first_sentence(doc: str) -> str:
     paragraph = " ".join(doc.strip().split("\n\n")[0].split())
     return re.split(r"(?<=\.) ", paragraph)[0]
-
-
-def _remark(result: CheckResult) -> str:
-    return result.reason if result.reason else result.doc

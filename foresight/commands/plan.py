@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ..common.console import console, size
 from ..masks.budget import BudgetSchedule
 from ..masks.selection import Limit, depths, select
 from ..model.loading import load_meta_model
@@ -23,8 +24,7 @@ from ..training.config import ForesightConfig
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
-from .console import console, size
-from .settings import build
+from .building import build
 
 
 def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
@@ -39,7 +39,7 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     batch = args.per_device_train_batch_size * processes
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
     policy = make_policy(args.policy, args.granularity, args.policy_params)
-    calendar = None if steps is None else Calendar.of(args, policy, steps)
+    calendar = None if steps is None else Calendar(args, policy, steps)
     model = load_meta_model(settings)
     plan = make_plan(model, args, calendar)
     console().print(_budget(plan, settings.source, args, policy))
@@ -51,30 +51,26 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
 
 
 def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> Table:
-    table = _table(f"Plan for {source}")
-    table.add_row("model parameters", f"{plan.model_parameters:,}")
-    table.add_row("components", f"{plan.components:,}, together {plan.vectors:,} {_unit(plan)}")
+    table, unit = _table(f"Plan for {source}"), plan.numbers.unit
+    table.add_row("model parameters", f"{plan.table.model_parameters:,}")
+    vectors = unit if unit == "weights" else f"vectors of {plan.numbers.d_model:,}"
+    table.add_row("components", f"{len(plan.table):,}, together {plan.numbers.n_vectors:,} {vectors}")
     share = "everything (policy full)" if args.policy == "full" else f"{args.budget:.4g} of all parameters"
-    table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {plan.unit}")
+    table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {unit}")
     if not BudgetSchedule.of(args.budget_schedule).constant:
         table.add_row(
-            "over the run", f"{plan.mean_vectors:,.0f} {plan.unit} on average, {plan.bank_vectors:,} at the peak"
+            "over the run",
+            f"{plan.mean_vectors:,.0f} {unit} on average, {plan.bank_vectors:,} at the peak",
         )
     table.add_row("trainable parameters", f"{plan.trainable_parameters:,}")
     table.add_row("optimizer state", size(plan.optimizer_bytes))
     table.add_row("weights", size(plan.sizes.weights * plan.sizes.element))
     if plan.watch_vectors > plan.bank_vectors:
         when = "scouting" if policy.scouts else f"watching ({policy.watch})"
-        table.add_row(f"while {when}", f"{plan.watch_vectors:,} {plan.unit} are trained")
+        table.add_row(f"while {when}", f"{plan.watch_vectors:,} {unit} are trained")
     if plan.ledger_bytes is not None:
-        table.add_row(
-            f"changed {plan.unit}", f"at most {size(plan.ledger_bytes)} in fp32, in host memory and checkpoints"
-        )
+        table.add_row(f"changed {unit}", f"at most {size(plan.ledger_bytes)} in fp32, in host memory and checkpoints")
     return table
-
-
-def _unit(plan: Plan) -> str:
-    return plan.unit if plan.unit == "weights" else f"vectors of {plan.d_model:,}"
 
 
 def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:

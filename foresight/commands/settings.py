@@ -1,4 +1,4 @@
-"""Settings of a command: a YAML recipe, then flags that override it. Nothing heavy is imported here.
+"""The settings that a command is given: a YAML recipe, then flags that override it. Nothing heavy is imported here.
 
 A recipe is a flat mapping of names to values. Its scalars go through the same parser as flags, so that both are checked
 alike; unknown and repeated keys are errors that name file, line and the closest match.
@@ -7,20 +7,16 @@ alike; unknown and repeated keys are errors that name file, line and the closest
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
 
 from ..common.errors import ConfigError, did_you_mean, mapping
 from ..training.settings import REMOVED
-from .fields import Setting, default_of, settings_of
-
-T = TypeVar("T")
+from .building import build
+from .fields import Setting, settings_of
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,19 +59,6 @@ def read(recipe: str | Path | None, flags: Sequence[str], settings: Mapping[str,
     for key, value in flat.items():
         _put(values, key, value)
     return values
-
-
-def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
-    """Build a dataclass from those of the values that are its own. Raises ConfigError if it refuses them."""
-    names = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    try:
-        with warnings.catch_warnings():  # TRL sets the deprecated name itself, whatever a recipe says
-            warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-            return cls(**{name: value for name, value in values.items() if name in names})
-    except ConfigError:
-        raise
-    except (ValueError, ImportError) as error:  # from TRL's own checks
-        raise ConfigError(str(error)) from error
 
 
 def _parser(settings: Iterable[Setting]) -> _Parser:
@@ -183,22 +166,3 @@ def _lines(recipe: str | Path | None) -> dict[str, tuple[Any, int]]:
             raise ConfigError(f"{recipe}:{line}: {key!r} is set twice (first on line {found[key][1]})")
         found[key] = (values.get(key), line)
     return found
-
-
-def resolved(**parts: Any) -> dict[str, dict[str, Any]]:
-    """Every field of the given dataclass instances, by part, as JSON-able values; access tokens are hidden."""
-    return {name: _plain(part) for name, part in parts.items()}
-
-
-def _plain(part: Any) -> dict[str, Any]:
-    fields = part.to_dict() if hasattr(part, "to_dict") else dataclasses.asdict(part)
-    return json.loads(json.dumps(fields, default=str))
-
-
-def changed(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass instance that differ from their defaults, as JSON-able values."""
-    plain, result = _plain(part), {}
-    for field in dataclasses.fields(part):
-        if field.init and field.name in plain and getattr(part, field.name) != default_of(field):
-            result[field.name] = plain[field.name]
-    return result

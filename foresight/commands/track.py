@@ -10,11 +10,11 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import disable_progress_bars
 from rich.table import Table
 from transformers.utils import logging
 
+from ..common.console import console
 from ..common.errors import ConfigError
 from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
@@ -27,9 +27,8 @@ from ..studies.track.tables import Tables
 from ..studies.track.words import sentences
 from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
-from .console import console
+from .building import build, changed, resolved, show
 from .fields import settings_of
-from .settings import build, changed, resolved
 
 
 def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
@@ -41,8 +40,7 @@ def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
     if len(setting.cells()) > 1:  # the study has a bar of its own
         disable_progress_bars()
         logging.disable_progress_bar()
-    chosen = {k: v for part in (settings, data, track, args) for k, v in changed(part).items()}
-    print(yaml.safe_dump(chosen, sort_keys=False))
+    show(changed(settings, data, track, args))
     everything = resolved(model=settings, data=data, track=track, training=args)
     try:
         study = run_study(folder, setting, everything, resume, console())

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 from transformers import TrainerCallback
 
+from ..common.console import console
 from ..common.files import write_json
 from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
@@ -21,8 +21,7 @@ from ..tasks.load_data import load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
-from .console import console
-from .settings import build, changed, resolved
+from .building import build, changed, resolved, show
 
 
 def run(values: Mapping[str, Any], resume: bool) -> None:
@@ -33,8 +32,7 @@ def run(values: Mapping[str, Any], resume: bool) -> None:
     """
     data, settings, args = build(DataConfig, values), build(ModelConfig, values), build(ForesightConfig, values)
     if args.should_save:
-        chosen = {k: v for part in (settings, data, args) for k, v in changed(part).items()}
-        print(yaml.safe_dump(chosen, sort_keys=False))
+        show(changed(settings, data, args))
     output = Path(args.output_dir).resolve()
     tokenizer = load_tokenizer(settings)
     train, evaluation, pairs = load_data(data, tokenizer, args.seed)

@@ -23,6 +23,16 @@ T = TypeVar("T")
 _PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
+def part(path: str) -> Any:
+    """What `path`, a module of this package and a name in it such as ``training.scout.scout``, stands for.
+
+    Parts of a run that only some settings ask for (limits, scouts, retained rows, calibration, DeepSpeed) are loaded by
+    it, so that a run without them neither imports nor has to be read with them.
+    """
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"foresight.{module}"), name)
+
+
 class Registry(Generic[T]):
     """Plug-ins of one kind by name. A plug-in is a subclass of `base`, or an instance of one.
 

@@ -27,9 +27,9 @@ from typing import Any, Generic
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from ..common.console import progress_bar
 from ..common.errors import ConfigError, ForesightError
 from ..common.files import DiskFullError, write_json
-from ..common.progress import progress_bar
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ..masks.budget import BudgetSchedule
 from ..policies.policy import Policy
 from .settings import MaskSettings
 
 
-@dataclass(frozen=True)
 class Calendar:
-    """When things happen, in optimizer steps done; step 0 is before training.
+    """When things happen, in optimizer steps done; step 0 is before training. Settings and policy make it; forecasting
+    policies watch before they decide.
 
     Attributes:
         total_steps: length of the run.
@@ -28,35 +27,18 @@ class Calendar:
         restart_every: steps between restarts of the mask's Adam moments; 0 for none.
     """
 
-    total_steps: int
-    first_decision: int
-    remask_every: int
-    probe_every: int
-    probes: bool
-    scored: bool
-    remasks: bool
-    rotates: bool
-    own_steps: frozenset[int] = frozenset()
-    resizes: frozenset[int] = frozenset()
-    restart_every: int = 0
-
-    @classmethod
-    def of(cls, args: MaskSettings, policy: Policy, total_steps: int) -> Calendar:
-        """The calendar that settings and policy make; forecasting policies watch before they decide."""
-        watch_steps = policy.watch_steps or max(1, total_steps // 5)
-        return cls(
-            total_steps=total_steps,
-            first_decision=watch_steps if policy.forecasts else 0,
-            remask_every=args.remask_every,
-            probe_every=args.probe_every,
-            probes=args.record or (policy.needs_scores and policy.forecasts),
-            scored=policy.needs_scores,
-            remasks=policy.remasks,
-            rotates=policy.watch == "rotate",
-            own_steps=policy.own_steps,
-            resizes=BudgetSchedule.of(args.budget_schedule).boundaries(total_steps),
-            restart_every=args.restart_every,
+    def __init__(self, args: MaskSettings, policy: Policy, total_steps: int):
+        self.total_steps = total_steps
+        self.first_decision = (policy.watch_steps or max(1, total_steps // 5)) if policy.forecasts else 0
+        self.remask_every, self.probe_every, self.restart_every = (
+            args.remask_every,
+            args.probe_every,
+            args.restart_every,
         )
+        self.probes = args.record or (policy.needs_scores and policy.forecasts)
+        self.scored, self.remasks, self.own_steps = policy.needs_scores, policy.remasks, policy.own_steps
+        self.rotates = policy.watch == "rotate"
+        self.resizes = BudgetSchedule.of(args.budget_schedule).boundaries(total_steps)
 
     def decides(self, step: int) -> bool:
         """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""

@@ -2,7 +2,8 @@
 
 The Hugging Face trainer writes a checkpoint file by file, so a killed run leaves half of one behind. A *seal*, the list
 of all files with their checksums, is written last: a folder without a matching seal does not count as a checkpoint.
-Base weights are not stored again; they are the original model's with the ledger written in.
+Base weights are not stored again: they are the original model's with the ledger written in. Nor is anything sharded:
+rank 0 writes whole tensors, and every rank takes its part when it resumes, on any number of processes.
 """
 
 from __future__ import annotations
@@ -13,15 +14,74 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..common.errors import CheckpointError
+from ..common.errors import CheckpointError, NonFiniteError
 from ..common.files import sync, write_json, write_whole
+from ..trajectory.skill_log import SkillLog
+from ..trajectory.trajectory import Trajectory
+from .run import Run
 
 TENSORS, STATE, SEAL = "foresight.safetensors", "foresight.json", "seal.json"
 VERSION = 1
+TRAJECTORY = "trajectory"
+
+
+def save(run: Run, folder: Path) -> None:
+    """Write the state; collective, rank 0 writes.
+
+    Raises:
+        NonFiniteError: the bank holds NaN or infinity; the checkpoints before it stay the last good ones.
+    """
+    tensors, data = _tensors(run), _data(run)
+    if not torch.isfinite(tensors["bank.vectors"]).all():
+        raise NonFiniteError(
+            f"trained values are NaN or infinite at step {run.step}, so no checkpoint is written; resume from the last "
+            "one with a lower learning_rate or max_grad_norm"
+        )
+    if run.args.should_save:
+        write_state(folder, tensors, data)
+
+
+def load(run: Run, folder: Path) -> None:
+    """Put a freshly built run, whose optimizer exists, where the checkpoint's was.
+
+    Raises:
+        CheckpointError: incomplete, damaged, or of another model.
+    """
+    tensors, data = read_state(folder)
+    for what, expected, found in (
+        ("model weights", run.bank.base.hash, data["base_hash"]),
+        ("component table", run.numbers.hash, data["table"]),
+    ):
+        if expected != found:
+            raise CheckpointError(
+                f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
+                "mlp_block (or granularity) that it was started with"
+            )
+    run.schedule = type(run.schedule).from_json(data["schedule"], run.numbers)
+    run.bank.restore(tensors, run.schedule.newest(tensors["bank.ids"]), run.optimizer)
+    if run.watcher is not None:
+        path = run.output / TRAJECTORY
+        PartialState().wait_for_everyone()
+        if run.args.should_save:
+            run.watcher.trajectory = Trajectory.open_append(path, keep=data["snapshots"])
+        PartialState().wait_for_everyone()
+        if not run.args.should_save:
+            run.watcher.trajectory = Trajectory.read(path)
+        run.watcher.seconds = data["scoring_seconds"]
+        run.watcher.scorer.damage_seconds = data["damage_seconds"]
+    times = data["remasking"]
+    run.learning_rates, run.seconds, run.choosing = times["learning_rates"], times["seconds"], times["choosing"]
+    if run.limits is not None:
+        run.limits.load_state(times.get("pace"))
+    run.skill_log = SkillLog.from_state(_group(tensors, "skill."), data["skill"])
+    run.policy.load_state(_group(tensors, "policy."), data["policy"])
+    run.save_schedule()
 
 
 def write_state(folder: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -93,6 +153,37 @@ def last_complete(output_dir: str | Path) -> Path | None:
         except CheckpointError:
             continue
     return None
+
+
+def _tensors(run: Run) -> dict[str, torch.Tensor]:
+    arrays = {f"skill.{k}": v for k, v in run.skill_log.state()[0].items()}
+    arrays |= {f"policy.{k}": v for k, v in run.policy.state()[0].items()}
+    return run.bank.tensors(run.optimizer) | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}
+
+
+def _data(run: Run) -> dict[str, Any]:
+    watcher = run.watcher
+    return {
+        **run.base_info(),
+        "unit": run.numbers.unit,
+        "table": run.numbers.hash,
+        "schedule": run.schedule.to_json(run.numbers),
+        "snapshots": len(run.trajectory) if run.trajectory is not None else 0,
+        "scoring_seconds": watcher.seconds if watcher is not None else 0.0,
+        "damage_seconds": watcher.scorer.damage_seconds if watcher is not None else 0.0,
+        "remasking": {
+            "learning_rates": run.learning_rates,
+            "seconds": run.seconds,
+            "choosing": run.choosing,
+            "pace": run.limits.state() if run.limits is not None else None,
+        },
+        "skill": run.skill_log.state()[1],
+        "policy": run.policy.state()[1],
+    }
+
+
+def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:
+    return {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _sha256(path: Path) -> str:

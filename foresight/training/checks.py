@@ -19,6 +19,10 @@ from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
 LEARNS = ("prior", "foresight")
 """Policies that learn from past runs."""
 _DEFAULTS = {field.name: field.default for field in fields(MaskSettings)}
+_LEAST = {
+    **dict.fromkeys(("probe_every", "probe_examples", "probe_batch_size", "horizon", "mlp_block"), 1),
+    **dict.fromkeys(("remask_every", "restart_every"), 0),
+}
 _RETAINED = {
     "examples": Parameter(int, 256, "rows that the base model writes", least=1),
     "tokens": Parameter(int, 64, "new tokens in each row, at most", least=1),
@@ -43,13 +47,10 @@ def check_settings(settings: MaskSettings) -> None:
     _check_taken(settings)
     params = checked_params(settings.policy, settings.granularity, settings.policy_params)
     retained_size(settings)
-    for name in ("probe_every", "probe_examples", "probe_batch_size"):
-        _at_least(name, getattr(settings, name), 1)
-    for name in ("remask_every", "restart_every"):
-        _at_least(name, getattr(settings, name), 0)
-    for name in ("horizon", "mlp_block"):
-        if getattr(settings, name) is not None:
-            _at_least(name, getattr(settings, name), 1)
+    for name, least in _LEAST.items():
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is {value}; expected at least {least}")
     if not 0 <= settings.replay_share < 1:
         raise ConfigError(f"replay_share is {settings.replay_share}; expected a share in [0, 1)")
     if not 0 <= settings.cost_aware < 1:
@@ -215,8 +216,3 @@ def _check_budget_schedule(settings: MaskSettings, params: dict[str, Any]) -> No
             f"budget {settings.budget} with this budget_schedule is {settings.budget * schedule.peak:.4g} at its peak; "
             f"expected at most 1: lower the budget to {1 / schedule.peak:.4g} or less, or flatten the schedule"
         )
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} is {value}; expected at least {least}")

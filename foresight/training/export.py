@@ -59,8 +59,7 @@ def _delta_of(run: Path) -> Path:
 
 
 def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
-    from ..bank.apply_delta import apply_delta
-    from ..bank.delta import INFO, WEIGHTS, read_info
+    from ..bank.delta import INFO, WEIGHTS, apply_delta, read_info
 
     info = read_info(delta)
     if to == "delta":
@@ -76,11 +75,10 @@ def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
 
 def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     """What had changed when a checkpoint was made: the ledger, and the base with the bank's rows added."""
-    from ..bank.base_weights import BaseWeights
+    from ..bank.base_weights import BaseWeights, Ledger
     from ..bank.delta import require_base, write_delta
-    from ..bank.ledger import Ledger
+    from ..model.finer import numbering_of
     from ..model.placement import Placement
-    from ..model.weight_table import numbering_of
     from . import checkpoint
 
     tensors, data = checkpoint.read_state(folder)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import nn
 
 from ..masks.costs import StepCosts
@@ -27,7 +28,6 @@ from ..scoring.goodness import batch_loss
 from ..scoring.probes import TextProbe
 from ..scoring.taps import embeddings, logits_of
 from .config import ForesightConfig
-from .parts import Unlimited
 from .plan import make_plan, sharding_of
 from .run import Run
 from .settings import LIMITS
@@ -50,7 +50,7 @@ class Pace:
     length: float
 
 
-class StepLimits(Unlimited):
+class StepLimits:
     """The limits of one run.
 
     Args:
@@ -58,7 +58,10 @@ class StepLimits(Unlimited):
 
     Attributes:
         pace: what was timed, where `limits.seconds` is set; None before.
+        rows: prepared training rows to time passes on; set before `time`.
     """
+
+    rows: Dataset
 
     def __init__(self, model: nn.Module, table: ComponentTable, args: ForesightConfig):
         self.pace: Pace | None = None

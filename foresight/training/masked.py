@@ -9,22 +9,40 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import DefaultFlowCallback, TrainerControl, TrainerState
+from transformers import DefaultFlowCallback, Trainer, TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import rotate_checkpoints
 
 from ..bank.delta import write_delta
-from ..common.errors import CheckpointError, ConfigError
+from ..common.errors import CheckpointError, ConfigError, NonFiniteError
+from ..common.plugins import part
 from ..trajectory.trajectory import Trajectory
-from . import checkpoint, run_state
+from . import checkpoint
 from .config import ForesightConfig
-from .finite import FiniteLoss
-from .parts import part
 from .remask import RemaskCallback, diverged
 from .run import Run
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
+
+
+class FiniteLoss(Trainer):
+    """A trainer that stops at a loss that is not finite; transformers would go on and log zero.
+
+    To be named before a trainer of transformers among the bases. Raises NonFiniteError from `compute_loss` in training,
+    before anything learns from the loss, with the message of `diverged`.
+    """
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = result[0] if return_outputs else result
+        if self.model.training and not torch.isfinite(loss):
+            raise NonFiniteError(self.diverged(f"the loss is {loss.item()}"))
+        return result
+
+    def diverged(self, what: str) -> str:
+        """The message: what is not finite, where, and the remedy."""
+        return f"{what} at step {self.state.global_step + 1}; lower learning_rate"
 
 
 class MaskedTrainer(FiniteLoss):
@@ -71,10 +89,10 @@ class MaskedTrainer(FiniteLoss):
         return self.optimizer
 
     def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
-        # With replay, training batches come from training rows and retained rows (see foresight.training.replay).
+        # With replay, training batches come from training rows and retained rows (see foresight.training.retention).
         if is_training and self.args.replay_share:
             assert self.run.retained is not None
-            dataset = part("training.replay.with_retained")(dataset, self.run.retained.rows)
+            dataset = part("training.retention.with_retained")(dataset, self.run.retained.rows)
         return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None):
@@ -83,7 +101,7 @@ class MaskedTrainer(FiniteLoss):
         assert self.run.retained is not None and train_dataset is not None
         args, retained = self.args, len(self.run.retained.rows)
         seed = args.seed if args.data_seed is None else args.data_seed
-        sampler = part("training.replay.ReplaySampler")
+        sampler = part("training.retention.ReplaySampler")
         return sampler(len(train_dataset) - retained, retained, args.replay_share, seed)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
@@ -111,7 +129,7 @@ class MaskedTrainer(FiniteLoss):
 
     def _start_afresh(self) -> None:
         run, args = self.run, self.args
-        used = (run.output / run_state.TRAJECTORY).exists() or any(run.output.glob("checkpoint-*"))
+        used = (run.output / checkpoint.TRAJECTORY).exists() or any(run.output.glob("checkpoint-*"))
         self.accelerator.wait_for_everyone()  # every rank has looked before one of them writes
         if used:
             raise ConfigError(
@@ -124,7 +142,7 @@ class MaskedTrainer(FiniteLoss):
             part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
         if run.watcher is not None:
             run.watcher.trajectory = Trajectory.create(
-                run.output / run_state.TRAJECTORY if args.should_save else None,
+                run.output / checkpoint.TRAJECTORY if args.should_save else None,
                 run.table,
                 model_hash=run.bank.base.hash,
                 data_hash=run.watcher.probe.hash,
@@ -135,7 +153,8 @@ class MaskedTrainer(FiniteLoss):
         """Train the bank as it is now on some rows, once, at a constant rate: same loss, collator and precision as the
         run's. Nothing is written or reported, and this trainer stays as it is. See `scout.TrainOn`.
         """
-        other, args = self._copy(), copy.copy(self.args)
+        other, args = copy.copy(self), copy.copy(self.args)
+        other._metrics = copy.deepcopy(getattr(self, "_metrics", None))  # SFTTrainer counts there
         for name, value in dict(
             learning_rate=rate, lr_scheduler_type="constant", max_steps=-1, num_train_epochs=1,
             logging_strategy="no", save_strategy="no", eval_strategy="no", disable_tqdm=True,
@@ -150,10 +169,6 @@ class MaskedTrainer(FiniteLoss):
         bank = other.run.bank
         moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, other.run.optimizer))
         return other.state.global_step, 2 * bank.placement.values(bank.vectors).nbytes + moments
-
-    def _copy(self) -> MaskedTrainer:
-        """A shallow copy that shares no counters with this trainer."""
-        return copy.copy(self)
 
     def diverged(self, what: str) -> str:
         # Of `FiniteLoss`.
@@ -177,7 +192,7 @@ class MaskedTrainer(FiniteLoss):
         """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""
         folder = Path(output_dir or self.args.output_dir)
         if _internal_call:
-            run_state.save(self.run, self.remasking, folder)
+            checkpoint.save(self.run, folder)
             return
         merged = self.run.bank.merged_state_dict()
         if self.args.should_save:
@@ -210,7 +225,7 @@ class MaskedTrainer(FiniteLoss):
             self.run.optimizer.rank = bank.placement.rank
         if resume_from_checkpoint is not None:
             folder = Path(resume_from_checkpoint)
-            run_state.load(self.run, self.remasking, folder)
+            checkpoint.load(self.run, folder)
             self.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
             for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only

@@ -32,9 +32,7 @@ class Plan:
     """What a run will take.
 
     Attributes:
-        model_parameters: all of them, tied ones once.
-        components: number of components; vectors: vectors of all of them; d_model: weights in a vector. With
-            granularity 'weights', a vector is a single weight, as `unit` says, here and below.
+        table: components; numbers: what the bank can hold, vectors or single weights.
         bank_vectors: rows of the bank (the budget), at their peak; mean_vectors: on average over the run, another
             number if the budget changes over time; watch_vectors: rows while watching or scouting, more with
             a watch of 'full-*' and for policies that scout.
@@ -42,15 +40,11 @@ class Plan:
         calendar: when things happen, or None if the length of the run is unknown.
         probe_batches: batches in a snapshot.
         sizes: what `memory.memory` needs to know; its ledger is 0 if `ledger_bytes` is None.
-        table: what a mask is made of, components where it is single weights; costs: of a step by its mask;
-        batch: bytes that a training batch keeps for each element that a token does.
+        costs: of a step by its mask; batch: bytes that a training batch keeps for each element that a token does.
     """
 
-    model_parameters: int
-    components: int
-    unit: str
-    vectors: int
-    d_model: int
+    table: ComponentTable
+    numbers: Numbering
     bank_vectors: int
     mean_vectors: float
     watch_vectors: int
@@ -58,7 +52,6 @@ class Plan:
     calendar: Calendar | None
     probe_batches: int
     sizes: Sizes
-    table: ComponentTable
     costs: StepCosts
     batch: int
 
@@ -69,12 +62,12 @@ class Plan:
 
     @property
     def trainable_parameters(self) -> int:
-        return self.bank_vectors * self.d_model
+        return self.bank_vectors * self.numbers.d_model
 
     @property
     def optimizer_bytes(self) -> int:
         """Two moments per weight and an age per vector."""
-        return self.bank_vectors * (2 * self.d_model + 1) * FP32
+        return self.bank_vectors * (2 * self.numbers.d_model + 1) * FP32
 
     @property
     def snapshots(self) -> list[int]:
@@ -112,14 +105,12 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     largest, known = args.per_device_train_batch_size, taken(args.policy, args.granularity, args.record)
     if "probe_batch_size" in known:
         largest = max(largest, args.probe_batch_size)
-    ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * _ledger_row(numbers)
+    entry = numbers.d_model * FP32 + VECTOR_ID
+    ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * entry
     weights = [math.prod(features(model.get_submodule(t.module))) for t in numbers.targets]
     return Plan(
-        model_parameters=table.model_parameters,
-        components=len(table),
-        unit=numbers.unit,
-        vectors=numbers.n_vectors,
-        d_model=numbers.d_model,
+        table=table,
+        numbers=numbers,
         bank_vectors=rows,
         mean_vectors=mean,
         watch_vectors=numbers.n_vectors if scouts else peak if watches else rows,
@@ -138,7 +129,6 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             accumulates=args.gradient_accumulation_steps > 1,
             matrix=max(weights) if grain.needs_whole_weights else 0,
         ),
-        table=table,
         costs=costs,
         batch=args.per_device_train_batch_size * row,
     )
@@ -167,7 +157,3 @@ def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, ta
         return peak
     masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
     return min(table.n_vectors, peak + rows * (masks - 1))
-
-
-def _ledger_row(table: Numbering) -> int:
-    return table.d_model * FP32 + VECTOR_ID

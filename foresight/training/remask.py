@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,26 +28,22 @@ class RemaskCallback(TrainerCallback):
 
     def __init__(self, run: Run):
         self.run = run
-        self.learning_rates = 0.0
-        """Sum of learning rates since the run began: above zero, something in the mask must have moved."""
-        self.seconds = 0.0
-        self.choosing = 0.0
-        """Wall time that the policy took to decide; scoring of single weights and timed passes included."""
 
     # -- events of the training loop --------------------------------------------------------------------------------
 
     def on_train_begin(self, args, state, control, **kwargs):
         run, self._clock = self.run, time.perf_counter()
-        run.step, run.calendar = state.global_step, Calendar.of(args, run.policy, state.max_steps)
+        run.step, run.calendar = state.global_step, Calendar(args, run.policy, state.max_steps)
         if state.global_step == 0:
             if run.scouting is not None:
                 run.log(run.scouting.logged())
             if run.retained is not None:
-                self.seconds += run.retained.seconds
+                self.run.seconds += run.retained.seconds
                 run.log({"foresight/retained_seconds": run.retained.seconds})
         began = time.perf_counter()
-        run.limits.time(run)
-        self.choosing += time.perf_counter() - began
+        if run.limits is not None:
+            run.limits.time(run)
+        self.run.choosing += time.perf_counter() - began
         if state.global_step == 0:
             self._at(0)
 
@@ -59,14 +54,14 @@ class RemaskCallback(TrainerCallback):
             raise NonFiniteError(diverged(self.run, "a gradient is NaN or infinite", state.global_step + 1))
         began = time.perf_counter()
         if policy.observe(bank):
-            self.choosing += time.perf_counter() - began
-        self.learning_rates += rate
+            self.run.choosing += time.perf_counter() - began
+        self.run.learning_rates += rate
 
     def on_step_end(self, args, state, control, **kwargs):
         self.run.step = state.global_step
         self._at(state.global_step)
         now = time.perf_counter()
-        self.seconds, self._clock = self.seconds + now - self._clock, now
+        self.run.seconds, self._clock = self.run.seconds + now - self._clock, now
         if state.global_step == state.max_steps:
             bank, watcher = self.run.bank, self.run.watcher
             self._check_moved(bank.unmoved(), len(bank.ids))
@@ -125,7 +120,7 @@ class RemaskCallback(TrainerCallback):
             return own
         n_vectors = run.vectors_at(step)
         if not run.calendar.rotates:
-            share, limits = run.head_share(n_vectors), run.limits.of_masks()
+            share, limits = run.head_share(n_vectors), run.mask_limits
             return select(run.ranking(0), run.table, n_vectors, share, run.args.cost_aware, limits)
         turns = rotation(run.table, n_vectors, run.mask_seed)
         return turns[turn % len(turns)]
@@ -134,7 +129,7 @@ class RemaskCallback(TrainerCallback):
         run, policy = self.run, self.run.policy
         began = time.perf_counter()
         mask = policy.mask(run.view(step))
-        self.choosing += time.perf_counter() - began
+        self.run.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == run.calendar.first_decision
         if ends_watch and (cost := policy.watch_cost(run.bank, run.vectors_at(step), step)):
             run.log(cost)
@@ -167,7 +162,7 @@ class RemaskCallback(TrainerCallback):
             run.save_schedule()
         limits = {
             f"foresight/predicted_step_{limit.setting.removeprefix('limits.')}": limit.cost(np.array(mask.components))
-            for limit in run.limits.of_masks()
+            for limit in run.mask_limits
         }
         run.log(
             {
@@ -183,32 +178,17 @@ class RemaskCallback(TrainerCallback):
     def scoring_share(self) -> float:
         """Share of the run's wall time that went into scoring and choosing, in [0, 1]."""
         watcher = self.run.watcher
-        spent = self.seconds + time.perf_counter() - self._clock
-        scoring = self.choosing + (watcher.seconds if watcher is not None else 0.0)
+        spent = self.run.seconds + time.perf_counter() - self._clock
+        scoring = self.run.choosing + (watcher.seconds if watcher is not None else 0.0)
         return scoring / spent if spent > 0 else 0.0
 
     def _check_moved(self, unmoved: int, active: int) -> None:
-        if self.learning_rates > 0 and 0 < active == unmoved:
+        if self.run.learning_rates > 0 and 0 < active == unmoved:
             raise MaskLeakError(
                 f"none of the {active} {self.run.numbers.unit} in the mask has moved after {self.run.step} steps: no "
                 "gradient reaches the bank. Check that the loss has trained tokens (labels other than -100) and that "
                 "nothing replaces the model's modules after the trainer was built."
             )
-
-    # -- state ------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "learning_rates": self.learning_rates,
-            "seconds": self.seconds,
-            "choosing": self.choosing,
-            "pace": self.run.limits.state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.learning_rates, self.seconds = state["learning_rates"], state["seconds"]
-        self.choosing = state["choosing"]
-        self.run.limits.load_state(state.get("pace"))
 
 
 def diverged(run: Run, what: str, step: int) -> str:

@@ -18,12 +18,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ..bank import Bank
 from ..bank.optimizer import BankAdamW
+from ..common.plugins import part
 from ..forecasters.forecaster import Forecaster
 from ..forecasters.registry import experienced
 from ..masks.budget import BudgetSchedule, budget_vectors
 from ..masks.masks import Mask
 from ..masks.schedule import MaskSchedule
-from ..masks.selection import circuit_size, head_share_of
+from ..masks.selection import Limit, circuit_size, head_share_of
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from ..policies.policy import Ground, View
@@ -34,7 +35,6 @@ from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
 from .calendar import Calendar
 from .config import ForesightConfig
-from .parts import Unlimited, part
 from .sharding import placement_of
 from .watcher import Watcher, probe_of, scorer_of
 
@@ -65,12 +65,15 @@ class Run:
         granularity: the `Granularity`; table: components that scores and reports are about; numbers: what the bank
             can hold; bank: the bank; n_vectors: its rows; optimizer: the bank's, once there is one.
         ground: what the policy was prepared with.
-        policy, target, limits, budget_schedule: what chooses the mask, by what, at what cost, and how large.
+        policy, target, budget_schedule: what chooses the mask, by what, and how large; limits: at what cost, or None.
         scorer: name of the scores that the run takes.
         schedule: the masks so far; skill_log: forecasts and what became of them.
         watcher: takes snapshots; None for runs that need none. probe: what gradients of single weights are taken on.
         retained: rows to keep, or None; scouting: the `Scouting` that a scout has taken, or None.
         calendar, step: when things happen, and optimizer steps done; set when training begins.
+        learning_rates: sum of those so far: above zero, something in the mask must have moved.
+        seconds, choosing: wall time, and what of it the policy took to decide (scoring of single weights and timed
+            passes included).
         log: takes numbers to be logged now; autocast: the trainer's mixed-precision context.
     """
 
@@ -87,7 +90,7 @@ class Run:
         self.table = self.granularity.table(model, args.mlp_block)
         self.numbers = self.granularity.numbers(model, self.table)
         self.policy = make_policy(args.policy, args.granularity, args.policy_params)
-        self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else Unlimited()
+        self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else None
         self.scorer = BENEFIT if target.measures else self.granularity.scorer(target.scorer or args.scorer, pairs)
         self._prepare_policy(forecaster)
         self.budget_schedule = BudgetSchedule.of(args.budget_schedule)
@@ -97,6 +100,7 @@ class Run:
         self.optimizer: BankAdamW
         self.calendar: Calendar
         self.step = 0
+        self.learning_rates = self.seconds = self.choosing = 0.0
         self.watcher: Watcher | None = None
         self.probe: Probe | None = None
         self.retained: Retained | None = None
@@ -129,7 +133,8 @@ class Run:
         peak = self.n_vectors
         if not self.budget_schedule.constant:
             peak = self.budget_schedule.mean_and_peak(numbers, args.budget)[1]
-        self.limits.check(peak)
+        if self.limits is not None:
+            self.limits.check(peak)
         self.head_share(peak)
 
     def watch(self, rows: Dataset, pairs: Dataset | None, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -141,7 +146,9 @@ class Run:
         Raises:
             ConfigError: the scorer needs contrast pairs and there are none; DataError: examples that cannot be used.
         """
-        args, policy, self.limits.rows = self.args, self.policy, rows
+        args, policy = self.args, self.policy
+        if self.limits is not None:
+            self.limits.rows = rows
         if self.granularity.name == "weights":
             if getattr(policy, "needs_probe", False):
                 self.probe = TextProbe.from_dataset(rows, args.probe_batch_size, args.probe_examples)
@@ -165,6 +172,11 @@ class Run:
     @property
     def mask_seed(self) -> int:
         return self.args.seed if self.args.mask_seed is None else self.args.mask_seed
+
+    @property
+    def mask_limits(self) -> tuple[Limit, ...]:
+        """What every mask of the run has to keep, as far as it is known by now."""
+        return () if self.limits is None else self.limits.of_masks()
 
     def vectors_at(self, step: int) -> int:
         """Rows of the bank after `step` steps, as the budget schedule has it."""
@@ -212,7 +224,7 @@ class Run:
             damage=self.watcher.damage() if scored else None,  # type: ignore[union-attr]
             head_share=self.head_share(n_vectors),
             cost_aware=args.cost_aware,
-            limits=self.limits.of_masks(),
+            limits=self.mask_limits,
         )
 
     # -- files --------------------------------------------------------------------------------------------------------

@@ -87,9 +87,11 @@ def scout(run: Run, available: int, train_on: TrainOn) -> None:
     if args.policy == "probing":
         signed = shifted_scores(*where, shift)
     else:
-        factors = draw_factors(
-            float(planned_rates(args, planned_steps(args, available)).sum()), rate * steps, args.seed
+        ahead = total_steps(
+            args.max_steps, args.num_train_epochs, available, args.train_batch_size, args.gradient_accumulation_steps
         )
+        assert ahead is not None  # the rows are known
+        factors = draw_factors(float(planned_rates(args, ahead).sum()), rate * steps, args.seed)
         method = taylor_scores if args.policy == "predicted" else shifted_scores
         signed = method(*where, shift, factors)
     policy.scouted = np.abs(signed) * (_calibration(*where) if args.calibrate else 1.0)
@@ -121,14 +123,6 @@ def planned_rates(args: ForesightConfig, steps: int) -> np.ndarray:
         optimizer.step()
         scheduler.step()
     return np.array(rates, np.float64)
-
-
-def planned_steps(args: ForesightConfig, rows: int) -> int:
-    """Optimizer steps that the run will take."""
-    accumulation = args.gradient_accumulation_steps
-    steps = total_steps(args.max_steps, args.num_train_epochs, rows, args.train_batch_size, accumulation)
-    assert steps is not None  # the rows are known
-    return steps
 
 
 def _shift(run: Run, rows: np.ndarray, rate: float, train_on: TrainOn) -> tuple[dict[str, Tensor], int, int]:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from ..bank import AnyBank
 from ..bank.optimizer import BankAdamW
 from ..common.errors import ConfigError, MaskLeakError
+from ..common.plugins import part
 from ..masks.budget import BudgetSchedule
 from ..masks.masks import Mask, WeightMask
 from ..model.placement import Placement, bit_sum
 from ..policies.granularity import granularity
 from .config import ForesightConfig
-from .parts import part
 
 _UNTESTED = {
     "fp16.enabled": "loss scaling and masks are untested; use bf16 or fp32",
@@ -59,7 +59,7 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
         return BankAdamW
     # accelerate and DeepSpeed would put a DeepSpeedCPUAdam of their own, without ages, in the place of this one.
     settings.config["zero_force_ds_cpu_optimizer"] = False
-    return part("bank.cpu_adam.BankCPUAdam")
+    return part("bank.zero.BankCPUAdam")
 
 
 def refuse_world(args: ForesightConfig) -> None:

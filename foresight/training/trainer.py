@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 from datasets import Dataset
@@ -11,6 +10,7 @@ from trl import SFTTrainer
 
 from ..bank import AnyBank
 from ..common.errors import DataError
+from ..common.plugins import part
 from ..forecasters.forecaster import Forecaster
 from ..masks.schedule import MaskSchedule
 from ..model.components import ComponentTable
@@ -19,7 +19,6 @@ from ..scoring.scorer import DAMAGE
 from ..trajectory.trajectory import Trajectory
 from .config import ForesightConfig, target_of
 from .masked import MaskedTrainer, refuse
-from .parts import part
 from .run import Run
 from .sharding import refuse_dtype
 
@@ -108,9 +107,3 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
             return self._prepare_dataset(dataset, self.processing_class, self.args, False, None, "retained")
         finally:
             self.completion_only_loss = whole
-
-    def _copy(self) -> ForesightTrainer:
-        other = super()._copy()
-        assert isinstance(other, ForesightTrainer)
-        other._metrics = {mode: defaultdict(list) for mode in self._metrics}
-        return other

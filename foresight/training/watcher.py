@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ..bank import Bank
 from ..common.errors import ConfigError
+from ..common.plugins import part
 from ..policies.granularity import WITHOUT_PAIRS
 from ..scoring import make_scorer
 from ..scoring.probes import ContrastProbe, Probe, TextProbe
 from ..scoring.scorer import DAMAGE, Scorer, Scores
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
-from .parts import part
 from .settings import MaskSettings
 
 
@@ -37,11 +37,6 @@ class Watcher:
         self.trajectory: Trajectory
         self.seconds = 0.0
 
-    @property
-    def last_step(self) -> int | None:
-        """Step of the newest snapshot."""
-        return self.trajectory.snapshots[-1].step if self.trajectory.snapshots else None
-
     def series(self) -> Series:
         """Everything seen so far: magnitudes, calibrated."""
         return self.trajectory.series(self.scorer.name)
@@ -57,7 +52,8 @@ class Watcher:
 
     def snapshot(self, step: int) -> None:
         """Score now and record; a second call for the same step does nothing."""
-        if self.last_step == step:
+        taken = self.trajectory.snapshots
+        if taken and taken[-1].step == step:
             return
         start = time.perf_counter()
         bank = self.bank

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foresight.bank import Bank
-from foresight.bank.fingerprint import is_bank_key
+from foresight.bank.base_weights import is_bank_key
 from foresight.bank.optimizer import BankAdamW
 from foresight.common.errors import CheckpointError, ConfigError, MaskLeakError
 from foresight.masks.budget import budget_vectors
@@ -343,7 +343,7 @@ def test_bad_inputs():
 
 def test_a_step_compiles_to_one_graph():
     """A break would run the touched Linears uncompiled, without a word."""
-    model, bank, _ = banked()
+    model, bank, _ = banked(num_hidden_layers=1)
     rows = tokens(seed=0)
     model(input_ids=rows, labels=rows).loss.backward()
     expected, bank.vectors.grad = bank.vectors.grad, None

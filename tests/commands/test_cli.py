@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from eval.word_tokenizer import make_tokenizer
-from foresight.bank.apply_delta import apply_delta
+from foresight.bank.delta import apply_delta
 from foresight.cli import main
 from foresight.model.components import component_table
 from support.tiny import published, tiny

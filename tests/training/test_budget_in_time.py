@@ -122,7 +122,7 @@ def test_the_plan_says_peak_and_mean(tmp_path):
     table = component_table(model, 2)
     for shape in ("front-loaded", "grown"):
         args = config(tmp_path, SETTINGS, policy="static", budget_schedule=shape)
-        calendar = Calendar.of(args, make_policy("static", "components"), 12)
+        calendar = Calendar(args, make_policy("static", "components"), 12)
         plan = make_plan(model, args, calendar)
         rows = [BudgetSchedule.of(shape).vectors(table, 0.2, step, 12) for step in range(12)]
         assert plan.bank_vectors == max(rows) == plan.sizes.rows and plan.mean_vectors == pytest.approx(sum(rows) / 12)

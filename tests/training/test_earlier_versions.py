@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from foresight.bank.apply_delta import apply_delta
+from foresight.bank.delta import apply_delta
 from foresight.cli import main
 from foresight.masks.schedule import MaskSchedule
 from foresight.model.components import component_table

@@ -8,14 +8,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from foresight.bank.apply_delta import apply_delta
+from foresight.bank.delta import apply_delta
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import WeightMask, everything
 from foresight.masks.schedule import MaskSchedule
 from foresight.masks.weight_selection import Best, best_weights, gradients
 from foresight.model.components import component_table
-from foresight.model.vector_table import vector_table
-from foresight.model.weight_table import weight_table
+from foresight.model.finer import vector_table, weight_table
 from foresight.policies.single_weights.weight_policy import WeightView
 from foresight.scoring.probes import TextProbe
 from foresight.training.config import ForesightConfig
@@ -103,7 +102,7 @@ def test_the_plan_counts_single_weights(tmp_path):
     args = ForesightConfig(str(tmp_path), use_cpu=True, granularity="weights", policy="static", budget=0.05)
     plan, done = make_plan(tiny(), args, None), run(tmp_path / "run", **FINE)
     n = done.run.n_vectors
-    assert plan.unit == "weights" and plan.bank_vectors == plan.trainable_parameters == n
+    assert plan.numbers.unit == "weights" and plan.bank_vectors == plan.trainable_parameters == n
     moments = sum(v.nbytes for _, v in done.bank.placement.state(done.bank.vectors, done.run.optimizer))
     assert plan.optimizer_bytes == moments + done.run.optimizer.ages.nbytes
     states = memory(plan.sizes, Sharding()).device.states

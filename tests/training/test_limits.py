@@ -85,7 +85,7 @@ def test_timing_leaves_no_trace_in_the_run(tmp_path):
     plain, timed = made
     assert timed.schedule.entries == plain.schedule.entries and same(delta(tmp_path / "a"), delta(tmp_path / "b"))
     pace = timed.run.limits.pace
-    assert pace.forward > 0 and pace.backward > 0 and pace.length >= 7 and timed.remasking.choosing > pace.forward
+    assert pace.forward > 0 and pace.backward > 0 and pace.length >= 7 and timed.run.choosing > pace.forward
 
 
 @pytest.mark.parametrize("setting", LIMITS)
@@ -159,7 +159,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, settings, message):
 
 def test_no_limit_is_no_limit(tmp_path):
     free, loose = run(tmp_path / "free"), run(tmp_path / "loose", limits={"share": 1.0, "gib": 100.0})
-    assert free.run.limits.of_masks() == () and len(loose.run.limits.of_masks()) == 2
+    assert free.run.mask_limits == () and len(loose.run.mask_limits) == 2
     assert free.schedule.entries == loose.schedule.entries
     assert same(delta(tmp_path / "free"), delta(tmp_path / "loose"))
 

@@ -62,7 +62,7 @@ def _trained(folder, **changes):
 def test_calendar_is_what_a_run_does(tmp_path, changes):
     trainer = _trained(tmp_path, **changes)
     args = trainer.args
-    calendar = Calendar.of(args, trainer.policy, args.max_steps)
+    calendar = Calendar(args, trainer.policy, args.max_steps)
     plan = make_plan(tiny("llama"), args, calendar)
     assert plan.snapshots == trainer.trajectory.steps.tolist()
     assert plan.bank_vectors == len(trainer.bank.vectors)
@@ -97,7 +97,7 @@ def test_length_is_unknown_without_rows():
 
 @pytest.mark.parametrize("changes", [{"policy": "full"}, {"watch": "full-keep"}, {"policy": "predicted"}], ids=str)
 def test_training_everything_needs_room_for_everything(tmp_path, changes):
-    model, calendar = tiny("llama"), Calendar(11, 4, 3, 2, True, True, True, False)
+    model, calendar = tiny("llama"), Calendar(_args(tmp_path), make_policy("foresight", "components"), 11)
     plan = make_plan(model, _args(tmp_path, **changes), calendar)
     less = make_plan(model, _args(tmp_path), calendar)
     assert plan.watch_vectors == component_table(model).n_vectors
@@ -110,11 +110,11 @@ def test_eight_billion_parameters_without_loading_any(tmp_path):
         model = AutoModelForCausalLM.from_config(config)
     plan = make_plan(model, _args(tmp_path, budget=0.01, bf16=True), None)
     assert all(p.is_meta for p in model.parameters())
-    assert plan.model_parameters == 8_030_261_248
-    assert plan.sizes.weights == plan.model_parameters and plan.sizes.element == 2
+    assert plan.table.model_parameters == 8_030_261_248
+    assert plan.sizes.weights == plan.table.model_parameters and plan.sizes.element == 2
     assert plan.sizes.largest == 128256 * 4096 and plan.sizes.ledger == 0
     assert plan.sizes.targets == 32 * 4096 * (2 * 4096 + 2 * 1024 + 3 * 14336)
-    assert plan.bank_vectors == int(0.01 * plan.model_parameters / 4096)
+    assert plan.bank_vectors == int(0.01 * plan.table.model_parameters / 4096)
     assert plan.calendar is None and plan.ledger_bytes is None and plan.snapshots == plan.decisions == []
 
 
@@ -166,11 +166,11 @@ def test_what_cannot_be_planned(tmp_path):
 
 
 def test_decisions_stop_before_the_end():
-    calendar = Calendar.of(
+    calendar = Calendar(
         ForesightConfig("x", use_cpu=True, bf16=False), make_policy("foresight", "components", {"watch_steps": 5}), 25
     )
     assert [s for s in calendar.steps if calendar.decides(s)] == [5]
-    calendar = Calendar.of(ForesightConfig("x", use_cpu=True, bf16=False), make_policy("reactive", "components"), 40)
+    calendar = Calendar(ForesightConfig("x", use_cpu=True, bf16=False), make_policy("reactive", "components"), 40)
     assert [s for s in calendar.steps if calendar.decides(s)] == [0, 20]
 
 

@@ -1,6 +1,7 @@
 """Replay: the share of every batch, no step more, the same rows for the same seed, and nothing at all at share 0."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from foresight.common.errors import ConfigError, DataError
-from foresight.training.replay import ReplaySampler, with_retained
+from foresight.training.retention import ReplaySampler, retained_rows, with_retained
 from foresight.training.trainer import ForesightTrainer
 from support.runs import config
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer
@@ -183,3 +184,10 @@ def test_rows_without_a_token_to_predict(tmp_path):
 def test_bad_settings(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         trainer(tmp_path, **{"policy": "random", **settings})
+
+
+def test_zero_3_leaves_nobody_to_write_retained_text(tmp_path):
+    args = config(tmp_path, policy="random", replay_share=0.25, retained_source="base")
+    bank = SimpleNamespace(placement=SimpleNamespace(sharded=True))
+    with pytest.raises(ConfigError, match="'base' is not supported under ZeRO 3.*retained-"):
+        retained_rows(args, None, bank, None, None, None)

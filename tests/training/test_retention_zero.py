@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foresight.common.errors import ConfigError
 from foresight.training import checkpoint
 from support.processes import run_group
 from support.tiny import sentences, tiny, tiny_tokenizer
@@ -61,20 +60,3 @@ def test_two_processes_do_what_one_does(tmp_path, stage, source):
     assert run_group(train, 2, tmp_path / "two", tmp_path / "base", stage, settings) == [0, 0]
     same_run(tmp_path / "one", tmp_path / "two")
     assert len(list((tmp_path / "two").glob("retained-*.jsonl"))) == (source == "base")
-
-
-def refused(folder, base, stage, settings, expected):
-    with pytest.raises(ConfigError, match=expected):
-        train(folder, base, stage, settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        (dict(retained_source="base"), "'base' is not supported under ZeRO 3.*retained-"),
-        (dict(budget_schedule="front-loaded"), "budget_schedule would resize the bank"),
-    ],
-)
-def test_what_sharding_does_not_do_is_refused_by_name(tmp_path, settings, expected):
-    tiny().save_pretrained(tmp_path / "base")
-    assert run_group(refused, 2, tmp_path / "two", tmp_path / "base", 3, settings, expected) == [0, 0]

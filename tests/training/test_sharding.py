@@ -268,6 +268,8 @@ def test_worlds_that_go_wrong_are_refused(monkeypatch):
     refuse_world(arguments({"fp16": {"enabled": False}, "zero_optimization": {"stage": 3, "mics_shard_size": -1}}))
     with pytest.raises(ConfigError, match="would resize the bank"):
         refuse_world(arguments(ZERO2, policy_params={"watch": "full-keep"}))
+    with pytest.raises(ConfigError, match="budget_schedule would resize the bank"):
+        refuse_world(arguments(ZERO2, budget_schedule="front-loaded"))
     with pytest.raises(ConfigError, match="parallelism_config"):
         refuse_world(arguments(ZERO2, parallelism_config=object()))
     with pytest.raises(ConfigError, match="2 processes were launched"):

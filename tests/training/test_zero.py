@@ -18,9 +18,8 @@ import torch
 
 import support.zero_run as zero_run
 from foresight.bank import Bank
-from foresight.bank.cpu_adam import BankCPUAdam
 from foresight.bank.optimizer import BankAdamW
-from foresight.bank.zero import ZeroPlacement
+from foresight.bank.zero import BankCPUAdam, ZeroPlacement
 from foresight.common.errors import ConfigError
 from foresight.masks.budget import budget_vectors
 from foresight.masks.selection import select
@@ -232,7 +231,8 @@ def test_torchrun_equals_one_process(tmp_path, alone, stage):
     same_run(alone / "run", tmp_path / "run", 1e-5 if stage == 3 else 1e-6)
 
 
-@pytest.mark.parametrize("launcher", [pytest.param("deepspeed", marks=pytest.mark.slow), "accelerate"])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["deepspeed", "accelerate"])
 def test_other_launchers_equal_one_process(tmp_path, alone, launcher):
     port = str(free_port())
     commands = {

@@ -74,7 +74,7 @@ def test_a_process_killed_again_and_again(tmp_path, base, times):
     [
         ((2, 2), (1, 0)),
         ((1, 0), (2, 3)),
-        ((2, 3), (4, 3)),
+        pytest.param((2, 3), (4, 3), marks=pytest.mark.slow),  # as from one to two
         pytest.param((2, 3), (2, 3), marks=pytest.mark.slow),  # as the killed runs are
         pytest.param((2, 2), (4, 2), marks=pytest.mark.slow),
     ],

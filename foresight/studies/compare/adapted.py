@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ...masks.budget import budget_vectors
 from ...model.components import component_table
-from ...training.finite import FiniteLoss
+from ...training.masked import FiniteLoss
 from ...trajectory.series import Series
 from ...trajectory.trajectory import Trajectory
 from ..adapters import adapt

@@ -22,7 +22,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ...model.components import ComponentTable, stored_transposed
-from ...training.finite import FiniteLoss
+from ...training.masked import FiniteLoss
 from .edit import RankOneEdit
 from .intervention import Intervention, head_names, head_taps
 

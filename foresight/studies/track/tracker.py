@@ -15,8 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ...bank import Bank
-from ...bank.apply_delta import apply_delta
-from ...bank.delta import write_delta
+from ...bank.delta import apply_delta, write_delta
 from ...common.errors import ConfigError, TrajectoryError
 from ...masks.budget import budget_vectors
 from ...masks.selection import circuit_size

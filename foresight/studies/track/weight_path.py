@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...bank.base_weights import digest, fingerprint
 from ...bank.delta import WEIGHTS
-from ...bank.fingerprint import digest, fingerprint
 from ...common.errors import CheckpointError, TrajectoryError
 from ...model.components import ComponentTable
 from ...model.placement import Placement

@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from foresight.bank.apply_delta import apply_delta
-from foresight.bank.delta import read_info
+from foresight.bank.delta import apply_delta, read_info
 from foresight.common.errors import ConfigError, TrajectoryError, UnknownNameError
 from foresight.scoring import make_scorer
 from foresight.scoring.edges import edge_scores

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from foresight.bank.apply_delta import apply_delta
+from foresight.bank.delta import apply_delta
 from foresight.common.errors import CheckpointError, TrajectoryError
 from foresight.forecasters.registry import FROM_WEIGHTS
 from foresight.forecasters.single_weights.extrapolate import forecast_scores

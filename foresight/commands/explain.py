@@ -1,4 +1,4 @@
-"""`--settings`: the settings of a command as text, in groups, or those that a word finds."""
+"""What a command takes, told in two forms: `--settings`, as text, and `--schema`, a JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from ..policies.catalogue import GRANULARITIES, Parameter, parameters
 from ..training.settings import GROUPS, MaskSettings
-from .fields import UNKNOWN, Setting, command_classes, settings_of, trl_of
+from .fields import UNKNOWN, Setting, command_classes, command_settings, settings_of, trl_of
 
 WIDTH = 100
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", type(None): "null"}
 
 
 def listing(command: str, word: str = "") -> str:
@@ -96,3 +97,52 @@ def _type(hint: Any) -> str:
 def _shown(value: Any) -> str:
     """A default as it is written in a recipe."""
     return "null" if value is None else value if isinstance(value, str) and value else json.dumps(value)
+
+
+def schema(command: str) -> dict[str, Any]:
+    """The schema (JSON Schema draft 7). A key that is no setting is refused, as the command refuses it."""
+    settings = command_settings(command)
+    properties = {name: _property(setting) for name, setting in settings.items()}
+    mappings = [name for name, setting in settings.items() if setting.accepts(dict) and name != "policy_params"]
+    if "policy_params" in settings:
+        known = {name: _parameter(parameter.kind, parameter.help) for name, (parameter, _) in parameters().items()}
+        for name, (parameter, _) in parameters().items():
+            if parameter.choices:
+                known[name]["enum"] = [*parameter.choices, None]
+        properties["policy_params"] |= {"properties": known, "additionalProperties": False}
+        properties |= {f"policy_params.{name}": one for name, one in known.items()}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": f"Recipe of foresight {command}",
+        "type": "object",
+        "properties": properties,
+        "patternProperties": {rf"^({'|'.join(mappings)})\.": {}} if mappings else {},
+        "additionalProperties": False,
+    }
+
+
+def _property(setting: Setting) -> dict[str, Any]:
+    alternatives = setting.alternatives
+    if any(get_origin(hint) is Literal for hint in alternatives):  # a text beside the choices is one of them
+        alternatives = tuple(hint for hint in alternatives if hint is not str)
+    types = [_json_type(hint) for hint in alternatives]
+    found: dict[str, Any] = {} if {} in types else types[0] if len(types) == 1 else {"anyOf": types}
+    if setting.default is not UNKNOWN:
+        found = found | {"default": setting.default}
+    return found | {"description": setting.help}
+
+
+def _parameter(kind: type, help: str) -> dict[str, Any]:
+    if kind is list:  # of texts; one may be written without the list
+        return {"type": ["array", "string", "null"], "items": {"type": "string"}, "description": help}
+    return {"type": [_JSON_TYPES[kind], "null"], "description": help}
+
+
+def _json_type(hint: Any) -> dict[str, Any]:
+    """The schema of one type; empty if anything goes."""
+    if get_origin(hint) is Literal:
+        return {"enum": list(get_args(hint))}
+    if get_origin(hint) is list:
+        return {"type": "array", "items": _json_type(get_args(hint)[0])}
+    kind = get_origin(hint) or hint
+    return {"type": _JSON_TYPES[kind]} if kind in _JSON_TYPES else {}
