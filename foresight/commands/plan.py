@@ -97,12 +97,8 @@ def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:
 
 def _step(plan: Plan, limits: Sequence[Limit]) -> Table:
     """What a step costs by the mask; raises BudgetError if no mask keeps the limits."""
-    table = _table("A train step by its mask, in one process without DeepSpeed")
-    table.show_header = True
-    table.columns[0].header, table.columns[1].header = "", "operations, of full fine-tuning's"
-    table.add_column("activations", justify="right")
-    table.add_column("memory at the peak", justify="right")
-    table.columns[1].justify = "right"
+    title = "A train step by its mask, in one process without DeepSpeed"
+    table = _table(title, "operations, of full fine-tuning's", "activations", "memory at the peak")
     spread = np.random.default_rng(0).random(len(plan.table))
     rows: list[tuple[str, np.ndarray, Sequence[Limit]]]
     rows = [("spread over all layers", spread, ()), ("the highest layers alone", depths(plan.table), ())]
@@ -117,11 +113,7 @@ def _step(plan: Plan, limits: Sequence[Limit]) -> Table:
 
 def _memory(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     count = "1 process" if processes == 1 else f"{processes} processes"
-    table = _table(f"Memory of each process at its peak; DeepSpeed with {count}")
-    table.show_header = True
-    table.columns[0].header, table.columns[1].header = "", "device"
-    table.add_column("host", justify="right")
-    table.columns[1].justify = "right"
+    table = _table(f"Memory of each process at its peak; DeepSpeed with {count}", "device", "host")
     for name, way in ways(processes, bool(args.bf16)).items():
         if way.stage == 3 and granularity(args.granularity).needs_whole_weights:
             continue  # refused
@@ -150,10 +142,12 @@ def _remask(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left", show_header=False, min_width=90)
+def _table(title: str, *headings: str) -> Table:
+    """A table of names and values, or of names and numbers under headings."""
+    table = Table(title=title, title_justify="left", caption_justify="left", show_header=bool(headings), min_width=90)
     table.add_column(no_wrap=True)
-    table.add_column()
+    for heading in headings or ("",):
+        table.add_column(heading, justify="right" if headings else "left")
     return table
 
 
