@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError, one_of
 
@@ -39,16 +39,15 @@ def task(name: str, source: Source | str | None = None, labels: Mapping[str, str
     """
     plain = source is None and labels is None
     if name not in (*TASKS, *DATA_TASKS) and Path(name).exists() and plain:
-        from .user_task import UserTask
-
-        return UserTask(name)
+        return _named("user_task", "UserTask")(name)
     if one_of("task", name, (*TASKS, *DATA_TASKS)) in DATA_TASKS:
-        from .public_data import PUBLIC
-
-        return PUBLIC[name](source, labels)
+        return _named("public_data", "PUBLIC")[name](source, labels)
     if not plain:
         raise ConfigError(f"task {name!r} is generated: leave out source and labels, which only data tasks take")
-    import_module(".sentences" if name in _SENTENCES else ".puzzles", __package__)  # puts it into GENERATED
-    from .generated_task import GENERATED
+    _named("sentences" if name in _SENTENCES else "puzzles", "generated")  # puts it into GENERATED
+    return _named("generated_task", "GENERATED")[name]
 
-    return GENERATED[name]
+
+def _named(module: str, what: str) -> Any:
+    """What a module of this package holds, which is imported only now."""
+    return getattr(import_module(f".{module}", __package__), what)
