@@ -376,14 +376,14 @@ def test_sst2_recipe_on_real_data(cli, tmp_path, real_data):
     """Labelled sentences, a subword tokenizer and a model built from its config: trained, exported, loaded."""
     recipe = Path(__file__).parents[2] / "recipes" / "train" / "sst2.yaml"
     tiny("qwen2", vocab_size=50304).config.save_pretrained(tmp_path / "model")
-    rows = real_data("sst2/train.tsv").read_text().splitlines(keepends=True)[:200]
+    rows = real_data("sst2/train.tsv").read_text().splitlines(keepends=True)[:40]
     (tmp_path / "train.tsv").write_text("".join(rows))
     code, out, err = cli(
         "train", "--config", recipe, "--model", tmp_path / "model",
         "--tokenizer", real_data("pythia-tokenizer"), "--dataset", tmp_path / "train.tsv",
         "--eval_dataset", tmp_path / "train.tsv", "--output_dir", tmp_path / "run", "--max_steps", 4,
         "--budget", 0.005, "--probe_every", 2, "--remask_every", 2, "--probe_examples", 8, "--save_strategy", "no",
-        "--use_cpu",
+        "--use_cpu", "--per_device_train_batch_size", 4, "--probe_batch_size", 4,
     )  # fmt: skip
     assert code == 0, err
     assert "evaluation accuracy" in out

@@ -5,6 +5,7 @@ import math
 import resource
 import shutil
 import signal
+from functools import cache
 
 import numpy as np
 import pytest
@@ -176,17 +177,25 @@ def test_text_without_pairs_and_messages(tmp_path):
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
+RESUMABLE = dict(policy="foresight", save_strategy="steps", save_steps=2, shuffle_dataset=True)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The run that nothing interrupts, by watch."""
+    return cache(lambda watch: run(tmp_path_factory.mktemp("whole"), watch=watch, **RESUMABLE))
+
+
 @pytest.mark.parametrize("stop", [2, 5, 8, 11])
 @pytest.mark.parametrize("watch", ["hold", "full-keep"])
-def test_resume_equals_the_uninterrupted_run(tmp_path, stop, watch):
-    settings = dict(policy="foresight", save_strategy="steps", save_steps=2, watch=watch, shuffle_dataset=True)
-    whole = run(tmp_path / "whole", **settings)
+def test_resume_equals_the_uninterrupted_run(tmp_path, whole_run, stop, watch):
+    settings, whole = dict(RESUMABLE, watch=watch), whole_run(watch)
     broken = trainer(tmp_path / "broken", **settings)
     broken.add_callback(Stop(stop))
     with pytest.raises(RuntimeError, match="power cut"):
         broken.train()
     resumed = run(tmp_path / "broken", resume=True, **settings)
-    assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken"))
+    assert same(delta(whole.run.output), delta(tmp_path / "broken"))
     assert resumed.schedule.entries == whole.schedule.entries
     assert [vars(o) for o in resumed.run.skill_log.outcomes] == [vars(o) for o in whole.run.skill_log.outcomes]
     for a, b in zip(whole.trajectory.snapshots, resumed.trajectory.snapshots, strict=True):
