@@ -25,10 +25,18 @@ def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str]
     figures = {
         board.split: {"gains": data_uri(gains(board)), "questions": data_uri(by_question(board))} for board in boards
     }
-    said = {board.split: sentences(board) for board in boards}
     filters: dict[str, Callable[..., str]] = {"points": _points, "change": _change, "number": _number}
-    html = fill("leaderboard.html.j2", filters, boards=boards, said=said, figures=figures, environment=environment,
-                labels=YARDSTICK_LABELS, persistence=PERSISTENCE, tables=_tables(boards))  # fmt: skip
+    html = fill(
+        "leaderboard.html.j2",
+        filters,
+        boards=boards,
+        said={board.split: sentences(board) for board in boards},
+        figures=figures,
+        environment=environment,
+        labels=YARDSTICK_LABELS,
+        persistence=PERSISTENCE,
+        tables={board.split: _tables(board) for board in boards},
+    )
     return write_page(Path(path), html)
 
 
@@ -47,7 +55,7 @@ def gains(board: Leaderboard) -> Figure:
         mean, low, high = (np.nan if end is None else 100 * end for end in ends)
         errors = np.nan_to_num([[mean - low], [high - mean]])
         axis.errorbar([mean], [y], xerr=errors, color=paint, marker="o", markersize=5, capsize=2.5, linewidth=1.6)
-    axis.set_yticks(range(len(lines)), [_label(line) for line in lines])
+    axis.set_yticks(range(len(lines)), [YARDSTICK_LABELS.get(line.forecaster, line.forecaster) for line in lines])
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("points of the future circuit more than persistence has; dashed: a run with another data order")
@@ -57,12 +65,10 @@ def gains(board: Leaderboard) -> Figure:
 @styled()
 def by_question(board: Leaderboard) -> Figure:
     """Gain over persistence, one row per forecaster and one column per question (cutoff and horizon)."""
-    rows = [row for row in board.details if row["by"] == "question"]
+    columns, found = _cut(board, "question")
+    columns.sort(key=lambda at: [float(share) for share in at.split(" + ")])
     names = [line.forecaster for line in _drawn(board)]
-    columns = sorted({row["at"] for row in rows}, key=lambda at: [float(share) for share in at.split(" + ")])
-    found = {(row["forecaster"], row["at"]): row for row in rows}
-    values = np.array([[100 * found[name, at]["mean"] if (name, at) in found else np.nan for at in columns]
-                       for name in names])  # fmt: skip
+    values = np.array([[100 * found.get((name, at), np.nan) for at in columns] for name in names])
     fig = figure(10, _ROW * len(names) + 1.3)
     axis = fig.subplots()
     most = max(1.0, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 1.0
@@ -84,23 +90,21 @@ def _drawn(board: Leaderboard) -> list[Standing]:
     return [line for line in board.lines if line.forecaster not in (PERSISTENCE, PRIOR)]
 
 
-def _tables(boards: Sequence[Leaderboard]) -> dict[str, list[tuple[str, list[str], list[tuple[str, list[str]]]]]]:
-    """Gains by task, model and learning rate: per board, a list of (by, columns, [(forecaster, cells)])."""
-    found: dict[str, list] = {}
-    for board in boards:
-        found[board.split] = []
-        for by in ("task", "model", "learning_rate"):
-            rows = {(r["forecaster"], r["at"]): r for r in board.details if r["by"] == by}
-            columns = sorted({at for _, at in rows})
-            names = [line.forecaster for line in board.lines]
-            cells = [(name, [_points(rows[name, at]["mean"], "+.1f") if (name, at) in rows else "" for at in columns])
-                     for name in names if name != PERSISTENCE]  # fmt: skip
-            found[board.split].append((by.replace("_", " "), columns, cells))
-    return found
+def _tables(board: Leaderboard) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Gains by task, model and learning rate: (by, columns, [(forecaster, cells)])."""
+    names = [line.forecaster for line in board.lines if line.forecaster != PERSISTENCE]
+    tables = []
+    for by in ("task", "model", "learning_rate"):
+        columns, found = _cut(board, by)
+        rows = [(name, [_points(found.get((name, at)), "+.1f") for at in columns]) for name in names]
+        tables.append((by.replace("_", " "), columns, rows))
+    return tables
 
 
-def _label(line: Standing) -> str:
-    return YARDSTICK_LABELS.get(line.forecaster, line.forecaster)
+def _cut(board: Leaderboard, by: str) -> tuple[list[str], dict[tuple[str, str], float]]:
+    """Where gains are known, and (forecaster, where) -> mean gain."""
+    found = {(row["forecaster"], row["at"]): row["mean"] for row in board.details if row["by"] == by}
+    return sorted({at for _, at in found}), found
 
 
 def _ahead(at: str) -> str:

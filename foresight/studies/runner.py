@@ -16,7 +16,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -67,10 +67,6 @@ class Work(Generic[C, M]):
     place: Callable[[Any], str] = cell_key
 
 
-Failures = list[tuple[C, str]]
-"""Cells that failed for a reason that may pass, and the reason."""
-
-
 class Runner(Generic[C, M]):
     """Worker processes over a folder of records; a context manager.
 
@@ -97,6 +93,7 @@ class Runner(Generic[C, M]):
         self._pool: ProcessPoolExecutor | None = None
         self._others = set(active_children())
         self._known: set[Path] = set()  # cells that some call of `run` has had
+        self._log = self.folder / "workers.log"
         self._lock = FileLock(self.folder / ".lock")  # released when the process ends, however it ends
 
     def __enter__(self) -> Runner[C, M]:
@@ -145,8 +142,8 @@ class Runner(Generic[C, M]):
             self._total -= len(found)
             self.progress.update(self._bar, total=self._total)
         self._known |= distinct.keys()
-        failed = [found for cell, _ in self._all(queue) for found in self._all(deque([cell]))]
-        if failed:
+        retried = [cell for cell, reason in self._attempts(queue) if reason]
+        if failed := [found for cell in retried for found in self._attempts(deque([cell])) if found[1]]:
             cell, words = failed[0]
             raise ForesightError(
                 f"{len(failed)} of {len(distinct)} runs failed twice for a reason that may pass, first {cell.label}: "
@@ -154,44 +151,29 @@ class Runner(Generic[C, M]):
             )
         return [record for cell in cells if (record := self.read(cell))]
 
-    def _all(self, queue: deque[C]) -> Failures[C]:
-        """Run every cell of the queue; those that failed for a reason that may pass, with the reason."""
-        failed: Failures[C] = []
-        while queue:
-            failed += self._in_workers(queue) if self.workers else self._here(queue)
-        return failed
-
-    def _here(self, queue: deque[C]) -> Failures[C]:
-        cell = queue.popleft()
-        return self._ended(cell, attempt(self.work, cell, self.path(cell)))
-
-    def _in_workers(self, queue: deque[C]) -> Failures[C]:
-        """Run cells until the queue is empty or a worker process dies."""
+    def _attempts(self, queue: deque[C]) -> Iterator[tuple[C, str | None]]:
+        """Run every cell of the queue; each as it ends, with the reason if it failed for one that may pass."""
         running: dict[Future, C] = {}
-        failed: Failures[C] = []
-        try:
-            while queue or running:
-                while queue and len(running) < self.workers:
+        while queue or running:
+            try:
+                while queue and self.workers and len(running) < self.workers:
                     future = self._submit(queue[0])  # may find the pool broken: the cell is then still queued
                     running[future] = queue.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    reason = future.result()
-                    failed += self._ended(running.pop(future), reason)
-        except BrokenProcessPool:
-            self._pool = None
-            words = f"its worker process was killed (out of memory, or a crash in native code; see {self._log})"
-            failed += [(cell, words) for cell in running.values() if self.read(cell) is None]
-        return failed
-
-    def _ended(self, cell: C, reason: str | None) -> Failures[C]:
-        if reason:
-            return [(cell, reason)]
-        self.progress.advance(self._bar)
-        return []
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / "workers.log"
+                if not self.workers:
+                    cell = queue.popleft()
+                    ended = [(cell, attempt(self.work, cell, self.path(cell)))]
+                else:
+                    done = wait(running, return_when=FIRST_COMPLETED).done
+                    ended = [(running[future], future.result()) for future in done]
+                    running = {future: cell for future, cell in running.items() if future not in done}
+            except BrokenProcessPool:
+                self._pool = None
+                words = f"its worker process was killed (out of memory, or a crash in native code; see {self._log})"
+                ended = [(cell, None if self.read(cell) else words) for cell in running.values()]
+                running = {}
+            for cell, reason in ended:
+                self.progress.advance(self._bar, not reason)
+                yield cell, reason
 
     def _submit(self, cell: C) -> Future:
         if self._pool is None:
@@ -253,13 +235,9 @@ _work: Work[Any, Any] | None = None
 
 
 def _start_worker(log: Path, work: Work[Any, Any]) -> None:
+    """Compute on one thread, write output into a log, ignore Ctrl-C (the parent decides), end when the parent does."""
     global _work
     _work = work
-    start_worker(log)
-
-
-def start_worker(log: Path) -> None:
-    """Compute on one thread, write output into a log, ignore Ctrl-C (the parent decides), end when the parent does."""
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -33,29 +34,28 @@ ceiling, a run that differs only in the order of its data, at the step in questi
 Row = dict[str, Any]
 
 
-class Entrant(Protocol):
+@dataclass(frozen=True)
+class Entrant:
     """What answers questions."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
 
     def settings(self) -> dict[str, Any]:
         """What its answers depend on besides its name and the runs: JSON."""
-        ...
+        return {}
 
     def ask(self, split: Split) -> Iterator[Row]:
         """The rows of the runs that the split leaves out."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An `Entrant`: a forecaster by name, with parameters that differ from its defaults.
+class Candidate(Entrant):
+    """A forecaster by name, with parameters that differ from its defaults.
 
     It learns from the runs that the split does not leave out.
     """
 
-    name: str
     params: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> Forecaster:
@@ -81,8 +81,8 @@ class Candidate:
                     began = time.perf_counter()
                     prediction = forecaster.predict(int(run.series.steps[question.target]) - now)
                     seconds = fit + time.perf_counter() - began
-                    row = answer(self.name, split, run, question, prediction)
-                    yield {**row, "abstained": forecaster.fallback_ is not None, "seconds": seconds}
+                    abstained = forecaster.fallback_ is not None
+                    yield answer(self.name, split, run, question, prediction, abstained=abstained, seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,6 @@ class Cell:
         return f"forecaster {self.forecaster!r}"
 
 
-@dataclass(frozen=True)
-class Asking:
-    """What workers do with a cell; they are given all runs once."""
-
-    jobs: Mapping[str, tuple[Split, Entrant]]
-
-    def __call__(self, cell: Cell, folder: Path) -> list[Row]:
-        split, entrant = self.jobs[cell_key(cell)]
-        return json_rows(entrant.ask(split))
-
-
 def run_bench(
     out: str | Path, jobs: Sequence[tuple[Split, Entrant]], workers: int = 1, console: Console | None = None
 ) -> list[Row]:
@@ -141,14 +130,19 @@ def run_bench(
         ForesightError: a forecaster raised an exception; the others' answers stay.
     """
     cells = [Cell.of(split, entrant) for split, entrant in jobs]
-    asking = Asking({cell_key(cell): job for cell, job in zip(cells, jobs, strict=True)})
-    work = Work(asking, Cell, list[Row], recorded=())
+    by_key = {cell_key(cell): job for cell, job in zip(cells, jobs, strict=True)}
+    work = Work(partial(_ask, by_key), Cell, list[Row], recorded=())
     with Runner(Path(out) / RUNS, work, workers if workers > 1 else 0, len(cells), console) as runner:
         records = runner.run(cells, "forecasters")
     rows = [row for record in records for row in record.measures or []]
     for split in dict.fromkeys(split for split, _ in jobs):
         rows += _yardsticks(split)
     return rows
+
+
+def _ask(jobs: Mapping[str, tuple[Split, Entrant]], cell: Cell, folder: Path) -> list[Row]:
+    split, entrant = jobs[cell_key(cell)]
+    return json_rows(entrant.ask(split))
 
 
 def _yardsticks(split: Split) -> Iterator[Row]:
@@ -166,10 +160,12 @@ def _yardsticks(split: Split) -> Iterator[Row]:
                     yield answer(TWIN, split, run, question, other.series.values[:, at[0]])
 
 
-def answer(name: str, split: Split, run: Run, question: Question, prediction: np.ndarray, scores: bool = True) -> Row:
-    """The row of one judged answer (see `judge` for `scores`)."""
+def answer(
+    name: str, split: Split, run: Run, question: Question, prediction: np.ndarray, scores: bool = True, **more: Any
+) -> Row:
+    """The row of one judged answer (see `judge` for `scores`); `more` is `abstained` and `seconds`."""
     return {
         "forecaster": name, "split": split.kind, "held_out": split.held_out, "model": run.model, "task": run.task,
         "learning_rate": run.learning_rate, "seed": run.seed, "early": question.early, "ahead": question.ahead,
-        **judge(prediction, run.series, question, scores), "abstained": False, "seconds": float("nan"),
+        **judge(prediction, run.series, question, scores), "abstained": False, "seconds": float("nan"), **more,
     }  # fmt: skip

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -100,34 +101,29 @@ def _read(path: Path) -> list[Run]:
 
 def _recorded(path: Path) -> list[Run]:
     recording = Recording.read(path)
-    head, info = recording.head, recording.head.info
-    if len(recording.steps) < 2:
-        return []  # broken off before there was anything to forecast
-    task = str(info.get("task"))
+    head, steps = recording.head, np.array(recording.steps)
+    task = str(head.info.get("task"))
     task = task if task in head.tasks else head.tasks[0]
-    steps = np.array(recording.steps)
-    found = []
-    for scorer in head.scorers:
-        series = Series(recording.magnitudes(task, scorer).T, steps, **head.components)
-        model = _model(info.get("model"), head.model)
-        found.append(Run(model, task, scorer, float(info.get("learning_rate", 0)), int(info.get("seed", 0)),
-                         series, path))  # fmt: skip
-    return found
+    if len(steps) < 2:
+        return []  # broken off before there was anything to forecast
+    series = {name: Series(recording.magnitudes(task, name).T, steps, **head.components) for name in head.scorers}
+    return _runs(path, head.info, head.model, task, series)
 
 
 def _watched(path: Path) -> list[Run]:
     trajectory = Trajectory.read(path)
-    model, info = _model(trajectory.info.get("model"), trajectory.model_hash), trajectory.info
-    # Runs on one probe are of one task, whatever their folders are called.
-    task, rate = f"probe-{trajectory.data_hash[:8]}", float(info.get("learning_rate", 0))
     if len(trajectory) < 2:
         return []
-    return [Run(model, task, scorer, rate, int(info.get("seed", 0)), trajectory.series(scorer), path)
-            for scorer in trajectory.scorers]  # fmt: skip
+    series = {scorer: trajectory.series(scorer) for scorer in trajectory.scorers}
+    # Runs on one probe are of one task, whatever their folders are called.
+    return _runs(path, trajectory.info, trajectory.model_hash, f"probe-{trajectory.data_hash[:8]}", series)
 
 
-def _model(name: str | None, digest: str) -> str:
-    return f"{Path(name or 'model').name}-{digest[:6]}"
+def _runs(path: Path, info: Mapping[str, Any], model: str, task: str, series: Mapping[str, Series]) -> list[Run]:
+    """A run per scorer; `info` is what was recorded of the run, `model` a digest."""
+    name = f"{Path(info.get('model') or 'model').name}-{model[:6]}"
+    rate, seed = float(info.get("learning_rate", 0)), int(info.get("seed", 0))
+    return [Run(name, task, scorer, rate, seed, found, path) for scorer, found in series.items()]
 
 
 def write_corpus(runs: Sequence[Run], path: str | Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -17,7 +16,7 @@ from ...scoring import make_scorer
 from ...scoring.probes import Probe
 from ..track.recording import Recording
 from ..track.weight_path import RecordedWeights
-from .bench import Row, answer
+from .bench import Entrant, Row, answer
 from .corpus import Run
 from .questions import questions
 from .splits import Split
@@ -40,18 +39,14 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class FromWeights:
-    """An entrant: one of `foresight.forecasters.registry.FROM_WEIGHTS`. It learns from no other run.
+class FromWeights(Entrant):
+    """One of `foresight.forecasters.registry.FROM_WEIGHTS`. It learns from no other run.
 
     Args:
         open: loads the model and probe of a run; importable by name, as it is called in worker processes.
     """
 
-    name: str
     open: Callable[[Run], Opened]
-
-    def settings(self) -> dict[str, Any]:
-        return {}
 
     def ask(self, split: Split) -> Iterator[Row]:
         """Raises DataError for a run without weights."""
@@ -72,5 +67,5 @@ class FromWeights:
                     self.name, opened.model, opened.table, weights, opened.probe, scorer, now,
                     int(steps[question.target]) - now, opened.learning_rates, factors, run.seed,
                 ).astype(np.float32)  # fmt: skip
-                row = answer(self.name, split, run, question, prediction)
-                yield {**row, "abstained": abstains, "seconds": time.perf_counter() - began}
+                seconds = time.perf_counter() - began
+                yield answer(self.name, split, run, question, prediction, abstained=abstains, seconds=seconds)

@@ -95,10 +95,8 @@ def gains(mine: Mapping[Unit, float], baselines: ArmValues) -> dict[str, dict[Un
 
 
 def _p_value(found: Sequence[Mapping[Unit, float]]) -> float | None:
-    better = [p_value(values, "greater") for values in found]
-    worse = [p_value(values, "less") for values in found]
-    if any(p is None for p in better):
+    better = [p for values in found if (p := p_value(values, "greater")) is not None]
+    worse = [p for values in found if (p := p_value(values, "less")) is not None]
+    if not better:  # they share their units, so that all have a p-value, or none
         return None
-    won = max(p for p in better if p is not None)
-    lost = len(found) * min(p for p in worse if p is not None)
-    return min(1.0, 2 * min(won, lost))
+    return min(1.0, 2 * min(max(better), len(found) * min(worse)))

@@ -77,14 +77,12 @@ def _distinct(pairs: Iterable[tuple[str, str]], known: Collection[str]) -> list[
 
 def decided(contrast: Contrast, p_holm: float | None) -> Contrast:
     """The contrast with its corrected p-value and what follows from it; unchanged if it was not tested."""
-    interval, measure = contrast.interval, (MEASURES | {FORGETTING.key: FORGETTING})[contrast.measure]
-    if p_holm is None or interval.mean is None:
+    mean, low, high = contrast.interval.mean, contrast.interval.low, contrast.interval.high
+    if p_holm is None or mean is None:
         return contrast
+    measure = (MEASURES | {FORGETTING.key: FORGETTING})[contrast.measure]
+    negligible = low is not None and high is not None and -measure.margin < low < high < measure.margin
     outcome: Outcome = "level"
-    if p_holm < 1 - LEVEL and not _negligible(interval, measure.margin):
-        outcome = "better" if (interval.mean > 0) == measure.higher_is_better else "worse"
+    if p_holm < 1 - LEVEL and not negligible:
+        outcome = "better" if (mean > 0) == measure.higher_is_better else "worse"
     return replace(contrast, p_holm=p_holm, outcome=outcome)
-
-
-def _negligible(interval: Interval, margin: float) -> bool:
-    return interval.low is not None and interval.high is not None and -margin < interval.low < interval.high < margin

@@ -29,7 +29,7 @@ class LearningCurve(TrainerCallback):
 
     Attributes:
         points: the curve so far.
-        last: task -> accuracy and loss at the last point.
+        last: "accuracy" and "loss" at the last point, by task.
         seconds: wall time of the evaluations; train_seconds: of the rest of the training.
     """
 
@@ -57,8 +57,7 @@ class LearningCurve(TrainerCallback):
         """The fields of `Measures` that the curve gives."""
         steps, losses = [point.step for point in self.points], [point.loss for point in self.points]
         return {
-            "accuracy": {name: found["accuracy"] for name, found in self.last.items()},
-            "loss": {name: found["loss"] for name, found in self.last.items()},
+            **self.last,
             "curve": tuple(self.points),
             "log_loss_area": log_loss_area(steps, losses),
             "steps_to_target": steps_to(self.points, self.cell.data["target_accuracy"]),
@@ -69,10 +68,9 @@ class LearningCurve(TrainerCallback):
     def _evaluate(self, step: int) -> None:
         began = time.perf_counter()
         self.last = evaluate_tasks(self.trainer.model, self.cell, [self.cell.task, *self.retained])
-        retained = [self.last[name] for name in self.retained]
-        mean = lambda key: float(np.mean([found[key] for found in retained])) if retained else None  # noqa: E731
-        found = self.last[self.cell.task]
-        self.points.append(CurvePoint(step, found["loss"], found["accuracy"], mean("loss"), mean("accuracy")))
+        loss, accuracy = self.last["loss"], self.last["accuracy"]
+        retained = [float(np.mean([of[name] for name in self.retained])) for of in (loss, accuracy) if self.retained]
+        self.points.append(CurvePoint(step, loss[self.cell.task], accuracy[self.cell.task], *retained))
         self.seconds += time.perf_counter() - began
 
 
@@ -99,10 +97,11 @@ def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:
     return None
 
 
-def evaluate_tasks(model, cell: Cell, names: list[str]) -> dict[str, dict[str, float]]:
-    """Accuracy and loss of the model on held-out examples of these tasks."""
+def evaluate_tasks(model, cell: Cell, names: list[str]) -> dict[str, Any]:
+    """Accuracy and loss of the model on held-out examples: "accuracy" or "loss" -> task -> value."""
     sources, examples = cell.data["sources"], cell.data["eval_examples"]
-    return {name: _held_out(cell.model, name, sources.get(name), examples).measure(model) for name in names}
+    found = {name: _held_out(cell.model, name, sources.get(name), examples).measure(model) for name in names}
+    return {key: {name: of[key] for name, of in found.items()} for key in ("accuracy", "loss")}
 
 
 @cache

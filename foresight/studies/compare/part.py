@@ -1,15 +1,41 @@
-"""The records of a comparison at one budget, by arm: what its summary, its tests and its figures are made from."""
+"""The runs of a comparison at one budget, and which of them count.
+
+Broken runs say nothing about their arm, so they are listed and not averaged. A run is broken if it failed; if it
+diverged without an error (the target loss ended a quarter higher than it began, and by more than runs differ by chance;
+a smaller rise is a bad run, which is averaged); or if it did nothing (no parameter was trained, or the losses of the
+whole curve agree to the bit). The definitions are this project's own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from statistics import median_low
+from typing import Literal
+
+import numpy as np
 
 from .baseline import ArmValues
-from .broken import Broken, broken
-from .measures import Measure, by_unit
+from .measures import MEASURES, Measure, by_unit, grouped
 from .results import Record
 from .settings import CompareConfig
 from .tuning import tune
+
+How = Literal["failed", "diverged", "idle"]
+GROWTH, TIMES = 1.25, 2
+"""How far above its start the loss of a diverged run ends: this many times the start, and standard deviations of seeds
+above it."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run that is in no average, and why. `run` is its label."""
+
+    arm: str
+    how: How
+    run: str
+    words: str
 
 
 class Part:
@@ -52,3 +78,40 @@ class Part:
             for name, tuned in self.tuning.items()
             if tuned.areas and tuned.learning_rate is None and not self.scored[name]
         ]
+
+
+def broken(records: Sequence[Record]) -> dict[str, Broken]:
+    """Key of the record -> what is wrong with it; for scored runs."""
+    noise = max(MEASURES["target_loss"].margin, TIMES * seed_noise(records))
+    found = {}
+    for record in records:
+        if judged := _judge(record, noise):
+            found[record.key] = Broken(record.cell.arm, judged[0], record.cell.label, judged[1])
+    return found
+
+
+def _judge(record: Record, noise: float) -> tuple[How, str] | None:
+    if record.measures is None:
+        return "failed", record.error or "ended in an error"
+    losses = [point.loss for point in record.measures.curve]
+    if record.measures.touched == 0:
+        return "idle", "trained nothing: no parameter was ever in its mask"
+    if len(losses) < 2:
+        return None
+    if len(set(losses)) == 1:
+        return "idle", f"did nothing: the target loss was {losses[0]:.4g} at every evaluation, to the bit"
+    if losses[-1] > max(GROWTH * losses[0], losses[0] + noise):
+        return "diverged", f"diverged: the target loss began at {losses[0]:.4g} and ended at {losses[-1]:.4g}"
+    return None
+
+
+def seed_noise(records: Iterable[Record]) -> float:
+    """Standard deviation of the target loss between runs that differ only in seed or draw; 0 if nothing is repeated.
+
+    It is the lower median over arms, tasks and settings, so that one that diverges does not hide itself.
+    """
+    names = ("arm", "task", "model", "budget", "memory", "learning_rate")
+    values = ((attrgetter(*names)(record.cell), MEASURES["target_loss"].read(record)) for record in records)
+    groups = grouped((of, value) for of, value in values if value is not None and np.isfinite(value))
+    spreads = [float(np.std(group, ddof=1)) for group in groups.values() if len(group) > 1]
+    return median_low(spreads) if spreads else 0.0

@@ -81,26 +81,26 @@ class Plan:
     # -- the order --------------------------------------------------------------------------------------------------
 
     def carry_out(self, runner: Runner[Cell, Measures]) -> list[Record]:
-        """Run everything; return all records, those of failed runs included."""
-        others = [arm for arm in self.arms.values() if arm is not self.full]
-        at_once = [arm for arm in others if not arm.learns and arm.hindsight is None and arm.sized_by is None]
-        later = [arm for arm in others if arm not in at_once and arm.sized_by is None]
-        sized = [arm for arm in others if arm.sized_by is not None]
-        sizing = [self.arms[name] for name in dict.fromkeys(arm.sized_by for arm in sized) if name is not None]
-        records = runner.run([*self._base(), *self._tuning([self.full])], "full fine-tuning, tuned")
-        self._choose([self.full], records)
-        if self.tuned["full", ALL].learning_rate is None:
-            return records
-        references = [*self._tuned_cells("score", [self.full]), *self._tuned_cells("track", [self.full])]
-        references += self._looked_into()
-        records += runner.run([*references, *self._tuning(at_once)], "full fine-tuning, first arms tuned")
-        self._choose(at_once, records)
-        records += runner.run([*self._tuning(later), *self._scored([self.full, *at_once])], "arms tuned and scored")
-        self._choose(later, records)
-        records += runner.run([*self._scored(later), *self._tuned_cells("tune", sizing)], "arms scored")
-        records += runner.run(self._tuning(sized), "arms tuned")
-        self._choose(sized, records)
-        records += runner.run([*self._tuned_cells("score", sizing), *self._scored(sized)], "arms scored")
+        """Run everything; return all records, those of failed runs included.
+
+        Arms come in waves, each after those that it learns from, knows, or is sized by. While a wave is tuned, the one
+        before is scored. Without a working setting of full fine-tuning nothing else runs.
+        """
+        arms = list(self.arms.values())
+        sized = [arm for arm in arms if arm.sized_by is not None]
+        later = [arm for arm in arms if (arm.learns or arm.hindsight is not None) and arm not in sized]
+        first = [arm for arm in arms if arm not in (self.full, *later, *sized)]
+        waves = {"full fine-tuning": [self.full], "first arms": first, "arms that learn": later, "last arms": sized}
+        records, due = [], self._base()
+        for name, wave in waves.items():
+            records += runner.run([*due, *self._tuning(wave)], f"{name} tuned")
+            self._choose(wave, records)
+            if self.tuned["full", ALL].learning_rate is None:
+                return records
+            due = self._scored(wave)
+            if wave == [self.full]:
+                due += [*self._tracked(), *self._looked_into()]
+        records += runner.run(due, "last arms scored")
         return list({record.key: record for record in records}.values())
 
     def _choose(self, arms: Iterable[Arm], records: list[Record]) -> None:
@@ -113,8 +113,13 @@ class Plan:
     # -- cells ------------------------------------------------------------------------------------------------------
 
     def _base(self) -> list[Cell]:
-        return [Cell("base", "base", "", model, data=self._data(None), inputs=self._of(model, *self._measured()))
+        return [Cell("base", "base", "", model, data=self._data(None), inputs=self._inputs(model, None))
                 for model in self.config.models]  # fmt: skip
+
+    def _tracked(self) -> list[Cell]:
+        """Full runs on the tasks that are only learned from."""
+        cells = [self._tuned_cell("track", self.full, ALL, goal) for goal in self.goals("track")]
+        return [cell for cell in cells if cell is not None]
 
     def _looked_into(self) -> list[Cell]:
         """Full runs that record utility instead of a circuit, if some arm with hindsight needs them."""
@@ -151,11 +156,6 @@ class Plan:
                     cells.append(self._cell("score", arm, budget, goal, rate, tuned.memory, draw))
         return cells
 
-    def _tuned_cells(self, stage: Stage, arms: Iterable[Arm]) -> list[Cell]:
-        """Runs of draw 0 at the tuned settings, which history, hindsight and the sizes of masks are taken from."""
-        wanted = ((arm, budget, goal) for arm in arms for budget in self.budgets(arm) for goal in self.goals(stage))
-        return [cell for one in wanted if (cell := self._tuned_cell(stage, *one)) is not None]
-
     def _tuned_cell(self, stage: Stage, arm: Arm, budget: float, goal: Goal) -> Cell | None:
         """None for an arm without a working setting."""
         budget = ALL if arm.trains_everything else budget
@@ -184,7 +184,7 @@ class Plan:
             data=self._data(name, retains=arm.retains, keep_delta=arm.name == "full" and self._hindsight("movement")),
             history=self._learned(goal) if arm.learns else (),
             sources={} if arm.name in ("full", UTILITY) else self._sources(arm, budget, goal),
-            inputs=self._of(model, name, *self._measured(name)),
+            inputs=self._inputs(model, name),
         )
 
     def _training(self, arm: Arm, budget: float, memory: str) -> dict[str, Any]:
@@ -224,8 +224,7 @@ class Plan:
             for key in ("train_examples", "eval_examples", "evaluations", "probe_examples", "target_accuracy")
         }
         assert isinstance(config.sources, dict)
-        measured = [*config.retained(name), *([name] if name else config.target_tasks)]
-        sources = {task: config.sources[task] for task in measured if task in config.sources}
+        sources = {task: config.sources[task] for task in self._measured(name) if task in config.sources}
         base = {} if name else {"targets": config.target_tasks}
         return {**sizes, **base, "retained": config.retained(name), "sources": sources, "circuit": config.budgets[0],
                 "cpu": not torch.accelerator.is_available(), **more}  # fmt: skip
@@ -256,13 +255,15 @@ class Plan:
         """Whether some arm knows this of a full run."""
         return any(arm.hindsight == kind for arm in self.arms.values())
 
-    def _measured(self, name: str | None = None) -> list[str]:
-        return [*self.config.retained(name), *([] if name else self.config.target_tasks)]
+    def _measured(self, name: str | None) -> list[str]:
+        """The tasks that a run on a task, or the base model, is measured on."""
+        return [*self.config.retained(name), *([name] if name else self.config.target_tasks)]
 
-    def _of(self, *names: str) -> dict[str, str]:
-        """Digests of the files of a model and tasks, if they are on disk."""
+    def _inputs(self, model: str, name: str | None) -> dict[str, str]:
+        """Digests of the files of a run's model and tasks, if they are on disk."""
         assert isinstance(self.config.sources, dict)
-        paths = [path for name in names for path in (name, self.config.sources.get(name)) if path in self.inputs]
+        named = (model, *self._measured(name))
+        paths = [path for one in named for path in (one, self.config.sources.get(one)) if path in self.inputs]
         return {str(path): self.inputs[str(path)] for path in paths}
 
 

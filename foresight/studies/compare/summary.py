@@ -12,11 +12,10 @@ import numpy as np
 from ...common.intervals import Interval, Unit, holm, mean_interval
 from ..ledger import SCHEMA
 from .baseline import ArmValues, task_means
-from .broken import Broken
 from .contrasts import Contrast, contrasts, decided
 from .draws import AmongRandom, among_draws
 from .measures import MEASURES, by_unit, grouped
-from .part import Part
+from .part import Broken, Part
 from .results import Measures, Record
 from .settings import CompareConfig
 from .tuning import Tuned

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from ...common.files import json_rows, write_whole
 from ...common.intervals import Interval
 from ..ledger import SCHEMA
-from .broken import broken
 from .measures import MEASURES
+from .part import broken
 from .results import Record
 from .summary import Summary
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import TrainerCallback, set_seed
+from trl import SFTConfig, SFTTrainer
 
 from ...bank import Bank
 from ...common.errors import ConfigError
@@ -19,14 +21,15 @@ from ...masks.budget import budget_vectors
 from ...masks.masks import Mask
 from ...masks.schedule import MaskSchedule
 from ...masks.selection import select
-from ...model.components import ComponentTable
+from ...model.components import ComponentTable, component_table
 from ...model.loading import load_model
 from ...model.model_config import ModelConfig
 from ...training.config import ForesightConfig
+from ...training.masked import FiniteLoss
 from ...training.trainer import ForesightTrainer
 from ...trajectory.trajectory import Trajectory
+from ..adapters import adapt
 from ..runner import quiet
-from .adapted import run_adapter
 from .curve import evaluate_tasks, held_bytes, tokenizer_of, train
 from .results import Cell, Measures, read_record
 from .rows import contrast_rows, keep, retained_rows, train_rows
@@ -45,15 +48,9 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     model = load_model(ModelConfig.of(cell.model), 0)
     if cell.stage == "base":
         device = "cpu" if cell.data["cpu"] else torch.accelerator.current_accelerator() or "cpu"
-        found = evaluate_tasks(model.to(device), cell, [*cell.data["targets"], *cell.data["retained"]])
-        return Measures(
-            accuracy={name: values["accuracy"] for name, values in found.items()},
-            loss={name: values["loss"] for name, values in found.items()},
-        )
+        return Measures(**evaluate_tasks(model.to(device), cell, [*cell.data["targets"], *cell.data["retained"]]))
     if cell.method != "mask":
-        first = folder.parent / cell.sources["realised"] / RUN / "trajectory" if cell.method == "circuit_lora" else None
-        return run_adapter(cell, folder / RUN, model, train_rows(cell), first)
-
+        return _run_adapter(cell, folder, model)
     trainer = ForesightTrainer(
         model=model,
         args=_settings(cell, folder),
@@ -83,6 +80,59 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         notes=_last_logged(trainer.state.log_history),
         words=trainer.policy.verdict.words if trainer.policy.verdict else None,
         **_of_components(cell, folder, trainer),
+    )
+
+
+class Restart(TrainerCallback):
+    """Clears the optimizer's whole state every `every` steps, as `ForesightConfig.restart_every` does for masks."""
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        assert optimizer is not None
+        if self.every and state.global_step % self.every == 0:
+            optimizer.state.clear()
+
+
+class _Finite(FiniteLoss, SFTTrainer):
+    """Stops at a loss that is not finite, as a masked run does."""
+
+
+def _run_adapter(cell: Cell, folder: Path, model: Any) -> Measures:
+    """Train an adapter by TRL's SFTTrainer and PEFT, at as many parameters as a mask of the budget has."""
+    scores = None
+    if cell.method == "circuit_lora":  # ranks follow the first snapshot of a full run of the same task
+        trajectory = Trajectory.read(folder.parent / cell.sources["realised"] / RUN / "trajectory")
+        scores = trajectory.series(trajectory.scorers[0]).until(0)
+    table = component_table(model)
+    everything = sum(p.numel() for p in model.parameters())
+    given = dict(cell.training)
+    restart_every = given.pop("restart_every", 0)
+    adapter = adapt(
+        cell.method,
+        model,
+        budget_vectors(table, cell.budget) * table.d_model,
+        seed=1000 * cell.seed + cell.draw,
+        steps=given["max_steps"],
+        scores=scores,
+    )
+    set_seed(cell.seed)
+    trainer = _Finite(
+        model=model,
+        args=SFTConfig(output_dir=str(folder / RUN), learning_rate=cell.learning_rate, seed=cell.seed, **given),
+        train_dataset=train_rows(cell),
+        processing_class=tokenizer_of(cell.model),
+        peft_config=adapter.config,
+        callbacks=[*adapter.callbacks, Restart(restart_every)],
+    )
+    curve = train(trainer, cell)
+    return Measures(
+        **curve.measured(),
+        peak_bytes=held_bytes(trainer),
+        trainable=adapter.parameters,
+        model_parameters=everything,
+        touched=adapter.parameters,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from foresight.studies.compare.broken import broken, seed_noise
+from foresight.studies.compare.part import broken, seed_noise
 from foresight.studies.compare.results import CurvePoint, Measures
 from foresight.studies.compare.summary import summarise
 from support.synthetic_runs import comparison, record, settings

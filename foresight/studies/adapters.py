@@ -1,11 +1,25 @@
-"""The adapter of each method: its PEFT config, its callbacks and its number of parameters."""
+"""PEFT adapters: other ways to train as many parameters as a mask does.
+
+`adapt` makes the largest adapter of a method whose trainable parameters do not exceed a given number, on the Linears
+that masks can touch, for any family of `foresight.model.architectures`. The number follows from the shapes of the
+Linears and is checked when training begins. Updates have scale 1 (alpha equals rank), so a sweep over learning rates
+covers the scale too: with Adam, the scale multiplies the step of the factor that starts at zero.
+
+- `lora`: the same rank everywhere (Hu et al., arXiv 2106.09685).
+- `adalora`: ranks that are pruned by sensitivity during training (Zhang et al., arXiv 2303.10512).
+- `shira`: single weights drawn at random, in each Linear as many as LoRA of one common rank has parameters there
+  (Bhardwaj et al., arXiv 2406.13175).
+- `ia3`: factors on keys, values and neurons; it has one size (Liu et al., arXiv 2205.05638).
+- `circuit_lora`: LoRA whose ranks follow component scores, after CircuitLoRA (Wang et al., arXiv 2502.11812); our own
+  definition, see `circuit_ranks`.
+"""
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import cycle
 from typing import Any
 
@@ -15,11 +29,10 @@ from peft.tuners.shira.mask_functions import random_mask
 from torch import nn
 from transformers import TrainerCallback
 
-from ...common.errors import ArchitectureError, ConfigError, one_of
-from ...model.architectures import Architecture, architecture_of
-from ...model.components import stored_transposed
-from ...trajectory.series import Series
-from .ranks import affordable, circuit_ranks, shapes_of
+from ..common.errors import ArchitectureError, BudgetError, ConfigError, TrajectoryError, one_of
+from ..model.architectures import architecture_of
+from ..model.components import component_table, features, stored_transposed
+from ..trajectory.series import Series
 
 PRUNED_FROM = 1.5
 """AdaLoRA's initial rank divided by its final rank, as in its paper."""
@@ -67,14 +80,19 @@ def adapt(
         ArchitectureError: unknown family, or SHiRA on a family without Linears (GPT-2).
         TrajectoryError: scores of another model.
     """
-    adapter = _BUILDERS[one_of("adapter", method, METHODS)](_Wanted(method, model, parameters, seed, steps, scores))
+    build = _BUILDERS[one_of("adapter", method, METHODS)]
+    shapes = _shapes(model)
+    transposed = any(stored_transposed(model.get_submodule(name)) for name in shapes)
+    targets = list(architecture_of(model).targets())
+    settings = dict(task_type="CAUSAL_LM", target_modules=targets, fan_in_fan_out=transposed)
+    adapter = build(_Wanted(method, model, parameters, seed, steps, scores, shapes, settings))
     adapter.callbacks.append(CheckCount(method, adapter.parameters))
     return adapter
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The arguments of `adapt`, and what its builders share."""
+    """The arguments of `adapt`, the shapes of the Linears, and the settings that all methods share."""
 
     method: str
     model: nn.Module
@@ -82,32 +100,21 @@ class _Wanted:
     seed: int
     steps: int
     scores: Series | None
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        return shapes_of(self.model)
-
-    @property
-    def architecture(self) -> Architecture:
-        return architecture_of(self.model)
-
-    @property
-    def transposed(self) -> bool:
-        return any(stored_transposed(self.model.get_submodule(name)) for name in self.shapes)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        targets = list(self.architecture.targets())
-        return dict(task_type="CAUSAL_LM", target_modules=targets, fan_in_fan_out=self.transposed)
+    shapes: dict[str, tuple[int, int]]
+    settings: dict[str, Any]
 
     @property
     def per_rank(self) -> int:
         """Number of parameters of LoRA at rank 1."""
         return sum(map(sum, self.shapes.values()))
 
+    def rank(self, per_rank: int, at_least: int = 1) -> int:
+        """The largest rank within the parameters. Raises BudgetError if it is below `at_least`."""
+        return _affordable(self.method, per_rank, self.parameters, at_least)
+
 
 def _lora(wanted: _Wanted) -> Adapter:
-    rank = affordable(wanted.method, wanted.per_rank, wanted.parameters)
+    rank = wanted.rank(wanted.per_rank)
     return Adapter(LoraConfig(r=rank, lora_alpha=rank, **wanted.settings), rank * wanted.per_rank)
 
 
@@ -116,7 +123,7 @@ def _adalora(wanted: _Wanted) -> Adapter:
     if steps < 2:
         raise ConfigError(f"adapter 'adalora' over {steps} steps; expected at least 2, so that it can prune")
     per_rank = wanted.per_rank + len(wanted.shapes)  # one singular value per Linear and rank
-    rank = affordable(wanted.method, per_rank, wanted.parameters, at_least=2)  # rank 1 cannot be pruned
+    rank = wanted.rank(per_rank, at_least=2)  # rank 1 cannot be pruned
     config = AdaLoraConfig(
         init_r=rank,
         target_r=int(rank / PRUNED_FROM),
@@ -131,28 +138,28 @@ def _adalora(wanted: _Wanted) -> Adapter:
 
 
 def _shira(wanted: _Wanted) -> Adapter:
-    if wanted.transposed:
+    if wanted.settings["fan_in_fan_out"]:
         raise ArchitectureError(
             f"PEFT's SHiRA adapts Linears, but model type {wanted.model.config.model_type!r} has Conv1D; use policy "
             "'random' with granularity 'weights', which trains single weights drawn at random in any family"
         )
     densest = min(rows * columns // (rows + columns) for rows, columns in wanted.shapes.values())
-    rank = affordable(wanted.method, wanted.per_rank, wanted.parameters, at_most=densest)
+    rank = min(densest, wanted.rank(wanted.per_rank))
     config = ShiraConfig(r=rank, random_seed=wanted.seed, **wanted.settings)
     config.mask_fn = _masks(wanted.seed, len(wanted.shapes))
     return Adapter(config, rank * wanted.per_rank)
 
 
 def _ia3(wanted: _Wanted) -> Adapter:
-    arch = wanted.architecture
+    arch = architecture_of(wanted.model)
     scaled = list(dict.fromkeys((arch.key, arch.value)))  # their outputs are scaled; of the down projection, the inputs
     count = sum(
         columns if name.endswith(f".{arch.down}") else rows
         for name, (rows, columns) in wanted.shapes.items()
         if name.endswith(tuple(f".{path}" for path in (*scaled, arch.down)))
     )
-    affordable(wanted.method, count, wanted.parameters)
-    settings = {**wanted.settings, "target_modules": [*scaled, arch.down]}
+    wanted.rank(count)
+    settings = wanted.settings | {"target_modules": [*scaled, arch.down]}
     return Adapter(IA3Config(feedforward_modules=[arch.down], **settings), count)
 
 
@@ -215,3 +222,76 @@ class Allocate(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         model.base_model.update_and_allocate(state.global_step)
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(rows, columns) of every Linear that a mask can touch, by full name, in forward order."""
+    arch = architecture_of(model)
+    layers = range(len(model.get_submodule(arch.layers)))
+    names = [f"{arch.layers}.{layer}.{path}" for layer in layers for path in arch.targets()]
+    return {name: features(model.get_submodule(name)) for name in names}
+
+
+def _affordable(method: str, per_rank: int, parameters: int, at_least: int = 1) -> int:
+    rank = parameters // per_rank
+    if rank < at_least:
+        size = "has one size, which" if method == "ia3" else f"at rank {at_least}, its smallest,"
+        raise BudgetError(
+            f"adapter {method!r} {size} trains {at_least * per_rank} parameters, but only {parameters} are allowed; "
+            f"allow at least {at_least * per_rank}, or leave it out"
+        )
+    return rank
+
+
+def circuit_ranks(model: nn.Module, scores: Series, parameters: int) -> dict[str, int]:
+    """LoRA ranks that follow component scores, by module name; every Linear that masks can touch has at least 1.
+
+    CircuitLoRA gives a higher rank to the few layers whose circuit edges change most between two checkpoints of a
+    fine-tuned model. This variant is our own and needs component scores only. The weight of a Linear is the sum of its
+    components' scores, each split over Linears in proportion to the component's vectors there. Ranks beyond the first
+    go one by one to the Linear with the largest weight per current rank (D'Hondt's rule, so that ranks are proportional
+    to weights) as long as they fit. No rank exceeds the smaller side of its matrix, beyond which it would add nothing.
+
+    Args:
+        scores: of components with any `mlp_block`; the last snapshot is used.
+
+    Raises:
+        BudgetError: too few parameters for rank 1 everywhere.
+        TrajectoryError: the scores have a layer and kind that the model does not have.
+    """
+    shapes, weights = _shapes(model), _weights(model, scores)
+    cost = {name: sum(shape) for name, shape in shapes.items()}
+    names, ranks = list(shapes), dict.fromkeys(shapes, 1)
+    _affordable("circuit_lora", sum(cost.values()), parameters)
+    left = parameters - sum(cost.values())
+    queue = [(-weights[name], 1, at) for at, name in enumerate(names)]  # ties: lower rank first, then model order
+    heapq.heapify(queue)
+    while queue:
+        _, rank, at = heapq.heappop(queue)
+        name = names[at]
+        if rank < min(shapes[name]) and cost[name] <= left:
+            left -= cost[name]
+            ranks[name] = rank + 1
+            heapq.heappush(queue, (-weights[name] / (rank + 1), rank + 1, at))
+    return ranks
+
+
+def _weights(model: nn.Module, scores: Series) -> dict[str, float]:
+    """The weights of `circuit_ranks`. Components of one layer and kind are spread over the same Linears alike."""
+    shares: dict[tuple[int, str], dict[str, float]] = {}
+    for component in component_table(model):
+        parts: dict[str, float] = {}
+        for piece in component.slices:
+            parts[piece.module] = parts.get(piece.module, 0.0) + len(piece) / component.n_vectors
+        shares[component.layer, component.kind] = parts
+    weights = dict.fromkeys(_shapes(model), 0.0)
+    columns = (scores.layer.tolist(), scores.kind.tolist(), scores.values[:, -1].tolist())
+    for layer, kind, score in zip(*columns, strict=True):
+        if (layer, kind) not in shares:
+            raise TrajectoryError(
+                f"the scores have a component of kind {kind!r} in layer {layer}, where this model has none; "
+                "use scores of the same model"
+            )
+        for name, share in shares[layer, kind].items():
+            weights[name] += share * score
+    return weights
