@@ -2,7 +2,7 @@
 
     python -m eval.memory --out eval/results/memory/results.json
 
-For every way of sharding a group of two forked processes trains a random Llama for a few steps. WatchedMatrix are
+For every way of sharding a group of two forked processes trains a random Llama for a few steps. Measured are
 (a) the states: bytes of the distinct storages behind the weights, the bank, and what optimizer and engine hold after a
 step, by the part's name in `foresight.training.memory`; device and host are both the CPU here, so offloaded parts are
 counted where they are named, not where they lie;
@@ -220,7 +220,7 @@ def _measure(rank: int, port: int, folder: str) -> None:
 
 
 def compare(measured: dict[str, Any], expected: Memory) -> dict[str, Any]:
-    """WatchedMatrix next to predicted bytes, device and host together, of states by name and of the peak."""
+    """Measured next to predicted bytes, device and host together, of states by name and of the peak."""
     states = Counter(expected.device.states) + Counter(expected.host.states)
     phases = {
         name: sum(expected.device.phases.get(name, {}).values()) + sum(expected.host.phases.get(name, {}).values())

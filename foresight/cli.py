@@ -124,7 +124,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     components.add_argument("--mlp-block", metavar="N", type=int, help="neurons in an MLP block")
     components.add_argument("--list", action="store_true", help="one line per component, separated by tabs")
 
-    mapping = "keep how much each row and column took part in other runs of a model, for policy margins"
+    mapping = "keep how much each row and column took part in other runs of a model, for policy foresight over weights"
     maps = command("maps", _maps, mapping)
     maps.add_argument(
         "sources", metavar="SOURCE", nargs="+", help="run folders, deltas, PEFT adapters or checkpoints of the model"

@@ -169,7 +169,7 @@ def trainer_of(
         if schedule is not None:
             own |= {"policy": "replay", "policy_params": {"mask_schedule": str(schedule)}}
         own |= {**arm.settings, **cell.more}
-        if before is not None and own["policy"] == "margins":
+        if before is not None and own["policy"] == "foresight":
             own["policy_params"] = {**own.get("policy_params", {}), "maps": [str(before)]}
         if own["policy"] == "full":
             own = {"policy": "full"}

@@ -119,9 +119,9 @@ _SCOUT = {
 }  # fmt: skip
 _WATCH = {
     "watch": Parameter(
-        str, "hold", "What is trained before the first forecast. hold: the step-0 mask (single weights: a random one); "
+        str, "hold", "What is trained before the first forecast. hold: the step-0 mask; "
         "rotate: masks that take turns within the budget, probe_every steps each; full-keep / full-rollback: all "
-        "components or weights, kept or undone afterwards (exceeds the budget's memory meanwhile).", choices=WATCHES,
+        "components, kept or undone afterwards (exceeds the budget's memory meanwhile).", choices=WATCHES,
     ),
     "watch_steps": Parameter(int, None, "Steps before the first forecast; by default a fifth of the run.", least=1),
 }  # fmt: skip
@@ -182,8 +182,8 @@ _OF_WEIGHTS = {
             )
         },
     ),
-    "margins": Entry(
-        "single_weights.margins:MarginForesight",
+    "foresight": Entry(
+        "single_weights.foresight:WeightForesight",
         _ALWAYS | {"remask_every"},
         {
             "maps": Parameter(
@@ -192,23 +192,12 @@ _OF_WEIGHTS = {
                 "random.",
             ),
             "own": Parameter(bool, True, "Draw the mask anew by how far the run itself has moved its weights."),
+            "watch": Parameter(
+                str, "hold", "What is trained until then. hold: the first mask; full-keep / full-rollback: all "
+                "weights, kept or undone afterwards (exceeds the budget's memory meanwhile).",
+                choices=("hold", "full-keep", "full-rollback"),
+            ),
             "watch_steps": _WATCH["watch_steps"],
-        },
-    ),
-    "foresight": Entry(
-        "single_weights.foresight:WeightForesight",
-        frozenset({"budget", "probe_every"}),
-        {
-            "movement_rule": Parameter(
-                str, "displacement", "How far each weight will move, by what the watch has seen of it: a rule's name, "
-                "or the .json file of a regression on recorded runs.",
-            ),
-            "movement_memory": Parameter(
-                str, "factored", "How the watch keeps that. factored: sums of rows and columns, hardly any memory, and "
-                "rules without signs only; low-precision: a byte per weight and statistic; dense: 4 bytes.",
-                choices=("factored", "low-precision", "dense"),
-            ),
-            **_WATCH,
         },
     ),
     "replay": Entry("recorded:Replay", _ALWAYS, _SCHEDULE),

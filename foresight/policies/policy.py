@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from ..bank import AnyBank
 from ..common.errors import CheckpointError, ConfigError, TrajectoryError
 from ..forecasters.forecaster import Forecaster
 from ..masks.masks import Mask, WeightMask
@@ -145,19 +144,11 @@ class Policy(ABC):
             ConfigError: a file that cannot be used; TrajectoryError, CheckpointError: one of another model.
         """
 
-    def observe(self, bank: AnyBank) -> bool:
-        """Look at the bank's gradient before an optimizer step uses it; whether the policy wants to at all."""
-        return False
-
     def watched(self, view: View, turn: int) -> Mask | WeightMask | None:
         """What is trained within the budget before the first decision, in the `turn`-th stretch between snapshots; None
         for what every run trains then: the mask of step 0, or masks that take turns.
         """
         return None
-
-    def watch_cost(self, bank: AnyBank, n_vectors: int, steps: int) -> dict[str, float]:
-        """Numbers to be logged when a watch of so many steps ends; `n_vectors` is the budget from then on."""
-        return {}
 
     @abstractmethod
     def mask(self, view: View) -> Mask | WeightMask:

@@ -48,13 +48,10 @@ class RemaskCallback(TrainerCallback):
             self._at(0)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        bank, policy, rate = self.run.bank, self.run.policy, self.run.optimizer.param_groups[0]["lr"]
+        bank, rate = self.run.bank, self.run.optimizer.param_groups[0]["lr"]
         # DeepSpeed keeps gradients to itself: there, broken values are found before a checkpoint is written.
         if bank.vectors.grad is not None and not torch.isfinite(bank.vectors.grad).all():
             raise NonFiniteError(diverged(self.run, "a gradient is NaN or infinite", state.global_step + 1))
-        began = time.perf_counter()
-        if policy.observe(bank):
-            self.run.choosing += time.perf_counter() - began
         self.run.learning_rates += rate
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -131,8 +128,6 @@ class RemaskCallback(TrainerCallback):
         mask = policy.mask(run.view(step))
         self.run.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == run.calendar.first_decision
-        if ends_watch and (cost := policy.watch_cost(run.bank, run.vectors_at(step), step)):
-            run.log(cost)
         self._apply(step, mask, rollback=ends_watch and policy.watch == "full-rollback")
         if policy.last_forecast is not None:
             run.skill_log.record(policy.last_forecast)

@@ -134,8 +134,12 @@ NAMES = tuple(setting.name for setting in fields(MaskSettings))
 REMOVED: dict[str, str] = {
     **{
         name: f"it is `policy_params.{name}` now"
-        for name in "cutoff mask_schedule movement_from movement_memory movement_rule oracle_trajectory redraw "
+        for name in "cutoff mask_schedule movement_from oracle_trajectory redraw "
         "scout_learning_rate scout_share watch watch_steps".split()
+    },
+    **{
+        name: "policy 'foresight' over weights draws them by row and column now; leave it out"
+        for name in ("movement_memory", "movement_rule")
     },
     **{f"step_{name}": f"it is `limits.{name}` now" for name in LIMITS},
     "damage_weight": "it is `target_params.damage_weight` of target 'damage' now",

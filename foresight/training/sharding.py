@@ -64,11 +64,6 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
 
 def refuse_world(args: ForesightConfig) -> None:
     """Raise ConfigError for ways of running that are known to go wrong, before any work is done."""
-    if args.policy == "foresight" and args.granularity == "weights" and (args.world_size > 1 or args.deepspeed):
-        raise ConfigError(
-            "policy 'foresight' over single weights runs in one process without DeepSpeed; start it without a "
-            "launcher, and give the resulting schedule.json to policy 'replay' for more"
-        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != args.world_size:
         raise ConfigError(

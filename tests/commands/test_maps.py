@@ -6,7 +6,7 @@ from foresight.forecasters.single_weights.margins import is_map
 from support.runs import run
 from support.tiny import tiny
 
-FINE = dict(granularity="weights", policy="margins", budget=0.05, contrast=False)
+FINE = dict(granularity="weights", policy="foresight", budget=0.05, contrast=False)
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,12 @@ from foresight.policies.policy import Policy
 from foresight.policies.single_weights.weight_policy import WeightPolicy
 from foresight.training.settings import NAMES, MaskSettings
 
-OF_WEIGHTS = {"random", "static", "reactive", "movement", "margins", "foresight", "replay"}
+OF_WEIGHTS = {"random", "static", "reactive", "movement", "foresight", "replay"}
 ENTRIES = [
     (policy, granularity)
     for granularity in GRANULARITIES
     for policy in POLICIES
-    if (policy in OF_WEIGHTS if granularity == "weights" else policy not in ("movement", "margins"))
+    if (policy in OF_WEIGHTS if granularity == "weights" else policy != "movement")
 ]
 NEEDED = {"oracle_trajectory": "run", "mask_schedule": "schedule.json", "movement_from": "run"}
 """Values of the parameters that have no default."""
@@ -69,7 +69,8 @@ def test_what_a_policy_takes_agrees_with_what_it_is(policy, granularity):
     assert scores <= ("scorer" in takes)
     assert made.ranks == ("head_share" in takes) == ("cost_aware" in takes) == ("limits" in takes)
     assert made.forecasts == ("watch_steps" in found.parameters)
-    assert ("watch" in found.parameters) == ("probe_every" in takes)
+    rotates = "watch" in found.parameters and "rotate" in found.parameters["watch"].choices
+    assert rotates == ("probe_every" in takes)
     assert made.scouts == ("scout_share" in found.parameters) == ("scout_learning_rate" in found.parameters)
     assert ("forecaster" in takes) == ("forecaster_params" in takes) == ("gate" in takes)
     assert ("target" in takes) == ("target_params" in takes)
@@ -99,7 +100,7 @@ def test_parameters_are_handed_on_to_the_class():
     assert make_policy("oracle", "components", {"oracle_trajectory": "run/trajectory"}).path == "run/trajectory"
     assert make_policy("probing", "components", {"scout_share": 1}).share == 1.0
     assert checked_params("foresight", "weights", None) == {
-        "movement_rule": "displacement", "movement_memory": "factored", "watch": "hold", "watch_steps": None,
+        "maps": None, "own": True, "watch": "hold", "watch_steps": None,
     }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def test_names_and_settings_are_checked_without_anything_heavy():
         "import sys\n"
         "from foresight.policies.catalogue import checked_params\n"
         "from foresight.training.checks import MaskSettings, check_settings\n"
-        "checked_params('foresight', 'weights', {'watch': 'rotate'})\n"
+        "checked_params('foresight', 'weights', {'watch': 'full-keep'})\n"
         "check_settings(MaskSettings(policy='random', policy_params={'redraw': True}))\n"
         "print(*({'torch', 'transformers', 'trl', 'sklearn', 'scipy', 'datasets'} & set(sys.modules)))"
     )
@@ -145,7 +146,7 @@ def test_a_removed_policy_names_what_replaces_it(policy):
         ("full", "components", {"anything": 1}, "takes no policy_params.anything; it takes none"),
         ("random", "components", {"cutoff": 3}, "policy_params.cutoff; it belongs to policy 'foresight'$"),
         ("random", "vectors", {"cutoff": 3}, "policy_params.cutoff; it belongs to policy 'foresight'$"),
-        ("foresight", "components", {"movement_rule": "agreement"}, "it belongs to policy 'foresight' over weights$"),
+        ("foresight", "components", {"maps": ["run"]}, "it belongs to policy 'foresight' over weights$"),
         ("static", "weights", {"oracle_trajectory": "x"}, "it belongs to policy 'oracle' over components, policy"),
         ("oracle", "components", {}, "policy 'oracle' needs policy_params.oracle_trajectory: "),
         ("oracle_ahead", "vectors", {"oracle_trajectory": None}, "needs policy_params.oracle_trajectory: "),
@@ -159,7 +160,7 @@ def test_a_removed_policy_names_what_replaces_it(policy):
         ("foresight", "components", {"watch_steps": True}, "watch_steps is True; expected a whole number"),
         ("foresight", "components", {"watch_steps": 0}, "watch_steps is 0; expected at least 1"),
         ("foresight", "components", {"cutoff": 0}, "cutoff is 0; expected at least 1"),
-        ("foresight", "weights", {"movement_memory": "dens"}, "did you mean 'dense'"),
+        ("foresight", "weights", {"watch": "rotate"}, "unknown policy_params.watch 'rotate'"),
         ("probing", "components", {"scout_share": 0}, "scout_share is 0.0; expected a number above 0, at most 1"),
         ("probing", "components", {"scout_share": 1.1}, "scout_share is 1.1; expected a number above 0, at most 1"),
         ("probing", "components", {"scout_share": "half"}, "scout_share is 'half'; expected a number"),

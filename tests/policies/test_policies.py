@@ -14,7 +14,7 @@ from foresight.policies.targets import make_target
 from support.planted import make_table, random_walk, series_of
 from support.policies import make_policy as policy_on
 
-NAMES = tuple(name for name in POLICIES if name not in ("movement", "margins"))  # these choose single weights
+NAMES = tuple(name for name in POLICIES if name != "movement")  # that one chooses single weights
 TABLE = make_table(layers=4, heads=4, blocks=4)  # 32 components: heads of 4 vectors, MLP blocks of 3
 BUDGET = 24
 

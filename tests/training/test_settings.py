@@ -80,7 +80,7 @@ WEIGHTS = {"granularity": "weights", "policy": "static"}
         ({**WEIGHTS, "mlp_block": 8}, "mlp_block is 8, but .* over weights .*use granularity 'components'$"),
         ({**WEIGHTS, "target": "utility"}, "target is 'utility'.*use granularity 'components' or 'vectors'$"),
         ({"granularity": "vectors", "policy": "static", "mlp_block": 8}, "over vectors .*granularity 'components'$"),
-        ({"granularity": "weights", "budget_schedule": "grown"}, "budget_schedule is 'grown', but policy 'foresight'"),
+        ({"granularity": "weights", "head_share": 0.5}, "head_share is 0.5, but policy .foresight. over weights"),
         ({"policy": "full", "budget": 0.1}, "budget is 0.1, but policy 'full' .* or use policy 'static', 'random'"),
         ({"policy": "full", "scorer": "gradient"}, "scorer is 'gradient', but policy 'full'.*, or record"),
         ({"policy": "replay", "scorer": "gradient", "policy_params": {"mask_schedule": "s.json"}},
@@ -159,8 +159,7 @@ SHARED = dict(
 )  # fmt: skip
 PARAMS = dict(
     redraw=True, by="layer", cutoff=9, watch="hold", watch_steps=3, scout_share=0.5, scout_learning_rate=1e-3,
-    oracle_trajectory="past", mask_schedule="schedule.json", movement_from="past", movement_rule="agreement",
-    movement_memory="dense", maps=["past"], own=False,
+    oracle_trajectory="past", mask_schedule="schedule.json", movement_from="past", maps=["past"], own=False,
 )  # fmt: skip
 CHOICES = [(policy, granularity) for granularity in GRANULARITIES for policy in takers("budget", granularity)]
 CHOICES += [("full", "components"), ("full", "vectors")]

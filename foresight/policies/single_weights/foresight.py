@@ -1,174 +1,132 @@
-"""Policy `foresight` over single weights: those that will move farthest, by what the first steps of the run tell."""
+"""Policy `foresight` over single weights: drawn by how much their row and column will take part in the run."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ...bank import AnyBank
 from ...bank.weights import WeightBank
-from ...common.errors import BudgetError, CheckpointError
-from ...forecasters.single_weights.features import WatchedMatrix
-from ...forecasters.single_weights.movement import movement_forecast
-from ...forecasters.single_weights.sums import OF_GRADIENT, WeightSums
+from ...common.errors import CheckpointError
+from ...forecasters.single_weights.margins import Map, draws, mix
+from ...forecasters.single_weights.mixing import Moved, forecast
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
-from ...model.components import turned
 from ..policy import Ground, View
+from .simple import RandomWeights
+from .sources import map_of, spread
 from .weight_policy import WeightPolicy, WeightView
 
-BYTES_PER_WEIGHT = 4 + 4 + 8 + 4 + 8 + 8
-"""Of a weight in the bank: value, gradient, two moments, age, and its id on CPU and device."""
+_log = logging.getLogger(__name__)
+
+MOST = 64
+"""Weights per row that are looked at, where all weights of a matrix are trained."""
+LATEST = 1 / 3
+"""Share of the run after which the mask is held: what enters later has too few steps left to catch up."""
 
 
 class WeightForesight(WeightPolicy):
-    """The weights that are forecast to move farthest, chosen once, when the watch ends.
+    """Begins with a mask drawn from the maps of other runs, or at random, and draws it anew in the first third of the
+    run, by its own movement as well.
 
-    During the watch all weights are trained, or random masks of the budget's size, and what their movement and
-    gradients tell is accumulated. Weights that the watch has not seen are known by their row and column alone, if the
-    memory is factored; otherwise they count as not moving.
+    Each weight keeps its random number, so that a mask changes only as far as the forecast does.
 
     Args:
-        movement_rule: one of `forecasters.single_weights.movement.RULES`, or the JSON file of a regression.
-        movement_memory: one of `forecasters.single_weights.sums.MEMORIES`.
-        watch: "hold" or "rotate" for random masks that take turns, or "full-keep" or "full-rollback" for all weights.
-        watch_steps: steps before the decision.
+        maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
+        own: whether the run's own movement counts.
+        watch: "hold" for the first mask, or "full-keep" or "full-rollback" for all weights, until it counts.
+        watch_steps: steps until then.
 
     Attributes:
-        seconds: wall time that accumulating and forecasting took.
-        nbytes: the most bytes that the sums took.
+        shares: what each map, and last the run's own movement, was worth at the last decision; they sum to 1.
     """
 
     name = "foresight"
     forecasts = True
+    remasks = True
 
     def __init__(
         self,
-        movement_rule: str = "displacement",
-        movement_memory: str = "factored",
+        maps: Sequence[str] | None = None,
+        own: bool = True,
         watch: str = "hold",
         watch_steps: int | None = None,
     ):
-        self.rule, self.memory, self.watch, self.watch_steps = movement_rule, movement_memory, watch, watch_steps
-        self.decided = False
-        self.seconds, self.nbytes = 0.0, 0
+        self.sources, self.own, self.watch, self.watch_steps = list(maps or []), own, watch, watch_steps
+        self.shares: list[float] = []
+        self._since = np.zeros(0, np.int64)  # of each weight of the mask, the step at which it entered
+        self._ids = np.zeros(0, np.int64)
 
     def prepare(self, ground: Ground) -> None:
-        shapes = {t.module: tuple(ground.model.get_submodule(t.module).weight.shape) for t in ground.numbers.targets}
-        self.forecast = movement_forecast(self.rule)
-        self.sums = WeightSums(shapes, self.forecast.needs, self.memory)
-
-    # -- the watch --------------------------------------------------------------------------------------------------
+        self.sources = spread(self.sources)
+        self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
 
     def watched(self, view: View, turn: int) -> WeightMask:
-        """The random mask whose turn it is, under the budget; that of the turn before is measured.
-
-        Every matrix is cut into as many parts as there are turns, so that each mask has its share of each matrix and
-        all of them together have every weight once.
-
-        Raises:
-            BudgetError: fewer weights than matrices.
-        """
+        """The mask before the run's own movement counts."""
         assert isinstance(view, WeightView)
-        self.measure(view.bank)
-        table = view.bank.table
-        room = view.n_vectors - len(table.targets)  # a part may have one weight more than its matrix's share
-        if room < 1:
-            raise BudgetError(
-                f"{view.n_vectors} weights cannot sample {len(table.targets)} matrices; raise the budget to at least "
-                f"{(len(table.targets) + 1) / table.model_parameters:.4g}"
-            )
-        turns = math.ceil(table.n_vectors / room)
-        parts = []
-        for target in table.targets:
-            order = np.random.default_rng([view.seed, target.offset]).permutation(target.n)
-            parts.append(np.sort(order[turn % turns :: turns]) + target.offset)
-        return WeightMask(np.concatenate(parts))
+        return self._entered(self._choose(view), view.step)
 
-    @torch.no_grad()
-    def observe(self, bank: AnyBank) -> bool:
-        """Take note of the gradient, before an optimizer step uses it, until the mask is chosen."""
-        if self.decided:
-            return False
-        gradient = bank.vectors.grad
-        if gradient is None or not any(name in OF_GRADIENT for name in self.forecast.needs):
-            return True
-        began = time.perf_counter()
-        for module, values, seen in self._matrices(bank, gradient):
-            self.sums.stepped(module, values, seen)
-        self._charge(began)
-        return True
-
-    @torch.no_grad()
-    def measure(self, bank: AnyBank) -> None:
-        """Take note of how far the weights of the mask have moved since they entered, before they leave."""
-        began = time.perf_counter()
-        for module, values, seen in self._matrices(bank, bank.vectors):
-            self.sums.displaced(module, values.abs_(), seen)
-        self._charge(began)
-
-    def watch_cost(self, bank: AnyBank, n_vectors: int, steps: int) -> dict[str, float]:
-        """Steps of the watch, its seconds besides training, and bytes beyond the budget: of statistics and bank."""
-        return {
-            "foresight/watch_steps": steps,
-            "foresight/movement_seconds": self.seconds,
-            "foresight/movement_bytes": self.nbytes,
-            "foresight/watch_bank_bytes": BYTES_PER_WEIGHT * (bank.n_vectors - n_vectors),
-        }
-
-    def _charge(self, began: float) -> None:
-        self.seconds += time.perf_counter() - began
-        self.nbytes = max(self.nbytes, self.sums.nbytes)
-
-    def _matrices(self, bank: AnyBank, rows: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-        """A number for every row of the bank, as matrices on the CPU: module, values, which of them are the bank's."""
-        for target, part in bank.table.by_target(bank.ids):
-            shape, local = self.sums.shapes[target.module], bank.ids[part] - target.offset
-            values, seen = torch.zeros(target.n), torch.zeros(target.n, dtype=torch.bool)
-            values[local], seen[local] = rows[part].flatten().float().cpu(), True
-            yield target.module, values.view(shape), None if len(local) == target.n else seen.view(shape)
-
-    # -- the decision -----------------------------------------------------------------------------------------------
+    def _choose(self, view: WeightView) -> WeightMask:
+        """By the maps alone, all alike, or at random where there are none."""
+        return self._draw(view, mix([(1.0, one) for one in self.maps])) if self.maps else RandomWeights()._choose(view)
 
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
-        return view.bank.mask if self.decided else self._choose(view)
+        now = view.bank.mask
+        if view.step > LATEST * view.total_steps and len(now) == view.n_vectors:
+            return now
+        if not self.own:
+            return self._entered(self._choose(view), view.step)
+        found, shares = forecast(self._moved(view.bank, view.step), self.maps)
+        self.shares = [round(float(share), 3) for share in shares]
+        named = zip([*self.sources, "this run"], self.shares, strict=True)
+        said = ", ".join(f"{name} {share:.2f}" for name, share in named)
+        _log.info("step %d: the mask is drawn by %s", view.step, said)
+        return self._entered(self._draw(view, found), view.step)
 
-    @torch.no_grad()
-    def _choose(self, view: WeightView) -> WeightMask:
-        self.measure(view.bank)
-        began, targets = time.perf_counter(), view.bank.table.target_of
-        scored = (
-            (targets[module], scores) for module, scores in self.forecast.scores(lambda: self.measured(view.bank))
-        )
-        mask = best_weights(scored, view.n_vectors)
-        self._charge(began)
-        self.sums.clear()
-        self.decided = True
+    def _draw(self, view: WeightView, margins: Map) -> WeightMask:
+        targets = view.bank.table.target_of
+        places = [(target.module, target.offset) for target in view.bank.table.targets]
+        keys = draws(margins, places, view.n_vectors, view.seed)
+        return best_weights(((targets[module], found) for module, found in keys), view.n_vectors)
+
+    def _entered(self, mask: WeightMask, step: int) -> WeightMask:
+        """Note when each weight of a mask has entered."""
+        since = np.full(len(mask), step)
+        _, kept, before = np.intersect1d(mask.components, self._ids, assume_unique=True, return_indices=True)
+        since[kept] = self._since[before]
+        self._ids, self._since = mask.components, since
         return mask
 
-    def measured(self, bank: WeightBank) -> Iterator[WatchedMatrix]:
-        """What is known of every matrix now, one at a time."""
-        read = bank.weights()
-        for target in bank.table.targets:
-            weight = read(target.module).cpu()
-            stored = turned(weight, bank.model.get_submodule(target.module))
-            yield WatchedMatrix(target.module, self.sums.read(target.module), stored)
+    @torch.no_grad()
+    def _moved(self, bank: WeightBank, step: int) -> dict[str, Moved]:
+        """How far the weights of the mask have moved per step, matrix by matrix; those that have just entered are left
+        out, and of a matrix that is trained whole a sample of `MOST` weights per row is taken."""
+        values = bank.placement.values(bank.vectors)[: len(bank.ids)].flatten()
+        chosen = len(self._ids) == len(bank.ids)  # else all weights are trained, and have been from the beginning
+        since = torch.from_numpy(self._since) if chosen else torch.zeros(len(bank.ids), dtype=torch.int64)
+        generator, found = torch.Generator().manual_seed(step), {}
+        for target, part in bank.table.by_target(bank.ids):
+            shape = tuple(bank.model.get_submodule(target.module).weight.shape)
+            taken = (since[part] < step).nonzero().flatten()
+            if len(taken) > MOST * shape[0]:
+                taken = taken[torch.randperm(len(taken), generator=generator)[: MOST * shape[0]].sort().values]
+            places = (bank.ids[part] - target.offset)[taken]
+            distance = values[part][taken.to(values.device)].float().cpu() / (step - since[part][taken])
+            found[target.module] = Moved(shape, places // shape[1], places % shape[1], distance)
+        return found
 
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays = {name: tensor.numpy() for name, tensor in self.sums.tensors().items()}
-        return arrays, {"decided": self.decided, "seconds": self.seconds, "nbytes": self.nbytes}
+        return {"ids": self._ids, "since": self._since}, {"shares": self.shares}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
-        if data.keys() != {"decided", "seconds", "nbytes"}:
-            raise CheckpointError(f"the checkpoint is not of policy 'foresight' over single weights: {sorted(data)}")
-        self.sums.load({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-        self.decided, self.seconds, self.nbytes = bool(data["decided"]), float(data["seconds"]), int(data["nbytes"])
+        if set(arrays) != {"ids", "since"} or set(data) != {"shares"}:
+            raise CheckpointError(
+                f"the checkpoint is not of policy 'foresight' over single weights: it has {[*arrays, *data]}"
+            )
+        self._ids, self._since, self.shares = arrays["ids"], arrays["since"], list(data["shares"])

@@ -107,9 +107,8 @@ ARMS = {
         _weights("random", "Weights: random", "single weights drawn at random", "random", draws=2),
         _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training",
                  "static"),
-        _weights("foresight", "Weights: foresight", "the single weights that moved farthest in a prefix of the run "
-                 "that trains all of them and is then undone", "foresight",
-                 policy_params={"watch": "full-rollback", "movement_memory": "dense"}),
+        _weights("foresight", "Weights: foresight", "single weights drawn by how much their row and column moved in "
+                 "the first steps", "foresight"),
         _weights("hindsight", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
                  "movement", hindsight="movement"),
         Arm("lora", "LoRA", "low-rank changes of all Linears, with as many parameters", method="lora"),
