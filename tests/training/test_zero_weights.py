@@ -114,7 +114,7 @@ def a_run(folder, base, policy, resume):
         output_dir=folder, use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
         disable_tqdm=True, max_steps=6, per_device_train_batch_size=4 // world, learning_rate=1e-2, adam_epsilon=1e-3,
         save_strategy="steps", save_steps=4, seed=3, granularity="weights", policy=policy, budget=0.1, remask_every=3,
-        probe_examples=6, probe_batch_size=2, **settings,
+        **(dict(probe_examples=6, probe_batch_size=2) if policy == "reactive" else {}), **settings,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(base)
     trainer = ForesightTrainer(model, args, sentences(96), processing_class=tiny_tokenizer())
@@ -122,12 +122,14 @@ def a_run(folder, base, policy, resume):
 
 
 @pytest.mark.multi_process
-def test_a_sharded_run_and_its_resumption_equal_one_process(tmp_path):
-    """A policy that scores: gradients are summed over both processes, each of which ranks its share of matrices."""
+@pytest.mark.parametrize("policy", ["reactive", "foresight"])
+def test_a_sharded_run_and_its_resumption_equal_one_process(tmp_path, policy):
+    """`reactive` scores: gradients are summed over both processes, each of which ranks its share of matrices.
+    `foresight` reads the whole bank, and every process draws the same mask."""
     tiny().save_pretrained(tmp_path / "base")
     found = {}
     for name, world, resume in (("one", 1, False), ("two", 2, False), ("two", 2, True)):
-        assert run_group(a_run, world, str(tmp_path / name), str(tmp_path / "base"), "reactive", resume) == [0] * world
+        assert run_group(a_run, world, str(tmp_path / name), str(tmp_path / "base"), policy, resume) == [0] * world
         found[name, resume] = load_file(tmp_path / name / "delta" / "delta.safetensors")
     one = found["one", False]
     for other in (found["two", False], found["two", True]):
