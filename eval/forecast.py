@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from foresight.common.files import write_json
-from foresight.forecasters.registry import DEFAULT, experienced
+from foresight.forecasters import DEFAULT, experienced
 from foresight.studies.provenance import environment
 from foresight.trajectory.series import Series
 

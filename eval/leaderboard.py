@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foresight.common.files import write_whole
-from foresight.forecasters.registry import DEFAULT, REMOVED
+from foresight.forecasters import DEFAULT, REMOVED
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "foresight" / "forecasters" / "README.md"

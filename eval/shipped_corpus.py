@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foresight.common.errors import ConfigError
-from foresight.forecasters.registry import DEFAULT, SHIPPED_STATE, make_forecaster
+from foresight.forecasters import DEFAULT, SHIPPED_STATE, make_forecaster
 from foresight.policies.prior import SHIPPED as PRIOR
 from foresight.policies.prior import LayerKindPrior
 from foresight.studies.bench.corpus import SHIPPED, Run, read_runs, write_corpus

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from foresight.forecasters.registry import DEFAULT, experienced
+from foresight.forecasters import DEFAULT, experienced
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 

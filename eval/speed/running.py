@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
 
-from foresight.forecasters.registry import DEFAULT
+from foresight.forecasters import DEFAULT
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.training.config import ForesightConfig

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ..common.console import console
 from ..common.errors import DataError, TrajectoryError
 from ..common.files import write_json
-from ..forecasters.registry import FROM_WEIGHTS, forecaster_names
+from ..forecasters import FROM_WEIGHTS, forecaster_names
 from ..model.components import component_table
 from ..report.leaderboard import YARDSTICK_LABELS, write_leaderboard
 from ..scoring.probes import ContrastProbe

@@ -64,7 +64,7 @@ def track(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
 
 def compare(recipe: str | None, flags: Sequence[str]) -> CompareConfig:
     """The settings of a comparison."""
-    from ..forecasters.registry import REGISTRY
+    from ..forecasters import REGISTRY
     from ..studies.compare.settings import CompareConfig
 
     config: CompareConfig = parse(recipe, flags, (CompareConfig,))[0]
@@ -100,7 +100,7 @@ def check_model(name: str | None) -> None:
 
 def check_forecasters(names: Iterable[str], of_scores: bool = False) -> None:
     """Refuse names that no forecaster has, and with `of_scores` also those that forecast from weights."""
-    from ..forecasters.registry import FROM_WEIGHTS, REGISTRY
+    from ..forecasters import FROM_WEIGHTS, REGISTRY
 
     for name in names:
         if of_scores or name not in FROM_WEIGHTS:
@@ -116,7 +116,7 @@ def check_folders(what: str, folders: Iterable[str]) -> None:
 
 def _check_run(values: Mapping[str, Any]) -> None:
     """Refuse settings that no training run can use, and files of theirs that are not there."""
-    from ..forecasters.registry import REGISTRY as FORECASTERS
+    from ..forecasters import REGISTRY as FORECASTERS
     from ..policies.targets.registry import REGISTRY as TARGETS
     from ..scoring import SCORERS
     from ..training.checks import check_settings, check_trainer

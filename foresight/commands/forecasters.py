@@ -9,8 +9,8 @@ from rich.text import Text
 
 from ..common.console import console
 from ..common.errors import ConfigError
+from ..forecasters import DEFAULT, REGISTRY, forecaster_names, make_forecaster
 from ..forecasters.conformance import iterate_checks
-from ..forecasters.registry import DEFAULT, REGISTRY, find_forecaster, forecaster_names, make_forecaster
 from ..forecasters.wrap import FunctionForecaster
 
 _COLOURS = {"pass": "green", "fail": "bold red", "expected failure": "yellow"}
@@ -55,7 +55,7 @@ def check(name: str) -> int:
 
 def _abilities(name: str) -> tuple[str, str, str]:
     try:
-        found = find_forecaster(name)
+        found = REGISTRY.find(name)
     except ConfigError as error:
         return str(error), "?", "?"
     past = "needed" if found.needs_pretraining else "used" if found.learns_from_past() else "ignored"

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from .errors import ConfigError, UnknownNameError, did_you_mean
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 _PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
@@ -69,10 +70,10 @@ class Registry(Generic[T]):
             self._base = getattr(import_module(f"{self.package}.{module}"), name)
         return self._base  # type: ignore[return-value]  # no string any more
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+    def register(self, name: str) -> Callable[[C], C]:
         """Class decorator that makes a class available under `name`. Raises ConfigError if the name is taken."""
 
-        def decorate(cls: type[T]) -> type[T]:
+        def decorate(cls: C) -> C:
             taken = self._registered.get(name)
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise ConfigError(f"{self.what} {name!r}: {cls!r} is not a subclass of {self._base_name}")
@@ -81,7 +82,7 @@ class Registry(Generic[T]):
                 raise ConfigError(f"{self.what} {name!r} exists already; register {cls.__name__} under another name")
             cls.name = name  # type: ignore[attr-defined]
             self._registered[name] = cls
-            return cls
+            return cls  # type: ignore[return-value]  # narrowed to type[T]
 
         return decorate
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..common.errors import CheckpointError
 from ..trajectory.series import Series
+from . import register
 from .forecaster import Forecaster, saved_array
-from .registry import register
 from .relative import LogScores, sample
 
 SHARES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

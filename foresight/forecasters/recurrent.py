@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from ..trajectory.series import Series
+from . import register
 from .features import GAPS, Frame
 from .forecaster import Forecaster, check_range, saved_array
-from .registry import register
 
 CONTEXT = 64
 """The latest snapshots, which the network reads."""

@@ -22,9 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from ..trajectory.series import Series
+from . import register
 from .features import FEATURES, Frame, windows
 from .forecaster import Forecaster, check_range, saved_array
-from .registry import register
 
 LARGEST = 1e6
 """Features and changes are logs and counts of snapshots: a saved value beyond this is damaged."""

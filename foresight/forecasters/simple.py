@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..trajectory.series import Series
+from . import register
 from .forecaster import Forecaster, check_range
-from .registry import register
 from .relative import from_relative, to_relative
 
 

@@ -10,8 +10,8 @@ from sklearn.base import clone
 from ..common.errors import ConfigError
 from ..trajectory.metrics import skill
 from ..trajectory.series import Series
+from . import make_forecaster, register
 from .forecaster import Forecaster, saved_array
-from .registry import make_forecaster, register
 from .relative import canonical_order, sample
 
 CUTOFFS = 3

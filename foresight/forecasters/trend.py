@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 
 from ..trajectory.series import Series
+from . import register
 from .forecaster import Forecaster, check_range
-from .registry import register
 from .relative import LogScores, sample
 
 LEVEL_WEIGHTS = (0.3, 0.6, 1.0)

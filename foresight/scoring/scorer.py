@@ -1,10 +1,9 @@
-"""What every scorer is: its base class and its result."""
+"""What every scorer is: its base class."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import nn
 
 from ..common.errors import DataError, NonFiniteError
 from ..model.placement import Placement
+from .scores import Scores
 from .taps import scoring_mode
 
 if TYPE_CHECKING:
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
 
 BENEFIT, DAMAGE = "benefit", "damage"
 """What virtual moves measure, by name in a trajectory (see `virtual_moves`)."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of all components at one step, in table order.
-
-    Attributes:
-        values: float32 [n_components], finite.
-        stderr: float32 [n_components], standard error of `values` over examples or minibatches; NaN for a single one.
-    """
-
-    values: np.ndarray
-    stderr: np.ndarray
 
 
 class Scorer(ABC):

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from ..bank import Bank
 from ..bank.optimizer import BankAdamW
 from ..common.plugins import part
+from ..forecasters import experienced
 from ..forecasters.forecaster import Forecaster
-from ..forecasters.registry import experienced
 from ..masks.budget import BudgetSchedule, budget_vectors
 from ..masks.masks import Mask
 from ..masks.schedule import MaskSchedule

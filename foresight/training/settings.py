@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..common.setting import setting
-from ..forecasters.registry import DEFAULT as DEFAULT_FORECASTER
+from ..forecasters import DEFAULT as DEFAULT_FORECASTER
 from ..policies.catalogue import POLICIES, Parameter
 
 GROUPS = {

@@ -15,7 +15,7 @@ from ..common.plugins import part
 from ..policies.granularity import WITHOUT_PAIRS
 from ..scoring import make_scorer
 from ..scoring.probes import ContrastProbe, Probe, TextProbe
-from ..scoring.scorer import DAMAGE, Scorer, Scores
+from ..scoring.scorer import DAMAGE, Scorer
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
 from .settings import MaskSettings
@@ -63,7 +63,7 @@ class Watcher:
     def calibrate(self) -> None:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
         start = time.perf_counter()
-        scores = Scores(*self.trajectory.snapshots[-1].scores[self.scorer.name])
+        scores = self.trajectory.snapshots[-1].scores[self.scorer.name]
         calibrate = part("scoring.calibration.calibrate")
         self.trajectory.calibrate(self.scorer.name, calibrate(self.bank.model, self.bank.table, self.probe, scores))
         self.bank.placement.settle()

@@ -65,7 +65,7 @@ class TrajectoryFolder:
         write_json(self.path / "meta.json", meta)
 
     def read_head(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """(meta, component arrays), both verified."""
+        """What `write_head` was given, verified."""
         meta_file, components_file = self.path / "meta.json", self.path / "components.safetensors"
         if not meta_file.exists() and not self.exists():
             raise TrajectoryError(f"{self.path} is not a trajectory folder: it has no meta.json")
@@ -74,13 +74,13 @@ class TrajectoryFolder:
             claimed = meta.pop("checksum")
             if _checksum(_canonical(meta)) != claimed:
                 raise TrajectoryError("its checksum does not match")
-            if meta["version"] != VERSION:
-                raise TrajectoryError(f"it has version {meta['version']}; this foresight reads version {VERSION}")
+            if (version := meta.pop("version")) != VERSION:
+                raise TrajectoryError(f"it has version {version}; this foresight reads version {VERSION}")
         except (OSError, ValueError, LookupError, TypeError, AttributeError, TrajectoryError) as error:
             raise TrajectoryError(f"{meta_file} is damaged: {error}. The snapshots beside it are untouched") from error
         try:
             data = components_file.read_bytes()
-            if _checksum(data) != meta["components_checksum"]:
+            if _checksum(data) != meta.pop("components_checksum"):
                 raise TrajectoryError(f"its {len(data)} bytes do not have the checksum in meta.json")
             return meta, unpack(load(data))
         except (OSError, SafetensorError, TrajectoryError) as error:

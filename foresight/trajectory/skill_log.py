@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -100,13 +100,12 @@ class SkillLog:
     @classmethod
     def from_state(cls, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> SkillLog:
         """Inverse of `state`. Raises CheckpointError for anything else."""
-        types: dict[Any, Any] = {"int": int, "float": float}
         try:
             log = cls(int(data["k"]))
             for i, (made_at, for_step) in enumerate(data["pending"]):
                 log.record(Forecast(int(made_at), int(for_step), arrays[f"{i}.prediction"], arrays[f"{i}.persistence"]))
             for outcome in data["outcomes"]:
-                log.outcomes.append(Outcome(*(types[f.type](outcome[f.name]) for f in fields(Outcome))))
+                log.outcomes.append(Outcome(**{**outcome, "skill": float(outcome["skill"])}))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"skill log: the checkpoint is damaged ({error!r})") from error
         if len(arrays) != 2 * len(log.pending) or set(data) != {"k", "pending", "outcomes"}:

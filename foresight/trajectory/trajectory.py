@@ -8,27 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..common.errors import ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
+from ..scoring.scores import Scores
 from .folder import SnapshotFile, TrajectoryFolder
 from .series import METADATA, Series
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
-    from ..scoring.scorer import Scores
 
 _LIBRARIES = ("foresight-sft", "torch", "transformers", "trl", "numpy")
 _log = logging.getLogger(__name__)
-
-
-class Recorded(NamedTuple):
-    """Scores as a trajectory keeps them: float32 [n_components] each; an unknown standard error is NaN."""
-
-    values: np.ndarray
-    stderr: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,7 @@ class Snapshot:
     """Scores of all components at one optimizer step, by scorer name."""
 
     step: int
-    scores: dict[str, Recorded]
+    scores: dict[str, Scores]
 
 
 class Trajectory:
@@ -58,6 +51,7 @@ class Trajectory:
         self.folder = folder
         self.snapshots: list[Snapshot] = []
         self.damage: str | None = None
+        self._meta = meta
         self.table_hash: str = meta["table"]
         self.model_hash: str = meta["model"]
         self.data_hash: str = meta["data"]
@@ -152,7 +146,7 @@ class Trajectory:
         """Names of the scorers, the same in every snapshot; empty before the first."""
         return tuple(self.snapshots[0].scores) if self.snapshots else ()
 
-    def append(self, step: int, scores: Mapping[str, Scores | Recorded]) -> None:
+    def append(self, step: int, scores: Mapping[str, Scores]) -> None:
         """Add the snapshot of `step`, on disk first: a failed write leaves no trace in memory either.
 
         Args:
@@ -200,8 +194,17 @@ class Trajectory:
         self._write_head()
 
     def values(self, scorer: str) -> np.ndarray:
-        """Scores as the scorer returned them, signed and not calibrated: float32 [n_components, n_snapshots]."""
-        return self._stack(scorer, len(self))
+        """Scores as the scorer returned them, signed and not calibrated: float32 [n_components, n_snapshots].
+
+        Raises:
+            UnknownNameError: no such scorer in this trajectory.
+        """
+        if self.snapshots and scorer not in self.scorers:
+            raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
+        out = np.empty((len(self), self.n_components), np.float32)
+        for row, snapshot in zip(out, self.snapshots, strict=True):
+            row[:] = snapshot.scores[scorer].values
+        return out.T
 
     def series(self, scorer: str, until: int | None = None) -> Series:
         """What a forecaster may see: |values| x the calibration factor of the kind, at steps <= `until`.
@@ -214,7 +217,7 @@ class Trajectory:
         if not len(steps):
             why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
             raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
-        values = np.abs(self._stack(scorer, len(steps)))
+        values = np.abs(self.values(scorer)[:, : len(steps)])
         if scorer in self.calibration:
             factors = self.calibration[scorer]
             values *= np.array([factors[kind] for kind in self.components["kind"].tolist()], np.float32)[:, None]
@@ -229,16 +232,7 @@ class Trajectory:
                 "model with the same mlp_block"
             )
 
-    def _stack(self, scorer: str, n: int) -> np.ndarray:
-        """Values of the first n snapshots: float32 [n_components, n]."""
-        if n and scorer not in self.scorers:
-            raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
-        out = np.empty((n, self.n_components), np.float32)
-        for row, snapshot in zip(out, self.snapshots[:n], strict=True):
-            row[:] = snapshot.scores[scorer].values
-        return out.T
-
-    def _checked(self, step: int, scores: Mapping[str, Scores | Recorded]) -> Snapshot:
+    def _checked(self, step: int, scores: Mapping[str, Scores]) -> Snapshot:
         last = self.snapshots[-1].step if self.snapshots else -1
         if step <= last:
             raise TrajectoryError(f"snapshot of step {step} does not follow step {last}; steps must increase")
@@ -263,7 +257,7 @@ class Trajectory:
                     )
                 array.flags.writeable = False
                 arrays[which] = array
-            recorded[scorer] = Recorded(**arrays)
+            recorded[scorer] = Scores(**arrays)
         return Snapshot(int(step), recorded)
 
     def _load(self, folder: TrajectoryFolder, files: list[SnapshotFile]) -> None:
@@ -275,19 +269,14 @@ class Trajectory:
             try:
                 tensors = folder.read(file)
                 names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-                scores = {name: Recorded(tensors[f"{name}/values"], tensors[f"{name}/stderr"]) for name in names}
+                scores = {name: Scores(tensors[f"{name}/values"], tensors[f"{name}/stderr"]) for name in names}
                 self.snapshots.append(self._checked(file.step, scores))
             except (KeyError, NonFiniteError, TrajectoryError) as error:
                 raise TrajectoryError(f"snapshot {file.path} is damaged: {error}") from error
 
     def _write_head(self) -> None:
-        if self.folder is None:
-            return
-        meta = {
-            "table": self.table_hash, "model": self.model_hash, "data": self.data_hash,
-            "versions": self.versions, "info": self.info, "calibration": self.calibration,
-        }  # fmt: skip
-        self.folder.write_head(meta, self.components)
+        if self.folder is not None:
+            self.folder.write_head(self._meta, self.components)
 
 
 def _library_versions() -> dict[str, str]:

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+import foresight.forecasters as registry
 from foresight.common import plugins
-from foresight.forecasters import registry
-from foresight.forecasters.conformance.checks import RULES
+from foresight.forecasters.conformance import RULES
 
 MODULE = """
 from foresight.forecasters import Forecaster

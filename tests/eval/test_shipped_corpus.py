@@ -4,8 +4,7 @@ import pytest
 
 from eval.shipped_corpus import named, ship
 from foresight.common.errors import ConfigError
-from foresight.forecasters import make_forecaster
-from foresight.forecasters.registry import DEFAULT, SHIPPED_STATE, experienced
+from foresight.forecasters import DEFAULT, SHIPPED_STATE, experienced, make_forecaster
 from foresight.policies.prior import SHIPPED as PRIOR
 from foresight.policies.prior import LayerKindPrior
 from foresight.studies.bench.corpus import SHIPPED, read_corpus, write_corpus

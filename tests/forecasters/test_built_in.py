@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+import foresight.forecasters as registry
 from foresight.common.errors import ConfigError
-from foresight.forecasters import make_forecaster, registry
-from foresight.forecasters.conformance.checks import RULES
+from foresight.forecasters import make_forecaster
+from foresight.forecasters.conformance import RULES
 from support.forecasting import IRREGULAR, SMALL, fitted, small, walk
 from support.planted import make_series, random_walk
 

@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 from trl import SFTConfig
 
+import foresight.forecasters as forecasters
 from foresight.common.errors import ConfigError
-from foresight.forecasters import registry as forecasters
 from foresight.policies.catalogue import GRANULARITIES, OPTIONAL, PARAMETERS, POLICIES, REMOVED, entry, takers
 from foresight.policies.targets import registry
 from foresight.training import settings

@@ -16,22 +16,8 @@ from sklearn.exceptions import NotFittedError
 from ...common.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError
 from ...trajectory.series import Series
 from ..forecaster import Forecaster
-from .cases import (
-    HORIZON,
-    N,
-    global_random_states,
-    global_random_states_restored,
-    histories,
-    irregular,
-    ready,
-    require,
-    require_equal,
-    require_refused,
-    require_scores,
-    scores,
-    seed_globally,
-    series_of,
-)
+from . import require
+from .cases import HORIZON, N, histories, irregular, ready, scores, series_of
 
 
 def parameters_untouched(forecaster: Forecaster) -> None:
@@ -42,7 +28,7 @@ def parameters_untouched(forecaster: Forecaster) -> None:
     made.update(500, scores()[:, 0]).predict(HORIZON)
     made.state()
     after = made._identity(), {key: id(value) for key, value in made.get_params(deep=False).items()}
-    require(before == after, f"parameters were {before[0]['params']} and became {after[0]['params']}")
+    require.that(before == after, f"parameters were {before[0]['params']} and became {after[0]['params']}")
 
 
 def clone_round_trip(forecaster: Forecaster) -> None:
@@ -50,24 +36,24 @@ def clone_round_trip(forecaster: Forecaster) -> None:
     params = forecaster.get_params(deep=False)
     built = type(forecaster)(**params)
     extra = sorted(set(vars(built)) ^ set(params))
-    require(not extra, f"__init__ sets {extra} besides parameters")
+    require.that(not extra, f"__init__ sets {extra} besides parameters")
     for key, value in params.items():
-        require(getattr(built, key) is value, f"__init__ stores another object for {key!r} than it was given")
+        require.that(getattr(built, key) is value, f"__init__ stores another object for {key!r} than it was given")
         mark = object()
-        require(built.set_params(**{key: mark}) is built, "set_params does not return self")
-        require(built.get_params(deep=False)[key] is mark, f"set_params does not store {key!r}")
+        require.that(built.set_params(**{key: mark}) is built, "set_params does not return self")
+        require.that(built.get_params(deep=False)[key] is mark, f"set_params does not store {key!r}")
     fitted = ready(forecaster).fit(irregular())
     copy = clone(fitted)
-    require(copy._identity() == fitted._identity(), "a clone has other parameters")
+    require.that(copy._identity() == fitted._identity(), "a clone has other parameters")
     learned = [key for key in vars(copy) if key not in params]
-    require(not learned, f"a clone keeps what was learned: {learned}")
+    require.that(not learned, f"a clone keeps what was learned: {learned}")
 
 
 def not_fitted_error(forecaster: Forecaster) -> None:
     """Before `fit`, `predict` and `update` raise NotFittedError."""
     made = ready(forecaster)
-    require_refused(made.predict, (NotFittedError,), "predict before fit", 1)
-    require_refused(made.update, (NotFittedError,), "update before fit", 1, np.ones(N, np.float32))
+    require.refused(made.predict, (NotFittedError,), "predict before fit", 1)
+    require.refused(made.update, (NotFittedError,), "update before fit", 1, np.ones(N, np.float32))
 
 
 def bad_horizons_refused(forecaster: Forecaster) -> None:
@@ -75,7 +61,7 @@ def bad_horizons_refused(forecaster: Forecaster) -> None:
     made = ready(forecaster).fit(irregular())
     bad: list[Any] = [0, -1, 1.5, True, "10", None]
     for horizon in bad:
-        require_refused(made.predict, (ConfigError,), f"predict({horizon!r})", horizon)
+        require.refused(made.predict, (ConfigError,), f"predict({horizon!r})", horizon)
 
 
 def inputs_untouched(forecaster: Forecaster) -> None:
@@ -85,29 +71,31 @@ def inputs_untouched(forecaster: Forecaster) -> None:
     made.pretrain(past).fit(series)
     first = made.predict(HORIZON).copy()
     made.predict(HORIZON)[:] = 0
-    require_equal(made.predict(HORIZON), first, "writing into a prediction changes the next one")
+    require.equal(made.predict(HORIZON), first, "writing into a prediction changes the next one")
     made.update(500, snapshot)
     snapshot_after = snapshot.copy()
     updated = made.predict(HORIZON)
     snapshot[:] = 0
-    require_equal(made.predict(HORIZON), updated, "writing into a snapshot after update changes the prediction")
-    require_equal(snapshot_after, before[1], "update changed the snapshot it was given")
+    require.equal(made.predict(HORIZON), updated, "writing into a snapshot after update changes the prediction")
+    require.equal(snapshot_after, before[1], "update changed the snapshot it was given")
     for each, copies in zip((series, *past), before[0], strict=True):
         for field, array in copies.items():
             now = getattr(each, field)
-            require(np.array_equal(now, array), f"{field} of a series was changed")
-            require(not now.flags.writeable, f"{field} of a series was made writeable")
+            require.that(np.array_equal(now, array), f"{field} of a series was changed")
+            require.that(not now.flags.writeable, f"{field} of a series was made writeable")
 
 
 def random_state_untouched(forecaster: Forecaster) -> None:
     """The global random states of Python, NumPy and (where it is loaded) torch are left alone: training uses them."""
     made, series, past = ready(forecaster), irregular(), histories()
-    with global_random_states_restored():
-        seed_globally(271_828)  # an unusual seed: a forecaster that sets the same one would go unnoticed
-        before = global_random_states()
+    with require.global_random_states_restored():
+        require.seed_globally(271_828)  # an unusual seed: a forecaster that sets the same one would go unnoticed
+        before = require.global_random_states()
         made.pretrain(past).fit(series).predict(HORIZON)
-        changed = [name for name, state in global_random_states().items() if before.get(name, state) != state]
-    require(not changed, f"the global random state of {', '.join(changed)} was changed; use a generator of your own")
+        changed = [name for name, state in require.global_random_states().items() if before.get(name, state) != state]
+    require.that(
+        not changed, f"the global random state of {', '.join(changed)} was changed; use a generator of your own"
+    )
 
 
 def nan_refused(forecaster: Forecaster) -> None:
@@ -118,9 +106,9 @@ def nan_refused(forecaster: Forecaster) -> None:
         bad = scores()[:, 0]
         bad[3] = value
         refused = (NonFiniteError, TrajectoryError)
-        require_refused(made.update, refused, f"update with {value}", 500, bad)
-        require_refused(series.extended, refused, f"a series with {value}", 500, bad)
-        require_equal(made.predict(HORIZON), expected, f"a refused snapshot with {value} changed something")
+        require.refused(made.update, refused, f"update with {value}", 500, bad)
+        require.refused(series.extended, refused, f"a series with {value}", 500, bad)
+        require.equal(made.predict(HORIZON), expected, f"a refused snapshot with {value} changed something")
 
 
 def bad_updates_refused(forecaster: Forecaster) -> None:
@@ -136,8 +124,8 @@ def bad_updates_refused(forecaster: Forecaster) -> None:
         "negative scores": (500, -good),
     }
     for what, case in cases.items():
-        require_refused(made.update, (TrajectoryError,), f"update with {what}", *case)
-        require_equal(made.predict(HORIZON), expected, f"update with {what} was refused and still changed something")
+        require.refused(made.update, (TrajectoryError,), f"update with {what}", *case)
+        require.equal(made.predict(HORIZON), expected, f"update with {what} was refused and still changed something")
 
 
 def state_round_trip(forecaster: Forecaster) -> None:
@@ -146,11 +134,11 @@ def state_round_trip(forecaster: Forecaster) -> None:
         unfitted = _restored(made)
         made.fit(irregular())
         again = _restored(made)
-        require_equal(unfitted.fit(irregular()).predict(HORIZON), made.predict(HORIZON), "state before fit, then fit")
-        require_equal(again.predict(HORIZON), made.predict(HORIZON), "predictions of a restored forecaster")
+        require.equal(unfitted.fit(irregular()).predict(HORIZON), made.predict(HORIZON), "state before fit, then fit")
+        require.equal(again.predict(HORIZON), made.predict(HORIZON), "predictions of a restored forecaster")
         for one in (made, again):
             one.update(500, scores()[:, 1])
-        require_equal(again.predict(HORIZON), made.predict(HORIZON), "a restored forecaster after an update")
+        require.equal(again.predict(HORIZON), made.predict(HORIZON), "a restored forecaster after an update")
 
 
 def hostile_state_refused(forecaster: Forecaster) -> None:
@@ -158,24 +146,24 @@ def hostile_state_refused(forecaster: Forecaster) -> None:
     made = ready(forecaster).pretrain(histories()).fit(irregular())
     expected, (arrays, data) = made.predict(HORIZON), made.state()
     for what, case in _hostile(arrays, data):
-        require_refused(made.load_state, (CheckpointError,), f"load_state with {what}", *case)
-        require_equal(made.predict(HORIZON), expected, f"a state with {what} was refused and still changed something")
+        require.refused(made.load_state, (CheckpointError,), f"load_state with {what}", *case)
+        require.equal(made.predict(HORIZON), expected, f"a state with {what} was refused and still changed something")
 
 
 def pretraining(forecaster: Forecaster) -> None:
     """`pretrain` takes runs of other sizes, even short ones, returns self, and `fit` works after it."""
     made = ready(forecaster)
     past = [*histories(), series_of(scores(6, 2)), series_of(scores(6, 1))]
-    require(made.pretrain(past) is made, "pretrain does not return self")
-    require_scores(made.fit(irregular()).predict(HORIZON), (N,), "prediction after pretraining")
-    require_refused(made.pretrain, (ConfigError,), "pretrain without a run", [])
+    require.that(made.pretrain(past) is made, "pretrain does not return self")
+    require.scores(made.fit(irregular()).predict(HORIZON), (N,), "prediction after pretraining")
+    require.refused(made.pretrain, (ConfigError,), "pretrain without a run", [])
 
 
 def _restored(made: Forecaster) -> Forecaster:
     arrays, data = made.state()
     for key, array in arrays.items():
         plain = isinstance(array, np.ndarray) and not array.dtype.hasobject
-        require(plain, f"state: {key!r} is {type(array).__name__}; expected a plain array")
+        require.that(plain, f"state: {key!r} is {type(array).__name__}; expected a plain array")
     read = load_tensors(save_tensors({key: array.copy(order="C") for key, array in arrays.items()}))
     return clone(made).load_state(read, json.loads(json.dumps(data, allow_nan=False)))
 

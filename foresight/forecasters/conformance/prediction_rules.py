@@ -11,21 +11,8 @@ from sklearn.exceptions import NotFittedError
 from ...common.errors import ConfigError
 from ...trajectory.series import Series
 from ..forecaster import Forecaster
-from .cases import (
-    HORIZON,
-    STEPS,
-    N,
-    global_random_states_restored,
-    irregular,
-    ready,
-    require,
-    require_equal,
-    require_refused,
-    require_scores,
-    scores,
-    seed_globally,
-    series_of,
-)
+from . import require
+from .cases import HORIZON, STEPS, N, irregular, ready, scores, series_of
 
 GROWTH = 20
 """Ten times the components or snapshots may cost at most this many times the processor time and memory."""
@@ -36,16 +23,16 @@ _FLOOR = {"seconds": 0.02, "bytes": 2e6}
 def output(forecaster: Forecaster) -> None:
     """`fit` and `update` return self, `predict` gives finite scores >= 0 as float32 [n_components] at any horizon."""
     made = ready(forecaster)
-    require(made.fit(irregular()) is made, "fit does not return self")
+    require.that(made.fit(irregular()) is made, "fit does not return self")
     for horizon in (1, 7, HORIZON, 10_000):
-        require_scores(made.predict(horizon), (N,), f"predict({horizon})")
-    require(made.update(500, scores()[:, 0]) is made, "update does not return self")
-    require_scores(made.predict(HORIZON), (N,), "predict after update")
+        require.scores(made.predict(horizon), (N,), f"predict({horizon})")
+    require.that(made.update(500, scores()[:, 0]) is made, "update does not return self")
+    require.scores(made.predict(HORIZON), (N,), "predict after update")
 
 
 def one_snapshot(forecaster: Forecaster) -> None:
     """One snapshot is enough to predict something."""
-    require_scores(ready(forecaster).fit(series_of(scores()[:, :1])).predict(HORIZON), (N,), "prediction")
+    require.scores(ready(forecaster).fit(series_of(scores()[:, :1])).predict(HORIZON), (N,), "prediction")
 
 
 def short_series(forecaster: Forecaster) -> None:
@@ -53,8 +40,8 @@ def short_series(forecaster: Forecaster) -> None:
     made = ready(forecaster)
     for t in (2, 3, 4):
         for steps in (None, STEPS[2 : t + 2]):
-            require_scores(made.fit(series_of(scores()[:, :t], steps)).predict(HORIZON), (N,), f"{t} snapshots")
-    require_scores(made.fit(series_of(scores(1))).predict(HORIZON), (1,), "one component")
+            require.scores(made.fit(series_of(scores()[:, :t], steps)).predict(HORIZON), (N,), f"{t} snapshots")
+    require.scores(made.fit(series_of(scores(1))).predict(HORIZON), (1,), "one component")
 
 
 def constant_series(forecaster: Forecaster) -> None:
@@ -64,19 +51,19 @@ def constant_series(forecaster: Forecaster) -> None:
     late[:, 0] = 0
     cases = {"constant": still, "equal": np.ones((N, 8)), "zero": np.zeros((N, 8)), "tiny": still * 1e-30, "late": late}
     for what, case in cases.items():
-        require_scores(made.fit(series_of(case)).predict(HORIZON), (N,), f"{what} scores")
+        require.scores(made.fit(series_of(case)).predict(HORIZON), (N,), f"{what} scores")
 
 
 def deterministic(forecaster: Forecaster) -> None:
     """The same series gives the same prediction, bit for bit, whatever the global random states are."""
     predictions = []
-    with global_random_states_restored():
+    with require.global_random_states_restored():
         for seed in (1, 2):
-            seed_globally(seed)
+            require.seed_globally(seed)
             made = ready(forecaster).fit(irregular())
             predictions += [made.predict(HORIZON), made.predict(HORIZON)]
     for prediction in predictions[1:]:
-        require_equal(prediction, predictions[0], "the same series predicted twice")
+        require.equal(prediction, predictions[0], "the same series predicted twice")
 
 
 def permutation_equivariance(forecaster: Forecaster) -> None:
@@ -84,7 +71,7 @@ def permutation_equivariance(forecaster: Forecaster) -> None:
     series, order = irregular(), np.random.default_rng(3).permutation(N)
     straight = ready(forecaster).fit(series).predict(HORIZON)
     permuted = ready(forecaster).fit(series.take(order)).predict(HORIZON)
-    require_equal(permuted, straight[order], "components in another order", tolerance=1e-5)
+    require.equal(permuted, straight[order], "components in another order", tolerance=1e-5)
 
 
 def ties_stable(forecaster: Forecaster) -> None:
@@ -94,7 +81,7 @@ def ties_stable(forecaster: Forecaster) -> None:
     for i, j in twins:
         values[j] = values[i]
     prediction = ready(forecaster).fit(series_of(values, STEPS)).predict(HORIZON)
-    require_equal(prediction[twins[:, 1]], prediction[twins[:, 0]], "components alike in everything", tolerance=1e-6)
+    require.equal(prediction[twins[:, 1]], prediction[twins[:, 0]], "components alike in everything", tolerance=1e-6)
 
 
 def no_look_ahead(forecaster: Forecaster) -> None:
@@ -104,9 +91,9 @@ def no_look_ahead(forecaster: Forecaster) -> None:
     poisoned = series_of(np.hstack([scores(), garbage]), np.append(STEPS, cutoff + 10 * np.arange(1, 5)))
     expected = ready(forecaster).fit(clean).predict(HORIZON)
     made = ready(forecaster).fit(poisoned.until(cutoff))
-    require_equal(made.predict(HORIZON), expected, "a series whose future was cut off")
+    require.equal(made.predict(HORIZON), expected, "a series whose future was cut off")
     made.fit(poisoned).predict(HORIZON)
-    require_equal(made.fit(clean).predict(HORIZON), expected, "fit after an earlier fit that had seen the future")
+    require.equal(made.fit(clean).predict(HORIZON), expected, "fit after an earlier fit that had seen the future")
 
 
 def update_equals_fit(forecaster: Forecaster) -> None:
@@ -117,28 +104,30 @@ def update_equals_fit(forecaster: Forecaster) -> None:
     for i in (-3, -2, -1):
         made.update(int(STEPS[i]), whole.values[:, i])
         made.predict(HORIZON)
-    require(made.series_.steps.tolist() == whole.steps.tolist(), f"series_ has steps {made.series_.steps.tolist()}")
-    require_equal(made.predict(HORIZON), expected, "snapshots one by one", tolerance=1e-5)
+    require.that(
+        made.series_.steps.tolist() == whole.steps.tolist(), f"series_ has steps {made.series_.steps.tolist()}"
+    )
+    require.equal(made.predict(HORIZON), expected, "snapshots one by one", tolerance=1e-5)
 
 
 def quantiles(forecaster: Forecaster) -> None:
     """Quantiles are scores that rise with the level and are reproducible; a forecaster without any says so."""
     made, levels = ready(forecaster), [0.05, 0.5, 0.9]
     if made.has_quantiles():
-        require_refused(made.predict_quantiles, (NotFittedError,), "predict_quantiles before fit", 1, levels)
+        require.refused(made.predict_quantiles, (NotFittedError,), "predict_quantiles before fit", 1, levels)
     made.fit(irregular())
     if not made.has_quantiles():
-        require_refused(made.predict_quantiles, (ConfigError,), "predict_quantiles without any", 1, levels)
+        require.refused(made.predict_quantiles, (ConfigError,), "predict_quantiles without any", 1, levels)
         return
     for series in (irregular(), series_of(scores()[:, :1]), series_of(scores()[:, :3])):
         found = made.fit(series).predict_quantiles(HORIZON, levels)
-        require_scores(found, (N, 3), f"quantiles after {len(series.steps)} snapshots")
-        require(bool((np.diff(found, axis=1) >= 0).all()), "quantiles fall while their level rises")
+        require.scores(found, (N, 3), f"quantiles after {len(series.steps)} snapshots")
+        require.that(bool((np.diff(found, axis=1) >= 0).all()), "quantiles fall while their level rises")
         again = ready(forecaster).fit(series).predict_quantiles(HORIZON, levels)
-        require_equal(again, found, "quantiles of the same series")
+        require.equal(again, found, "quantiles of the same series")
     wrong: list[list] = [[], [0.0, 0.5], [0.5, 1.0], [0.9, 0.1], [[0.5]], ["half"]]
     for bad in wrong:
-        require_refused(made.predict_quantiles, (ConfigError,), f"quantile levels {bad}", 1, bad)
+        require.refused(made.predict_quantiles, (ConfigError,), f"quantile levels {bad}", 1, bad)
 
 
 def growth(forecaster: Forecaster) -> None:

@@ -28,7 +28,7 @@ from ...common.errors import ConfigError, one_of
 from ...model.components import ComponentTable
 from ...scoring.probes import Probe
 from ...scoring.scorer import Scorer
-from ..registry import FROM_WEIGHTS
+from .. import FROM_WEIGHTS
 from .shift import Shift, in_float32, shifted
 
 """Names for `forecast_scores`: the Taylor method, and its control, the scores at the displaced weights."""

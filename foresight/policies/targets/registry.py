@@ -21,7 +21,7 @@ T = TypeVar("T", bound="type[Target]")
 
 def register(name: str) -> Callable[[T], T]:
     """Class decorator: make a `Target` available under `name`. Raises ConfigError if the name is taken."""
-    return REGISTRY.register(name)  # type: ignore[return-value]
+    return REGISTRY.register(name)
 
 
 def target_names() -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class FromWeights(Entrant):
-    """One of `foresight.forecasters.registry.FROM_WEIGHTS`. It learns from no other run.
+    """One of `foresight.forecasters.FROM_WEIGHTS`. It learns from no other run.
 
     Args:
         open: loads the model and probe of a run; importable by name, as it is called in worker processes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ...common.errors import ConfigError, UnknownNameError, did_you_mean
-from ...forecasters.registry import REGISTRY as FORECASTERS
+from ...forecasters import REGISTRY as FORECASTERS
 from ...scoring import SCORERS
 from ...training.checks import check_settings
 from ...training.settings import NAMES, REMOVED, MaskSettings

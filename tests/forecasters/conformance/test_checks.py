@@ -8,8 +8,8 @@ import pytest
 
 from foresight.common.errors import ConfigError, UnknownNameError
 from foresight.forecasters import Forecaster, from_function
+from foresight.forecasters.conformance import RULES, check_forecaster, iterate_checks, parametrize_with_checks
 from foresight.forecasters.conformance.cases import histories
-from foresight.forecasters.conformance.checks import RULES, check_forecaster, iterate_checks, parametrize_with_checks
 from support.planted import make_series, random_walk
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foresight.common.errors import ConfigError, NonFiniteError, UnknownNameError
-from foresight.forecasters.registry import FROM_WEIGHTS
+from foresight.forecasters import FROM_WEIGHTS
 from foresight.forecasters.single_weights.extrapolate import (
     DRAWS,
     EPSILON,

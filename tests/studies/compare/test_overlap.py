@@ -8,8 +8,9 @@ from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask
 from foresight.masks.schedule import MaskSchedule
 from foresight.model.components import component_table
+from foresight.scoring.scores import Scores
 from foresight.studies.compare.trial import circuit_at, share_trained
-from foresight.trajectory.trajectory import Recorded, Trajectory
+from foresight.trajectory.trajectory import Trajectory
 from support.tiny import tiny
 
 
@@ -39,7 +40,7 @@ def test_a_circuit_is_the_top_of_its_snapshot(table):
     trajectory = Trajectory.create(None, table)
     rng = np.random.default_rng(0)
     for step in (0, 10):
-        trajectory.append(step, {"attribution": Recorded(rng.normal(size=len(table)), np.zeros(len(table)))})
+        trajectory.append(step, {"attribution": Scores(rng.normal(size=len(table)), np.zeros(len(table)))})
     for snapshot in (0, -1):
         circuit = circuit_at(trajectory, table, 0.1, snapshot)
         outside = np.setdiff1d(np.arange(len(table)), circuit.components)
@@ -52,6 +53,6 @@ def test_a_circuit_is_the_top_of_its_snapshot(table):
 def test_the_circuit_of_another_model_is_refused(table):
     other = component_table(tiny(num_hidden_layers=1))
     trajectory = Trajectory.create(None, other)
-    trajectory.append(0, {"attribution": Recorded(np.ones(len(other)), np.zeros(len(other)))})
+    trajectory.append(0, {"attribution": Scores(np.ones(len(other)), np.zeros(len(other)))})
     with pytest.raises(TrajectoryError, match="component table"):
         circuit_at(trajectory, table, 0.1)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from foresight.bank.delta import apply_delta
 from foresight.common.errors import CheckpointError, TrajectoryError
-from foresight.forecasters.registry import FROM_WEIGHTS
+from foresight.forecasters import FROM_WEIGHTS
 from foresight.forecasters.single_weights.extrapolate import forecast_scores
 from foresight.forecasters.single_weights.shift import shifted
 from foresight.model.components import component_table
