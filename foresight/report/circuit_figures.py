@@ -45,7 +45,8 @@ def heatmap(picture: Picture) -> Figure:
     """Scores of the full run over steps, with the arm's mask outlined and the realised circuit marked."""
     series = picture.series
     position, edges = {name: i for i, name in enumerate(series.name)}, score_maps.borders(series.steps)
-    boxes = [(position[name], start, stop) for start, stop, names in _spans(picture.schedule, edges[-1])
+    ends = [*(step for step, _ in picture.schedule[1:]), edges[-1]]
+    boxes = [(position[name], start, stop) for (start, names), stop in zip(picture.schedule, ends, strict=False)
              for name in names if name in position]  # fmt: skip
     fig, shown = score_maps.heatmap(series.values, series.steps, series.layer, series.kind, boxes)
     realised = [position[name] for name in picture.realised if name in position]
@@ -59,11 +60,6 @@ def heatmap(picture: Picture) -> Figure:
     ]
     fig.legend(handles=handles, loc="outside upper center", ncols=2)
     return fig
-
-
-def _spans(schedule, end: float):
-    for i, (start, names) in enumerate(schedule):
-        yield start, (schedule[i + 1][0] if i + 1 < len(schedule) else end), names
 
 
 @styled()

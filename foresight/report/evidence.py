@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..common.intervals import Interval
 from ..common.numbers import bracketed
-from ..studies.evidence.methods import EFFECTS, METHODS
+from ..studies.evidence.cells import EFFECTS, METHODS
 from ..studies.evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outcome
 from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import read_results
@@ -52,15 +52,14 @@ def null_distributions(evidence: Evidence) -> Figure:
     """Histogram of the effect of random sets, one panel per method, with the named sets marked."""
     fig, axes = panels(len(evidence.outcomes), 3.4)
     for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
-        values = [float(np.mean(o.answers)) for o in outcomes]
+        values = [o.effect for o in outcomes]
         bins = np.linspace(min([*values, evidence.before]), max([*values, evidence.before]) + 1e-9, 21).tolist()
         random = [value for value, o in zip(values, outcomes, strict=True) if o.kind == RANDOM]
         axis.hist(random, bins, color=COLOURS["random"], alpha=0.6, label=f"{len(random)} random sets")
         axis.axvline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
         for name, look in _looks(evidence).items():
-            found = [float(np.mean(o.answers)) for o in outcomes if o.name == name]
-            if found:
-                axis.axvline(found[0], color=look.colour, linestyle=look.line, linewidth=2, label=name)
+            for effect in (o.effect for o in outcomes if o.name == name):
+                axis.axvline(effect, color=look.colour, linestyle=look.line, linewidth=2, label=name)
         axis.set_title(METHODS[method])
         axis.set_xlabel(EFFECTS[evidence.effect])
     axes[0].set_ylabel("sets of heads")
@@ -100,13 +99,10 @@ def _scatter(axis, outcomes: Sequence[Outcome], look: Look, label: str) -> None:
 
 def _looks(evidence: Evidence) -> dict[str, Look]:
     """Return the look of every set that is not random."""
-    full = {FULL: Look(COLOURS["full"], "s", "-"), LORA_ARM: Look(COLOURS["oracle"], "*", "--")}
-    names = dict.fromkeys(o.name for found in evidence.outcomes.values() for o in found if o.kind == LOCALIZED)
-    colours = [COLOURS[key] for key in ("foresight", "static", "prior", "reactive")]
-    made = looks(names)
-    for i, name in enumerate(names):
-        made[name] = Look(colours[i], "D^vP"[i], ("-", "--", "-.", ":")[i]) if i < len(colours) else made[name]
-    return made | {o.name: full[o.kind] for found in evidence.outcomes.values() for o in found if o.kind in full}
+    every = {o.name: o.kind for found in evidence.outcomes.values() for o in found if o.kind != RANDOM}
+    made = {FULL: Look(COLOURS["full"], "s", "-"), LORA_ARM: Look(COLOURS["oracle"], "*", "--")}
+    localized = looks(name for name, kind in every.items() if kind == LOCALIZED)
+    return {name: localized.get(name) or made[kind] for name, kind in every.items()}
 
 
 def _interval(found: Interval | None) -> str:

@@ -77,9 +77,8 @@ _RC: dict[Any, Any] = {
 
 
 def figure(width: float, height: float) -> Figure:
-    """Make an empty figure in the report's style; width and height are in inches."""
-    with matplotlib.rc_context(_RC):
-        return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    """Make an empty figure; width and height are in inches. Call it in a `styled` function."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -87,8 +86,7 @@ def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
     columns = max(1, min(3, n))
     rows = -(-max(1, n) // columns)
     fig = figure(10, height * rows + 0.4)
-    with styled():
-        axes = list(fig.subplots(rows, columns, squeeze=False).flatten())
+    axes = list(fig.subplots(rows, columns, squeeze=False).flatten())
     for axis in axes[n:]:
         axis.set_visible(False)
     return fig, axes[:n]
@@ -122,6 +120,6 @@ def shared_legend(fig: Figure, axes: Iterable[Axes], columns: int) -> None:
 def data_uri(fig: Figure) -> str:
     """Turn a figure into an SVG data URI, which is part of the page; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_RC):
+    with styled():
         fig.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

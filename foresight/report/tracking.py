@@ -9,19 +9,18 @@ from typing import Any
 
 from ..common.errors import TrajectoryError
 from ..common.intervals import mean_interval
-from ..common.numbers import DASH, number
+from ..common.numbers import number
 from ..studies.ledger import RESULT
 from ..studies.runner import RUNS
 from ..studies.track.analysis import FOLDER, NAMES, SCORES, read_table
 from ..studies.track.answers import answer, between_seeds, columns_of
 from ..studies.track.settings import STRATEGIES
 from ..studies.track.study import STUDY
-from ..studies.track.tables import Row, Tables, grouped
+from ..studies.track.tables import Row, Tables, grouped, values, where
 from ..studies.track.words import decided, points, questions, share, spread
 from . import tracking_figures as plots
 from .page import REPORT, fill, listed, write_page
 from .style import data_uri
-from .tracking_figures import values, where
 from .tracking_maps import ScoreMap, comings_and_goings, heatmap, read_map
 
 
@@ -67,8 +66,10 @@ def render(tables: Tables, maps: Sequence[ScoreMap], settings: dict[str, Any], e
     """
     answers, cost = answer(tables), tables["cost"]
     scorers = values(tables["staleness"], "scorer")
+    verdicts = ("above zero", "below zero", "within the noise", "no interval", "too few units")
     filters: dict[str, Callable[..., str]] = {
-        "number": number, "spread": spread, "points": points, "share": share, "verdict": _verdict, "dash": _or_dash
+        "number": number, "spread": spread, "points": points, "share": share,
+        "verdict": lambda row: decided(row, *verdicts),
     }  # fmt: skip
     return fill(
         "tracking.html.j2",
@@ -107,8 +108,7 @@ def _figures(tables: Tables, answers: Tables) -> dict[str, Any]:
            for name in ("distance", "between", "stability")}  # fmt: skip
     if since_start := where(own["distance"], since="start"):
         for measure in plots.MEASURES:
-            found[measure] = plots.distances(since_start, own["between"], measure)
-        found["movement"] = plots.movement(where(answers["moves"], **first))
+            found[measure] = plots.distances(since_start, own["between"], where(answers["moves"], **first), measure)
         found["staleness"] = plots.staleness(where(answers["staleness"], **first))
     if own["stability"]:
         found["stability"] = plots.stability(own["stability"])
@@ -149,11 +149,3 @@ def _tuned(rows: Sequence[Row]) -> list[Row]:
         runs = {"beyond": beyond, "runs": len(here), "between_runs": between_seeds(here, "value")}
         found.append(group | runs | mean)
     return found
-
-
-def _verdict(row: Row) -> str:
-    return decided(row, "above zero", "below zero", "within the noise", "no interval", "too few units")
-
-
-def _or_dash(text: object) -> str:
-    return DASH if text is None else str(text)

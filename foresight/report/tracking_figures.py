@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ..common.intervals import mean_interval
 from ..common.numbers import number
 from ..studies.track.settings import STRATEGIES
-from ..studies.track.tables import Row
+from ..studies.track.tables import Row, values, where
 from .score_maps import KINDS
 from .style import COLOURS, MARKERS, MOST_LABELS, figure, panels, shared_legend, step_axis, styled
 
@@ -36,12 +35,12 @@ def colour(strategy: str) -> str:
 
 
 @styled()
-def distances(rows: Sequence[Row], between: Sequence[Row], measure: str) -> Figure:
-    """Distance from step 0 over steps, with both noise floors as bands: one row per strategy, one column per kind.
+def distances(rows: Sequence[Row], between: Sequence[Row], moves: Sequence[Row], measure: str) -> Figure:
+    """Distance from step 0 over steps with both floors, and movement alone, by strategy (rows) and kind (columns).
 
     Args:
         rows: of the table `distance`, by one scorer, since the start.
-        between: of the table `between`, by the same scorer.
+        between, moves: of the table `between` and of the answers `moves`, by the same scorer.
     """
     rows = where(rows, measure=measure)
     strategies, kinds = values(rows, "strategy"), [kind for kind in LABELS if kind in values(rows, "kind")]
@@ -50,36 +49,32 @@ def distances(rows: Sequence[Row], between: Sequence[Row], measure: str) -> Figu
     for strategy, line in zip(strategies, axes, strict=True):
         for kind, axis in zip(kinds, line, strict=True):
             wanted = {"strategy": strategy, "kind": kind, "measure": measure}
-            _distance(axis, where(rows, **wanted), where(between, **wanted), kind)
+            _distance(axis, where(rows, **wanted), where(between, **wanted), where(moves, **wanted), kind)
             axis.set_title(f"{strategy}: {LABELS[kind]}")
         line[0].set_ylabel("distance from step 0")
     for axis in axes[-1]:
         step_axis(axis, values(rows, "step"))
-    axes[0, 0].set_ylim(0, 1.05 * axes[0, 0].get_ylim()[1])
-    handles = [
-        *axes[0, 0].get_legend_handles_labels()[0],
-        Patch(color=HALVES, label="noise: halves of the probe (mean to 95 %)"),
-    ]
-    if between:
-        seeds = "noise: runs that differ in their seed"
-        handles.append(Patch(facecolor="none", edgecolor=RUNS, hatch="////", label=seeds))
-    fig.legend(handles=handles, loc="outside upper center", ncols=3)
+    shared_legend(fig, axes[0, :1], 2)
     return fig
 
 
-def _distance(axis: Axes, rows: Sequence[Row], between: Sequence[Row], kind: str) -> None:
+def _distance(axis: Axes, rows: Sequence[Row], between: Sequence[Row], moves: Sequence[Row], kind: str) -> None:
     steps = sorted(values(rows, "step"))
     at = [where(rows, step=step) for step in steps]
     low, high = ([mean_of(r[name] for r in here) for here in at] for name in ("floor", "floor_high"))
-    _band(axis, steps, low, high, color=HALVES, linewidth=0)
+    _band(axis, steps, low, high, color=HALVES, linewidth=0, label="noise: halves of the probe (mean to 95 %)")
     if known := [step for step in steps if where(between, step=step)]:
         runs = [values(where(between, step=step), "between_runs") for step in known]
         _band(axis, known, list(map(min, runs)), list(map(max, runs)), facecolor="none", edgecolor=RUNS, hatch="////",
-              linewidth=0.8)  # fmt: skip
+              linewidth=0.8, label="noise: runs that differ in their seed")  # fmt: skip
     found = [mean_interval({(r["task"], r["seed"]): r["value"] for r in here}).within(0, 1) for here in at]
     paint, marker = KIND_STYLE[kind]
     _points(axis, steps, [(f.mean, f.low, f.high) for f in found], color=paint, marker=marker,
-            label="mean of all runs, 95 % interval" if kind == "all" else None)  # fmt: skip
+            label="mean of all runs, 95 % interval")  # fmt: skip
+    alone = [(r["mean"], r["interval_low"], r["interval_high"]) for r in moves]
+    axis.axhline(0, color="#777777", linewidth=0.8)
+    _points(axis, [r["step"] for r in moves], alone, color=paint, marker=marker, linestyle=":", markerfacecolor="white",
+            label="movement alone, 95 % interval")  # fmt: skip
 
 
 def _band(axis: Axes, steps: Sequence[float], low: Sequence[float], high: Sequence[float], **style) -> None:
@@ -88,41 +83,11 @@ def _band(axis: Axes, steps: Sequence[float], low: Sequence[float], high: Sequen
     axis.fill_between(steps, low, high, **style)
 
 
-def _points(axis: Axes, steps, found: Sequence[tuple], shift: float = 0.0, **style) -> None:
+def _points(axis: Axes, steps: Sequence[int], found: Sequence[tuple], **style) -> None:
     """Draw means joined by a line, with their intervals; members of (mean, low, high) may be None."""
     mean, low, high = np.array(found, dtype=float).T
     errors = np.nan_to_num(np.stack([mean - low, high - mean]))
-    axis.errorbar(np.asarray(steps) + shift, mean, errors, markersize=5, linewidth=1.6, capsize=2.5, zorder=3, **style)
-
-
-@styled()
-def movement(rows: Sequence[Row]) -> Figure:
-    """Movement alone by kind: one column of panels per strategy, one row per measure.
-
-    Args:
-        rows: the answers `moves`, by one scorer.
-    """
-    strategies, kinds = values(rows, "strategy"), [kind for kind in LABELS if kind in values(rows, "kind")]
-    steps = sorted(values(rows, "step"))
-    gap = 0.02 * (steps[-1] - steps[0] if len(steps) > 1 else steps[0])
-    fig = figure(10, 6)
-    axes = fig.subplots(2, len(strategies), squeeze=False, sharex=True, sharey="row")
-    for line, measure in zip(axes, MEASURES, strict=True):
-        for axis, strategy in zip(line, strategies, strict=True):
-            axis.axhline(0, color="#777777", linewidth=1.2)
-            for i, kind in enumerate(kinds):
-                here = where(rows, strategy=strategy, kind=kind, measure=measure)
-                found = [(r["mean"], r["interval_low"], r["interval_high"]) for r in here]
-                shift, (paint, marker) = (i - (len(kinds) - 1) / 2) * gap, KIND_STYLE[kind]
-                at = [r["step"] for r in here]
-                _points(axis, at, found, shift, label=LABELS[kind], color=paint, marker=marker)
-        line[0].set_ylabel(f"movement alone:\n{MEASURES[measure]}")
-    for axis, strategy in zip(axes[0], strategies, strict=True):
-        axis.set_title(strategy)
-    for axis in axes[1]:
-        step_axis(axis, steps)
-    shared_legend(fig, axes[0, :1], len(kinds))
-    return fig
+    axis.errorbar(steps, mean, errors, markersize=5, linewidth=1.6, capsize=2.5, zorder=3, **style)
 
 
 @styled()
@@ -257,16 +222,6 @@ def _matrix(axis: Axes, image: np.ndarray, texts: dict[tuple[int, int], str], bo
         axis.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=size,
                   fontweight=weight)  # fmt: skip
     axis.grid(visible=False)
-
-
-def where(rows: Iterable[Row], **wanted) -> list[Row]:
-    """Return the rows that have these values."""
-    return [row for row in rows if wanted.items() <= row.items()]
-
-
-def values(rows: Iterable[Row], column: str) -> list:
-    """Return the distinct values of a column, in order of appearance."""
-    return list(dict.fromkeys(row[column] for row in rows))
 
 
 def mean_of(numbers: Iterable[float]) -> float:

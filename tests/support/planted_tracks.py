@@ -30,5 +30,6 @@ def track(profiles, seed=0, noise=0.3, rows=24, fresh=True, task="ioi", strategy
     rng = np.random.default_rng(seed)
     same = rng.normal(0, noise, (rows, len(TABLE)))
     samples = [p + (rng.normal(0, noise, (rows, len(TABLE))) if fresh else same) for p in profiles]
-    return Track(task, strategy, seed, task, "attribution", [10 * i for i in range(len(profiles))], np.stack(samples),
-                 K, TABLE.layer, TABLE.kind, TABLE.name)  # fmt: skip
+    labels = {"task": task, "strategy": strategy, "seed": seed, "circuit_of": task, "scorer": "attribution"}
+    steps = [10 * i for i in range(len(profiles))]
+    return Track(labels, steps, np.stack(samples), K, TABLE.layer, TABLE.kind, TABLE.name)

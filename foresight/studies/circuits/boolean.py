@@ -38,16 +38,11 @@ from ...common.errors import ConfigError, DataError
 Edge = tuple[str, str]
 """(source node, destination node)."""
 
+Gate = StrEnum("Gate", ["AND", "OR", "ADDER"])
+"""How a node combines the in-edges of one group."""
+
 SOURCE, TARGET = "input", "logits"
 _SOLVER = "g4"  # Glucose 4: RC2 can interrupt it, and it accepts a preferred value for each variable
-
-
-class Gate(StrEnum):
-    """How a node combines the in-edges of one group."""
-
-    AND = "AND"
-    OR = "OR"
-    ADDER = "ADDER"
 
 
 @dataclass(frozen=True)

@@ -8,45 +8,41 @@ is the weighted share of such components among those in both circuits,
     conflict(A, B) = sum of w(c) over c in C_A and C_B with <G_A(c), G_B(c)> < 0 / sum of w(c) over c in C_A and C_B,
     w(c) = min(|score_A(c)| / sum of |score_A| over C_A, |score_B(c)| / sum of |score_B| over C_B).
 
-The weight is the smaller of the two shares, so that a component weighs no more than it matters to the task that needs
-it less. Conflict is 0 if the tasks agree everywhere, 1 if they disagree everywhere, and NaN if the circuits share no
-component.
+A component weighs no more than it matters to the task that needs it less. Conflict is 0 if the tasks agree everywhere,
+1 if they disagree everywhere, and NaN if the circuits share no component.
 
 The loss of a task is the mean over its examples of the mean cross-entropy over their labelled tokens. The code computes
-the product of the gradients of every pair of examples (`foresight.studies.circuits.gradients`); means, halves and
-resamples of examples are weighted sums of these products.
+the product of the gradients of every pair of examples; means, halves and resamples of examples are weighted sums of
+these products. No gradient is held: for a Linear with inputs X [tokens, in] and gradients D [tokens, out] at its
+outputs, the gradient of the weights is D^T X. For an example i of one task and j of another,
+
+    <row r of G_i, row r of G_j> = sum over tokens s of i and t of j of (X_i X_j^T)[s, t] D_i[s, r] D_j[t, r]
+
+and likewise for columns, with X and D exchanged. So it is enough to keep X and D of one task while the other streams
+past batch by batch: tokens x features numbers per example instead of a matrix of the model's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import combinations
+from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from ...model.components import ComponentTable
-from ...scoring.probes import Probe
+from ...model.components import ComponentTable, Slice
+from ...scoring.goodness import goodness
+from ...scoring.probes import Batch, Probe
+from ...scoring.taps import embeddings, logits_of, scoring_mode
 from ...trajectory.metrics import top_k
-from .floors import UNDEFINED, Ends, Measured, floor_of, half_weights, higher, interval, measured, resampling_weights
-from .gradients import gradient_products
+from .floors import UNDEFINED, Ends, floor_of, half_weights, higher, interval, measured, resampling_weights
 
-
-@dataclass(frozen=True)
-class CircuitConflict:
-    """Conflict of two tasks.
-
-    Attributes:
-        share: conflict in [0, 1], NaN if the circuits share nothing. Its floor is the conflict between two halves of
-            one task's examples, over the same components with the same weights: the higher of the two tasks' floors.
-        shared: number of components in both circuits.
-        opposed: table positions of the shared components that the tasks pull in opposite directions, by falling weight.
-    """
-
-    share: Measured
-    shared: int
-    opposed: tuple[int, ...]
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""Module -> (inputs [B, T, in], gradients at the outputs [B, T, out]), in the model's dtype."""
 
 
 def circuit_conflict(
@@ -55,7 +51,7 @@ def circuit_conflict(
     probes: Mapping[str, Probe],
     scores: Mapping[str, np.ndarray],
     k: int,
-) -> dict[tuple[str, str], CircuitConflict]:
+) -> list[dict[str, Any]]:
     """Measure the conflict of every two tasks on one model; each pair costs a backward pass over both probes.
 
     Args:
@@ -64,7 +60,10 @@ def circuit_conflict(
         k: size of a circuit.
 
     Returns:
-        (a, b) -> conflict, for every two tasks with a before b in `probes`.
+        For every two tasks: task_a, task_b, the conflict as columns of `Measured`, shared (number of components in both
+        circuits) and opposed (names of those that the tasks pull in opposite directions, by falling weight). The floor
+        is the conflict between two halves of one task's examples, over the same components with the same weights: the
+        higher of the two tasks' floors. All is NaN if the circuits share nothing.
 
     Raises:
         ConfigError: k out of range, a probe of one example.
@@ -82,21 +81,19 @@ def circuit_conflict(
         products = own[task][np.isin(circuit[task], components)]
         return floor_of(_opposed_share(_mixed(products, *half_weights(n[task])), weight))
 
-    found: dict[tuple[str, str], CircuitConflict] = {}
+    rows: list[dict[str, Any]] = []
     for a, b in combinations(tasks, 2):
-        both = np.intersect1d(circuit[a], circuit[b])
-        if not len(both):
-            found[a, b] = CircuitConflict(UNDEFINED, 0, ())
-            continue
-        weight = np.minimum(share[a], share[b])[both]
-        products = gradient_products(model, table, probes[a], probes[b], both)
-        mean = products.mean((1, 2))
-        ends = interval(_opposed_share(_mixed(products, drawn[a], drawn[b]), weight), min(n[a], n[b]))
-        noise = higher(floor(a, both, weight), floor(b, both, weight))
-        (value,) = measured(_opposed_share(mean, weight), ends, noise)
-        opposed = tuple(int(c) for c in both[np.argsort(-weight, kind="stable")] if mean[both == c] < 0)
-        found[a, b] = CircuitConflict(value, len(both), opposed)
-    return found
+        both, value, opposed = np.intersect1d(circuit[a], circuit[b]), UNDEFINED, []
+        if len(both):
+            weight = np.minimum(share[a], share[b])[both]
+            products = gradient_products(model, table, probes[a], probes[b], both)
+            mean = products.mean((1, 2))
+            ends = interval(_opposed_share(_mixed(products, drawn[a], drawn[b]), weight), min(n[a], n[b]))
+            noise = higher(floor(a, both, weight), floor(b, both, weight))
+            (value,) = measured(_opposed_share(mean, weight), ends, noise)
+            opposed = [str(table.name[c]) for c in both[np.argsort(-weight, kind="stable")] if mean[both == c] < 0]
+        rows.append({"task_a": a, "task_b": b, **asdict(value), "shared": len(both), "opposed": opposed})
+    return rows
 
 
 def _mixed(products: np.ndarray, weights_a: np.ndarray, weights_b: np.ndarray) -> np.ndarray:
@@ -111,3 +108,70 @@ def _opposed_share(products: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The equation of the module docstring: [...] from products [..., components] and weights [components]."""
     total = weight.sum()
     return (weight * (products < 0)).sum(-1) / (total if total > 0 else np.nan)
+
+
+def gradient_products(
+    model: nn.Module, table: ComponentTable, probe_a: Probe, probe_b: Probe, components: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """<gradient of example i of a, gradient of example j of b> over the weights of each component, by table position.
+
+    The mean over all pairs is the product of the gradients of the two mean losses. No `.grad` is written.
+
+    Returns:
+        float64 [len(components), n_examples of a, n_examples of b], in the order of the batches; computed in float32.
+    """
+    by_module: dict[str, list[tuple[int, Slice]]] = {}
+    for place, component in enumerate(components):
+        for s in table.components[component].slices:
+            by_module.setdefault(s.module, []).append((place, s))
+    with scoring_mode(model):
+        kept = [_factors(model, by_module, batch) for batch in probe_a.batches]
+        streamed: Iterable[Factors] = kept
+        if probe_b is not probe_a:
+            streamed = (_factors(model, by_module, batch) for batch in probe_b.batches)
+        columns = [torch.cat([_products(by_module, len(components), a, b) for a in kept], 1) for b in streamed]
+    return torch.cat(columns, 2).double().cpu().numpy()
+
+
+def _factors(model: nn.Module, modules: Iterable[str], batch: Batch) -> Factors:
+    """One forward and backward pass over a batch; the losses are summed, so that no example affects another's D."""
+    inputs: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
+
+    def keep(name: str, inputs_of_module: Tensor, output: Tensor) -> None:
+        inputs[name] = inputs_of_module.detach()
+        output.register_hook(lambda gradient: gradients.update({name: gradient}))
+
+    batch = batch.to(model.device)
+    with torch.enable_grad(), embeddings(model) as leaves:
+        with ExitStack() as stack:
+            for name in modules:
+                handle = model.get_submodule(name).register_forward_hook(
+                    lambda module, args, output, name=name: keep(name, args[0], output)
+                )
+                stack.callback(handle.remove)
+            loss = -goodness("loss", logits_of(model, batch), batch).sum()
+        torch.autograd.grad(loss, leaves[0])
+    return {name: (inputs[name], gradients[name]) for name in inputs}
+
+
+def _products(by_module: dict[str, list[tuple[int, Slice]]], n: int, a: Factors, b: Factors) -> Tensor:
+    """float32 [n, examples of a, examples of b]: the equation above, summed over the slices of each component."""
+    total: Tensor | None = None
+    for module, slices in by_module.items():
+        row_wise = slices[0][1].axis == "row"  # all slices of a module have one axis
+        (whole_a, part_a), (whole_b, part_b) = (x if row_wise else x[::-1] for x in (a[module], b[module]))
+        tokens = _outer(whole_a, whole_b)
+        if total is None:
+            total = tokens.new_zeros(n, len(whole_a), len(whole_b))
+        for place, s in slices:
+            product = tokens * _outer(part_a[..., s.start : s.stop], part_b[..., s.start : s.stop])
+            shape = (*whole_a.shape[:2], *whole_b.shape[:2])
+            total[place] += product.view(shape).sum((1, 3))
+    assert total is not None
+    return total
+
+
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products of every token of x with every token of y: float32 [tokens of x, tokens of y]."""
+    return x.flatten(0, 1).float() @ y.flatten(0, 1).float().T

@@ -13,15 +13,13 @@ top floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1:
 - CPR (integrated circuit performance ratio) is the area under f, CMD (integrated circuit-model distance) the area under
   |1 - f|;
 - areas are trapezoids between the points, over p itself on a linear axis, from 0.001 to 1 and not rescaled: f = 1
-  throughout gives 0.999;
-- |1 - f| is also straight between the points where f crosses 1 between them;
+  throughout gives 0.999. |1 - f| is also straight between the points where f crosses 1 between them;
 - f is a ratio of means over examples, not a mean of ratios.
 
 This module computes the same for components instead of edges, for models with at least 1,000 of them. Below that the
 benchmark's smallest fractions are identical circuits or empty, so the curve has its points at whole sizes k instead:
 all of 0..n up to 32 components, else about 32 that grow geometrically; p is k / n exactly, and the area runs from 0 to
-1. The caller chooses how components are ranked, which is also a switch of the benchmark's program: by signed score the
-curve asks for what helps (the purpose of CPR), by |score| for whatever matters (CMD).
+1. Ranked by signed score the curve asks for what helps (the purpose of CPR), by |score| for whatever matters (CMD).
 
 The ratio means nothing without the behaviour, which requires the gap m(full) - m(empty) to exceed zero by more than
 twice its standard error over examples (and by more than rounding). A negative gap, of a model that does better when

@@ -1,8 +1,6 @@
 """Noise floors and intervals of whatever is computed from mean scores, by resampling the examples of the probe.
 
-Everything here starts from samples [n_examples, n] (`Scorer.samples`: one row per example) and takes one kind of
-statistic: a function of the mean over examples. The function receives the means of many replicates at once, float64
-[replicates, n], and returns a row (or a number) for each; NaN stands for "undefined".
+Everything here starts from samples [n_examples, n] (`Scorer.samples`) and takes a `Statistic` of their means.
 
 The *split-half floor* of a distance is the distance between the means of two random halves of the probe at one step,
 where nothing has moved. A half has half the examples. Under independent errors the difference between the means of two
@@ -32,7 +30,8 @@ RESAMPLES = 400
 SPLITS = 100
 
 Statistic = Callable[..., np.ndarray]
-"""Takes the means of one or several samples, float64 [replicates, n] each; returns an array [replicates, ...]."""
+"""Takes the means of one or several samples, float64 [replicates, n] each; returns an array [replicates, ...], in which
+NaN stands for "undefined"."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ Ends = tuple[np.ndarray, np.ndarray]
 
 def measure(statistic: Statistic, samples: np.ndarray) -> list[Measured]:
     """Measure a level: `statistic` of the mean, [replicates, m] or [replicates]; m entries (or one)."""
+    ends = bootstrap(statistic, samples)
     first, second = (statistic(half) for half in half_means(samples))
-    floor = floor_of(np.abs(first - second))
-    return measured(statistic(samples.mean(0, keepdims=True))[0], bootstrap(statistic, samples), floor)
+    return measured(statistic(samples.mean(0, keepdims=True))[0], ends, floor_of(np.abs(first - second)))
 
 
 def measure_distance(distance: Statistic, a: np.ndarray, b: np.ndarray, floor: Ends) -> list[Measured]:
@@ -122,30 +121,24 @@ def resampled_means(samples: np.ndarray) -> np.ndarray:
 
 
 def half_means(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of two random halves, float64 [splits, n] each; the same halves at every step. Raises `resampled_means`'s
-    errors.
-    """
+    """Means of two random halves, float64 [splits, n] each; the same halves at every step."""
     first, second = half_weights(len(samples))
     return first @ _finite(samples), second @ _finite(samples)
 
 
 def resampling_weights(n_examples: int, seed: int = 0) -> np.ndarray:
-    """Share of each example in bootstrap resamples, float64 [resamples, n_examples]; every row sums to 1.
-
-    Raises:
-        ConfigError: fewer than two examples.
-    """
-    _check_examples(n_examples)
+    """Share of each example in bootstrap resamples, float64 [resamples, n_examples]; every row sums to 1."""
+    if n_examples < 2:
+        raise ConfigError(
+            f"there are {n_examples} examples to resample; expected at least two: use a larger probe, or a scorer that "
+            "keeps one row per example"
+        )
     shares = np.full(n_examples, 1 / n_examples)
     return np.random.default_rng(seed).multinomial(n_examples, shares, size=RESAMPLES) / n_examples
 
 
 def half_weights(n_examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Share of each example in two random halves, float64 [splits, n_examples] each.
-
-    With an odd number of examples, each split leaves one out. Raises ConfigError as `resampling_weights`.
-    """
-    _check_examples(n_examples)
+    """Share of each example in two random halves, float64 [splits, n_examples] each; an odd one is left out."""
     half = n_examples // 2
     place = np.random.default_rng(0).permuted(np.tile(np.arange(n_examples), (SPLITS, 1)), axis=1)
     return (place < half) / half, ((place >= half) & (place < 2 * half)) / half
@@ -164,11 +157,3 @@ def _finite(samples: np.ndarray) -> np.ndarray:
     if not np.isfinite(samples).all():
         raise NonFiniteError("some samples are NaN or infinite; floors and intervals need finite ones")
     return samples
-
-
-def _check_examples(n: int) -> None:
-    if n < 2:
-        raise ConfigError(
-            f"there are {n} examples to resample; expected at least two: use a larger probe, or a scorer that "
-            "keeps one row per example"
-        )

@@ -6,7 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from .. import ledger
-from .methods import EDIT, ITI
+
+EDIT, ITI = "edit", "iti"
+METHODS = {EDIT: "The optimal edit", ITI: "The shift along a probe's direction"}
+"""The methods that are compared, with the wording of the report."""
+
+EFFECTS = {
+    "choice": "right choices",
+    "mass": "probability of right answers",
+    "log_probability": "log-probability of the right answer",
+    "classifier": "classifier's approval",
+    "judge": "judge's rating",
+}
+"""What an edit does, see `measures`, with the wording of the report."""
 
 BASE, LOCALIZE, LORA = "base", "localize", "lora"
 """What a cell may do besides the methods that are compared: measure the model as it is, rank heads, train LoRA."""
@@ -50,7 +62,8 @@ class Measures:
         retained: accuracy by retained task.
         kl: KL(after || before) on the retained tasks, or on the behaviour if there are none, in nats; own_kl: on the
             behaviour.
-        seconds: wall time of the edit. trainable: parameters that it trained.
+        seconds: wall time of the edit.
+        trainable: parameters that it trained.
     """
 
     ranked: tuple[str, ...] = ()

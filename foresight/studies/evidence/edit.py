@@ -1,32 +1,89 @@
-"""The localized edit that training optimizes: a rank-one change of the attention output projections.
+"""Edits, which can be switched off: at chosen heads the rank-one change that training optimizes and the constant shift.
 
-With r = W o the output of a layer's output projection and o the outputs of its heads, the edited layer writes
-r' = W o + <a, o> * (sum over the chosen heads h of W_h b_h), a change W b a^T of the weight (arXiv 2502.11447, section
-4): b is zero outside the chosen heads. Adding <a, o> b to o before the projection has the same effect, and that is what
-the code does: stock modules, one forward pre-hook per layer, and the projection's bias plays no part.
+*The optimal edit*. With r = W o the output of a layer's output projection and o the outputs of its heads, the edited
+layer writes r' = W o + <a, o> * (sum over the chosen heads h of W_h b_h), a change W b a^T of the weight (arXiv
+2502.11447, section 4): b is zero outside the chosen heads. Adding <a, o> b to o before the projection has the same
+effect, and that is what the code does: stock modules, one forward pre-hook per layer, and the projection's bias plays
+no part.
+
+*The shift* of inference-time intervention (Li et al., arXiv 2306.03341): o_h += alpha * sigma_h * u_h at every position
+that predicts a token of the answer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...common.errors import CheckpointError, one_of
 from ...common.files import write_whole
 from ...model.components import ComponentTable, features
-from .intervention import HookedEdit, head_taps
-from .methods import READS
+from .localizers import head_taps
 
 Read = Literal["all", "heads"]
 NAME = "foresight_edit"
 """Attribute of the model under which an edit is registered, so that a trainer finds its parameters."""
+
+
+class Intervention:
+    """An edit that is in effect on a model; this one is none. The model without it is the reference, with no copy."""
+
+    def off(self) -> AbstractContextManager:
+        """Context in which the model is the one before the edit, bit for bit."""
+        return nullcontext()
+
+    def answering(self, first: Tensor) -> AbstractContextManager:
+        """Context of a forward pass whose answers are predicted from position `first` [B] on; ignored by default."""
+        return nullcontext()
+
+
+NONE = Intervention()
+
+
+class HookedEdit(Intervention):
+    """An edit that changes the inputs of output projections, which are the outputs of heads, by forward pre-hooks."""
+
+    _on = True
+    _hooks: list[Any]
+
+    def attach(self, model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+        """Put the edit into effect: module name -> function of the module's input [B, T, width]."""
+
+        def hook(change: Callable[[Tensor], Tensor]) -> Callable:
+            return lambda module, args: (change(args[0]), *args[1:]) if self._on else None
+
+        self._hooks = [model.get_submodule(name).register_forward_pre_hook(hook(f)) for name, f in changes.items()]
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        before, self._on = self._on, False
+        try:
+            yield
+        finally:
+            self._on = before
+
+    def detach(self) -> None:
+        """Remove the edit from the model."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+@dataclass
+class AdapterEdit(Intervention):
+    """A PEFT model as an intervention."""
+
+    model: Any
+
+    def off(self) -> AbstractContextManager:
+        return self.model.disable_adapter()
 
 
 class RankOne(nn.Module):
@@ -56,7 +113,7 @@ class RankOne(nn.Module):
 
 
 class RankOneEdit(nn.Module, HookedEdit):
-    """The edit on a model. It is in effect from construction, and its parameters are the only trainable ones.
+    """The optimal edit. It is in effect from construction, and its parameters are the only trainable ones.
 
     Args:
         model: a stock causal LM; all its parameters are frozen. The edit is registered as its module `NAME`.
@@ -65,14 +122,13 @@ class RankOneEdit(nn.Module, HookedEdit):
         seed: of the reading vectors; the edit itself starts at exactly zero.
 
     Raises:
-        ConfigError: heads that the model does not have, or an unknown `read`.
+        ConfigError: heads that the model does not have.
     """
 
     def __init__(
         self, model: nn.Module, table: ComponentTable, heads: Sequence[str], read: Read = "all", seed: int = 0
     ):
         super().__init__()
-        one_of("read", read, READS)
         self.heads, self.read = tuple(heads), read
         self._model = (model,)  # in a tuple, so that the model does not become a submodule of this one
         generator = torch.Generator().manual_seed(seed)
@@ -98,24 +154,46 @@ class RankOneEdit(nn.Module, HookedEdit):
         metadata = {"heads": json.dumps(self.heads), "read": self.read}
         write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
-    @classmethod
-    def load(cls, model: nn.Module, table: ComponentTable, path: str | Path) -> RankOneEdit:
-        """Put a saved edit on a model.
 
-        Raises:
-            CheckpointError: no such file, no edit in it, or an edit of another model.
-        """
+class Steering(HookedEdit):
+    """The shift; in effect from construction until `detach`.
+
+    During generation each forward pass shifts its last position, from which the next token is predicted. Where answers
+    are given (`answering`), it shifts every position that predicts a token of the answer. The two are equivalent,
+    because the cache keeps what was shifted.
+
+    Args:
+        shifts: head -> what is added to its output, float [head_dim].
+
+    Raises:
+        ConfigError: a name that is no head of the model.
+    """
+
+    def __init__(self, model: nn.Module, table: ComponentTable, shifts: Mapping[str, Tensor]):
+        self._first: Tensor | None = None
+        of_tap = {c.taps[0]: shifts[c.name] for c in table if c.name in shifts}
+        changes = {}
+        for name, taps in head_taps(table, list(shifts)).items():
+            module = model.get_submodule(name)
+            shift = torch.zeros(features(module)[1])
+            for tap in taps:
+                shift[tap.start : tap.stop] = of_tap[tap]
+            changes[name] = self._shifted(shift.to(module.weight.device, module.weight.dtype))
+        self.attach(model, changes)
+
+    def _shifted(self, shift: Tensor) -> Callable[[Tensor], Tensor]:
+        def change(o: Tensor) -> Tensor:  # [B, T, width]
+            position = torch.arange(o.shape[1], device=o.device)
+            last = torch.full((len(o),), o.shape[1] - 1, device=o.device)
+            first = last if self._first is None else self._first.to(o.device)
+            return torch.where((position >= first[:, None])[..., None], o + shift, o)
+
+        return change
+
+    @contextmanager
+    def answering(self, first: Tensor) -> Iterator[None]:
+        self._first = first
         try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            heads, read = json.loads(metadata["heads"]), metadata["read"]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{path} holds no edit ({error}); expected a file of RankOneEdit.save") from error
-        edit = cls(model, table, heads, read)
-        try:
-            edit.load_state_dict(tensors)
-        except RuntimeError as error:
-            edit.detach()
-            raise CheckpointError(f"{path} is an edit of another model: {error}") from error
-        return edit
+            yield
+        finally:
+            self._first = None

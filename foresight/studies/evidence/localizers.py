@@ -1,28 +1,61 @@
-"""Localizers: each says how much the heads of a model have to do with a behaviour.
+"""What others can add to a study: localizers, which say how much the heads have to do with a behaviour, and judges.
 
-Packages offer their own under the entry-point group `foresight.evidence.localizers`; users name theirs as
-`module:Class`. A localizer imports what it computes with when it is asked for scores, so that names and settings can be
-checked without torch.
+Packages offer their own under the entry-point groups `foresight.evidence.localizers` and `foresight.evidence.judges`;
+users name theirs as `module:Class` and `module:function`. A localizer imports what it computes with when it is asked
+for scores, so that names and settings can be checked without torch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...common.errors import ConfigError, DataError
+from ...common.errors import ConfigError, DataError, one_of
 from ...common.plugins import Registry
-from .intervention import head_names, head_taps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ...model.components import ComponentTable
+    from ...model.components import ComponentTable, Tap
     from .preferences import Behaviour
+
+Judge = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""(prompts, generated answers) -> one number each; higher is better."""
+
+JUDGES: Registry = Registry(
+    "judge",
+    Callable,  # type: ignore[arg-type]  # anything that can be called; to mypy it is no class
+    "foresight.studies.evidence.localizers",
+    (),
+    group="foresight.evidence.judges",
+)
+
+
+def head_names(table: ComponentTable) -> list[str]:
+    """All heads of a model, in model order."""
+    return [component.name for component in table if component.kind == "head"]
+
+
+def head_taps(table: ComponentTable, heads: Sequence[str]) -> dict[str, list[Tap]]:
+    """Output projection -> the parts of its input that hold the outputs of these heads, in model order.
+
+    Raises:
+        ConfigError: no head, one named twice, or (UnknownNameError) a name that is no head of this model.
+    """
+    if not heads or len(set(heads)) < len(heads):
+        raise ConfigError(f"heads are {list(heads)}; expected at least one head, each once")
+    known = head_names(table)
+    wanted = {one_of("head", name, known) for name in heads}
+    found: dict[str, list[Tap]] = {}
+    for component in table:
+        if component.name in wanted:
+            (tap,) = component.taps
+            found.setdefault(tap.module, []).append(tap)
+    return found
 
 
 @dataclass(frozen=True)
@@ -37,15 +70,13 @@ class Case:
 
 
 class Localizer(ABC):
-    """Base of all localizers: `scores` says how much each head matters. Its settings are its constructor's keywords."""
+    """Base of all localizers. Its settings are its constructor's keywords."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def scores(self, case: Case) -> Mapping[str, float] | np.ndarray:
-        """One number per head, higher for heads that matter more: by name (heads left out come last), or in model
-        order.
-        """
+        """One number per head, higher for heads that matter more: by name (others come last), or in model order."""
 
     def rank(self, case: Case) -> list[str]:
         """The heads, those that matter most first; ties in model order.
@@ -76,21 +107,14 @@ make_localizer = REGISTRY.build
 
 
 @register("attribution")
+@dataclass
 class AttributionPatching(Localizer):
-    """How much of the behaviour's logit difference a head accounts for: |score| by a registered scorer.
-
-    The scores are those of contrast pairs of the training part.
-
-    Args:
-        scorer: name of the scorer.
-        examples: maximum number of pairs to score.
-
-    Raises:
-        DataError: the behaviour has no contrast pairs.
+    """How much of the behaviour's logit difference a head accounts for: |score| by a scorer, on `examples` contrast
+    pairs of the training part at most.
     """
 
-    def __init__(self, scorer: str = "attribution", examples: int = 64):
-        self.scorer, self.examples = scorer, examples
+    scorer: str = "attribution"
+    examples: int = 64
 
     def scores(self, case: Case) -> np.ndarray:
         from ...scoring import make_scorer
@@ -108,30 +132,22 @@ class AttributionPatching(Localizer):
 
 
 @register("forecast")
+@dataclass
 class Forecast(Localizer):
     """The heads that will matter later in fine-tuning, according to a forecast of a recorded run's scores.
 
     Args:
         trajectory: folder of a recorded trajectory of the same model.
         horizon: steps after the cutoff.
-        forecaster: name of a registered forecaster, or module:Class.
         cutoff: the last step that the forecaster may see; by default the last one recorded.
         scorer: which scores to forecast, if the run has several.
-
-    Raises:
-        TrajectoryError: the folder holds no trajectory, or one of another model.
     """
 
-    def __init__(
-        self,
-        trajectory: str,
-        horizon: int,
-        forecaster: str = "damped_drift",
-        cutoff: int | None = None,
-        scorer: str | None = None,
-    ):
-        self.trajectory, self.horizon, self.forecaster = trajectory, horizon, forecaster
-        self.cutoff, self.scorer = cutoff, scorer
+    trajectory: str
+    horizon: int
+    forecaster: str = "damped_drift"
+    cutoff: int | None = None
+    scorer: str | None = None
 
     def scores(self, case: Case) -> np.ndarray:
         from ...forecasters import make_forecaster
@@ -145,20 +161,15 @@ class Forecast(Localizer):
 
 
 @register("given")
+@dataclass
 class Given(Localizer):
-    """The user's own list of heads, the most important first.
+    """The user's own list of heads such as L12.head.3, the most important first."""
 
-    Args:
-        heads: names such as L12.head.3.
+    heads: Sequence[str]
 
-    Raises:
-        ConfigError: no head given, or one that the model does not have.
-    """
-
-    def __init__(self, heads: Sequence[str]):
-        if isinstance(heads, str):
-            raise ConfigError(f"heads is {heads!r}; expected a list such as [L12.head.3]")
-        self.heads = tuple(heads)
+    def __post_init__(self) -> None:
+        if isinstance(self.heads, str):
+            raise ConfigError(f"heads is {self.heads!r}; expected a list such as [L12.head.3]")
 
     def scores(self, case: Case) -> dict[str, float]:
         head_taps(case.table, self.heads)  # refuses names that are not heads
@@ -167,9 +178,8 @@ class Given(Localizer):
 
 @register("probes")
 class ProbeAccuracy(Localizer):
-    """How well a probe on a head tells right answers from wrong ones, as in inference-time intervention.
-
-    The score is the accuracy on the validation questions of a logistic probe fitted to the training questions.
+    """How well a probe on a head, fitted to the training questions, tells right answers to validation questions from
+    wrong ones, as in inference-time intervention.
     """
 
     def scores(self, case: Case) -> np.ndarray:

@@ -15,20 +15,22 @@ in nats, averaged over the tokens of right answers; and the accuracy on retained
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
 from ...scoring.taps import scoring_mode
 from ...tasks.evaluation import collate, encode
-from .intervention import Intervention
-from .judges import Judge
+from .edit import NONE, Intervention
+from .localizers import Judge
 from .preferences import Question
 
 
@@ -39,7 +41,7 @@ class Answers:
     Attributes:
         log_probability: of the whole answer, nats.
         predicted: the likeliest token at each position of the answer, as text.
-        divergence: KL(after || before) in nats, averaged over its tokens; zero without an intervention.
+        divergence: KL(after || before) in nats, averaged over its tokens; zero if it was not asked for.
     """
 
     log_probability: np.ndarray
@@ -51,7 +53,7 @@ def score_answers(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[tuple[str, str]],
-    intervention: Intervention | None = None,
+    intervention: Intervention = NONE,
     divergence: bool = False,
     batch_size: int = 64,
 ) -> Answers:
@@ -75,16 +77,16 @@ def score_answers(
             result.log_probability[picks] = _sum(truth, wanted)
             for i, best, where in zip(picks, after.argmax(-1), wanted, strict=True):
                 result.predicted[i] = tokenizer.decode(best[where].tolist()).strip()
-            if divergence and intervention is not None:
+            if divergence:
                 with intervention.off():
-                    before, _ = _log_probabilities(model, [encoded[i] for i in picks], None)
+                    before, _ = _log_probabilities(model, [encoded[i] for i in picks], NONE)
                 kl = (after.exp() * (after - before)).sum(-1)
                 result.divergence[picks] = _sum(kl, wanted) / wanted.sum(1).cpu().numpy()
     return result
 
 
 def _log_probabilities(
-    model: nn.Module, rows: list[tuple[list[int], int]], intervention: Intervention | None
+    model: nn.Module, rows: list[tuple[list[int], int]], intervention: Intervention
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [B, K, vocabulary], float32, and labels [B, K], at the K positions where any row answers."""
     inputs, labels, mask = collate(rows)
@@ -92,7 +94,7 @@ def _log_probabilities(
     positions = (targets >= 0).any(0).nonzero().flatten()
     first = torch.tensor([start - 1 for _, start in rows])
     device = next(model.parameters()).device
-    with intervention.answering(first) if intervention is not None else nullcontext():
+    with intervention.answering(first):
         logits = model(
             input_ids=inputs.to(device),
             attention_mask=mask.to(device),
@@ -110,15 +112,11 @@ def effects(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
-    intervention: Intervention | None,
+    intervention: Intervention,
     judges: Mapping[str, Judge],
     max_new_tokens: int = 32,
 ) -> dict[str, np.ndarray]:
-    """Effect -> one number per question, float64 [n]: the effects on given answers, and one for each judge.
-
-    Args:
-        judges: "classifier" or "judge" -> the judge of generated answers. Without any, nothing is generated.
-    """
+    """Effect -> one number per question, float64 [n]: on given answers, and of each judge on generated ones."""
     rows = [(q.prompt, answer) for q in questions for answer, _ in q.answers]
     log_p = score_answers(model, tokenizer, rows, intervention).log_probability
     ends = np.cumsum([len(q.answers) for q in questions])
@@ -161,3 +159,16 @@ def _judged(name: str, judge: Judge, prompts: Sequence[str], texts: Sequence[str
     if values.shape != (len(prompts),) or not np.isfinite(values).all():
         raise DataError(f"{name} returned {values.shape} values for {len(prompts)} answers; expected one finite each")
     return values
+
+
+def text_classifier(questions: Sequence[Question]) -> Judge:
+    """A judge fitted to right and wrong answers: logistic regression on word and word-pair TF-IDF (scikit-learn)."""
+    texts = [(f"{q.prompt}{answer}", int(right)) for q in questions for answer, right in q.answers]
+    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
+    fitted.fit([text for text, _ in texts], [right for _, right in texts])
+
+    def judge(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        whole = [f"{prompt} {answer.strip()}" for prompt, answer in zip(prompts, answers, strict=True)]
+        return fitted.predict_proba(whole)[:, 1].tolist()
+
+    return judge

@@ -1,6 +1,18 @@
-"""The result of one set of heads: settings tuned on the validation questions, effect read on the test questions.
+"""Every set of heads at its best setting, and localized sets compared with random ones.
 
-All sets, the random ones included, are tuned alike: over the same settings, for the same measure.
+All sets, the random ones included, are tuned alike: over the same settings, on the validation questions, for the same
+measure; the effect is read on the test questions. Of each localizer:
+
+- *p*: the chance that a set drawn at random is as good as the localized one: (1 + random sets at least as good) /
+  (1 + random sets). This is the exact permutation test of one value against n, one-sided, because the claim is that the
+  location helps. Over the localizers of one method it is corrected by Holm's procedure.
+- *gap*: the localized set's effect minus the mean effect of the random sets. Its interval is about one random set, not
+  about their mean: it contains the gap to 95 % of random sets, over resampled sets and test questions (a crossed
+  bootstrap). An interval about the mean would exclude zero for almost any set, as no random set equals their average.
+- *to full*: the localized set's effect minus that of the best full alignment (all heads, or rank-one LoRA), paired by
+  test question.
+
+The combination of the three is this project's own.
 """
 
 from __future__ import annotations
@@ -11,6 +23,8 @@ from typing import Literal
 
 import numpy as np
 
+from ...common.errors import DataError
+from ...common.intervals import LEVEL, RESAMPLES, Interval, among_random, holm, paired_difference
 from .cells import Record
 
 Kind = Literal["localized", "random", "full", "lora"]
@@ -18,6 +32,8 @@ LOCALIZED: Kind = "localized"
 RANDOM: Kind = "random"
 FULL: Kind = "full"
 LORA_ARM: Kind = "lora"
+
+Finding = Literal["matters", "worse", "no difference", "too few sets"]
 
 Setting = tuple[float, float]
 """(tau, learning rate) of an optimal edit, (0, strength) of a shift."""
@@ -52,8 +68,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One set of heads at the setting that is best on the validation questions.
+class Outcome(Arm):
+    """An arm at the setting that is best on the validation questions.
 
     Attributes:
         answers: effect by test question, averaged over seeds.
@@ -61,13 +77,14 @@ class Outcome:
         failed: number of runs that failed.
     """
 
-    name: str
-    kind: Kind
-    heads: tuple[tuple[str, ...], ...]
     best: Point
     answers: tuple[float, ...]
     points: tuple[Point, ...]
     failed: int = 0
+
+    @property
+    def effect(self) -> float:
+        return float(np.mean(self.answers))
 
 
 def outcome(
@@ -77,7 +94,7 @@ def outcome(
 
     Settings that exceed `max_divergence` are not chosen, unless all do: then the one with the smallest divergence is.
     """
-    points: dict[Setting, tuple[Point, np.ndarray]] = {}
+    answers: dict[Point, np.ndarray] = {}
     failed = 0
     for setting, found in runs.items():
         measured = [record.measures for record in found if record.measures]
@@ -92,11 +109,110 @@ def outcome(
             kl=float(np.mean([m.kl for m in measured])),
             retained=float(np.mean(kept)) if kept else None,
         )
-        points[setting] = point, np.mean([m.answers[effect] for m in measured], 0)
-    if not points:
+        answers[point] = np.mean([m.answers[effect] for m in measured], 0)
+    if not answers:
         return None
-    allowed = [found for found in points.values() if max_divergence is None or found[0].kl <= max_divergence]
-    allowed = allowed or [min(points.values(), key=lambda found: found[0].kl)]
-    best, answers = max(allowed, key=lambda found: (round(found[0].validation, 12), -found[0].kl))
-    every = tuple(point for point, _ in points.values())
-    return Outcome(arm.name, arm.kind, arm.heads, best, tuple(answers.tolist()), every, failed)
+    allowed = [point for point in answers if max_divergence is None or point.kl <= max_divergence]
+    allowed = allowed or [min(answers, key=lambda point: point.kl)]
+    best = max(allowed, key=lambda point: (round(point.validation, 12), -point.kl))
+    return Outcome(arm.name, arm.kind, arm.heads, best, tuple(answers[best].tolist()), tuple(answers), failed)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One localizer compared with random sets of as many heads; see the module docstring.
+
+    Attributes:
+        effect, random: effect of the localized set, and the mean of the `draws` random ones.
+        beaten: share of random sets that are worse.
+        kl, random_kl: divergence from the model before the edit: of the localized set, and the mean of the random ones.
+        full: the full alignment that is best on validation; None, as `to_full` and `matching`, without any.
+        matching: number of random sets that are not shown to be worse than full alignment.
+    """
+
+    method: str
+    localizer: str
+    effect: float
+    random: float
+    draws: int
+    gap: Interval
+    p: float
+    p_holm: float
+    beaten: float
+    finding: Finding
+    kl: float
+    random_kl: float
+    to_full: Interval | None = None
+    full: str | None = None
+    matching: int | None = None
+
+
+def gaps(method: str, outcomes: Sequence[Outcome]) -> list[Gap]:
+    """Compare each localized set of one method with the random ones.
+
+    Raises:
+        DataError: no random set to compare with, or no localized one.
+    """
+    random = [o for o in outcomes if o.kind == RANDOM]
+    localized = [o for o in outcomes if o.kind == LOCALIZED]
+    full = max((o for o in outcomes if o.kind in (FULL, LORA_ARM)), key=lambda o: o.best.validation, default=None)
+    # A random draw may be the localized set itself, with the same heads for every seed; that is not compared with it.
+    others = {o.name: [r for r in random if list(map(set, r.heads)) != list(map(set, o.heads))] for o in localized}
+    if not localized or not all(others.values()):
+        raise DataError(
+            f"{method}: {len(localized)} localized and {len(random)} random sets of heads finished; expected at least "
+            "one of each. See the records in runs for what failed"
+        )
+    random_effects = {name: np.array([r.effect for r in found]) for name, found in others.items()}
+    p = {o.name: among_random([(o.effect, random_effects[o.name])]) for o in localized}
+    corrected = holm(p)
+    as_good = {r.name: _paired(r, full).decided >= 0 for r in random} if full else {}
+    found = []
+    for mine in localized:
+        rivals, effects = others[mine.name], random_effects[mine.name]
+        opposite = among_random([(-mine.effect, -effects)])
+        found.append(
+            Gap(
+                method=method,
+                localizer=mine.name,
+                effect=mine.effect,
+                random=float(effects.mean()),
+                draws=len(rivals),
+                gap=gap_interval(np.array(mine.answers), np.array([r.answers for r in rivals])),
+                p=p[mine.name],
+                p_holm=corrected[mine.name],
+                beaten=float((effects < mine.effect - 1e-12).mean()),
+                finding=_finding(corrected[mine.name], opposite, len(localized) / (1 + len(rivals))),
+                kl=mine.best.kl,
+                random_kl=float(np.mean([r.best.kl for r in rivals])),
+                to_full=_paired(mine, full) if full else None,
+                full=full.name if full else None,
+                matching=sum(as_good[r.name] for r in rivals) if full else None,
+            )
+        )
+    return found
+
+
+def gap_interval(mine: np.ndarray, others: np.ndarray) -> Interval:
+    """Mean of `mine` [questions] minus the mean of `others` [sets, questions], with the interval for one random set."""
+    rng = np.random.default_rng(0)
+    sets, questions = others.shape
+    weights = rng.multinomial(questions, np.full(questions, 1 / questions), RESAMPLES) / questions
+    drawn = ((mine - others[rng.integers(sets, size=RESAMPLES)]) * weights).sum(1)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float((mine - others).mean()), float(low), float(high), sets, sets, "bootstrap")
+
+
+def _finding(p: float, opposite: float, least: float) -> Finding:
+    """`opposite` is the p-value of the opposite claim; `least` the smallest value that `p` can take."""
+    if p <= 1 - LEVEL:
+        return "matters"
+    if least > 1 - LEVEL:
+        return "too few sets"
+    return "worse" if opposite <= 1 - LEVEL else "no difference"
+
+
+def _paired(a: Outcome, b: Outcome) -> Interval:
+    """Interval of a - b over the test questions."""
+    first, second = ({("", i): value for i, value in enumerate(o.answers)} for o in (a, b))
+    return paired_difference(first, second)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,8 @@ class Behaviour:
 
 def inverted(behaviour: Behaviour) -> Behaviour:
     """The same questions with the wrong answers preferred, to remove a behaviour. Contrast pairs stay as they are."""
-
-    def turned(questions: Sequence[Question]) -> tuple[Question, ...]:
-        return tuple(Question(q.prompt, q.wrong, q.right) for q in questions)
-
-    train, validation, test = (turned(part) for part in (behaviour.train, behaviour.validation, behaviour.test))
-    return Behaviour(train, validation, test, behaviour.pairs)
+    turned = {part: tuple(Question(q.prompt, q.wrong, q.right) for q in getattr(behaviour, part)) for part in PARTS}
+    return replace(behaviour, **turned)
 
 
 def preferences(questions: Sequence[Question]) -> Dataset:

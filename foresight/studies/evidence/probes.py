@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,15 +15,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ...common.errors import one_of
 from ...model.components import ComponentTable
 from ...scoring.taps import Site, scoring_mode, sites, tapped
 from ...tasks.evaluation import collate, encode
-from .intervention import head_names, head_taps
-from .methods import DIRECTIONS
 from .preferences import Question
-
-Direction = Literal["mass_mean", "probe"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +40,9 @@ def read_outputs(
     texts = [(q.prompt, answer, right) for q in questions for answer, right in q.answers]
     rows = [encode(tokenizer, prompt, answer) for prompt, answer, _ in texts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
-    modules = head_taps(table, head_names(table))
+    heads = [component for component in table if component.kind == "head"]
+    modules = {head.taps[0].module for head in heads}
     places: list[Site] = [site for site in sites(table) if site.side == "input" and site.module in modules]
-    heads = len(head_names(table))
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     with torch.inference_mode(), scoring_mode(model):
         for start in range(0, len(order), batch_size):
@@ -67,7 +61,7 @@ def read_outputs(
                     logits_to_keep=1,
                     use_cache=False,
                 )
-            outputs = torch.cat([seen[i] for i in range(len(places))], 1).reshape(len(picks), heads, -1)
+            outputs = torch.cat([seen[i] for i in range(len(places))], 1).reshape(len(picks), len(heads), -1)
             for i, output in zip(picks, outputs, strict=True):
                 found[i] = output
     return Outputs(torch.stack(found).numpy(), np.array([right for _, _, right in texts]))
@@ -75,9 +69,8 @@ def read_outputs(
 
 def probe_accuracy(train: Outputs, held_out: Outputs) -> np.ndarray:
     """Accuracy on held-out texts of one probe per head, float64 [heads]."""
-    heads = range(train.values.shape[1])
-    probes = [_probe(train.values[:, head], train.right) for head in heads]
-    return np.array([probes[head].score(held_out.values[:, head], held_out.right) for head in heads])
+    probes = [_probe(train.values[:, head], train.right) for head in range(train.values.shape[1])]
+    return np.array([probe.score(held_out.values[:, head], held_out.right) for head, probe in enumerate(probes)])
 
 
 def _probe(values: np.ndarray, right: np.ndarray) -> LogisticRegression:
@@ -85,14 +78,13 @@ def _probe(values: np.ndarray, right: np.ndarray) -> LogisticRegression:
     return LogisticRegression(max_iter=1000).fit(values, right)
 
 
-def shifts(kind: Direction, outputs: Outputs, heads: Sequence[int]) -> dict[int, np.ndarray]:
+def shifts(kind: str, outputs: Outputs, heads: Sequence[int]) -> dict[int, np.ndarray]:
     """Head -> sigma u, [head_dim]: a unit direction towards right answers times the spread of the outputs along it.
 
     Args:
         kind: ``mass_mean``, the mean of right answers minus that of wrong ones; ``probe``, the normal of a probe.
         heads: positions in model order.
     """
-    one_of("direction", kind, DIRECTIONS)
     found = {}
     for head in heads:
         o = outputs.values[:, head]

@@ -11,9 +11,8 @@ from ...common.errors import ConfigError, UnknownNameError, mapping, one_of
 from ...common.setting import setting
 from ...model.shipped import SHIPPED, card
 from ...tasks import TASKS
-from .judges import JUDGES
-from .localizers import localizer_names
-from .methods import DIRECTIONS, EDIT, EFFECTS, ITI, METHODS, READS
+from .cells import EDIT, EFFECTS, ITI, METHODS
+from .localizers import JUDGES, localizer_names
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,14 @@ class EvidenceConfig:
                      "validation_questions", "test_questions", "retained_examples"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("taus", "learning_rates", "strengths"):
-            if min(getattr(self, name)) <= 0:
-                raise ConfigError(f"{name} are {getattr(self, name)}; expected numbers above 0")
-        for name in ("epochs", "max_divergence"):
+        for name in ("taus", "learning_rates", "strengths", "epochs", "max_divergence"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{name} is {value}; expected a number above 0")
+            if value is not None and min(value if isinstance(value, list) else [value]) <= 0:
+                raise ConfigError(f"{name} is {value}; expected values above 0")
         for method in self.methods:
             one_of("method", method, METHODS)
-        one_of("read", self.read, READS)
-        one_of("direction", self.direction, DIRECTIONS)
+        one_of("read", self.read, ("all", "heads"))
+        one_of("direction", self.direction, ("mass_mean", "probe"))
         one_of("effect", self.effect, EFFECTS)
         if self.effect == "judge" and self.judge is None:
             raise ConfigError("effect is 'judge', but no judge is given; set judge to module:function")
@@ -116,7 +112,12 @@ class EvidenceConfig:
         """The localizers: name in this study -> (registered name, settings)."""
         found: dict[str, tuple[str, dict[str, Any]]] = {}
         for entry in self.localizers:
-            name, like, settings = _localizer(entry)
+            given = {"name": entry} if isinstance(entry, str) else entry
+            if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+                raise ConfigError(f"localizer {entry!r}: expected a name, or a mapping with name, like and settings")
+            settings = dict(given)
+            name = settings.pop("name")
+            like = str(settings.pop("like", name))
             if name in found:
                 raise ConfigError(f"localizer {name!r} is listed twice; give one of them another name")
             if ":" not in like:
@@ -130,12 +131,3 @@ class EvidenceConfig:
         if self.retained_tasks is None and self.model == SHIPPED:
             found = card()["retained"]
         return [name for name in found if name != self.behaviour]
-
-
-def _localizer(entry: Any) -> tuple[str, str, dict[str, Any]]:
-    if isinstance(entry, str):
-        return entry, entry, {}
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise ConfigError(f"localizer {entry!r}: expected a name, or a mapping with name, like and settings")
-    settings = {key: value for key, value in entry.items() if key not in ("name", "like")}
-    return entry["name"], str(entry.get("like", entry["name"])), settings

@@ -25,9 +25,8 @@ from ...model.model_config import ModelConfig
 from ..ledger import decode
 from ..provenance import digest, environment
 from ..runner import RUNS, Runner, Work
-from .cells import BASE, LOCALIZE, LORA, Cell, Measures, Record
-from .intervention import head_names
-from .methods import EDIT, ITI
+from .cells import BASE, EDIT, ITI, LOCALIZE, LORA, Cell, Measures, Record
+from .localizers import head_names
 from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, Setting, outcome
 from .settings import EvidenceConfig
 from .verdict import Evidence, judge
@@ -49,12 +48,10 @@ def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Co
     plan = Plan(config)
     folder = Path(out)
     with Runner(folder / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
-        (base,) = plan.records(runner, [plan.cell(BASE)], "before the edit")
+        (base,) = plan.measured(runner, [plan.cell(BASE)], "before the edit")
         arms = plan.arms(runner)
         outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
-    assert base.measures is not None  # `records` raises if it failed
-    before = base.measures.test[config.effect]
-    evidence = judge(outcomes, before, config.effect, heads=config.heads)
+    evidence = judge(outcomes, base.test[config.effect], config.effect, heads=config.heads)
     found = {"schema": SCHEMA, **asdict(evidence), "config": asdict(config), "environment": environment()}
     write_json(folder / RESULTS, found)
     return evidence
@@ -78,25 +75,18 @@ def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str
 
 
 class Plan:
-    """The cells of a study.
-
-    Attributes:
-        every: names of all heads, in model order.
-        random: the random sets of heads.
-        total: maximum number of cells, localizations included.
-    """
+    """The cells of a study; `total` is their maximum number."""
 
     def __init__(self, config: EvidenceConfig):
         self.config = config
         self.every = head_names(component_table(load_meta_model(ModelConfig.of(config.model))))
         if config.heads >= len(self.every):
             raise ConfigError(f"heads is {config.heads}, but the model has {len(self.every)}; expected fewer")
-        paths = [name for name in (config.model, config.behaviour) if Path(name).exists()]
-        self.inputs = {name: digest(Path(name)) for name in paths}
-        points = {EDIT: len(config.taus) * len(config.learning_rates), ITI: len(config.strengths)}
-        sets = {EDIT: len(config.localizers) + 2, ITI: len(config.localizers) + 1}
+        self.inputs = {name: digest(Path(name)) for name in (config.model, config.behaviour) if Path(name).exists()}
         self.random = random_sets(self.every, config.heads, config.draws)
-        edits = sum(points[method] * (sets[method] + len(self.random)) for method in config.methods)
+        points = {EDIT: len(config.taus) * len(config.learning_rates), ITI: len(config.strengths)}
+        sets = len(config.localizers) + len(self.random) + 1
+        edits = sum(points[method] * (sets + (method == EDIT)) for method in config.methods)
         self.total = 1 + config.seeds * (len(config.localizers) + edits)
 
     def cell(self, method: str, seed: int = 0, **settings: Any) -> Cell:
@@ -113,7 +103,7 @@ class Plan:
         arms = []
         for name, localizer in c.chosen().items():
             cells = [self.cell(LOCALIZE, seed, localizer=list(localizer)) for seed in range(c.seeds)]
-            ranked = [r.measures.ranked for r in self.records(runner, cells, "localize") if r.measures]
+            ranked = [found.ranked for found in self.measured(runner, cells, "localize")]
             for heads in ranked:
                 if len(heads) < c.heads:
                     raise DataError(f"localizer {name!r} ranks {len(heads)} heads; expected at least {c.heads}")
@@ -124,12 +114,14 @@ class Plan:
     def outcomes(self, runner: Runner[Cell, Measures], method: str, arms: Sequence[Arm]) -> list[Outcome]:
         """Run every set of heads at every setting, and choose its setting on the validation questions."""
         arms = [*arms, *([Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)] if method == EDIT else [])]
-        cells = [(arm, point, cell) for arm in arms for point, cell in self._cells(method, arm)]
-        records = self.records(runner, [cell for _, _, cell in cells], method, failures=True)
-        runs: dict[str, dict[Setting, list[Record]]] = {}
-        for (arm, point, _), record in zip(cells, records, strict=True):
-            runs.setdefault(arm.name, {}).setdefault(point, []).append(record)
-        found = [outcome(arm, runs[arm.name], self.config.effect, self.config.max_divergence) for arm in arms]
+        cells = {arm.name: list(self._cells(method, arm)) for arm in arms}
+        records = iter(runner.run([cell for of_arm in cells.values() for _, cell in of_arm], method))
+        found = []
+        for arm in arms:
+            runs: dict[Setting, list[Record]] = {}
+            for point, _ in cells[arm.name]:
+                runs.setdefault(point, []).append(next(records))
+            found.append(outcome(arm, runs, self.config.effect, self.config.max_divergence))
         return [result for result in found if result is not None]
 
     def _cells(self, method: str, arm: Arm) -> Iterator[tuple[Setting, Cell]]:
@@ -150,15 +142,14 @@ class Plan:
                     else:
                         yield (tau, rate), self.cell(EDIT, seed, **chosen, read=c.read, **at)
 
-    def records(
-        self, runner: Runner[Cell, Measures], cells: Sequence[Cell], stage: str, failures: bool = False
-    ) -> list[Record]:
-        """Run cells; records in their order. Raises DataError if one failed, unless failures are expected."""
-        records = runner.run(cells, stage)
-        for record in records:
-            if record.failed and not failures:
+    def measured(self, runner: Runner[Cell, Measures], cells: Sequence[Cell], stage: str) -> list[Measures]:
+        """Run cells; what they measured, in their order. Raises DataError if one failed."""
+        found = []
+        for record in runner.run(cells, stage):
+            if record.measures is None:
                 raise DataError(f"{record.cell.label}: {record.error}; see {runner.path(record.cell)}")
-        return records
+            found.append(record.measures)
+        return found
 
 
 def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> list[tuple[str, ...]]:

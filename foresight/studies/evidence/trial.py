@@ -14,27 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...model.components import ComponentTable, component_table
+from ...model.components import component_table
 from ...model.loading import load_model, load_tokenizer
 from ...model.model_config import ModelConfig
 from ...tasks import task
 from ..runner import quiet
-from .align import Alignment, align, align_lora
-from .cells import LOCALIZE, LORA, Cell, Measures
-from .edit import RankOneEdit
-from .intervention import Intervention, head_names
-from .judges import JUDGES, Judge, text_classifier
-from .localizers import Case, make_localizer
-from .measures import Answers, effects, score_answers
-from .methods import EDIT, ITI
+from .align import IPOTrainer, arguments, lora
+from .cells import EDIT, ITI, LOCALIZE, LORA, Cell, Measures
+from .edit import NONE, AdapterEdit, Intervention, RankOneEdit, Steering
+from .localizers import JUDGES, Case, Judge, head_names, make_localizer
+from .measures import effects, score_answers, text_classifier
 from .preferences import Behaviour, inverted, load_behaviour, preferences
 from .probes import read_outputs, shifts
-from .steering import Steering
 
 EVALUATION_SEED = 1_000_000
 """Retained examples are the same for every edit and seed, and come from the tasks' test split."""
-
-EDIT_FILE = "edit.safetensors"
 
 
 def run_cell(cell: Cell, folder: Path) -> Measures:
@@ -46,49 +40,62 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     quiet()
     model = load_model(ModelConfig.of(cell.model), 0)
     model.to(torch.accelerator.current_accelerator() or "cpu")
-    table = component_table(model)
-    tokenizer = tokenizer_of(cell.model)
+    table, tokenizer = component_table(model), tokenizer_of(cell.model)
     behaviour = load_behaviour(cell.behaviour, tokenizer, cell.data["questions"], cell.seed)
     if cell.data["invert"]:
         behaviour = inverted(behaviour)
     if cell.method == LOCALIZE:
-        name, settings = cell.settings["localizer"]
-        ranked = make_localizer(name, **settings).rank(Case(model, table, tokenizer, behaviour, cell.seed))
+        name, params = cell.settings["localizer"]
+        ranked = make_localizer(name, **params).rank(Case(model, table, tokenizer, behaviour, cell.seed))
         return Measures(ranked=tuple(ranked))
 
+    def trained(**edit: Any) -> Any:
+        how = {name: cell.settings[name] for name in ("tau", "learning_rate", "epochs", "batch_size", "more")}
+        args = arguments(folder / "run", seed=cell.seed, **how)
+        trainer = IPOTrainer(model, tokenizer, preferences(behaviour.train), args, **edit)
+        trainer.train()
+        return trainer.model
+
     began = time.perf_counter()
-    intervention: Intervention | None = None
-    trainable = 0
+    intervention, trainable = NONE, 0
     if cell.method == ITI:
-        intervention = _steer(cell, model, table, behaviour)
+        outputs, names = read_outputs(model, table, tokenizer, behaviour.train), head_names(table)
+        found = shifts(cell.settings["direction"], outputs, [names.index(name) for name in cell.settings["heads"]])
+        strength = cell.settings["strength"]
+        added = {names[i]: torch.from_numpy(strength * shift) for i, shift in found.items()}
+        intervention = Steering(model, table, added)
     elif cell.method == EDIT:
-        edit = RankOneEdit(model, table, cell.settings["heads"], cell.settings["read"], cell.seed)
-        align(edit, model, tokenizer, preferences(behaviour.train), _alignment(cell), folder / "run")
-        edit.save(folder / EDIT_FILE)
-        trainable, intervention = sum(p.numel() for p in edit.parameters()), edit
+        intervention = edit = RankOneEdit(model, table, cell.settings["heads"], cell.settings["read"], cell.seed)
+        trained(edit=edit)
+        edit.save(folder / "edit.safetensors")
+        trainable = sum(p.numel() for p in edit.parameters())
     elif cell.method == LORA:
-        rows = preferences(behaviour.train)
-        model, intervention = align_lora(model, table, tokenizer, rows, _alignment(cell), folder / "run")
+        model = trained(peft_config=lora(model, table))
+        intervention = AdapterEdit(model)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     elapsed = time.perf_counter() - began
     return replace(measure(cell, model, behaviour, intervention), seconds=elapsed, trainable=trainable)
 
 
-def measure(cell: Cell, model: Any, behaviour: Behaviour, intervention: Intervention | None) -> Measures:
+def measure(cell: Cell, model: Any, behaviour: Behaviour, intervention: Intervention) -> Measures:
     """Effects on validation and test questions, accuracy in the retained tasks, and divergences."""
-    tokenizer, judges = tokenizer_of(cell.model), _judges(cell, behaviour)
-    length = cell.data["max_new_tokens"]
-    held_out = effects(model, tokenizer, behaviour.validation, intervention, judges, length)
-    test = effects(model, tokenizer, behaviour.test, intervention, judges, length)
-
-    def compared(rows: list[tuple[str, str]]) -> Answers:
-        return score_answers(model, tokenizer, rows, intervention, divergence=True)
-
-    own = compared([(question.prompt, question.right[0]) for question in behaviour.test])
+    tokenizer, data = tokenizer_of(cell.model), cell.data
+    judges: dict[str, Judge] = {}
+    if data["classifier"]:
+        judges["classifier"] = text_classifier(behaviour.train)
+    if data["judge"]:
+        judges["judge"] = JUDGES.find(data["judge"])
+    held_out, test = (
+        effects(model, tokenizer, questions, intervention, judges, data["max_new_tokens"])
+        for questions in (behaviour.validation, behaviour.test)
+    )
+    answers = [(question.prompt, question.right[0]) for question in behaviour.test]
+    own_kl = float(score_answers(model, tokenizer, answers, intervention, divergence=True).divergence.mean())
     retained, divergences = {}, []
-    for name in cell.data["retained"]:
-        rows = _retained(cell, name)
-        found = compared(rows)
+    for name in data["retained"]:
+        examples = task(name).dataset(tokenizer, "test", data["retained_examples"], seed=EVALUATION_SEED)
+        rows = list(zip(examples["prompt"], examples["completion"], strict=True))
+        found = score_answers(model, tokenizer, rows, intervention, divergence=True)
         right = [task(name).correct(*row, text) for row, text in zip(rows, found.predicted, strict=True)]
         retained[name] = float(np.mean(right))
         divergences.append(found.divergence.mean())
@@ -97,40 +104,9 @@ def measure(cell: Cell, model: Any, behaviour: Behaviour, intervention: Interven
         test={name: float(values.mean()) for name, values in test.items()},
         answers={name: values.tolist() for name, values in test.items()},
         retained=retained,
-        kl=float(np.mean(divergences or [own.divergence.mean()])),
-        own_kl=float(own.divergence.mean()),
+        kl=float(np.mean(divergences)) if divergences else own_kl,
+        own_kl=own_kl,
     )
-
-
-def _steer(cell: Cell, model: Any, table: ComponentTable, behaviour: Behaviour) -> Steering:
-    outputs = read_outputs(model, table, tokenizer_of(cell.model), behaviour.train)
-    names = head_names(table)
-    found = shifts(cell.settings["direction"], outputs, [names.index(name) for name in cell.settings["heads"]])
-    strength = cell.settings["strength"]
-    return Steering(model, table, {names[i]: torch.from_numpy(strength * shift) for i, shift in found.items()})
-
-
-def _alignment(cell: Cell) -> Alignment:
-    return Alignment(
-        **{name: cell.settings[name] for name in ("tau", "learning_rate", "epochs", "batch_size", "more")},
-        seed=cell.seed,
-        use_cpu=not torch.accelerator.is_available(),
-    )
-
-
-def _judges(cell: Cell, behaviour: Behaviour) -> dict[str, Judge]:
-    judges: dict[str, Judge] = {}
-    if cell.data["classifier"]:
-        judges["classifier"] = text_classifier(behaviour.train)
-    if cell.data["judge"]:
-        judges["judge"] = JUDGES.find(cell.data["judge"])
-    return judges
-
-
-def _retained(cell: Cell, name: str) -> list[tuple[str, str]]:
-    examples = cell.data["retained_examples"]
-    rows = task(name).dataset(tokenizer_of(cell.model), "test", examples, seed=EVALUATION_SEED)
-    return list(zip(rows["prompt"], rows["completion"], strict=True))
 
 
 @cache

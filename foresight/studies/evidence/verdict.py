@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .gaps import Gap, gaps
-from .methods import EDIT, EFFECTS, ITI, METHODS
-from .outcomes import Outcome
+from .cells import EDIT, EFFECTS, ITI, METHODS
+from .outcomes import Gap, Outcome, gaps
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,9 @@ def judge(outcomes: Mapping[str, Sequence[Outcome]], before: float, effect: str,
     """
     found = [gap for method, of_method in outcomes.items() for gap in gaps(method, of_method)]
     failed = sum(o.failed for of_method in outcomes.values() for o in of_method)
-    return Evidence(
-        effect=effect,
-        before=before,
-        heads=heads,
-        outcomes={method: list(of_method) for method, of_method in outcomes.items()},
-        gaps=found,
-        sentences=[*_conclusions(found), *(_numbers(gap, effect, before) for gap in found)],
-        caveats=_caveats(found, failed),
-    )
+    sentences = [*_conclusions(found), *(_numbers(gap, effect, before) for gap in found)]
+    every = {method: list(of_method) for method, of_method in outcomes.items()}
+    return Evidence(effect, before, heads, every, found, sentences, _caveats(found, failed))
 
 
 def _numbers(gap: Gap, effect: str, before: float) -> str:
@@ -83,24 +76,26 @@ def _conclusions(found: Sequence[Gap]) -> list[str]:
     for name in dict.fromkeys(gap.localizer for gap in found):
         finding = {gap.method: gap.finding for gap in found if gap.localizer == name}
         best, shift = finding.get(EDIT), finding.get(ITI)
+        nothing = ("no difference", "worse")
         if best == "matters":
-            said.append(f"{name}: location matters. Even the best edits at random heads rarely do as much.")
-        elif best in ("no difference", "worse") and shift == "matters":
-            said.append(
-                f"{name}: location matters for the shift, not for the best edit. That the shift works here is no "
-                "evidence that the behaviour is here: random heads can be edited as well."
+            words = "location matters. Even the best edits at random heads rarely do as much."
+        elif best in nothing and shift == "matters":
+            words = (
+                "location matters for the shift, not for the best edit. That the shift works here is no evidence that "
+                "the behaviour is here: random heads can be edited as well."
             )
-        elif best in ("no difference", "worse"):
-            said.append(f"{name}: no evidence that the location matters. Random heads can be edited as well.")
+        elif best in nothing:
+            words = "no evidence that the location matters. Random heads can be edited as well."
         elif best is None and shift == "matters":
-            said.append(
-                f"{name}: location matters for the shift. The best edit was not tested, so this is weak evidence of "
-                "where the behaviour is."
+            words = (
+                "location matters for the shift. The best edit was not tested, so this is weak evidence of where the "
+                "behaviour is."
             )
-        elif best is None and shift in ("no difference", "worse"):
-            said.append(f"{name}: no evidence that the location matters, even for the shift.")
+        elif best is None and shift in nothing:
+            words = "no evidence that the location matters, even for the shift."
         else:
-            said.append(f"{name}: undecided, because there are too few random sets.")
+            words = "undecided, because there are too few random sets."
+        said.append(f"{name}: {words}")
     return said
 
 

@@ -1,4 +1,4 @@
-"""What a study says, with intervals: do circuits move, do heads move more than MLPs, how stale is the map of step 0.
+"""What a study says, with intervals.
 
 Intervals are over tasks (over seeds if there is one task), see `foresight.common.intervals`, and concern the circuits
 of the task that a run was trained on. For distances they are intervals of the `excess`, which is zero where nothing
@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from ...common.intervals import Interval, mean_interval, paired_difference
-from .tables import Row, Tables, grouped
+from .tables import Row, Tables, grouped, where
 
 
 def answer(tables: Tables) -> Tables:
@@ -37,7 +37,7 @@ def answer(tables: Tables) -> Tables:
     own = {name: [r for r in tables[name] if r["circuit_of"] == r["task"]]
            for name in ("distance", "between", "staleness", "stability")}  # fmt: skip
     failed = [row for row in tables["cost"] if row["error"]]
-    since_start = [row for row in own["distance"] if row["since"] == "start"]
+    since_start = where(own["distance"], since="start")
     return {
         "moves": _moves(since_start, own["between"]),
         "heads_over_mlps": _heads_over_mlps(since_start),
@@ -60,7 +60,7 @@ def answer(tables: Tables) -> Tables:
 def _moves(rows: Sequence[Row], between: Sequence[Row]) -> list[Row]:
     found = []
     for group, members in grouped(rows, "strategy", "scorer", "step", "kind", "measure"):
-        runs = [r["between_runs"] for r in between if group.items() <= r.items()]
+        runs = [r["between_runs"] for r in where(between, **group)]
         found.append(group | {
             "distance": _mean(members, "value"),
             "floor": _mean(members, "floor"),
@@ -73,7 +73,7 @@ def _moves(rows: Sequence[Row], between: Sequence[Row]) -> list[Row]:
 def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
     found = []
     for group, members in grouped(rows, "strategy", "scorer", "step", "measure"):
-        heads, mlps = ([r for r in members if r["kind"] == kind] for kind in ("head", "mlp"))
+        heads, mlps = (where(members, kind=kind) for kind in ("head", "mlp"))
         difference = paired_difference(_units(heads, "excess"), _units(mlps, "excess"))
         means = {"heads": _mean(heads, "excess"), "mlps": _mean(mlps, "excess")}
         found.append(group | means | columns_of(difference))

@@ -10,7 +10,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
@@ -40,10 +39,8 @@ Load = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: the task it trains on, the strategy that chooses its mask, and the seed of its data order.
-
-    Attributes:
-        settings: digest of the study's settings on which results depend.
+    """One run: its task, the strategy that chooses its mask, the seed of its data order, and a digest of the study's
+    settings on which results depend.
     """
 
     task: str
@@ -68,7 +65,6 @@ class Measures:
 
     Attributes:
         metrics: task -> accuracy and loss at the end.
-        steps: optimizer steps.
         seconds, tracking_seconds, replay_seconds: see `Tracker`; `seconds` covers training and its snapshots.
         trainable: number of parameters trained at a time.
     """
@@ -82,7 +78,7 @@ class Measures:
 
     @property
     def tracking_share(self) -> float:
-        """Share of the run's time that tracking took, in [0, 1]."""
+        """Share of the run's time, in [0, 1]."""
         whole = self.seconds + self.replay_seconds
         return (self.tracking_seconds + self.replay_seconds) / whole if whole else 0.0
 
@@ -182,7 +178,8 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
     if resume is None:
         shutil.rmtree(output, ignore_errors=True)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    probes, scores = {one.name: one.probe for one in watched}, _scores(tracker.recording, -1)
+    recording, probes = tracker.recording, {one.name: one.probe for one in watched}
+    scores = {name: recording.magnitudes(name, recording.head.scorers[0])[-1] for name in probes}
     found: Rows = {}
     if track.conflict and 2 <= len(watched) <= MOST_TASKS:
         found = conflict_rows(trainer.model, trainer.table, probes, scores, tracker.circuit)
@@ -191,9 +188,8 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
     write_json(folder / MEASURED, found)
     if not track.keep_models:
         shutil.rmtree(output / "delta")
-    last = tracker.recording.metrics(tracker.recording.steps[-1])
     return Measures(
-        last.tasks,
+        recording.metrics(recording.steps[-1]).tasks,
         trainer.state.global_step,
         tracker.seconds,
         tracker.tracking_seconds,
@@ -217,7 +213,7 @@ def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
         if pairs is None:
             return {}  # without contrast pairs, each run's probe is its own training text
         probes[name] = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
-        scores[name], k = _scores(recording, 0)[name], recording.head.circuit
+        scores[name], k = recording.magnitudes(name, recording.head.scorers[0])[0], recording.head.circuit
     table = component_table(model, args.mlp_block)
     found: Rows = {}
     if track.conflict and len(probes) > 1:
@@ -225,13 +221,6 @@ def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
     if track.curves:
         found["curves"] = curve_rows(model, table, probes, scores)
     return found
-
-
-def _scores(recording: Recording, at: int) -> dict[str, np.ndarray]:
-    """Task -> magnitudes [n_components] of the first scorer at the snapshot with index `at`."""
-    head, step = recording.head, recording.steps[at]
-    first = head.scorers[0]
-    return {t: head.magnitude(t, first, recording.samples(step, t, first)) for t in head.tasks}
 
 
 def _arguments(cell: Cell, folder: Path, setting: Setting) -> ForesightConfig:

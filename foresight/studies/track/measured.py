@@ -1,14 +1,12 @@
-"""What a study measures on a model as it stands: conflicts of tasks, and faithfulness over circuit sizes.
-
-Both are measured on the base model, and on the final model of each run (conflicts only where the run follows several
-circuits). The results are flat rows, kept in measured.json; undefined numbers are null.
+"""What a study measures on the base model and on the final model of each run: conflicts of tasks (of a run that follows
+several circuits), and faithfulness over circuit sizes. The results are flat rows; undefined numbers are null.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -43,27 +41,16 @@ def conflict_rows(
     k: int,
     edges: float = 0.0,
 ) -> Rows:
-    """Conflicts of every two tasks on one model: by sign of the utility, and by Boolean logic if edges are wanted.
-
-    The weights are the stored ones, or a bank's if there are no edges.
+    """Conflicts of every two tasks on one model: signs (see `circuit_conflict`), and boolean (see `_boolean`).
 
     Args:
         probes, scores: by task; scores [n_components] of this model.
         k: components in a circuit.
-        edges: share of all edges that makes a Boolean circuit; 0 for no Boolean conflict.
-
-    Returns:
-        signs: task_a, task_b, value, low, high, floor, floor_high, shared (number of components in both circuits),
-            opposed (names of those that the tasks pull in opposite directions).
-        boolean: dropped, kept, distance, normalised, common, proven, nodes (names).
+        edges: share of all edges that makes a Boolean circuit, on a model without a bank; 0 for no Boolean conflict.
     """
     tasks, signs = list(probes), list[Row]()
-    groups = [tasks] if len(tasks) <= MOST_TASKS else [list(pair) for pair in combinations(tasks, 2)]
-    for group in groups:
-        found = circuit_conflict(model, table, {t: probes[t] for t in group}, {t: scores[t] for t in group}, k)
-        for (a, b), one in found.items():
-            opposed = [str(table.name[c]) for c in one.opposed]
-            signs.append({"task_a": a, "task_b": b, **asdict(one.share), "shared": one.shared, "opposed": opposed})
+    for group in [tasks] if len(tasks) <= MOST_TASKS else combinations(tasks, 2):
+        signs += circuit_conflict(model, table, {t: probes[t] for t in group}, {t: scores[t] for t in group}, k)
     boolean = _boolean(model, table, probes, edges) if edges else []
     return {"signs": json_rows(signs), "boolean": json_rows(boolean)}
 
@@ -73,7 +60,8 @@ def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe
 
     A Boolean circuit needs two kinds of edges, both by edge attribution with one gradient. *Noising* takes the gradient
     at the clean run (what is lost without the edge), *denoising* at the corrupted one (what the edge alone restores),
-    which is the same score with clean and corrupted prompts swapped.
+    which is the same score with clean and corrupted prompts swapped. Columns: dropped, kept, distance, normalised,
+    common, proven, nodes (names).
     """
     circuits: dict[str, GateCircuit] = {}
     for task, probe in probes.items():
@@ -107,15 +95,13 @@ def curve_rows(
 ) -> list[Row]:
     """Faithfulness curves with their areas CPR and CMD (`foresight.studies.circuits.faithfulness`).
 
-    Components enter the circuit by calibrated |score|, strongest first. The benchmark that defines the areas can also
-    rank by signed score; like the study's circuits, the curves do not separate what helps from what hurts.
+    Components enter the circuit by calibrated |score|, strongest first, as in the study's circuits.
+
+    Columns: circuit_of, measure (faithfulness, cpr, cmd, gap), size and fraction (of faithfulness only), value, low,
+    high. A task whose behaviour the model does not show has no rows; a warning names it.
 
     Args:
         probes, scores: by task; scores [n_components] >= 0 of this model.
-
-    Returns:
-        Rows with the columns circuit_of, measure (faithfulness, cpr, cmd, gap), size and fraction (of faithfulness
-        only), value, low, high. A task whose behaviour the model does not show has no rows; a warning names it.
     """
     rows: list[Row] = []
     for task, probe in probes.items():

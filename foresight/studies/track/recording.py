@@ -93,13 +93,7 @@ class Metrics:
 
 
 class Recording:
-    """Snapshots of one run on disk. Use `create` or `read` to make one.
-
-    Attributes:
-        path: the folder.
-        head: its `Head`.
-        steps: optimizer steps of the snapshots, ascending.
-    """
+    """Snapshots of one run in a folder, with their `steps` ascending. Use `create` or `read` to make one."""
 
     def __init__(self, path: Path, head: Head):
         self.path, self.head = path, head
@@ -148,7 +142,7 @@ class Recording:
         Args:
             samples: "<task>/<scorer>" -> [n_rows, n_components], the same keys and shapes at every step.
             edges: the columns of `EDGE_COLUMNS`.
-            stability: circuits and drops, see `write_stability`.
+            stability: see `write_stability`.
 
         Raises:
             TrajectoryError: a step that does not follow the last one.
@@ -188,12 +182,7 @@ class Recording:
         self.steps = [kept for kept in self.steps if kept <= step]
 
     def write_stability(self, step: int, circuits: Sequence[int], drops: Mapping[str, np.ndarray]) -> None:
-        """Write how circuits do on the model of `step` (`foresight.studies.circuits.faithfulness.circuit_drops`).
-
-        Args:
-            circuits: the steps whose circuits were tested.
-            drops: task -> float [n_examples, len(circuits) + 1].
-        """
+        """Write how the circuits of some steps do on the model of `step`: task -> `circuit_drops` of them."""
         arrays = {task: np.ascontiguousarray(values, np.float32) for task, values in drops.items()}
         arrays[_CIRCUITS] = np.array(circuits, np.int64)
         write_whole(self._file("stability", step, "safetensors"), lambda path: save_file(arrays, path))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from dataclasses import asdict, dataclass
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from ..circuits.distance import PARTS, across_and_within, distance_statistic, ov
 from ..circuits.faithfulness import stability
 from ..circuits.floors import Measured, Statistic, bootstrap, half_means, higher, measure_distance, split_half_floor
 from .cells import Measures, Record
+from .measured import Row, Rows
 from .recording import Recording
 
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
+Tables = Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,30 +26,21 @@ class Track:
     """One circuit through one run: the signed, calibrated samples of one scorer on one probe at every snapshot.
 
     Attributes:
-        circuit_of: the task whose circuit is followed; usually the task trained on.
+        labels: task, strategy and seed of the run, circuit_of (the task whose circuit it is), scorer: the columns that
+            every table begins with.
         steps: of the snapshots.
         samples: float64 [n_steps, n_rows, n_components].
         k: components in the circuit.
         layer, kind, name: arrays [n_components].
     """
 
-    task: str
-    strategy: str
-    seed: int
-    circuit_of: str
-    scorer: str
+    labels: Row
     steps: Sequence[int]
     samples: np.ndarray
     k: int
     layer: np.ndarray
     kind: np.ndarray
     name: np.ndarray
-
-    @property
-    def labels(self) -> Row:
-        """The columns that every table begins with."""
-        return {"task": self.task, "strategy": self.strategy, "seed": self.seed, "circuit_of": self.circuit_of,
-                "scorer": self.scorer}  # fmt: skip
 
     @property
     def distance(self) -> Statistic:
@@ -64,14 +55,12 @@ class Track:
 
 def tracks_of(result: Record, recording: Recording) -> Iterator[Track]:
     """Every circuit that a run followed."""
-    head, cell = recording.head, result.cell
-    for task in head.tasks:
-        for scorer in head.scorers:
-            samples = np.stack([recording.samples(step, task, scorer) for step in recording.steps])
-            calibrated = samples.astype(np.float64) * head.factors(task, scorer)
-            names = {field: head.components[field] for field in ("layer", "kind", "name")}
-            yield Track(cell.task, cell.strategy, cell.seed, task, scorer, tuple(recording.steps), calibrated,
-                        head.circuit, **names)  # fmt: skip
+    head, steps = recording.head, recording.steps
+    arrays = {field: head.components[field] for field in ("layer", "kind", "name")}
+    for task, scorer in product(head.tasks, head.scorers):
+        samples = np.stack([recording.samples(step, task, scorer) for step in steps]).astype(np.float64)
+        labels = result.cell.names | {"circuit_of": task, "scorer": scorer}
+        yield Track(labels, tuple(steps), samples * head.factors(task, scorer), head.circuit, **arrays)
 
 
 def distance_rows(track: Track) -> list[Row]:
@@ -138,28 +127,20 @@ def between_rows(tracks: Sequence[Track]) -> list[Row]:
 def stability_rows(track: Track, recording: Recording) -> list[Row]:
     """Stability of the circuit of step s on the model of step t.
 
-    Columns: s, t, measure, value, low, high, floor, floor_high. Measures: faithfulness of s's circuit at t, its ratio
-    to that of t's own (both for the first scorer only, where they were measured), and rank_distance, 1 - Spearman's
-    rho.
+    Columns: s, t, measure, value, low, high, floor, floor_high. Measures: rank_distance; for the first scorer, where it
+    was measured, also the faithfulness of s's circuit at t and its ratio to that of t's own.
     """
-    rows = []
-
-    def add(s: int, t: int, measure: str, found: Measured) -> None:
-        rows.append(track.labels | {"s": s, "t": t, "measure": measure} | asdict(found))
-
+    found: list[tuple[int, int, str, Measured]] = []
     for s, ranks in zip(track.steps, rank_distances(track.samples), strict=True):
-        for t, found in zip(track.steps, ranks, strict=True):
-            add(s, t, "rank_distance", found)
-    if track.scorer != recording.head.scorers[0]:
-        return rows
+        found += [(s, t, "rank_distance", one) for t, one in zip(track.steps, ranks, strict=True)]
     for t in track.steps:
-        if (kept := recording.stability(t)) is not None:
+        kept = recording.stability(t)
+        if kept is not None and track.labels["scorer"] == recording.head.scorers[0]:
             circuits, drops = kept
-            columns = stability(drops[track.circuit_of].astype(np.float64), circuits.index(t))
+            columns = stability(drops[track.labels["circuit_of"]].astype(np.float64), circuits.index(t))
             for s, faithful, ratio in zip(circuits, *columns, strict=True):
-                add(s, t, "faithfulness", faithful)
-                add(s, t, "ratio", ratio)
-    return rows
+                found += [(s, t, "faithfulness", faithful), (s, t, "ratio", ratio)]
+    return [track.labels | {"s": s, "t": t, "measure": measure} | asdict(one) for s, t, measure, one in found]
 
 
 def score_table(track: Track) -> pa.Table:
@@ -197,14 +178,19 @@ def cost_rows(results: Sequence[Record]) -> list[Row]:
     return [r.cell.names | {name: getattr(m, name) for name in names} | {"error": r.error} for r, m in measured]
 
 
-def condensed(track: Track) -> Track:
-    """The track with each snapshot's samples replaced by their mean: small, and enough for `between_rows`."""
-    return replace(track, samples=track.samples.mean(1, keepdims=True))
-
-
 def grouped(rows: Iterable[Row], *names: str) -> list[tuple[Row, list[Row]]]:
     """Rows by the values of some columns, in the order of first appearance."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
     return [(dict(zip(names, key, strict=True)), members) for key, members in groups.items()]
+
+
+def where(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows that have these values."""
+    return [row for row in rows if wanted.items() <= row.items()]
+
+
+def values(rows: Iterable[Row], column: str) -> list:
+    """The distinct values of a column, in the order of first appearance."""
+    return list(dict.fromkeys(row[column] for row in rows))

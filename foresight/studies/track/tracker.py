@@ -65,7 +65,6 @@ class Tracker(TrainerCallback):
     Args:
         trainer: one process only; its arguments say how often, how large a circuit is and whether kinds are calibrated.
         tasks: the tasks to follow; the first is the one that the run trains on.
-        config: what is recorded.
         info: free-form JSON for the recording's head.
 
     Attributes:

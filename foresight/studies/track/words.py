@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from ...common.numbers import MINUS, bracketed, number
-from .tables import Row, Tables
+from .tables import Row, Tables, values, where
 
 MOST_STEPS = 6
 """Steps that a sentence lists at most; tables and figures have all of them."""
@@ -31,7 +31,7 @@ class Question:
 def questions(answers: Tables) -> list[Question]:
     """Answer the questions that a reader would ask first, by the first scorer and the Jaccard distance."""
     unknown = Line("", "Not known", "No run has two snapshots, so nothing can be said about movement.")
-    strategies = list(dict.fromkeys(row["strategy"] for row in answers["moves"]))
+    strategies = values(answers["moves"], "strategy")
     of_strategy = {
         "Do circuits move beyond noise?": _moved,
         "Do heads move more than MLP blocks?": _kinds,
@@ -57,8 +57,8 @@ def sentences(answers: Tables) -> list[str]:
 
 def _of(rows: Sequence[Row], answers: Tables, strategy: str, **wanted: str) -> list[Row]:
     """Select the rows of a strategy and the first scorer, ordered by step."""
-    wanted |= {"strategy": strategy, "scorer": answers["moves"][0]["scorer"]}
-    return sorted((r for r in rows if all(r[k] == v for k, v in wanted.items())), key=lambda r: r["step"])
+    found = where(rows, strategy=strategy, scorer=answers["moves"][0]["scorer"], **wanted)
+    return sorted(found, key=lambda row: row["step"])
 
 
 def _moved(answers: Tables, strategy: str) -> Line:
@@ -128,9 +128,9 @@ def _best(answers: Tables) -> list[Line]:
             wins[row["strategy"] if row["decided"] > 0 else row["minus"]] += 1
     best = [name for name, count in wins.items() if count == len(wins) - 1]
     verdict = f"{best[0]} learned best" if best else "None is shown to be the best"
-    notes = [decided(row, "", "", ", within the noise", "", "") for row in pairs]
     differences = "; ".join(
-        f"{r['strategy']} {MINUS} {r['minus']} {points(r)}{note}" for r, note in zip(pairs, notes, strict=True)
+        f"{r['strategy']} {MINUS} {r['minus']} {points(r)}{decided(r, '', '', ', within the noise', '', '')}"
+        for r in pairs
     )
     return [Line("", verdict, f"Final accuracy: {levels}. Paired differences in points: {differences}.")]
 

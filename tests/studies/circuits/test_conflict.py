@@ -10,8 +10,7 @@ from foresight.scoring.goodness import goodness
 from foresight.scoring.probes import ContrastProbe
 from foresight.scoring.taps import logits_of
 from foresight.studies.circuits import conflict as module
-from foresight.studies.circuits.conflict import circuit_conflict
-from foresight.studies.circuits.gradients import gradient_products
+from foresight.studies.circuits.conflict import circuit_conflict, gradient_products
 from support.circuit_cases import plain_batch
 from support.planted import make_table
 from support.tiny import FAMILIES, tiny
@@ -94,23 +93,23 @@ def test_opposite_labels_conflict_everywhere_and_a_task_never_with_itself():
     found = circuit_conflict(
         model, table, {"one": one, "other": other, "again": one}, {"one": scores, "other": scores, "again": scores}, k=8
     )
-    assert {pair: one.share.value for pair, one in found.items()} == {
-        ("one", "other"): 1, ("one", "again"): 0, ("other", "again"): 1
-    }  # fmt: skip
-    assert found["one", "again"].opposed == ()
-    assert list(found["one", "other"].opposed) == np.argsort(-np.abs(scores))[:8].tolist()
-    for one in found.values():
-        assert one.shared == 8 and one.share.low <= one.share.value <= one.share.high
+    assert [(row["task_a"], row["task_b"], row["value"]) for row in found] == [
+        ("one", "other", 1), ("one", "again", 0), ("other", "again", 1)
+    ]  # fmt: skip
+    assert found[1]["opposed"] == [] and found[0]["opposed"] == table.name[np.argsort(-np.abs(scores))[:8]].tolist()
+    assert all(row["shared"] == 8 and row["low"] <= row["value"] <= row["high"] for row in found)
 
 
 def test_the_order_of_tasks_does_not_matter():
     model, one, other = two_word_tasks()
     table = component_table(model)
-    probes, scores = {"a": one, "b": other}, {"a": np.arange(len(table)) + 1.0, "b": np.full(len(table), 2.0)}
-    forth = circuit_conflict(model, table, probes, scores, k=8)["a", "b"]
-    back = circuit_conflict(model, table, dict(reversed(probes.items())), scores, k=8)["b", "a"]
-    assert (forth.share.value, forth.shared, forth.opposed) == (back.share.value, back.shared, back.opposed)
-    assert (forth.share.floor, forth.share.floor_high) == (back.share.floor, back.share.floor_high)
+    scores = np.arange(len(table)) + 1.0
+    probes, scores = {"a": one, "b": other}, {"a": scores, "b": np.roll(scores, 3)}
+    (forth,) = circuit_conflict(model, table, probes, scores, k=8)
+    (back,) = circuit_conflict(model, table, dict(reversed(probes.items())), scores, k=8)
+    assert 0 < forth["shared"] < 8
+    for name in ("value", "floor", "floor_high", "shared", "opposed"):
+        assert forth[name] == back[name]
 
 
 def planted(monkeypatch, products, scores, k, examples=6):
@@ -147,25 +146,25 @@ def test_the_share_by_hand(monkeypatch):
         {"a": [6, -3, 1, 0], "b": [1, 2, 0, -5]},
         k=3,
     )
-    (one,) = found.values()
-    assert one.share.value == pytest.approx(2 / 3) and (one.shared, one.opposed) == (2, (1,))
-    assert one.share.low == one.share.high == one.share.value and one.share.floor_high == 0
+    (row,) = found
+    assert row["value"] == pytest.approx(2 / 3) and (row["shared"], row["opposed"]) == (2, [make_table().name[1]])
+    assert row["low"] == row["high"] == row["value"] and row["floor_high"] == 0
 
 
 def test_noise_shows_in_the_interval_and_in_the_floor(monkeypatch):
-    noise = planted(
+    (noise,) = planted(
         monkeypatch, lambda a, b: (np.zeros(27), 1.0), {"a": np.arange(1.0, 28), "b": np.arange(1.0, 28)}, k=20
-    )["a", "b"].share
-    assert 0 < noise.low < noise.high < 1 and 0.2 < noise.floor < noise.floor_high
+    )
+    assert 0 < noise["low"] < noise["high"] < 1 and 0.2 < noise["floor"] < noise["floor_high"]
 
 
 def test_circuits_that_share_nothing_have_no_conflict(monkeypatch):
     found = planted(
         monkeypatch, lambda a, b: (np.ones(27), 0.0), {"a": [1, 2, 0, 0], "b": [0, 0, 1, 2], "c": [0, 1, 1, 0]}, k=2
     )
-    none = found["a", "b"]
-    assert np.isnan(none.share.value) and np.isnan(none.share.floor) and (none.shared, none.opposed) == (0, ())
-    assert found["a", "c"].share.value == 0
+    none, some, _ = found
+    assert np.isnan([none["value"], none["floor"]]).all() and (none["shared"], none["opposed"]) == (0, [])
+    assert (some["task_b"], some["value"]) == ("c", 0)
 
 
 def test_bad_input_is_refused():

@@ -172,6 +172,4 @@ def test_undefined_replicates_are_left_out_until_they_are_too_many():
 )
 def test_bad_samples_are_refused(samples, error, message):
     with pytest.raises(error, match=message):
-        split_half_floor(gap, samples)
-    with pytest.raises(error, match=message):
         bootstrap(lambda means: means, samples)

@@ -6,9 +6,9 @@ from datasets import Dataset
 
 from foresight.common.errors import NonFiniteError
 from foresight.model.components import component_table
-from foresight.studies.evidence.align import Alignment, IPOTrainer, WithoutEnd, align, align_lora, lora
-from foresight.studies.evidence.edit import NAME, RankOneEdit
-from foresight.studies.evidence.intervention import head_names, head_taps
+from foresight.studies.evidence.align import IPOTrainer, arguments, lora
+from foresight.studies.evidence.edit import NAME, AdapterEdit, RankOneEdit
+from foresight.studies.evidence.localizers import head_names, head_taps
 from foresight.studies.evidence.measures import score_answers
 from foresight.studies.evidence.preferences import preferences
 from support.evidence_cases import many_heads, questions
@@ -35,9 +35,7 @@ def test_loss_is_the_formula_by_hand(tmp_path):
     data, tau = rows(), 0.3
     before = {side: mean_log_p(model, tokenizer, side, data) for side in ("chosen", "rejected")}
     edit = RankOneEdit(model, table, ["L0.head.0", "L2.head.5"])
-    how = Alignment(tau, 1e-3, batch_size=8, more=MORE)
-    trainer = IPOTrainer(model=model, args=how.arguments(tmp_path), train_dataset=data, processing_class=tokenizer,
-                         data_collator=WithoutEnd(pad_token_id=0), edit=edit)  # fmt: skip
+    trainer = IPOTrainer(model, tokenizer, data, arguments(tmp_path, tau, 1e-3, batch_size=8, more=MORE), edit)
     inputs = next(iter(trainer.get_train_dataloader()))
     assert trainer.compute_loss(model, inputs).item() == pytest.approx((1 / (2 * tau)) ** 2, abs=1e-5)
     for layer in edit.layers:  # the reference was taken before this, and stays
@@ -54,7 +52,7 @@ def test_training_changes_nothing_but_the_edit_and_reaches_its_aim(tmp_path):
     frozen = {name: p.clone() for name, p in model.named_parameters()}
     data = preferences(questions(32))
     edit = RankOneEdit(model, table, head_names(table)[-8:])
-    align(edit, model, tokenizer, data, Alignment(0.5, 0.1, epochs=8, batch_size=8, more=MORE), tmp_path)
+    IPOTrainer(model, tokenizer, data, arguments(tmp_path, 0.5, 0.1, 8, 8, MORE), edit).train()
     for name, value in model.named_parameters():
         assert NAME in name or torch.equal(value, frozen[name])
     with edit.off():
@@ -70,17 +68,16 @@ def test_on_all_heads_it_is_the_lora_of_peft_where_the_projection_is_the_identit
         for name in head_taps(table, head_names(table)):
             model.get_submodule(name).weight.copy_(torch.eye(32))
     twin, data = copy.deepcopy(model), preferences(questions(16))
-    how = Alignment(0.3, 0.02, epochs=3, batch_size=8, more=MORE)
+    how = arguments(tmp_path, 0.3, 0.02, epochs=3, batch_size=8, more=MORE)
     edit = RankOneEdit(model, table, head_names(table))
-    adapted = IPOTrainer(model=twin, args=how.arguments(tmp_path / "b"), train_dataset=data, processing_class=tokenizer,
-                         data_collator=WithoutEnd(pad_token_id=0), peft_config=lora(twin, table))  # fmt: skip
+    adapted = IPOTrainer(twin, tokenizer, data, how, peft_config=lora(twin, table))
     projections = [m for m in adapted.model.modules() if hasattr(m, "lora_A") and len(m.lora_A)]
     assert len(projections) == len(edit.layers) == 3
     with torch.no_grad():
         for layer, projection in zip(edit.layers, projections, strict=True):
             projection.lora_A["default"].weight.copy_(layer.a[None])
     adapted.train()
-    align(edit, model, tokenizer, data, how, tmp_path / "a")
+    IPOTrainer(model, tokenizer, data, how, edit).train()
     for layer, projection in zip(edit.layers, projections, strict=True):
         assert layer.b.abs().max() > 0.01
         torch.testing.assert_close(projection.lora_B["default"].weight[:, 0], layer.b, rtol=1e-3, atol=1e-5)
@@ -95,8 +92,10 @@ def test_lora_trains_rank_one_on_every_projection_and_can_be_switched_off(family
     table, data = component_table(model), preferences(questions(8))
     texts = list(zip(data["prompt"], data["chosen"], strict=True))
     before = score_answers(model, tokenizer, texts).log_probability
-    how = Alignment(0.3, 0.05, batch_size=4, more=MORE)
-    adapted, intervention = align_lora(model, table, tokenizer, data, how, tmp_path)
+    how = arguments(tmp_path, 0.3, 0.05, batch_size=4, more=MORE)
+    trainer = IPOTrainer(model, tokenizer, data, how, peft_config=lora(model, table))
+    trainer.train()
+    adapted, intervention = trainer.model, AdapterEdit(trainer.model)
     found = score_answers(adapted, tokenizer, texts, intervention, divergence=True)
     assert (found.log_probability != before).all() and (found.divergence > 0).all()
     with intervention.off():
@@ -110,5 +109,6 @@ def test_diverging_run_stops(tmp_path):
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))
     edit = RankOneEdit(model, table, ["L0.head.0"])
+    how = arguments(tmp_path, 0.3, 1e-3, more=MORE)
     with pytest.raises(NonFiniteError, match="learning_rate"):
-        align(edit, model, tokenizer, preferences(questions(4)), Alignment(0.3, 1e-3, more=MORE), tmp_path)
+        IPOTrainer(model, tokenizer, preferences(questions(4)), how, edit).train()

@@ -4,12 +4,10 @@ import torch
 from torch.nn.functional import kl_div
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.studies.evidence.edit import RankOneEdit
-from foresight.studies.evidence.intervention import head_names
-from foresight.studies.evidence.judges import JUDGES, text_classifier
-from foresight.studies.evidence.measures import effects, generate, score_answers
+from foresight.studies.evidence.edit import NONE, RankOneEdit, Steering
+from foresight.studies.evidence.localizers import JUDGES, head_names
+from foresight.studies.evidence.measures import effects, generate, score_answers, text_classifier
 from foresight.studies.evidence.preferences import Question
-from foresight.studies.evidence.steering import Steering
 from support.evidence_cases import many_heads, questions
 
 ROWS = [("w3 w4 w5", " w6 w8"), ("w9", " w10"), ("w11 w12", " w13 w14 w15")]
@@ -58,7 +56,7 @@ def test_effects_of_several_answers():
     model, _, tokenizer = many_heads()
     question = Question("w3 w4", (" w5", " w6"), (" w7", " w8", " w9"))
     p = np.exp(score_answers(model, tokenizer, [("w3 w4", f" w{i}") for i in range(5, 10)]).log_probability)
-    found = effects(model, tokenizer, [question], None, {})
+    found = effects(model, tokenizer, [question], NONE, {})
     assert found["choice"][0] == float(p[0] > p[2:].max())
     assert found["mass"][0] == pytest.approx(p[:2].sum() / p.sum())
     assert found["log_probability"][0] == pytest.approx(np.log(p[0]))
@@ -74,10 +72,10 @@ def test_judges_see_what_the_model_generates():
         seen["answers"] = list(answers)
         return [1.0] * len(prompts)
 
-    found = effects(model, tokenizer, asked, None, {"judge": judge}, max_new_tokens=3)
+    found = effects(model, tokenizer, asked, NONE, {"judge": judge}, max_new_tokens=3)
     assert seen["answers"] == texts and found["judge"].tolist() == [1.0] * len(asked)
     with pytest.raises(DataError, match="one finite each"):
-        effects(model, tokenizer, asked, None, {"judge": lambda prompts, answers: [float("nan")] * len(prompts)})
+        effects(model, tokenizer, asked, NONE, {"judge": lambda prompts, answers: [float("nan")] * len(prompts)})
 
 
 def test_generation_does_not_depend_on_the_padding():

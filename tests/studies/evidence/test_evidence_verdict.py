@@ -9,12 +9,11 @@ import torch
 
 from foresight.common.errors import DataError
 from foresight.common.intervals import among_random
-from foresight.studies.evidence import gaps
+from foresight.studies.evidence import outcomes
 from foresight.studies.evidence.edit import RankOneEdit
-from foresight.studies.evidence.gaps import gap_interval
-from foresight.studies.evidence.intervention import head_names
+from foresight.studies.evidence.localizers import head_names
 from foresight.studies.evidence.measures import effects
-from foresight.studies.evidence.outcomes import FULL, LOCALIZED, RANDOM, Outcome, Point
+from foresight.studies.evidence.outcomes import FULL, LOCALIZED, RANDOM, Outcome, Point, gap_interval
 from foresight.studies.evidence.verdict import Evidence, judge
 from foresight.studies.ledger import decode
 from support.evidence_cases import many_heads, questions, silence
@@ -92,7 +91,7 @@ def test_where_no_head_or_every_head_can_do_it_nothing_is_found(alive):
 
 def test_false_positives_are_as_rare_as_promised(monkeypatch):
     """A localized set that is a random one: two localizers, sets that differ in truth, and few test questions."""
-    monkeypatch.setattr(gaps, "RESAMPLES", 20)  # of the intervals, which are not asked for here
+    monkeypatch.setattr(outcomes, "RESAMPLES", 20)  # of the intervals, which are not asked for here
     rng = np.random.default_rng(0)
     false = 0
     for _ in range(150):
@@ -111,7 +110,7 @@ def test_p_is_exact():
 
 
 def test_interval_holds_the_gap_to_a_random_set_as_often_as_it_says(monkeypatch):
-    monkeypatch.setattr(gaps, "RESAMPLES", 400)
+    monkeypatch.setattr(outcomes, "RESAMPLES", 400)
     rng = np.random.default_rng(1)
     held = []
     for _ in range(100):

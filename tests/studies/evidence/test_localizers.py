@@ -4,8 +4,7 @@ import torch
 
 from foresight.common.errors import ConfigError, DataError, TrajectoryError, UnknownNameError
 from foresight.scoring.scorer import Scores
-from foresight.studies.evidence.intervention import head_names
-from foresight.studies.evidence.localizers import Case, Localizer, localizer_names, make_localizer
+from foresight.studies.evidence.localizers import Case, Localizer, head_names, localizer_names, make_localizer
 from foresight.studies.evidence.preferences import Behaviour
 from foresight.studies.evidence.probes import Outputs, probe_accuracy, read_outputs, shifts
 from foresight.trajectory.trajectory import Trajectory
@@ -62,11 +61,6 @@ def test_a_silent_head_is_not_shifted():
     outputs = planted_outputs()
     outputs.values[:, 0] = 0
     assert not shifts("mass_mean", outputs, [0])[0].any()
-
-
-def test_unknown_direction():
-    with pytest.raises(UnknownNameError, match="mass_mean"):
-        shifts("mean", planted_outputs(), [0])
 
 
 def test_attribution_finds_the_heads_that_can_write():
