@@ -65,13 +65,12 @@ class Interval:
         return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
-def mean_interval(values: Mapping[Unit, float], level: float = LEVEL, seed: int = 0) -> Interval:
+def mean_interval(values: Mapping[Unit, float], level: float = LEVEL) -> Interval:
     """Average over each task's seeds, then over tasks, and return the mean with its interval.
 
     Args:
         values: one finite number per (task, seed).
-        level: coverage of the interval.
-        seed: for resampling; the same input gives the same interval.
+        level: coverage of the interval; the same input gives the same interval.
 
     Raises:
         DataError: a value is not finite. A diverged run must be left out and reported, not averaged.
@@ -102,16 +101,14 @@ def mean_interval(values: Mapping[Unit, float], level: float = LEVEL, seed: int 
         confidence_level=expanded,
         n_resamples=RESAMPLES,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Interval(mean, float(drawn.low), float(drawn.high), n, units, "bootstrap")
 
 
-def paired_difference(
-    a: Mapping[Unit, float], b: Mapping[Unit, float], level: float = LEVEL, seed: int = 0
-) -> Interval:
+def paired_difference(a: Mapping[Unit, float], b: Mapping[Unit, float]) -> Interval:
     """Interval of the mean of a - b over the (task, seed) units that both have; `n` counts those pairs."""
-    return mean_interval({unit: a[unit] - b[unit] for unit in a if unit in b}, level, seed)
+    return mean_interval({unit: a[unit] - b[unit] for unit in a if unit in b})
 
 
 def p_value(
@@ -147,7 +144,7 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     return adjusted
 
 
-def among_random(pairs: Sequence[tuple[float, np.ndarray]], seed: int = 0) -> float:
+def among_random(pairs: Sequence[tuple[float, np.ndarray]]) -> float:
     """One-sided permutation test of values against random ones: the chance that their mean is this high by luck.
 
     If there is no difference, the value of a unit is exchangeable with its random ones. All ways of choosing one per
@@ -156,7 +153,6 @@ def among_random(pairs: Sequence[tuple[float, np.ndarray]], seed: int = 0) -> fl
 
     Args:
         pairs: per unit, its value and its random values [n]; higher is better.
-        seed: for drawing.
     """
     pools = [np.append(others, value) for value, others in pairs]
     observed = sum(value for value, _ in pairs) - 1e-12
@@ -165,13 +161,13 @@ def among_random(pairs: Sequence[tuple[float, np.ndarray]], seed: int = 0) -> fl
         for pool in pools:
             sums = (sums[:, None] + pool).ravel()
         return float((sums >= observed).mean())
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     sums = np.sum([rng.choice(pool, RESAMPLES) for pool in pools], axis=0)
     return float((1 + (sums >= observed).sum()) / (1 + RESAMPLES))
 
 
-def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER) -> float | None:
-    """The smallest true mean at which two-sided tests at 5 % detect all these differences with the given power.
+def detectable(differences: Sequence[Mapping[Unit, float]]) -> float | None:
+    """The smallest true mean at which two-sided tests at 5 % detect all these differences with the power `POWER`.
 
     It follows from the spread between units, by the noncentral t distribution. The chances of missing each of several
     differences with the same true mean are added up, so that the power is a lower bound. None if a difference has fewer
@@ -186,7 +182,7 @@ def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER
 
     def surplus(effect: float) -> float:
         known = zip(errors, points, strict=True)
-        return 1 - power - sum(_missed(effect / error, len(found)) for error, found in known if error > 0)
+        return 1 - POWER - sum(_missed(effect / error, len(found)) for error, found in known if error > 0)
 
     enough = max(errors)
     while surplus(enough) < 0:
@@ -194,8 +190,8 @@ def detectable(differences: Sequence[Mapping[Unit, float]], power: float = POWER
     return float(optimize.brentq(surplus, 0, enough))
 
 
-def log_loss_area(steps: list[int], losses: list[float], floor: float = FLOOR) -> float:
-    """Mean of log(loss + floor) over the run, by the trapezoidal rule: learning speed in one number, lower is better.
+def log_loss_area(steps: list[int], losses: list[float]) -> float:
+    """Mean of log(loss + FLOOR) over the run, by the trapezoidal rule: learning speed in one number, lower is better.
 
     Natural logarithm; losses in nats per target token. It rests on the whole curve and is therefore two to three times
     less noisy than the final loss. The definition is this project's own.
@@ -206,7 +202,7 @@ def log_loss_area(steps: list[int], losses: list[float], floor: float = FLOOR) -
     x, y = np.asarray(steps, float), np.asarray(losses, float)
     if len(x) < 2 or len(x) != len(y) or (np.diff(x) <= 0).any() or not np.isfinite(y).all():
         raise DataError(f"learning curve has steps {steps} and losses {losses}; expected at least two finite points")
-    return float(np.trapezoid(np.log(y + floor), x) / (x[-1] - x[0]))
+    return float(np.trapezoid(np.log(y + FLOOR), x) / (x[-1] - x[0]))
 
 
 def _missed(shift: float, units: int) -> float:
