@@ -6,8 +6,6 @@ an age of its own, folded and recorded in the ledger when it leaves.
 The base is never written to between re-masks. A touched Linear puts its weight in effect together when it computes and
 drops it again, in the forward and in the backward pass, so that autograd keeps no copy of the model. Its gradient is
 formed as one dense matrix, of which the chosen entries are kept and the rest is dropped before the next Linear's turn.
-Writing the weights in effect into the base after each optimizer step would save the two copies, but needs the base of
-the chosen weights beside them, and exactness could no longer be read off the weights at any time.
 """
 
 from __future__ import annotations

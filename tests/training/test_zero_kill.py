@@ -32,7 +32,7 @@ def go(world, folder, base, stage, *more):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("times", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_process_killed_again_and_again(tmp_path, base, times):
     """Of each run, first inside a re-mask, then at random moments."""
     save = ("--save-steps", 1)
@@ -57,14 +57,14 @@ def test_a_process_killed_again_and_again(tmp_path, base, times):
             else:
                 inside = [n for n, name in enumerate(events[stage], 1) if name.split()[-1] in INSIDE_A_REMASK]
                 moment = chance.choice(inside[len(inside) // 4 :])  # when there is something to resume from
-            victim = chance.randint(0, 1)
+            victim = kills % 2
             more = ["--resume"] if resume else []
             codes = go(2, folder, base, stage, *save, *more, "--die-at", moment, "--die-rank", victim)
             assert codes == [0, 0] or codes[victim] == -9, codes
             kills += codes != [0, 0]
         same_run(whole[stage], folder)
     died = [line.split(" ", 1) for path in tmp_path.glob("*-died") for line in path.read_text().splitlines()]
-    assert len(died) == times and {rank for rank, _ in died} == {"0", "1"}
+    assert len(died) == times and {rank for rank, _ in died} == {"0", "1"} and runs > 1
     assert any(moment.split()[-1] in INSIDE_A_REMASK for _, moment in died)
 
 
