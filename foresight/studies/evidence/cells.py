@@ -29,7 +29,7 @@ class Cell:
     """One run: everything that decides its result.
 
     Attributes:
-        method: `BASE`, `LOCALIZE`, `LORA`, or one of `methods.METHODS`.
+        method: `BASE`, `LOCALIZE`, `LORA`, or one of `METHODS`.
         seed: of the training questions and of the start of an edit.
         settings: of the method: the localizer by name and its parameters, or the heads and how they are edited.
         data: how many questions, the retained tasks, and how answers are judged.
