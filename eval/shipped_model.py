@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from foresight.common.errors import ConfigError, did_you_mean
 from foresight.tasks import task
-from foresight.tasks.evaluation import collate, encode, evaluate
+from foresight.tasks.evaluation import HeldOut, collate, encode
 
 from .word_tokenizer import MAX_LENGTH, task_tokenizer
 
@@ -177,7 +177,7 @@ def _step(model: LlamaForCausalLM, rows: list[Row], chunks: int = 4) -> float:
 
 
 def _scores(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, tests: dict[str, Dataset]) -> dict:
-    return {name: evaluate(model, tokenizer, table, correct=task(name).correct) for name, table in tests.items()}
+    return {name: HeldOut(tokenizer, table, correct=task(name).correct).measure(model) for name, table in tests.items()}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
 from ..tasks import task
 from ..tasks.data_config import DataConfig
-from ..tasks.evaluation import evaluate
+from ..tasks.evaluation import HeldOut
 from ..tasks.load_data import load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
@@ -81,7 +81,7 @@ def _accuracy(trainer: ForesightTrainer, tokenizer: Any, data: DataConfig, evalu
     if evaluation is None or not isinstance(evaluation[0].get("prompt"), str):
         return {}
     correct = task(data.task).correct if data.task else None
-    return evaluate(trainer.model, tokenizer, evaluation, correct=correct)
+    return HeldOut(tokenizer, evaluation, correct=correct).measure(trainer.model)
 
 
 def _summary(trainer: ForesightTrainer, accuracy: dict[str, float]) -> Table:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import ConfigError, DataError, did_you_mean
+from ..tasks.columns import check_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -124,8 +125,6 @@ class ContrastProbe(Probe):
             DataError: rows that `check_pairs` refuses: an empty table, a missing column, prompts of unequal token
                 lengths, answers that are equal or not a single known token. The message shows the row.
         """
-        from ..tasks.pairs import check_pairs  # imports datasets and transformers
-
         _check_sizes(batch_size, max_examples)
         dataset = dataset.select(range(min(len(dataset), max_examples or len(dataset))))
         check_pairs(dataset, tokenizer)

@@ -100,18 +100,6 @@ class HeldOut:
         return {"accuracy": hits / len(self.rows), "loss": loss / count}
 
 
-def evaluate(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset,
-    *,
-    correct: Correct | None = None,
-    batch_size: int = 64,
-) -> dict[str, float]:
-    """Measure a model once on the completions of `dataset`; arguments, result and errors are those of `HeldOut`."""
-    return HeldOut(tokenizer, dataset, correct=correct).measure(model, batch_size)
-
-
 def collate(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Right-padded input ids, labels (-100 outside the completion) and attention mask, int64 [batch, length] each."""
     length = max(len(tokens) for tokens, _ in rows)

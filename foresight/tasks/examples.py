@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from datasets import Dataset
 
 from ..common.errors import ConfigError
-from .pairs import check_pairs
+from .columns import check_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -58,20 +58,20 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source:
         DataError: a prompt without tokens or without room for a continuation, or no ordinary token to start from.
     """
     prompts = _prompts(model, tokenizer, source)
-    found: list[dict[str, Any]] = []
+    new: list[list[int]] = []
     training = model.training
     model.eval()
     try:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(source.seed)
             for start in range(0, len(prompts), BATCH):
-                part = prompts[start : start + BATCH]
-                found += [
-                    _row(tokenizer, *pair) for pair in zip(part, _sample(model, part, source.tokens), strict=True)
-                ]
+                new += _sample(model, prompts[start : start + BATCH], source.tokens)
     finally:
         model.train(training)
-    return found
+    return [
+        {"input_ids": [*old, *row], "labels": [IGNORED] * len(old) + row, "text": tokenizer.decode([*old, *row])}
+        for old, row in zip(prompts, new, strict=True)
+    ]
 
 
 def write(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -143,13 +143,7 @@ def _sample(model: PreTrainedModel, prompts: list[list[int]], tokens: int) -> li
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=pad,
     )  # fmt: skip
     new: Tensor = model.generate(input_ids=ids, attention_mask=mask, generation_config=plain)[:, length:]
-    return [_until_end(row, {end for end in ends if end is not None}) for row in new.tolist()]
-
-
-def _until_end(row: list[int], ends: set[int]) -> list[int]:
-    return next((row[: i + 1] for i, token in enumerate(row) if token in ends), row)
-
-
-def _row(tokenizer: PreTrainedTokenizerBase, prompt: list[int], new: list[int]) -> dict[str, Any]:
-    ids = [*prompt, *new]
-    return {"input_ids": ids, "labels": [IGNORED] * len(prompt) + new, "text": tokenizer.decode(ids)}
+    return [
+        next((row[: i + 1] for i, token in enumerate(row) if token in ends), row)  # None is no token
+        for row in new.tolist()
+    ]

@@ -9,9 +9,8 @@ from datasets import Dataset
 from ..common.errors import ConfigError
 from . import DATA_TASKS, TASKS
 from . import task as task_by_name
-from .columns import to_training
+from .columns import check_pairs, to_training
 from .data_config import DataConfig
-from .pairs import check_pairs
 from .read_table import Source, read_table
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 
 from ..common.errors import DataError, did_you_mean, one_of
+from .columns import PAIR_COLUMNS
 from .examples import SPLITS, Example, Split, Task, divided
-from .pairs import PAIR_COLUMNS
 from .read_table import read_table
 
 if TYPE_CHECKING:

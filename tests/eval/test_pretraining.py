@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from eval.shipped_model import PretrainConfig, main, pretrain, read_config
 from foresight.common.errors import ConfigError
 from foresight.tasks import NOVEL_TASKS, TASKS, task
-from foresight.tasks.evaluation import evaluate
+from foresight.tasks.evaluation import HeldOut
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain.yaml"
 SMALL = dict(layers=1, width=32, heads=2, mlp_width=64, batch_size=16, eval_examples=50, warmup_steps=5)
@@ -39,7 +39,7 @@ def test_it_learns_and_what_it_saves_loads(tmp_path):
     card = pretrain(config, tmp_path)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     chosen = task("greater_than")
-    result = evaluate(model, tokenizer, chosen.dataset(tokenizer, "test", 50), correct=chosen.correct)
+    result = HeldOut(tokenizer, chosen.dataset(tokenizer, "test", 50), correct=chosen.correct).measure(model)
     assert result == pytest.approx(card["test"]["greater_than"])
     assert result["loss"] < 4.5  # all years alike would be ln 99 = 4.6
 

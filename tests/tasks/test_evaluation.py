@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from foresight.common.errors import ConfigError, DataError
 from foresight.tasks import task
-from foresight.tasks.evaluation import evaluate
+from foresight.tasks.evaluation import HeldOut
 from support.tiny import tiny
 
 
@@ -29,8 +29,8 @@ def mixed(word_tokenizer):
 
 
 def test_padded_batches_equal_single_rows(model, mixed, word_tokenizer):
-    batched = evaluate(model, word_tokenizer, mixed, batch_size=21)
-    singles = evaluate(model, word_tokenizer, mixed, batch_size=1)
+    batched = HeldOut(word_tokenizer, mixed).measure(model, 21)
+    singles = HeldOut(word_tokenizer, mixed).measure(model, 1)
     assert batched["accuracy"] == singles["accuracy"]
     assert batched["loss"] == pytest.approx(singles["loss"], abs=1e-5)
 
@@ -44,7 +44,7 @@ def test_loss_and_accuracy_by_hand(model, mixed, word_tokenizer):
         log_probabilities = model(ids).logits.log_softmax(-1)[0, start - 1 : -1]
         losses += (-log_probabilities[torch.arange(ids.shape[1] - start), ids[0, start:]]).tolist()
         hits.append(bool((log_probabilities.argmax(-1) == ids[0, start:]).all()))
-    result = evaluate(model, word_tokenizer, mixed)
+    result = HeldOut(word_tokenizer, mixed).measure(model)
     assert result["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
     assert result["accuracy"] == sum(hits) / len(hits)
 
@@ -71,9 +71,9 @@ def test_metric_and_loss_of_a_model_with_known_answers(word_tokenizer):
         }
     )
     always_50 = Fixed(len(word_tokenizer), word_tokenizer.convert_tokens_to_ids("50"))
-    result = evaluate(always_50, word_tokenizer, rows, correct=task("greater_than").correct)
+    result = HeldOut(word_tokenizer, rows, correct=task("greater_than").correct).measure(always_50)
     assert result["accuracy"] == 0.5  # 50 is later than 20 and 49, not than 50 and 80
-    assert evaluate(always_50, word_tokenizer, rows)["accuracy"] == 0.0  # and never the exact answer
+    assert HeldOut(word_tokenizer, rows).measure(always_50)["accuracy"] == 0.0  # and never the exact answer
     assert result["loss"] == pytest.approx(math.log(math.exp(10) + len(word_tokenizer) - 1), rel=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_all_tokens_of_a_completion_must_be_right(word_tokenizer):
         {"prompt": ["Reverse: gold lake iron =>"] * 2, "completion": [" iron iron iron", " iron lake gold"]}
     )
     always_iron = Fixed(len(word_tokenizer), word_tokenizer.convert_tokens_to_ids("iron"))
-    assert evaluate(always_iron, word_tokenizer, rows)["accuracy"] == 0.5
+    assert HeldOut(word_tokenizer, rows).measure(always_iron)["accuracy"] == 0.5
 
 
 def test_the_mode_is_restored_and_hooks_fire(model, mixed, word_tokenizer):
@@ -90,7 +90,7 @@ def test_the_mode_is_restored_and_hooks_fire(model, mixed, word_tokenizer):
     handle = model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(model.training))
     for training in (True, False):
         model.train(training)
-        evaluate(model, word_tokenizer, mixed)
+        HeldOut(word_tokenizer, mixed).measure(model)
         assert model.training is training
     handle.remove()
     assert calls and not any(calls)
@@ -104,7 +104,7 @@ def test_the_mode_is_restored_after_an_error(model, mixed, word_tokenizer):
     handle = model.model.layers[0].register_forward_pre_hook(fail)
     model.train()
     with pytest.raises(RuntimeError, match="hook"):
-        evaluate(model, word_tokenizer, mixed)
+        HeldOut(word_tokenizer, mixed).measure(model)
     handle.remove()
     assert model.training
     model.eval()
@@ -112,12 +112,12 @@ def test_the_mode_is_restored_after_an_error(model, mixed, word_tokenizer):
 
 def test_bad_inputs(model, mixed, word_tokenizer):
     with pytest.raises(DataError, match="no column 'completion' .*did you mean 'completions'"):
-        evaluate(model, word_tokenizer, mixed.rename_column("completion", "completions"))
+        HeldOut(word_tokenizer, mixed.rename_column("completion", "completions")).measure(model)
     with pytest.raises(DataError, match="empty"):
-        evaluate(model, word_tokenizer, mixed.select([]))
+        HeldOut(word_tokenizer, mixed.select([])).measure(model)
     with pytest.raises(ConfigError, match="batch_size 0"):
-        evaluate(model, word_tokenizer, mixed, batch_size=0)
+        HeldOut(word_tokenizer, mixed).measure(model, 0)
     with pytest.raises(DataError, match="row 0 has no completion tokens"):
-        evaluate(model, word_tokenizer, Dataset.from_dict({"prompt": ["gold"], "completion": [" "]}))
+        HeldOut(word_tokenizer, Dataset.from_dict({"prompt": ["gold"], "completion": [" "]})).measure(model)
     with pytest.raises(DataError, match="row 0 has no prompt tokens"):
-        evaluate(model, word_tokenizer, Dataset.from_dict({"prompt": [""], "completion": ["gold"]}))
+        HeldOut(word_tokenizer, Dataset.from_dict({"prompt": [""], "completion": ["gold"]})).measure(model)

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from eval.word_tokenizer import make_tokenizer
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.tasks import DATA_TASKS, TASKS, task
+from foresight.tasks.columns import PAIR_COLUMNS
 from foresight.tasks.examples import split_of
-from foresight.tasks.pairs import PAIR_COLUMNS
 from foresight.tasks.words import WOMEN, known
 
 every_task = pytest.mark.parametrize("name", TASKS)

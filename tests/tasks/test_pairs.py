@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from foresight.common.errors import DataError
-from foresight.tasks.pairs import check_pairs
+from foresight.tasks.columns import check_pairs
 
 GOOD = {"clean": "Sequence: gold iron moon gold", "corrupted": "Sequence: gold lake moon gold",
         "answer": " iron", "wrong_answer": " lake"}  # fmt: skip

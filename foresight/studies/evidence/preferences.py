@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
 from ...tasks import TASKS, task
-from ...tasks.pairs import PAIR_COLUMNS
+from ...tasks.columns import PAIR_COLUMNS
 from ...tasks.read_table import read_table
 
 PREFERENCES = ("prompt", "chosen", "rejected")

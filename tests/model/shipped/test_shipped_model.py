@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from eval.shipped_model import read_config
 from foresight.model.shipped import card, model_path
 from foresight.tasks import NOVEL_TASKS, TASKS, task
-from foresight.tasks.evaluation import evaluate
+from foresight.tasks.evaluation import HeldOut
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "pretrain.yaml"
 
@@ -49,7 +49,7 @@ def test_the_card_is_of_the_recipe_in_this_repository():
 def test_accuracy(name, model, tokenizer):
     chosen = task(name)
     n = 200
-    result = evaluate(model, tokenizer, chosen.dataset(tokenizer, "test", n), correct=chosen.correct)
+    result = HeldOut(tokenizer, chosen.dataset(tokenizer, "test", n), correct=chosen.correct).measure(model)
     recorded = card()["test"][name]["accuracy"]
     assert result["accuracy"] == pytest.approx(recorded, abs=0.1)
     if name in RETAINED:

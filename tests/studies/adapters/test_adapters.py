@@ -16,7 +16,7 @@ from foresight.model.components import component_table, features
 from foresight.model.shipped import model_path
 from foresight.studies.adapters import METHODS, adapt, circuit_ranks
 from foresight.tasks import task
-from foresight.tasks.evaluation import evaluate
+from foresight.tasks.evaluation import HeldOut
 from support.planted import series_of
 from support.tiny import FAMILIES, sentences, tiny, tiny_tokenizer, tokens
 
@@ -244,12 +244,12 @@ def test_adapters_learn_on_the_shipped_model(method, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(model_path())
     made = adapter(method, model, model.num_parameters() // 20, steps=10)
     rows = task("ioi").dataset(tokenizer, "train", 16, seed=0)
-    before = evaluate(model, tokenizer, rows)["loss"]
+    before = HeldOut(tokenizer, rows).measure(model)["loss"]
     set_seed(0)
     settings = dict(per_device_train_batch_size=16, learning_rate=0.03, lr_scheduler_type="constant")
     tuned = trainer(tmp_path, model, made, data=rows, tokenizer=tokenizer, **settings)
     tuned.train()
-    assert evaluate(tuned.model.get_base_model(), tokenizer, rows)["loss"] < 0.7 * before
+    assert HeldOut(tokenizer, rows).measure(tuned.model.get_base_model())["loss"] < 0.7 * before
 
 
 # -- ranks by score ---------------------------------------------------------------------------------------------------

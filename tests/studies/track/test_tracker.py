@@ -15,7 +15,7 @@ from foresight.studies.circuits.faithfulness import circuit_drops
 from foresight.studies.track.recording import Recording
 from foresight.studies.track.settings import TrackConfig
 from foresight.studies.track.tracker import Tracker, Watched
-from foresight.tasks.evaluation import evaluate
+from foresight.tasks.evaluation import HeldOut
 from foresight.training.checks import only_taken
 from foresight.training.config import ForesightConfig
 from foresight.training.export import export
@@ -88,7 +88,7 @@ def test_kept_weights_can_be_exported(kept, tmp_path):
 
 
 def test_measures_the_weights_in_effect(kept):
-    expected = evaluate(at(kept, 6), tiny_tokenizer(), sentences(12, 5))
+    expected = HeldOut(tiny_tokenizer(), sentences(12, 5)).measure(at(kept, 6))
     found = kept.recording.metrics(6).tasks
     assert found.keys() == {"own"} and found["own"]["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert found["own"]["loss"] != pytest.approx(kept.recording.metrics(0).tasks["own"]["loss"], rel=1e-2)
