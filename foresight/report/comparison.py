@@ -124,18 +124,17 @@ def render(
 
 
 def _figures(part: Part, first: BudgetSummary, circuits: Sequence[Picture]) -> dict[str, Any]:
-    lines = strokes(part)
     figures: dict[str, Any] = {"heatmaps": [(picture.task, data_uri(heatmap(picture))) for picture in circuits]}
     if any(part.whole.values()):
         figures["outcomes"] = data_uri(outcomes(part, first))
-        figures["curves"] = data_uri(learning_curves(part, lines))
-        figures["pale"] = any(lines[name] is PALE for name, runs in part.whole.items() if runs)
-    if drawn := frontiers(part, lines):
+        figures["curves"] = data_uri(learning_curves(part))
+        figures["pale"] = any(part.whole[name] for name, style in strokes(part).items() if style is PALE)
+    if drawn := frontiers(part):
         figures["frontiers"] = data_uri(drawn)
     if circuits:
         vectors = dict(zip(circuits[0].series.name.tolist(), circuits[0].series.vectors.tolist(), strict=True))
         chance = next((a.chance for name, a in first.arms.items() if name != "full" and a.chance is not None), None)
-        figures["overlap"] = data_uri(overlap_over_time(part, lines, vectors, chance))
+        figures["overlap"] = data_uri(overlap_over_time(part, vectors, chance))
     if forecast := [picture for picture in circuits if picture.forecast and picture.schedule]:
         figures["forecasts"] = data_uri(predicted_against_realised(forecast))
     return figures

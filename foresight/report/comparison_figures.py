@@ -19,12 +19,9 @@ MANY = 10
 """If there are more arms than this, only the principal ones are drawn in colour."""
 PALE: dict[str, Any] = {"color": "#c4c4c4", "linewidth": 0.8, "linestyle": "-", "marker": "", "zorder": 1}
 
-Strokes = Mapping[str, Mapping[str, Any]]
-"""Arm -> its line style, as keywords of matplotlib."""
-
 
 def strokes(part: Part) -> dict[str, dict[str, Any]]:
-    """How the lines of all arms are drawn: in colour, or `PALE` for the less important ones if there are many."""
+    """Arm -> its line style, as keywords of matplotlib; `PALE` for the less important ones if there are many."""
     config, drawn = part.config, [name for name, runs in part.whole.items() if runs]
     wanted = {config.primary_arm, *config.against, "full", "random", "full_replay"}
     wanted |= {name for name, arm in part.arms.items() if arm.hindsight}
@@ -73,7 +70,7 @@ def outcomes(part: Part, found: BudgetSummary) -> Figure:
 
 
 @styled()
-def frontiers(part: Part, strokes: Strokes) -> Figure | None:
+def frontiers(part: Part) -> Figure | None:
     """Retained loss over target loss, one panel per task: the frontier of each arm, mean over seeds and draws.
 
     None if no arm has a frontier, because nothing is retained or no run got below its initial loss.
@@ -89,10 +86,11 @@ def frontiers(part: Part, strokes: Strokes) -> Figure | None:
                 lines.setdefault(task, {})[name] = target, np.mean(found, 0)
     if not lines:
         return None
+    styles = strokes(part)
     fig, axes = panels(len(lines), 3.6)
     for axis, (task, drawn) in zip(axes, lines.items(), strict=True):
         for name, (target, retained) in drawn.items():
-            axis.plot(target, retained, **{**strokes[name], "markevery": [0]})
+            axis.plot(target, retained, **{**styles[name], "markevery": [0]})
         axis.set_xscale("log")
         log_ticks(axis.xaxis)
         axis.set_title(task)
@@ -103,9 +101,10 @@ def frontiers(part: Part, strokes: Strokes) -> Figure | None:
 
 
 @styled()
-def learning_curves(part: Part, strokes: Strokes) -> Figure:
+def learning_curves(part: Part) -> Figure:
     """Held-out loss of the target task over steps, one panel per task: mean over seeds and draws, range shaded."""
     tasks = list(dict.fromkeys(r.cell.task for runs in part.whole.values() for r in runs))
+    styles = strokes(part)
     fig, axes = panels(len(tasks), 3.6)
     for axis, task in zip(axes, tasks, strict=True):
         for name, runs in part.whole.items():
@@ -114,9 +113,9 @@ def learning_curves(part: Part, strokes: Strokes) -> Figure:
                 continue
             steps = [point.step for point in curves[0]]
             losses = np.array([[point.loss for point in curve] for curve in curves])
-            axis.plot(steps, losses.mean(0), **strokes[name])
-            if len(curves) > 1 and strokes[name] is not PALE:
-                axis.fill_between(steps, losses.min(0), losses.max(0), color=strokes[name]["color"], alpha=0.06,
+            axis.plot(steps, losses.mean(0), **styles[name])
+            if len(curves) > 1 and styles[name] is not PALE:
+                axis.fill_between(steps, losses.min(0), losses.max(0), color=styles[name]["color"], alpha=0.06,
                                   linewidth=0)  # fmt: skip
         axis.set_yscale("log")
         log_ticks(axis.yaxis)
@@ -128,7 +127,7 @@ def learning_curves(part: Part, strokes: Strokes) -> Figure:
 
 
 @styled()
-def overlap_over_time(part: Part, strokes: Strokes, vectors: Mapping[str, int], chance: float | None) -> Figure:
+def overlap_over_time(part: Part, vectors: Mapping[str, int], chance: float | None) -> Figure:
     """Share of the realised circuit that each arm trains at each step, mean over tasks, seeds and draws.
 
     Args:
@@ -140,6 +139,7 @@ def overlap_over_time(part: Part, strokes: Strokes, vectors: Mapping[str, int], 
         for r in part.whole["full"]
         if r.measures and r.measures.realised and set(r.measures.realised) <= set(vectors)
     }
+    styles = strokes(part)
     fig = figure(10, 3.4)
     axis = fig.subplots()
     for name, runs in part.whole.items():
@@ -152,7 +152,7 @@ def overlap_over_time(part: Part, strokes: Strokes, vectors: Mapping[str, int], 
             continue
         steps = np.arange(max(total for _, _, total in found) + 1)
         lines = [_overlaps(schedule, circuit, vectors, steps) for schedule, circuit, _ in found]
-        axis.step(steps, np.mean(lines, 0), where="post", **{**strokes[name], "marker": "", "linewidth": 2})
+        axis.step(steps, np.mean(lines, 0), where="post", **{**styles[name], "marker": "", "linewidth": 2})
     if chance is not None:
         axis.axhline(chance, color="#999999", linestyle=":", linewidth=1.2, label="chance")
     axis.set_ylim(-0.02, 1.04)

@@ -42,9 +42,8 @@ def page(records, config: CompareConfig, circuits=(), versions=None) -> str:
     return render(config, summarise(records, config), records, versions or environment(), circuits)
 
 
-def scene(records, config: CompareConfig) -> tuple:
-    part = Part(records, config, config.budgets[0])
-    return part, strokes(part)
+def part(records, config: CompareConfig) -> Part:
+    return Part(records, config, config.budgets[0])
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +187,7 @@ def test_overlap_is_counted_in_vectors_at_every_step():
     records = comparison(config)
     runs = {r.cell.arm: r.measures for r in records if r.cell.stage == "score"}
     vectors = dict(zip(scores.name.tolist(), scores.vectors.tolist(), strict=True))
-    figure = overlap_over_time(*scene(records, config), vectors, 0.1)
+    figure = overlap_over_time(part(records, config), vectors, 0.1)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     assert "Full" not in lines and np.all(np.array(lines["chance"]) == 0.1)
     circuit = set(runs["full"].realised)
@@ -202,7 +201,7 @@ def test_overlap_is_counted_in_vectors_at_every_step():
 def test_frontiers_end_where_every_run_of_an_arm_got():
     config = settings(1)
     records = comparison(config)
-    (axis,) = frontiers(*scene(records, config)).axes
+    (axis,) = frontiers(part(records, config)).axes
     lines = {line.get_label(): line for line in axis.lines}
     last = [r.measures.curve[-1].loss for r in records if (r.cell.stage, r.cell.arm) == ("score", "static")]
     x = lines["Static"].get_xdata()
@@ -213,16 +212,16 @@ def test_frontiers_end_where_every_run_of_an_arm_got():
 def test_of_many_arms_only_the_principal_ones_have_a_colour():
     arms = "full random prior static reactive smoothed rotating utility foresight oracle shira lora".split()
     few = settings(1, seeds=1, arms=arms[:MANY], primary_arm="static")
-    assert not any(stroke is PALE for stroke in scene(comparison(few), few)[1].values())
+    assert not any(stroke is PALE for stroke in strokes(part(comparison(few), few)).values())
     config = settings(1, seeds=1, arms=arms, primary_against=["static"])
-    (axis,) = learning_curves(*scene(comparison(config), config)).axes
+    (axis,) = learning_curves(part(comparison(config), config)).axes
     wanted = {"Foresight", "Static", "Full", "Random", "Oracle"}
     assert {line.get_label() for line in axis.lines if line.get_label()[0] != "_"} == wanted
     assert len(axis.lines) == 12
 
 
 def test_deleted_trajectories_cost_only_their_pictures(tmp_path, undrawn):
-    assert pictures(scene(comparison(), settings())[0], [tmp_path]) == []
+    assert pictures(part(comparison(), settings()), [tmp_path]) == []
     assert "Learning curves" in page(comparison(), settings())
 
 

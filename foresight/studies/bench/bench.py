@@ -103,12 +103,6 @@ class Cell:
     test: list[str]
     asked: list[Any]
 
-    @classmethod
-    def of(cls, split: Split, entrant: Entrant) -> Cell:
-        train, test = ([run.hash for run in runs] for runs in (split.train, split.test))
-        asked = [list(CUTOFFS), list(HORIZONS), CIRCUIT]
-        return cls(entrant.name, entrant.settings(), split.kind, split.held_out, train, test, asked)
-
     @property
     def label(self) -> str:
         return f"forecaster {self.forecaster!r}"
@@ -129,7 +123,11 @@ def run_bench(
     Raises:
         ForesightError: a forecaster raised an exception; the others' answers stay.
     """
-    cells = [Cell.of(split, entrant) for split, entrant in jobs]
+    asked = [list(CUTOFFS), list(HORIZONS), CIRCUIT]
+    cells = []
+    for split, entrant in jobs:
+        train, test = ([run.hash for run in runs] for runs in (split.train, split.test))
+        cells.append(Cell(entrant.name, entrant.settings(), split.kind, split.held_out, train, test, asked))
     by_key = {cell_key(cell): job for cell, job in zip(cells, jobs, strict=True)}
     work = Work(partial(_ask, by_key), Cell, list[Row], recorded=())
     with Runner(Path(out) / RUNS, work, workers if workers > 1 else 0, len(cells), console) as runner:

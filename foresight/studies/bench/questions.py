@@ -52,11 +52,6 @@ def questions(series: Series) -> Iterator[Question]:
                 yield Question(cutoff, target, early, ahead)
 
 
-def circuit_size(series: Series) -> int:
-    """Number of components in a circuit: k."""
-    return max(1, round(CIRCUIT * len(series)))
-
-
 def judge(prediction: np.ndarray, series: Series, question: Question, scores: bool = True) -> dict[str, float]:
     """How good a prediction [n_components] is.
 
@@ -71,7 +66,8 @@ def judge(prediction: np.ndarray, series: Series, question: Question, scores: bo
         ndcg: normalised discounted cumulative gain of the k predicted first (Jaervelin and Kekaelaeinen 2002).
         error: mean absolute error over the mean score; NaN without `scores`.
     """
-    actual, today, k = series.values[:, question.target], series.values[:, question.cutoff], circuit_size(series)
+    actual, today = series.values[:, question.target], series.values[:, question.cutoff]
+    k = max(1, round(CIRCUIT * len(series)))
     level = float(actual.mean(dtype=np.float64))
     error = float(np.abs(prediction - actual).mean(dtype=np.float64)) / level if scores and level > 0 else np.nan
     return {

@@ -99,7 +99,7 @@ class Plan:
                 return records
             due = self._scored(wave)
             if wave == [self.full]:
-                due += [*self._tracked(), *self._looked_into()]
+                due += self._references()
         records += runner.run(due, "last arms scored")
         return list({record.key: record for record in records}.values())
 
@@ -116,16 +116,11 @@ class Plan:
         return [Cell("base", "base", "", model, data=self._data(None), inputs=self._inputs(model, None))
                 for model in self.config.models]  # fmt: skip
 
-    def _tracked(self) -> list[Cell]:
-        """Full runs on the tasks that are only learned from."""
-        cells = [self._tuned_cell("track", self.full, ALL, goal) for goal in self.goals("track")]
-        return [cell for cell in cells if cell is not None]
-
-    def _looked_into(self) -> list[Cell]:
-        """Full runs that record utility instead of a circuit, if some arm with hindsight needs them."""
-        if not self._hindsight("utility"):
-            return []
-        return [self._utility_run(goal) for goal in (*self.goals("tune"), *self.goals("score"))]
+    def _references(self) -> list[Cell]:
+        """Full runs that are only learned from, and those that record utility if an arm with hindsight needs them."""
+        known = [self._tuned_cell("track", self.full, ALL, goal) for goal in self.goals("track")]
+        looked_into = [*self.goals("tune"), *self.goals("score")] if self._hindsight("utility") else []
+        return [cell for cell in (*known, *map(self._utility_run, looked_into)) if cell is not None]
 
     def _utility_run(self, goal: Goal) -> Cell:
         arm = Arm(UTILITY, "", "", self.full.settings | {"scorer": "utility"})
@@ -206,14 +201,8 @@ class Plan:
         }
         if arm.method != "mask":
             return shared | arm.settings
-        masked: dict[str, Any] = {
-            "budget": budget,
-            "remask_every": config.remask_every,
-            "probe_examples": config.probe_examples,
-            "forecaster": config.forecaster,
-            "gate": config.gate,
-            "probe_every": config.probe_every,
-        }
+        names = ("remask_every", "probe_examples", "forecaster", "gate", "probe_every")
+        masked: dict[str, Any] = {"budget": budget} | {name: getattr(config, name) for name in names}
         params = {"watch_steps": config.remask_every} | (arm.settings.get("policy_params") or {})
         return only_taken(shared | masked | arm.settings | {"policy_params": params})
 

@@ -10,7 +10,7 @@ import pytest
 from foresight.common.errors import ConfigError, DataError, ForesightError, UnknownNameError
 from foresight.studies.bench.bench import PRIOR, TWIN, Candidate, run_bench
 from foresight.studies.bench.leaderboard import leaderboard, sentences
-from foresight.studies.bench.questions import circuit_size, judge, questions
+from foresight.studies.bench.questions import judge, questions
 from foresight.studies.bench.splits import one_scorer, splits
 from support.planted_corpus import runs
 
@@ -101,7 +101,6 @@ def test_judgement_of_a_case_worked_by_hand():
         values, [0, 5, 10], **{k: getattr(series, k) for k in ("layer", "kind", "index", "vectors", "name")}
     )
     question = type(next(questions(series)))(1, 2, 0.5, 1.0)
-    assert circuit_size(series) == 2
     stays = judge(values[:, 1], series, question)
     assert stays["precision"] == 0.5 and stays["newcomers"] == 0
     assert stays["error"] == pytest.approx((4 + 4 + 4) / (18 + 9 + 5))
