@@ -1,6 +1,8 @@
 """What ships is what its recipe makes."""
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from eval.shipped_corpus import named, ship
 from foresight.common.errors import ConfigError
@@ -14,7 +16,13 @@ from support.planted_corpus import runs
 def test_the_shipped_files_are_made_of_the_shipped_corpus(tmp_path):
     made = ship(read_corpus(SHIPPED), tmp_path)
     for file in made:
-        assert file.read_bytes() == (SHIPPED.parent / file.name).read_bytes(), file.name
+        ours, shipped = file.read_bytes(), (SHIPPED.parent / file.name).read_bytes()
+        if ours != shipped:  # what is learned may differ in the last bits from processor to processor
+            assert file.suffix == ".safetensors", file.name
+            learned, known = load_file(file), load_file(SHIPPED.parent / file.name)
+            assert learned.keys() == known.keys()
+            for name, values in known.items():
+                assert np.allclose(learned[name], values, rtol=1e-6, atol=1e-9), (file.name, name)
     assert {file.name for file in made} == {SHIPPED.name, PRIOR.name, SHIPPED_STATE.name}
 
 
