@@ -64,6 +64,11 @@ class Margins:
         by_row = _shrunk(relative, rows, shape[0], float(relative.mean()) if len(relative) else 0.0)
         return cls(by_row, by_column)
 
+    @classmethod
+    def flat(cls, rows: int, columns: int) -> Margins:
+        """All weights alike."""
+        return cls(torch.ones(rows), torch.ones(columns))
+
     def sharper(self, power: float) -> Margins:
         """Log variances times `power`."""
         return Margins(self.rows**power, self.columns**power)
@@ -79,8 +84,7 @@ Map = Mapping[str, Margins]
 
 def threshold(margins: Iterable[Margins], n: float) -> float:
     """The distance that n weights are expected to exceed, by bisection over its logarithm."""
-    deviations = [one.variance().sqrt().flatten() for one in margins]
-    counts = [_histogram(deviation) for deviation in deviations]
+    counts = [_histogram(one.variance().sqrt().flatten()) for one in margins]
     low, high = -40.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -11,12 +11,11 @@ import torch
 
 from ...bank.weights import WeightBank
 from ...common.errors import CheckpointError
-from ...forecasters.single_weights.margins import Map, draws, mix
+from ...forecasters.single_weights.margins import Map, Margins, draws, mix
 from ...forecasters.single_weights.mixing import Moved, forecast
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
 from ..policy import Ground, View
-from .simple import RandomWeights
 from .sources import map_of, spread
 from .weight_policy import WeightPolicy, WeightView
 
@@ -63,6 +62,8 @@ class WeightForesight(WeightPolicy):
     def prepare(self, ground: Ground) -> None:
         self.sources = spread(self.sources)
         self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
+        shapes = {t.module: ground.model.get_submodule(t.module).weight.shape for t in ground.numbers.targets}
+        self.flat = {module: Margins.flat(*shape) for module, shape in shapes.items()}
 
     def watched(self, view: View, turn: int) -> WeightMask:
         """The mask before the run's own movement counts."""
@@ -70,8 +71,8 @@ class WeightForesight(WeightPolicy):
         return self._entered(self._choose(view), view.step)
 
     def _choose(self, view: WeightView) -> WeightMask:
-        """By the maps alone, all alike, or at random where there are none."""
-        return self._draw(view, mix([(1.0, one) for one in self.maps])) if self.maps else RandomWeights()._choose(view)
+        """By the maps alone, which all count the same; where there are none, each weight is as likely as the others."""
+        return self._draw(view, mix([(1.0, one) for one in self.maps or [self.flat]]))
 
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
