@@ -17,7 +17,7 @@ from torch import Tensor
 from .margins import Map, Margins, mix
 
 OWN_POWER = 2.0
-"""How much sharper the map of a whole run is than that of its early movement: log variances are multiplied by it."""
+"""How much sharper the map of a whole run is than that of its early movement: its log scales are multiplied by it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
     """What each map is worth for a run that has moved like that: weights >= 0 that sum to 1, float64 [n_maps].
 
     They are the coefficients of a regression, without negative ones, of the log squared distance of the run's weights
-    on the log variance that each map gives them. Equal weights where none of the maps says anything.
+    on the log squared scale that each map gives them. Equal weights where none of the maps says anything.
     """
     from scipy.optimize import nnls
 
@@ -75,6 +75,6 @@ def forecast(moved: dict[str, Moved], maps: Sequence[Map]) -> tuple[dict[str, Ma
 
 
 def _told(margins: Margins, moved: Moved) -> np.ndarray:
-    """Log variance that a matrix's margins give to the weights that have moved, float64 [k]."""
+    """Log squared scale that a matrix's margins give to the weights that have moved, float64 [k]."""
     rows, columns = margins.rows[moved.rows], margins.columns[moved.columns]
     return (rows.clamp(min=1e-30).log() + columns.clamp(min=1e-30).log()).double().numpy()
