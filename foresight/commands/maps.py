@@ -31,4 +31,4 @@ def make(sources: list[str], model: str | None, out: str) -> None:
     with progress_bar(console()) as progress:
         for source, place in progress.track(list(zip(sources, places, strict=True)), description="maps"):
             write_map(place, map_of(source, base, table), {"model": settings.source, "source": source})
-            progress.console.print(f"{place}: {place.stat().st_size / 1e6:.1f} MB")
+            progress.console.print(f"{place}: {place.stat().st_size / 1024:,.0f} KiB")

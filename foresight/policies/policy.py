@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -123,6 +124,7 @@ class Policy(ABC):
         own_steps: steps at which it wants to decide besides the run's cadence.
         last_forecast: the last `Forecast`, whether it was believed or not, for a `SkillLog`; None without one.
         verdict: what the gate found before the last mask; None without one.
+        notes: numbers about the last mask that are to be logged, by name.
     """
 
     name: ClassVar[str]
@@ -136,6 +138,7 @@ class Policy(ABC):
     own_steps: frozenset[int] = frozenset()
     last_forecast: Forecast | None = None
     verdict: Verdict | None = None
+    notes: Mapping[str, float] = MappingProxyType({})
 
     def prepare(self, ground: Ground) -> None:  # noqa: B027 (most policies need nothing of the run)
         """Take what the policy needs of the run, and read its own files; called once, before the first mask.

@@ -129,6 +129,8 @@ class RemaskCallback(TrainerCallback):
         self.run.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == run.calendar.first_decision
         self._apply(step, mask, rollback=ends_watch and policy.watch == "full-rollback")
+        if policy.notes:
+            run.log({f"foresight/{name}": value for name, value in policy.notes.items()})
         if policy.last_forecast is not None:
             run.skill_log.record(policy.last_forecast)
         if policy.verdict is not None:

@@ -89,6 +89,9 @@ def test_with_an_earlier_run_it_begins_where_that_has_moved(tmp_path, earlier):
         chosen += float(variance.flatten()[first[part] - target.offset].sum()) / len(first)
     variances = torch.cat([one.squared().flatten() for one in maps.values()])
     assert chosen > 1.2 * float(variances.mean())
+    assert [e["foresight/own_share"] for e in done.state.log_history if "foresight/own_share" in e][
+        -1
+    ] == done.policy.shares[-1]
     assert len(done.policy.shares) == 2 and sum(done.policy.shares) == pytest.approx(1, abs=0.01)
 
 

@@ -83,6 +83,7 @@ class WeightForesight(WeightPolicy):
             return self._entered(self._choose(view), view.step)
         found, shares = forecast(self._moved(view.bank, view.step), self.maps)
         self.shares = [round(float(share), 3) for share in shares]
+        self.notes = {"own_share": self.shares[-1]}
         named = zip([*self.sources, "this run"], self.shares, strict=True)
         said = ", ".join(f"{name} {share:.2f}" for name, share in named)
         _log.info("step %d: the mask is drawn by %s", view.step, said)
