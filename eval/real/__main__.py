@@ -1,6 +1,6 @@
 """Run the proving ground, or continue it: masks against their controls on a real language model.
 
-    python -m eval.real --work FOLDER [--stage screen] [--arms random hindsight] [--workers 2] [--base FOLDER_OR_NAME]
+    python -m eval.real --work FOLDER [--arms random hindsight] [--workers 2] [--base FOLDER]
 
 FOLDER takes the model, earlier runs and the runs; hours of CPU. Every finished run is added to
 eval/results/real/ledger.jsonl, from which a study continues on another machine.
@@ -19,7 +19,6 @@ MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MA
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of the study")
-    parser.add_argument("--stage", choices=("screen",), default="screen")
     parser.add_argument("--arms", nargs="+", help="only these arms")
     parser.add_argument("--workers", type=int, default=2, help="processes, each computing on one thread")
     parser.add_argument("--base", type=Path, help="folder of the base model; made in the work folder by default")

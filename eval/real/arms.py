@@ -48,7 +48,7 @@ ARMS: dict[str, Arm] = {
     "random": Arm("random weights", (1e-2, 3e-2, 1e-1), settings={"policy": "random"}),
     "gradient": Arm("weights of highest |gradient| at step 0", (3e-4, 1e-3, 3e-3),
                     settings={"policy": "static", "scorer": "gradient"}),
-    "hindsight": _mask("weights that moved most in an earlier run", "highest", (3e-3, 1e-2, 3e-2)),
+    "hindsight": _mask("weights that moved most in an earlier run", "highest"),
     "shuffled": _mask("as many weights per matrix as in hindsight, at random", ""),
     "row_counts": _mask("as many weights per output row as in hindsight, at random", "row"),
     "column_counts": _mask("as many weights per column as in hindsight, at random", "column"),

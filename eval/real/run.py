@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from trl import SFTConfig, SFTTrainer
 
 from foresight import ForesightConfig, ForesightTrainer, apply_delta
+from foresight.bank.movement import movement
 from foresight.masks.masks import WeightMask
 from foresight.studies.runner import quiet
 from foresight.tasks.evaluation import HeldOut
@@ -192,7 +193,7 @@ def _control(name: str, masks: maps.Masks, model: Any, before: Path | None) -> W
     if name == "principal":
         return masks.highest(maps.principal(model))
     assert before is not None
-    scores = maps.moved(before, model)
+    scores = movement(before, model)
     if name == "rows":
         return masks.rows(scores)
     best = masks.highest(scores)

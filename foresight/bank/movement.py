@@ -21,8 +21,8 @@ from .delta import INFO, WEIGHTS, table_of
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-Moved = Callable[[Target], Tensor | None]
-"""Of a target |theta_T - theta|, float32 in the shape of its stored weight; None for one that has not been touched.
+Moved = Callable[[Target], Tensor]
+"""Of a target |theta_T - theta|, float32 in the shape of its stored weight; zeros for one that has not been touched.
 theta is what the model's weights are when it is asked."""
 
 
@@ -54,13 +54,13 @@ def movement(source: str | Path, model: nn.Module) -> Moved:
 def _of_delta(folder: Path, model: nn.Module) -> Moved:
     table = table_of(folder, model)
 
-    def moved(target: Target) -> Tensor | None:
+    def moved(target: Target) -> Tensor:
         name, axis = target.module, table.target_of[target.module].axis
         index, values = _read(folder / WEIGHTS, f"{name}.index"), _read(folder / WEIGHTS, f"{name}.values")
-        if index is None or values is None:
-            return None
         module = model.get_submodule(name)
         weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
+        if index is None or values is None:
+            return result
         before = as_vectors(weight, module, axis)[index.to(weight.device)].float().cpu()
         write_vectors(result, module, axis, index, (values - before).abs())
         return result
@@ -76,13 +76,12 @@ def _of_adapter(folder: Path, model: nn.Module) -> Moved:
         raise CheckpointError(f"{folder / ADAPTER} is not that of a LoRA adapter ({error!r})") from error
     scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
-    def moved(target: Target) -> Tensor | None:
-        name = f"base_model.model.{target.module}"
+    def moved(target: Target) -> Tensor:
+        name, module = f"base_model.model.{target.module}", model.get_submodule(target.module)
         sides = [_read(folder / ADAPTER_WEIGHTS, f"{name}.lora_{side}.weight") for side in "AB"]
         if sides[0] is None or sides[1] is None:
-            return None
+            return torch.zeros(module.weight.shape)
         change = scale * (sides[1].float() @ sides[0].float())
-        module = model.get_submodule(target.module)
         return _of_shape(change.T if stored_transposed(module) else change, target, module, folder).abs()
 
     return moved
@@ -94,7 +93,7 @@ def _of_checkpoint(folder: Path, files: list[Path], model: nn.Module) -> Moved:
         with _opened(file) as tensors:
             places |= dict.fromkeys(tensors.keys(), file)
 
-    def moved(target: Target) -> Tensor | None:
+    def moved(target: Target) -> Tensor:
         name = f"{target.module}.weight"
         if name not in places:
             raise CheckpointError(f"{folder} has no tensor {name}; expected other weights of the same model")

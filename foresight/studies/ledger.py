@@ -63,16 +63,20 @@ def read_record(path: Path, cell: type[C], measures: type[M]) -> Record[C, M] | 
         DataError: it is damaged, of another schema, or has other fields than `cell` and `measures` do.
     """
     try:
-        data = json.loads(path.read_text())
-        if data.pop("schema", None) != SCHEMA:
-            raise DataError(f"another schema than {SCHEMA}")
-        known = decode(Record, data)
-        found = None if known.measures is None else decode(measures, known.measures)
-        return Record(known.key, decode(cell, known.cell), known.environment, found, known.error)
+        return record_of(json.loads(path.read_text()), cell, measures)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a result ({error}); delete its folder and run again") from error
+
+
+def record_of(data: dict[str, Any], cell: type[C], measures: type[M]) -> Record[C, M]:
+    """Inverse of `Record.to_json`. Raises DataError for another schema or other fields."""
+    if data.pop("schema", None) != SCHEMA:
+        raise DataError(f"another schema than {SCHEMA}")
+    known = decode(Record, data)
+    found = None if known.measures is None else decode(measures, known.measures)
+    return Record(known.key, decode(cell, known.cell), known.environment, found, known.error)
 
 
 def decode(kind: Any, data: Any) -> Any:

@@ -107,8 +107,7 @@ def chances(margins: Margins, distance: float) -> Tensor:
 def draws(maps: Map, targets: Iterable[tuple[str, int]], n: int, seed: int) -> Iterator[tuple[str, Tensor]]:
     """Keys of all weights: the n highest are a mask drawn without replacement by the chances that the map gives.
 
-    A weight's random number depends on the seed alone, not on the map: a mask changes only as far as its map does. Keys
-    are those of Efraimidis & Spirakis (Information Processing Letters 97, 2006).
+    A weight's random number depends on the seed alone, not on the map: a mask changes only as far as its map does.
 
     Args:
         targets: module and offset of each matrix.
@@ -120,9 +119,15 @@ def draws(maps: Map, targets: Iterable[tuple[str, int]], n: int, seed: int) -> I
     for module, offset in targets:
         chance = chances(maps[module], distance)
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, offset]).generate_state(1)[0]))
-        drawn = torch.rand(chance.shape, generator=generator).clamp(min=1e-7)
-        odds = chance / (1 - chance).clamp(min=1e-6)
-        yield module, drawn.log() / odds.clamp(min=_TINY)
+        yield module, draw_keys(chance / (1 - chance).clamp(min=1e-6), generator)
+
+
+def draw_keys(odds: Tensor, generator: torch.Generator) -> Tensor:
+    """Random keys: the n highest are drawn without replacement in proportion to `odds`, which are >= 0, of any shape.
+
+    Efraimidis & Spirakis, Information Processing Letters 97, 2006.
+    """
+    return torch.rand(odds.shape, generator=generator).clamp(min=1e-7).log() / odds.clamp(min=_TINY)
 
 
 def mix(maps: Iterable[tuple[float, Map]]) -> dict[str, Margins]:

@@ -16,7 +16,7 @@ from ...forecasters.single_weights.mixing import Moved, forecast
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
 from ..policy import Ground, View
-from .sources import map_of, spread
+from .sources import map_of, shapes_of, spread
 from .weight_policy import WeightPolicy, WeightView
 
 _log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class WeightForesight(WeightPolicy):
     def prepare(self, ground: Ground) -> None:
         self.sources = spread(self.sources)
         self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
-        shapes = {t.module: ground.model.get_submodule(t.module).weight.shape for t in ground.numbers.targets}
-        self.flat = {module: Margins.flat(*shape) for module, shape in shapes.items()}
+        self.shapes = shapes_of(ground.model, ground.numbers)
+        self.flat = {module: Margins.flat(*shape) for module, shape in self.shapes.items()}
 
     def watched(self, view: View, turn: int) -> WeightMask:
         """The mask before the run's own movement counts."""
@@ -112,7 +112,7 @@ class WeightForesight(WeightPolicy):
         since = torch.from_numpy(self._since) if chosen else torch.zeros(len(bank.ids), dtype=torch.int64)
         generator, found = torch.Generator().manual_seed(step), {}
         for target, part in bank.table.by_target(bank.ids):
-            shape = tuple(bank.model.get_submodule(target.module).weight.shape)
+            shape = self.shapes[target.module]
             taken = (since[part] < step).nonzero().flatten()
             if len(taken) > MOST * shape[0]:
                 taken = taken[torch.randperm(len(taken), generator=generator)[: MOST * shape[0]].sort().values]

@@ -97,9 +97,4 @@ class Movement(WeightPolicy):
         self.moved = movement(self.path, ground.model)
 
     def _choose(self, view: WeightView) -> WeightMask:
-        return best_weights(self._scores(view), view.n_vectors)
-
-    def _scores(self, view: WeightView) -> Iterator[Scored]:
-        for target in view.bank.table.targets:
-            moved = self.moved(target)
-            yield target, torch.zeros(target.n) if moved is None else moved.abs()
+        return best_weights(((target, self.moved(target)) for target in view.bank.table.targets), view.n_vectors)

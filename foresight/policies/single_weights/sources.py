@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from ...bank.movement import movement
 from ...common.errors import DataError
 from ...forecasters.single_weights.margins import Margins, is_map, read_map
 from ...model.numbering import Numbering
+
+
+def shapes_of(model: nn.Module, table: Numbering) -> dict[str, tuple[int, int]]:
+    """The shape of the stored weight of every matrix in a table, by module."""
+    return {t.module: tuple(model.get_submodule(t.module).weight.shape) for t in table.targets}
 
 
 def spread(sources: Sequence[str]) -> list[str]:
@@ -32,7 +36,7 @@ def map_of(source: str | Path, model: nn.Module, table: Numbering) -> dict[str, 
     Raises:
         DataError: a map of another model; CheckpointError: as `movement`.
     """
-    shapes = {t.module: tuple(model.get_submodule(t.module).weight.shape) for t in table.targets}
+    shapes = shapes_of(model, table)
     if Path(source).is_file():
         found = read_map(Path(source))
         of = {module: (len(one.rows), len(one.columns)) for module, one in found.items()}
@@ -44,10 +48,7 @@ def map_of(source: str | Path, model: nn.Module, table: Numbering) -> dict[str, 
             )
         return found
     moved = movement(source, model)
-    found = {}
-    for target in table.targets:
-        distance = moved(target)
-        found[target.module] = Margins.of(torch.zeros(shapes[target.module]) if distance is None else distance)
+    found = {target.module: Margins.of(moved(target)) for target in table.targets}
     if not any(float(one.rows.sum()) > 0 for one in found.values()):
         raise DataError(f"{source} has moved no weight of the model; nothing can be learned from it")
     return found
