@@ -16,7 +16,7 @@ of exceeding a threshold, and to draw masks by these chances, is this project's 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ SHRINK = 4.0
 """Observations that the prior of a row or column counts for, where only a sample of its weights has been seen."""
 FLOOR = 1e-4
 """Share of the mean squared scale that a row or column has at least in a mixture: no map may rule one out."""
+BINS = 4096
+"""Places of the grid of logarithms of scales."""
 _TINY = 1e-30
 
 
@@ -88,20 +90,46 @@ Map = Mapping[str, Margins]
 """Margins of every matrix of a model, by module."""
 
 
-def threshold(margins: Iterable[Margins], n: float) -> float:
-    """The distance that n weights are expected to exceed, by bisection over its logarithm."""
-    counts = [_histogram(one.squared().sqrt().flatten()) for one in margins]
-    low, high = -40.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        expected = sum(float((count * _exceeds(math.exp(middle), at)).sum()) for at, count in counts)
-        low, high = (middle, high) if expected > n else (low, middle)
-    return math.exp((low + high) / 2)
+class Chances:
+    """How likely each weight is, by a map, to be among the n that move farthest: beyond a distance that n weights of
+    all matrices together are expected to exceed.
 
+    Logarithms of scales are rounded to a grid, so that distributions are evaluated on it alone and not for every
+    weight: of the place of a row and that of a column the sum is the place of a weight.
 
-def chances(margins: Margins, distance: float) -> Tensor:
-    """How likely each weight is to move farther than that, float32 [rows, columns]."""
-    return _exceeds(distance, margins.squared().sqrt())
+    Attributes:
+        distance: what a weight has to exceed.
+    """
+
+    def __init__(self, maps: Map, n: float):
+        sides = {module: (one.rows, one.columns) for module, one in maps.items()}
+        logs = {module: [values.clamp(min=_TINY).log() / 2 for values in pair] for module, pair in sides.items()}
+        lows = [min(float(pair[i].min()) for pair in logs.values()) for i in (0, 1)]
+        spans = [max(float(pair[i].max()) for pair in logs.values()) - lows[i] for i in (0, 1)]
+        step = max(sum(spans), 1e-6) / BINS
+        self._places = {
+            module: [((pair[i] - lows[i]) / step).round().int() for i in (0, 1)] for module, pair in logs.items()
+        }
+        self._scales = (sum(lows) + step * torch.arange(BINS + 2)).exp()
+        counts = np.zeros(BINS + 2)
+        for rows, columns in self._places.values():
+            both = np.convolve(torch.bincount(rows).double().numpy(), torch.bincount(columns).double().numpy())
+            counts[: len(both)] += both
+        self.distance = self._threshold(torch.from_numpy(counts), n)
+
+    def _threshold(self, counts: Tensor, n: float) -> float:
+        """By bisection over its logarithm."""
+        low, high = -40.0, 20.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            expected = float((counts * _exceeds(math.exp(middle), self._scales)).sum())
+            low, high = (middle, high) if expected > n else (low, middle)
+        return math.exp((low + high) / 2)
+
+    def of(self, module: str, value: Callable[[Tensor], Tensor] = lambda chance: chance) -> Tensor:
+        """The chances of a matrix's weights, or a function of them, float32 [rows, columns]."""
+        rows, columns = self._places[module]
+        return value(_exceeds(self.distance, self._scales))[rows[:, None] + columns[None, :]]
 
 
 def draws(maps: Map, targets: Iterable[tuple[str, int]], n: int, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -115,11 +143,10 @@ def draws(maps: Map, targets: Iterable[tuple[str, int]], n: int, seed: int) -> I
     Yields:
         A module and the keys of its weights, float32 [rows, columns].
     """
-    distance = threshold(maps.values(), n)
+    chances = Chances(maps, n)
     for module, offset in targets:
-        chance = chances(maps[module], distance)
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, offset]).generate_state(1)[0]))
-        yield module, draw_keys(chance / (1 - chance).clamp(min=1e-6), generator)
+        yield module, draw_keys(chances.of(module, lambda chance: chance / (1 - chance).clamp(min=1e-6)), generator)
 
 
 def draw_keys(odds: Tensor, generator: torch.Generator) -> Tensor:
@@ -185,14 +212,6 @@ def _shrunk(values: Tensor, at: Tensor, n: int, mean: float) -> Tensor:
 def _exceeds(distance: float, scale: Tensor) -> Tensor:
     """P(|x| > distance) of variables with density proportional to exp(-(x / scale)^4)."""
     return torch.special.gammaincc(torch.tensor(1 / 4), (distance / scale.clamp(min=_TINY)).pow(4).clamp(max=1e4))
-
-
-def _histogram(scales: Tensor, bins: int = 4096) -> tuple[Tensor, Tensor]:
-    """Values on a logarithmic grid, and how many of the scales lie there: counting them is much faster."""
-    logs = scales.clamp(min=_TINY).log()
-    low, high = float(logs.min()), float(logs.max()) + 1e-6
-    counts = torch.histc(logs, bins, low, high)
-    return (low + (high - low) / bins * (torch.arange(bins) + 0.5)).exp(), counts
 
 
 def _level(maps: Map) -> float:

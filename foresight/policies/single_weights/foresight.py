@@ -77,7 +77,8 @@ class WeightForesight(WeightPolicy):
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
         now = view.bank.mask
-        if view.step > LATEST * view.total_steps and len(now) == view.n_vectors:
+        settled = view.step > LATEST * view.total_steps or (view.step > 0 and not self.own)
+        if settled and len(now) == view.n_vectors:
             return now
         if not self.own:
             return self._entered(self._choose(view), view.step)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from foresight.common.errors import DataError
 from foresight.forecasters.single_weights import margins
-from foresight.forecasters.single_weights.margins import Margins, chances, draws, mix, read_map, threshold, write_map
+from foresight.forecasters.single_weights.margins import Chances, Margins, draws, mix, read_map, write_map
 from foresight.forecasters.single_weights.mixing import Moved, forecast, own_map, worth
 from foresight.masks.weight_selection import best_weights
 from foresight.model.numbering import Target
@@ -52,7 +52,10 @@ def test_margins_of_a_factored_movement_are_its_squares():
 
 def test_a_matrix_that_has_not_moved_has_no_chance_and_no_error():
     found = Margins.of(torch.zeros(3, 4))
-    assert not found.rows.any() and not chances(found, 1.0).any()
+    assert not found.rows.any()
+    moved = Margins.of(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+    chances = Chances({"still": found, "moved": moved}, 3)
+    assert not chances.of("still").any() and float(chances.of("moved").sum()) == pytest.approx(3, rel=0.02)
 
 
 def test_a_sample_tells_of_the_whole_and_is_drawn_to_the_mean_where_it_is_small():
@@ -70,14 +73,24 @@ def test_a_sample_tells_of_the_whole_and_is_drawn_to_the_mean_where_it_is_small(
 @pytest.mark.parametrize("n", [20, 300, 2000])
 def test_as_many_weights_are_expected_beyond_the_threshold_as_were_asked_for(n):
     maps = random_map(0)
-    distance = threshold(maps.values(), n)
-    assert sum(float(chances(one, distance).sum()) for one in maps.values()) == pytest.approx(n, rel=0.02)
+    found = Chances(maps, n)
+    assert sum(float(found.of(module).sum()) for module in maps) == pytest.approx(n, rel=0.02)
+
+
+def test_chances_on_the_grid_are_those_of_the_distribution():
+    maps = random_map(2, spread=2.0)
+    found = Chances(maps, N)
+    scales = torch.linspace(-8, 8, 400_001).double()  # of x, in units of its scale
+    density = (-(scales**4)).exp()
+    for module, one in maps.items():
+        beyond = found.distance / one.squared().sqrt().flatten()[:50].double()
+        exact = [float(density[scales.abs() > x].sum() / density.sum()) for x in beyond]
+        assert found.of(module).flatten()[:50].tolist() == pytest.approx(exact, rel=0.03, abs=1e-3)
 
 
 def test_a_mask_has_the_size_and_about_the_counts_that_the_map_expects():
     maps = random_map(3)
-    distance = threshold(maps.values(), N)
-    expected = chances(maps["a"], distance).sum(1)
+    expected = Chances(maps, N).of("a").sum(1)
     counts = torch.zeros(40)
     for seed in range(60):
         chosen = mask(maps, seed).components
