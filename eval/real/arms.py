@@ -19,7 +19,7 @@ class Arm:
         settings: of `ForesightConfig` for masks, of LoRA's configuration for adapters.
         control: how a mask is made beforehand, of an earlier run or of the weights (`run._control`); then no policy is
             set.
-        earlier: whether it needs an earlier run.
+        earlier: whether it needs earlier runs, by default one of the same task on other rows.
         onward: whether training begins at the earlier run's weights instead of the base.
     """
 
@@ -35,6 +35,15 @@ class Arm:
 def _mask(about: str, control: str, rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)) -> Arm:
     earlier = control not in ("largest", "smallest", "principal")
     return Arm(about, rates, control=control, earlier=earlier)
+
+
+CIRCUIT: dict[str, Any] = {"granularity": "components", "mlp_block": 32}
+"""Blocks are small, so that the budget has room for seven of them, or for a head and one of them."""
+CIRCUIT_RATES = (1e-3, 3e-3, 1e-2)
+
+
+def _circuit(about: str, **settings: Any) -> Arm:
+    return Arm(about, CIRCUIT_RATES, settings={**CIRCUIT, **settings})
 
 
 FULL_RATES = (3e-5, 1e-4, 3e-4)
@@ -53,16 +62,20 @@ ARMS: dict[str, Arm] = {
     "row_counts": _mask("as many weights per output row as in hindsight, at random", "row"),
     "column_counts": _mask("as many weights per column as in hindsight, at random", "column"),
     "both_counts": _mask("drawn by the product of hindsight's counts per row and column", "row column"),
+    "margins": _mask("drawn by how far each row and column moved in an earlier run", "margins"),
     "rows": _mask("whole output rows that moved most", "rows", (1e-3, 3e-3, 1e-2)),
     "largest": _mask("largest weights", "largest"),
     "smallest": _mask("smallest weights", "smallest"),
     "principal": _mask("largest weights of the best approximation of rank 32 (LIFT)", "principal"),
+    "circuit": _circuit("heads and MLP blocks of highest score at step 0", policy="static"),
+    "circuit_again": _circuit("the same, scored anew every tenth of the run", policy="reactive", remask_every=6),
+    "circuit_random": _circuit("random heads and MLP blocks", policy="random"),
+    "circuit_hindsight": Arm("heads and MLP blocks that moved most in an earlier run", CIRCUIT_RATES, settings=CIRCUIT,
+                           control="circuit", earlier=True),
     "foresight": Arm("random weights, drawn anew by their own rows and columns", (1e-2, 3e-2, 1e-1),
                    settings={"policy": "foresight"}),
-    "foresight_kept": Arm("drawn by the rows and columns of an earlier run", (3e-3, 1e-2, 3e-2), earlier=True,
-                        settings={"policy": "foresight", "policy_params": {"own": False}}),
-    "foresight_anew": Arm("the same, drawn anew by their own rows and columns", (3e-3, 1e-2, 3e-2), earlier=True,
-                        settings={"policy": "foresight"}),
+    "foresight_anew": Arm("weights that moved most in earlier runs, drawn anew by their own rows and columns",
+                        (3e-3, 1e-2, 3e-2), earlier=True, settings={"policy": "foresight"}),
     "full_onward": Arm("all parameters, from the earlier run's weights", FULL_RATES, "full", earlier=True, onward=True),
     "lora8_onward": Arm("LoRA of rank 8, from the earlier run's weights", LORA_RATES, "lora",
                         {"r": 8, "lora_alpha": 8}, earlier=True, onward=True),

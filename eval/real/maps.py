@@ -13,13 +13,16 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from foresight.bank.base_weights import as_vectors
 from foresight.common.files import write_json
-from foresight.forecasters.single_weights.margins import draw_keys
-from foresight.masks.masks import WeightMask
+from foresight.forecasters.single_weights.margins import Map, Margins, draws
+from foresight.masks.masks import Mask, WeightMask
 from foresight.masks.schedule import MaskSchedule
+from foresight.masks.selection import select
 from foresight.masks.weight_selection import best_weights
+from foresight.model.components import component_table
 from foresight.model.finer import WeightTable, weight_table
-from foresight.model.numbering import Target
+from foresight.model.numbering import Numbering, Target
 
 Scores = Callable[[Target], Tensor]
 """Scores of a target's weights, float32 [rows, columns], >= 0."""
@@ -27,15 +30,15 @@ Scores = Callable[[Target], Tensor]
 EARLIER_RATE = 1e-4
 
 
-def earlier_run(folder: Path, train: Callable[[Path], None]) -> tuple[Path, float]:
-    """The folder of an earlier run with its delta, made by `train` if it is not there, and its CPU seconds."""
+def earlier_run(folder: Path, train: Callable[[Path], None]) -> float:
+    """CPU seconds of an earlier run; its folder with its delta is made by `train` if it is not there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "cost.json").exists():
             began = time.process_time()
             train(folder)
             write_json(folder / "cost.json", {"cpu_seconds": time.process_time() - began})
-    return folder, json.loads((folder / "cost.json").read_text())["cpu_seconds"]
+    return json.loads((folder / "cost.json").read_text())["cpu_seconds"]
 
 
 class Masks:
@@ -46,17 +49,9 @@ class Masks:
     """
 
     def __init__(self, model: Any, n: int, seed: int):
-        self.model, self.n = model, n
+        self.model, self.n, self.seed = model, n, seed
         self.table: WeightTable = weight_table(model)
         self.generator = torch.Generator().manual_seed(seed)
-
-    def write(self, mask: WeightMask, folder: Path) -> Path:
-        """The mask as a schedule, for policy `replay`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        schedule = MaskSchedule()
-        schedule.append(0, mask)
-        schedule.write(folder / "schedule.json", self.table, mask)
-        return folder / "schedule.json"
 
     def highest(self, scores: Scores) -> WeightMask:
         """The weights of highest score over all matrices."""
@@ -79,6 +74,12 @@ class Masks:
                 break
         return WeightMask(np.sort(np.concatenate(ids)))
 
+    def by_margins(self, scores: Scores) -> WeightMask:
+        """A random mask, drawn by how far rows and columns have moved."""
+        found = Map({target.module: Margins.of(scores(target)) for target in self.table.targets})
+        drawn = draws([(1.0, found)], [(t.module, t.offset) for t in self.table.targets], self.seed)
+        return best_weights(((self.table.target_of[module], moved) for module, moved in drawn), self.n)
+
     def drawn(self, like: WeightMask, by: str) -> WeightMask:
         """A random mask with as many weights per matrix as `like` has.
 
@@ -94,8 +95,10 @@ class Masks:
                 chance *= torch.bincount(own // columns, minlength=rows)[:, None]
             if "column" in by:
                 chance *= torch.bincount(own % columns, minlength=columns)[None, :]
-            best = draw_keys(chance, self.generator).flatten().topk(len(own)).indices
-            ids.append(target.offset + best)
+            # The highest keys are drawn without replacement by these chances (Efraimidis & Spirakis, 2006).
+            uniform = torch.rand(chance.shape, generator=self.generator).clamp(min=1e-7)
+            keys = uniform.log() / chance.clamp(min=1e-30)
+            ids.append(target.offset + keys.flatten().topk(len(own)).indices)
         return WeightMask(torch.cat(ids).sort().values.numpy())
 
     def _parts(self, mask: WeightMask) -> Iterator[tuple[Target, Tensor]]:
@@ -103,6 +106,27 @@ class Masks:
         ids = torch.from_numpy(mask.components)
         for target, part in self.table.by_target(ids):
             yield target, ids[part] - target.offset
+
+
+def circuit(model: Any, scores: Scores, budget: float, mlp_block: int) -> tuple[Mask, Numbering]:
+    """The components whose weights score highest in the mean square, and the table that they are numbered in."""
+    table = component_table(model, mlp_block)
+    squares = [
+        as_vectors(scores(target), model.get_submodule(target.module), target.axis).square().mean(1)
+        for target in table.targets
+    ]
+    of_vector = torch.cat(squares).numpy()
+    means = np.array([of_vector[table.vector_ids([i])].mean() for i in range(len(table))])
+    return select(means, table, int(budget * table.model_parameters) // table.d_model), table
+
+
+def write(mask: Mask | WeightMask, table: Numbering, folder: Path) -> Path:
+    """The mask as a schedule, for policy `replay`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    schedule = MaskSchedule()
+    schedule.append(0, mask)
+    schedule.write(folder / "schedule.json", table, mask)
+    return folder / "schedule.json"
 
 
 def magnitude(model: Any, sign: int) -> Scores:

@@ -16,7 +16,7 @@ from .run import Cell, Measures
 
 TUNING = ("add3", "reverse6")
 """Tasks on which rates are chosen and arms screened; they are never scored."""
-FIRST = ("random", "hindsight", "full", "lora8", "both_counts", "lora1", "full_onward", "hindsight_onward")
+FIRST = ("random", "hindsight", "full", "lora8", "foresight", "full_onward", "hindsight_onward", "circuit")
 WIDEST = 6
 """Most rates that are tried of an arm."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from trl import SFTConfig, SFTTrainer
 
 from foresight import ForesightConfig, ForesightTrainer, apply_delta
 from foresight.bank.movement import movement
-from foresight.masks.masks import WeightMask
+from foresight.masks.masks import Mask, WeightMask
+from foresight.model.numbering import Numbering
 from foresight.studies.runner import quiet
 from foresight.tasks.evaluation import HeldOut
 
@@ -37,7 +39,7 @@ class Cell:
 
     Attributes:
         seed: of the rows and their order; draw: of the mask.
-        earlier: the task that the earlier run was trained on, "" for an arm that needs none.
+        earlier: the tasks that earlier runs were trained on, separated by blanks; "" for an arm that needs none.
         more: settings of the arm's policy that differ from the arm's.
     """
 
@@ -66,7 +68,7 @@ class Measures:
         curve: (step, held-out loss, held-out accuracy) half way and at the end.
         kept: of `Kept.measure`, at the end.
         trained: parameters trained at a time.
-        cpu_seconds: of training and of choosing the mask; earlier_seconds: of the earlier run, if one was needed.
+        cpu_seconds: of training and of choosing the mask; earlier_seconds: of the earlier runs, if any were needed.
         after: loss, accuracy and what is kept of the same weights mixed with the base or trimmed, by name.
     """
 
@@ -102,19 +104,20 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     arm, tokenizer, model = ARMS[cell.arm], AutoTokenizer.from_pretrained(base_folder), load(base_folder)
     data = rows(cell.task, cell.seed)
     kept = Kept(model, tokenizer, work)
-    before, spent = None, 0.0
-    if cell.earlier:
-        place = work / "earlier" / f"{cell.model}-{cell.earlier}-{cell.seed}"
-        before, spent = maps.earlier_run(place, lambda out: _earlier_run(cell, out, load(base_folder), tokenizer))
+    before, spent = [], 0.0
+    for task in cell.earlier.split():
+        place = work / "earlier" / f"{cell.model}-{task}-{cell.seed}"
+        seconds = maps.earlier_run(
+            place, lambda out, task=task: _earlier_run(task, cell, out, load(base_folder), tokenizer)
+        )
+        before, spent = [*before, place], spent + seconds
     base = {name: p.detach().clone() for name, p in model.named_parameters()} if arm.method == "full" else None
     began = time.process_time()
     schedule = None
     if arm.control is not None:
-        masks = maps.Masks(model, int(cell.budget * sum(p.numel() for p in model.parameters())), cell.draw)
-        schedule = masks.write(_control(arm.control, masks, model, before), folder / "mask")
+        schedule = maps.write(*_control(cell, model, before), folder / "mask")
     if arm.onward:
-        assert before is not None
-        apply_delta(model, before / "delta")
+        apply_delta(model, before[0] / "delta")
     curve = Curve(HeldOut(tokenizer, data["held_out"]), cell.steps)
     trainer = trainer_of(cell, folder / "run", model, tokenizer, data["now"], schedule, before)
     trainer.add_callback(curve)
@@ -143,12 +146,12 @@ def trainer_of(
     tokenizer: Any,
     train: Dataset,
     schedule: Path | None = None,
-    before: Path | None = None,
+    before: Sequence[Path] = (),
 ) -> Any:
     """TRL's trainer for full fine-tuning and LoRA, foresight's for masks, with all else equal.
 
     Args:
-        schedule: a mask that was made beforehand; before: an earlier run, for policies that learn from one.
+        schedule: a mask that was made beforehand; before: earlier runs, for policies that learn from them.
     """
     arm = ARMS[cell.arm]
     shared: dict[str, Any] = {
@@ -170,8 +173,8 @@ def trainer_of(
         if schedule is not None:
             own |= {"policy": "replay", "policy_params": {"mask_schedule": str(schedule)}}
         own |= {**arm.settings, **cell.more}
-        if before is not None and own["policy"] == "foresight":
-            own["policy_params"] = {**own.get("policy_params", {}), "maps": [str(before)]}
+        if before and own["policy"] == "foresight":
+            own["policy_params"] = {**own.get("policy_params", {}), "maps": [str(folder) for folder in before]}
         if own["policy"] == "full":
             own = {"policy": "full"}
         trainer = ForesightTrainer(
@@ -181,23 +184,33 @@ def trainer_of(
     return trainer
 
 
-def _earlier_run(cell: Cell, out: Path, model: Any, tokenizer: Any) -> None:
+def _earlier_run(task: str, cell: Cell, out: Path, model: Any, tokenizer: Any) -> None:
     """All matrices, trained on other rows in another order; only its delta stays."""
-    run = Cell("all_maskable", cell.earlier, maps.EARLIER_RATE, cell.model, cell.seed + 1000, steps=60)
-    trainer_of(run, out, model, tokenizer, rows(cell.earlier, cell.seed)["earlier"]).train()
+    run = Cell("all_maskable", task, maps.EARLIER_RATE, cell.model, cell.seed + 1000, steps=60)
+    trainer_of(run, out, model, tokenizer, rows(task, cell.seed)["earlier"]).train()
 
 
-def _control(name: str, masks: maps.Masks, model: Any, before: Path | None) -> WeightMask:
-    if name in ("largest", "smallest"):
-        return masks.highest(maps.magnitude(model, 1 if name == "largest" else -1))
-    if name == "principal":
-        return masks.highest(maps.principal(model))
-    assert before is not None
-    scores = movement(before, model)
-    if name == "rows":
-        return masks.rows(scores)
-    best = masks.highest(scores)
-    return best if name == "highest" else masks.drawn(best, name)
+def _control(cell: Cell, model: Any, before: Sequence[Path]) -> tuple[Mask | WeightMask, Numbering]:
+    """The mask of a control, and the table that it is numbered in."""
+    arm = ARMS[cell.arm]
+    masks = maps.Masks(model, int(cell.budget * sum(p.numel() for p in model.parameters())), cell.draw)
+    scores = movement(before[0], model) if before else None
+    match arm.control:
+        case "largest" | "smallest":
+            mask = masks.highest(maps.magnitude(model, 1 if arm.control == "largest" else -1))
+        case "principal":
+            mask = masks.highest(maps.principal(model))
+        case "circuit":
+            return maps.circuit(model, scores, cell.budget, arm.settings["mlp_block"])
+        case "rows":
+            mask = masks.rows(scores)
+        case "margins":
+            mask = masks.by_margins(scores)
+        case "highest":
+            mask = masks.highest(scores)
+        case by:
+            mask = masks.drawn(masks.highest(scores), by)
+    return mask, masks.table
 
 
 @torch.no_grad()

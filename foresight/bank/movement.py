@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,16 +19,33 @@ from ..common.errors import CheckpointError
 from ..model.components import stored_transposed
 from ..model.numbering import Target
 from .base_weights import as_vectors, write_vectors
-from .delta import INFO, WEIGHTS, table_of
+from .delta import INFO, WEIGHTS, read_info, table_of
 
+_BEYOND = ("alpha_pattern", "rank_pattern", "use_dora", "modules_to_save")
+"""Settings of adapters whose matrices change by something else than the same multiple of B A."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-Moved = Callable[[Target], Tensor]
-"""Of a target |theta_T - theta|, float32 in the shape of its stored weight; zeros for one that has not been touched.
-theta is what the model's weights are when it is asked."""
+Free = Literal["every weight", "a mask", "an adapter"]
+"""What a run could move."""
 
 
-def movement(source: str | Path, model: nn.Module) -> Moved:
+@dataclass(frozen=True)
+class Movement:
+    """Called with a target, |theta_T - theta|, float32 in the shape of its stored weight; zeros for one that has not
+    been touched. theta is what the model's weights are when it is asked.
+
+    Attributes:
+        free: what the run could move: of anything else a distance of 0 says nothing.
+    """
+
+    moved: Callable[[Target], Tensor]
+    free: Free
+
+    def __call__(self, target: Target) -> Tensor:
+        return self.moved(target)
+
+
+def movement(source: str | Path, model: nn.Module) -> Movement:
     """How far a run has moved each weight of this model.
 
     Args:
@@ -51,7 +70,7 @@ def movement(source: str | Path, model: nn.Module) -> Moved:
     )
 
 
-def _of_delta(folder: Path, model: nn.Module) -> Moved:
+def _of_delta(folder: Path, model: nn.Module) -> Movement:
     table = table_of(folder, model)
 
     def moved(target: Target) -> Tensor:
@@ -65,13 +84,17 @@ def _of_delta(folder: Path, model: nn.Module) -> Moved:
         write_vectors(result, module, axis, index, (values - before).abs())
         return result
 
-    return moved
+    return Movement(moved, "every weight" if read_info(folder)["vectors"] == table.n_vectors else "a mask")
 
 
-def _of_adapter(folder: Path, model: nn.Module) -> Moved:
+def _of_adapter(folder: Path, model: nn.Module) -> Movement:
     try:
         config = json.loads((folder / ADAPTER).read_text())
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        others = {name: config[name] for name in _BEYOND if config.get(name)}
+        if config.get("peft_type", "LORA") != "LORA" or others:
+            what = others or {"peft_type": config["peft_type"]}
+            raise CheckpointError(f"{folder} is an adapter with {what}; expected plain LoRA, whose change is B A")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / ADAPTER} is not that of a LoRA adapter ({error!r})") from error
     scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
@@ -84,10 +107,10 @@ def _of_adapter(folder: Path, model: nn.Module) -> Moved:
         change = scale * (sides[1].float() @ sides[0].float())
         return _of_shape(change.T if stored_transposed(module) else change, target, module, folder).abs()
 
-    return moved
+    return Movement(moved, "an adapter")
 
 
-def _of_checkpoint(folder: Path, files: list[Path], model: nn.Module) -> Moved:
+def _of_checkpoint(folder: Path, files: list[Path], model: nn.Module) -> Movement:
     places: dict[str, Path] = {}
     for file in files:
         with _opened(file) as tensors:
@@ -102,7 +125,7 @@ def _of_checkpoint(folder: Path, files: list[Path], model: nn.Module) -> Moved:
         assert now is not None
         return (_of_shape(now.float(), target, module, folder) - module.weight.detach().float().cpu()).abs()
 
-    return moved
+    return Movement(moved, "every weight")
 
 
 def _read(file: Path, name: str) -> Tensor | None:

@@ -142,7 +142,8 @@ def test_one_run_of_each_kind(tmp_path, monkeypatch, real_data):
     monkeypatch.setattr(tasks, "TRAIN", 64)
     monkeypatch.setattr(tasks, "HELD_OUT", 16)
     found = {}
-    for arm in ("full", "lora1", "random", "hindsight", "foresight_anew", "full_onward"):
+    arms = "full lora1 random hindsight foresight_anew full_onward circuit_hindsight margins circuit_again"
+    for arm in arms.split():
         cell = replace(plan.cell(arm, "reverse3", 1e-3, "toy"), steps=8, budget=0.01)
         folder = tmp_path / "runs" / arm
         folder.mkdir(parents=True)

@@ -85,9 +85,9 @@ def test_with_an_earlier_run_it_begins_where_that_has_moved(tmp_path, earlier):
     maps = map_of(earlier, tiny(), weight_table(tiny()))
     chosen = 0.0
     for target, part in done.bank.table.by_target(first):
-        variance = maps[target.module].squared()
+        variance = maps.margins[target.module].squared()
         chosen += float(variance.flatten()[first[part] - target.offset].sum()) / len(first)
-    variances = torch.cat([one.squared().flatten() for one in maps.values()])
+    variances = torch.cat([one.squared().flatten() for one in maps.margins.values()])
     assert chosen > 1.2 * float(variances.mean())
     assert [e["foresight/own_share"] for e in done.state.log_history if "foresight/own_share" in e][
         -1

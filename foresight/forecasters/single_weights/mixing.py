@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .margins import Map, Margins, mix
+from .margins import Map, Margins
 
 OWN_POWER = 2.0
 """How much sharper the map of a whole run is than that of its early movement: its log scales are multiplied by it."""
@@ -34,10 +34,10 @@ class Moved:
         return Moved(self.shape, self.rows[which::2], self.columns[which::2], self.distance[which::2])
 
 
-def own_map(moved: dict[str, Moved], power: float = OWN_POWER) -> dict[str, Margins]:
+def own_map(moved: dict[str, Moved], power: float = OWN_POWER) -> Map:
     """The map that a run's own early movement gives, sharpened to that of a whole run."""
     found = {module: Margins.of_sample(m.distance, m.rows, m.columns, m.shape) for module, m in moved.items()}
-    return {module: one.sharper(power) for module, one in mix([(1.0, found)]).items()}
+    return Map({module: one.sharper(power) for module, one in found.items()})
 
 
 def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
@@ -48,7 +48,7 @@ def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
     """
     from scipy.optimize import nnls
 
-    columns = [np.concatenate([_told(one[module], m) for module, m in moved.items()]) for one in maps]
+    columns = [np.concatenate([_told(one.margins[module], m) for module, m in moved.items()]) for one in maps]
     squares = torch.cat([m.distance.float() for m in moved.values()]).square()
     if not squares.any():
         return np.full(len(maps), 1 / len(maps))
@@ -62,16 +62,17 @@ def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
     return coefficients / total if total > 0 else np.full(len(maps), 1 / len(maps))
 
 
-def forecast(moved: dict[str, Moved], maps: Sequence[Map]) -> tuple[dict[str, Margins], np.ndarray]:
-    """The mixture of known maps and the run's own one, and what each is worth, the own one last.
+def forecast(moved: dict[str, Moved], maps: Sequence[Map]) -> list[tuple[float, Map]]:
+    """The known maps and the run's own one, which comes last, with what each is worth.
 
     The own map is judged on weights that it was not made from: each half of the weights judges that of the other.
     """
+    own = own_map(moved)
     if not maps:
-        return own_map(moved), np.ones(1)
+        return [(1.0, own)]
     halves = [{module: m.half(which) for module, m in moved.items()} for which in (0, 1)]
     shares = np.mean([worth(halves[1 - i], [*maps, own_map(halves[i])]) for i in (0, 1)], 0)
-    return mix(zip(shares.tolist(), [*maps, own_map(moved)], strict=True)), shares
+    return list(zip(shares.tolist(), [*maps, own], strict=True))
 
 
 def _told(margins: Margins, moved: Moved) -> np.ndarray:

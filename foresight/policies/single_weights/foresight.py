@@ -1,4 +1,4 @@
-"""Policy `foresight` over single weights: drawn by how much their row and column will take part in the run."""
+"""Policy `foresight` over single weights: those that moved farthest in other runs, and whose row and column do now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from ...bank.weights import WeightBank
 from ...common.errors import CheckpointError
-from ...forecasters.single_weights.margins import Map, Margins, draws, mix
+from ...forecasters.single_weights.margins import Map, Margins, draws
 from ...forecasters.single_weights.mixing import Moved, forecast
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import best_weights
@@ -28,10 +28,11 @@ LATEST = 1 / 3
 
 
 class WeightForesight(WeightPolicy):
-    """Begins with a mask drawn from the maps of other runs, or at random, and draws it anew in the first third of the
-    run, by its own movement as well.
+    """Begins with the weights that moved farthest in other runs, or random ones, and chooses anew in the first third of
+    the run, by its own movement as well.
 
-    Each weight keeps its random number, so that a mask changes only as far as the forecast does.
+    Of weights that nothing is known of, a movement is drawn by row and column. Each weight keeps its random number, so
+    that a mask changes only as far as the forecast does.
 
     Args:
         maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
@@ -63,7 +64,6 @@ class WeightForesight(WeightPolicy):
         self.sources = spread(self.sources)
         self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
         self.shapes = shapes_of(ground.model, ground.numbers)
-        self.flat = {module: Margins.flat(*shape) for module, shape in self.shapes.items()}
 
     def watched(self, view: View, turn: int) -> WeightMask:
         """The mask before the run's own movement counts."""
@@ -72,7 +72,8 @@ class WeightForesight(WeightPolicy):
 
     def _choose(self, view: WeightView) -> WeightMask:
         """By the maps alone, which all count the same; where there are none, each weight is as likely as the others."""
-        return self._draw(view, mix([(1.0, one) for one in self.maps or [self.flat]]))
+        maps = self.maps or [Map({module: Margins.flat(*shape) for module, shape in self.shapes.items()})]
+        return self._draw(view, [(1 / len(maps), one) for one in maps])
 
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
@@ -82,19 +83,19 @@ class WeightForesight(WeightPolicy):
             return now
         if not self.own:
             return self._entered(self._choose(view), view.step)
-        found, shares = forecast(self._moved(view.bank, view.step), self.maps)
-        self.shares = [round(float(share), 3) for share in shares]
+        found = forecast(self._moved(view.bank, view.step), self.maps)
+        self.shares = [round(share, 3) for share, _ in found]
         self.notes = {"own_share": self.shares[-1]}
         named = zip([*self.sources, "this run"], self.shares, strict=True)
         said = ", ".join(f"{name} {share:.2f}" for name, share in named)
         _log.info("step %d: the mask is drawn by %s", view.step, said)
         return self._entered(self._draw(view, found), view.step)
 
-    def _draw(self, view: WeightView, margins: Map) -> WeightMask:
+    def _draw(self, view: WeightView, maps: Sequence[tuple[float, Map]]) -> WeightMask:
         targets = view.bank.table.target_of
         places = [(target.module, target.offset) for target in view.bank.table.targets]
-        keys = draws(margins, places, view.n_vectors, view.seed)
-        return best_weights(((targets[module], found) for module, found in keys), view.n_vectors)
+        drawn = draws(maps, places, view.seed)
+        return best_weights(((targets[module], moved) for module, moved in drawn), view.n_vectors)
 
     def _entered(self, mask: WeightMask, step: int) -> WeightMask:
         """Note when each weight of a mask has entered."""
