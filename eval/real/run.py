@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ class Cell:
     @property
     def label(self) -> str:
         return f"{self.arm} on {self.task} at {self.rate:g}, seed {self.seed}"
+
+
+def identity(cell: Cell) -> str:
+    """The same for equal cells, whatever ran them."""
+    return json.dumps(asdict(cell), sort_keys=True)
 
 
 @dataclass(frozen=True)

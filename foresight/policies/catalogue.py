@@ -191,6 +191,11 @@ _OF_WEIGHTS = {
                 "adapters or checkpoints of this base, or files by `foresight maps`. Without any, the first mask is "
                 "random.",
             ),
+            "scale_rate": Parameter(
+                bool, True, "Take learning_rate for that of a random mask, and divide it by how much farther than the "
+                "average weight those of the first mask have moved in other runs (about 3 for the same task): they "
+                "then move about as far as random weights would.",
+            ),
             "own": Parameter(bool, True, "Draw the mask anew by how far the run itself has moved its weights."),
             "watch": Parameter(
                 str, "hold", "What is trained until then. hold: the first mask; full-keep / full-rollback: all "

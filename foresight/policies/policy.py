@@ -147,6 +147,10 @@ class Policy(ABC):
             ConfigError: a file that cannot be used; TrajectoryError, CheckpointError: one of another model.
         """
 
+    def rate_factor(self, n_vectors: int, seed: int) -> float:
+        """What the run's learning rate is multiplied by, for its first mask; called once, after `prepare`."""
+        return 1.0
+
     def watched(self, view: View, turn: int) -> Mask | WeightMask | None:
         """What is trained within the budget before the first decision, in the `turn`-th stretch between snapshots; None
         for what every run trains then: the mask of step 0, or masks that take turns.

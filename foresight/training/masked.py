@@ -75,17 +75,19 @@ class MaskedTrainer(FiniteLoss):
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW over the bank, with an age per vector; learning rate, betas, epsilon and decay from the config."""
+        """AdamW over the bank, with an age per vector; betas, epsilon and decay from the config, and the learning rate
+        too, as far as the policy does not scale it."""
         args: ForesightConfig = self.args
         if self.optimizer is None:
-            self.run.optimizer = optimizer_class(args)(
-                self.run.bank.vectors,
-                args.learning_rate,
+            run = self.run
+            run.optimizer = optimizer_class(args)(
+                run.bank.vectors,
+                args.learning_rate * run.policy.rate_factor(run.n_vectors, run.mask_seed),
                 (args.adam_beta1, args.adam_beta2),
                 args.adam_epsilon,
                 args.weight_decay,
             )
-            self.optimizer: torch.optim.Optimizer = self.run.optimizer
+            self.optimizer: torch.optim.Optimizer = run.optimizer
         return self.optimizer
 
     def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):

@@ -100,7 +100,7 @@ def test_parameters_are_handed_on_to_the_class():
     assert make_policy("oracle", "components", {"oracle_trajectory": "run/trajectory"}).path == "run/trajectory"
     assert make_policy("probing", "components", {"scout_share": 1}).share == 1.0
     assert checked_params("foresight", "weights", None) == {
-        "maps": None, "own": True, "watch": "hold", "watch_steps": None,
+        "maps": None, "scale_rate": True, "own": True, "watch": "hold", "watch_steps": None,
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from foresight.bank.movement import movement
 from foresight.common.errors import CheckpointError, ConfigError, DataError
 from foresight.forecasters.single_weights.margins import write_map
 from foresight.masks.masks import WeightMask
@@ -14,6 +15,9 @@ from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
 
 FINE = dict(granularity="weights", policy="foresight", budget=0.05, contrast=False, watch_steps=2, remask_every=2)
+
+KNOWN = ("granularity", "policy", "budget", "contrast")
+"""Settings that policies without a watch take too."""
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +99,26 @@ def test_with_an_earlier_run_it_begins_where_that_has_moved(tmp_path, earlier):
     assert len(done.policy.shares) == 2 and sum(done.policy.shares) == pytest.approx(1, abs=0.01)
 
 
-def test_with_maps_alone_the_first_mask_is_held(tmp_path, earlier):
-    done = run(tmp_path, **FINE, maps=str(earlier), own=False)
-    assert list(entries_of(done, tmp_path)) == [0] and done.policy.shares == []
+def test_with_maps_alone_the_mask_is_what_moved_farthest_and_is_held(tmp_path, earlier):
+    done = run(tmp_path / "a", **{**FINE, "budget": 0.005}, maps=str(earlier), own=False)
+    assert list(entries_of(done, tmp_path / "a")) == [0] and done.policy.shares == []
+    hindsight = {**FINE, "budget": 0.005, "policy": "movement"}
+    other = trainer(tmp_path / "b", **{k: v for k, v in hindsight.items() if k in KNOWN}, movement_from=str(earlier))
+    other.train()
+    assert entries_of(done, tmp_path / "a")[0].tolist() == entries_of(other, tmp_path / "b")[0].tolist()
+
+
+def test_the_rate_falls_as_far_as_the_mask_moved_farther_and_only_then(tmp_path, earlier):
+    settings = {**FINE, "budget": 0.005, "learning_rate": 1e-2, "lr_scheduler_type": "constant"}
+    rate = lambda done: done.optimizer.param_groups[0]["lr"]  # noqa: E731
+    scaled = run(tmp_path / "scaled", **settings, maps=str(earlier))
+    moved = movement(earlier, tiny())
+    distances = torch.cat([moved(target).flatten() for target in weight_table(tiny()).targets])
+    farther = float(distances.topk(scaled.run.n_vectors).values.mean() / distances.mean())
+    # Of weights that the map does not know one by one, the mean is that of its distribution.
+    assert farther > 2 and rate(scaled) == pytest.approx(1e-2 / farther, rel=0.35)
+    assert rate(run(tmp_path / "as given", **settings, maps=str(earlier), scale_rate=False)) == 1e-2
+    assert rate(run(tmp_path / "random", **settings)) == 1e-2
 
 
 def test_a_map_in_a_file_is_the_run_that_it_was_made_of(tmp_path, earlier):

@@ -35,8 +35,18 @@ class Moved:
 
 
 def own_map(moved: dict[str, Moved], power: float = OWN_POWER) -> Map:
-    """The map that a run's own early movement gives, sharpened to that of a whole run."""
-    found = {module: Margins.of_sample(m.distance, m.rows, m.columns, m.shape) for module, m in moved.items()}
+    """The map that a run's own early movement gives, sharpened to that of a whole run.
+
+    A matrix of which no weight was trained is taken for an average one.
+    """
+    distances = torch.cat([m.distance for m in moved.values()])
+    mean = Margins.of_sample(distances, torch.zeros(len(distances)).long(), torch.zeros(len(distances)).long(), (1, 1))
+    found = {
+        module: Margins.of_sample(m.distance, m.rows, m.columns, m.shape)
+        if len(m.distance)
+        else Margins(mean.rows.expand(m.shape[0]), torch.ones(m.shape[1]))
+        for module, m in moved.items()
+    }
     return Map({module: one.sharper(power) for module, one in found.items()})
 
 

@@ -14,7 +14,7 @@ from ...common.errors import CheckpointError
 from ...forecasters.single_weights.margins import Map, Margins, draws
 from ...forecasters.single_weights.mixing import Moved, forecast
 from ...masks.masks import WeightMask
-from ...masks.weight_selection import best_weights
+from ...masks.weight_selection import Best
 from ..policy import Ground, View
 from .sources import map_of, shapes_of, spread
 from .weight_policy import WeightPolicy, WeightView
@@ -36,6 +36,11 @@ class WeightForesight(WeightPolicy):
 
     Args:
         maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
+        scale_rate: whether the run's learning rate is that of a random mask, too high for weights that move farther. It
+            is divided by how much farther than the average those of the first mask have moved by the maps. Adam moves
+            a weight the farther the more its gradients agree in sign; with equal distances outputs change about
+            equally. The rule is our own; it gave .31 for masks whose best of three rates, a factor of 3 apart, was a
+            third of that of random weights.
         own: whether the run's own movement counts.
         watch: "hold" for the first mask, or "full-keep" or "full-rollback" for all weights, until it counts.
         watch_steps: steps until then.
@@ -51,19 +56,32 @@ class WeightForesight(WeightPolicy):
     def __init__(
         self,
         maps: Sequence[str] | None = None,
+        scale_rate: bool = True,
         own: bool = True,
         watch: str = "hold",
         watch_steps: int | None = None,
     ):
-        self.sources, self.own, self.watch, self.watch_steps = list(maps or []), own, watch, watch_steps
+        self.sources, self.scale_rate, self.own = list(maps or []), scale_rate, own
+        self.watch, self.watch_steps = watch, watch_steps
         self.shares: list[float] = []
+        self._last: tuple[tuple[int, int], tuple[WeightMask, float]] | None = None
         self._since = np.zeros(0, np.int64)  # of each weight of the mask, the step at which it entered
         self._ids = np.zeros(0, np.int64)
 
     def prepare(self, ground: Ground) -> None:
         self.sources = spread(self.sources)
         self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
-        self.shapes = shapes_of(ground.model, ground.numbers)
+        self.shapes, self.numbers = shapes_of(ground.model, ground.numbers), ground.numbers
+
+    def rate_factor(self, n_vectors: int, seed: int) -> float:
+        if not self.maps or not self.scale_rate:
+            return 1.0
+        factor = self._drawn(n_vectors, seed)[1]
+        _log.info(
+            "the learning rate is multiplied by %.3f: the first mask's weights moved so much farther in other runs",
+            factor,
+        )
+        return factor
 
     def watched(self, view: View, turn: int) -> WeightMask:
         """The mask before the run's own movement counts."""
@@ -71,9 +89,15 @@ class WeightForesight(WeightPolicy):
         return self._entered(self._choose(view), view.step)
 
     def _choose(self, view: WeightView) -> WeightMask:
-        """By the maps alone, which all count the same; where there are none, each weight is as likely as the others."""
-        maps = self.maps or [Map({module: Margins.flat(*shape) for module, shape in self.shapes.items()})]
-        return self._draw(view, [(1 / len(maps), one) for one in maps])
+        return self._drawn(view.n_vectors, view.seed)[0]
+
+    def _drawn(self, n: int, seed: int) -> tuple[WeightMask, float]:
+        """`_draw` by the maps alone, which all count the same; where there are none, each weight is as likely as the
+        others. The last answer is kept, as the first mask is asked for twice."""
+        if self._last is None or self._last[0] != (n, seed):
+            maps = self.maps or [Map({module: Margins.flat(*shape) for module, shape in self.shapes.items()})]
+            self._last = (n, seed), self._draw([(1 / len(maps), one) for one in maps], n, seed)
+        return self._last[1]
 
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
@@ -89,13 +113,16 @@ class WeightForesight(WeightPolicy):
         named = zip([*self.sources, "this run"], self.shares, strict=True)
         said = ", ".join(f"{name} {share:.2f}" for name, share in named)
         _log.info("step %d: the mask is drawn by %s", view.step, said)
-        return self._entered(self._draw(view, found), view.step)
+        return self._entered(self._draw(found, view.n_vectors, view.seed)[0], view.step)
 
-    def _draw(self, view: WeightView, maps: Sequence[tuple[float, Map]]) -> WeightMask:
-        targets = view.bank.table.target_of
-        places = [(target.module, target.offset) for target in view.bank.table.targets]
-        drawn = draws(maps, places, view.seed)
-        return best_weights(((targets[module], moved) for module, moved in drawn), view.n_vectors)
+    def _draw(self, maps: Sequence[tuple[float, Map]], n: int, seed: int) -> tuple[WeightMask, float]:
+        """The n weights that move farthest by the maps, and the distance of an average weight over that of theirs."""
+        targets, best, total = self.numbers.target_of, Best(n), 0.0
+        for module, logs in draws(maps, [(t.module, t.offset) for t in self.numbers.targets], seed):
+            moved, offset = logs.flatten().exp(), targets[module].offset
+            total += float(moved.sum())
+            best.add(torch.arange(offset, offset + len(moved)), moved)
+        return best.mask(), total / self.numbers.n_vectors / max(float(best.scores.mean()), 1e-30)
 
     def _entered(self, mask: WeightMask, step: int) -> WeightMask:
         """Note when each weight of a mask has entered."""
@@ -112,7 +139,8 @@ class WeightForesight(WeightPolicy):
         values = bank.placement.values(bank.vectors)[: len(bank.ids)].flatten()
         chosen = len(self._ids) == len(bank.ids)  # else all weights are trained, and have been from the beginning
         since = torch.from_numpy(self._since) if chosen else torch.zeros(len(bank.ids), dtype=torch.int64)
-        generator, found = torch.Generator().manual_seed(step), {}
+        generator, none = torch.Generator().manual_seed(step), torch.zeros(0, dtype=torch.int64)
+        found = {module: Moved(shape, none, none, torch.zeros(0)) for module, shape in self.shapes.items()}
         for target, part in bank.table.by_target(bank.ids):
             shape = self.shapes[target.module]
             taken = (since[part] < step).nonzero().flatten()

@@ -162,6 +162,16 @@ def test_the_own_map_counts_where_no_other_is_like_the_run():
     assert share == 1 and torch.equal(alone.margins["a"].rows, own_map(moved).margins["a"].rows)
 
 
+def test_a_matrix_that_the_run_has_no_weight_of_is_an_average_one():
+    moved = sample(movement(random_map(9), 11), 0.3)
+    none = torch.zeros(0, dtype=torch.int64)
+    moved["b"] = Moved(SHAPES["b"], none, none, torch.zeros(0))
+    own = own_map(moved, power=1.0)
+    mean = {module: float(own.margins[module].squared().mean()) for module in SHAPES}
+    assert mean["b"] == pytest.approx(mean["a"], rel=0.1)
+    assert len(forecast(moved, [random_map(1)])) == 2
+
+
 def test_nothing_is_known_of_maps_by_a_run_that_has_not_moved():
     still = {module: Moved(SHAPES[module], *(torch.arange(5) for _ in "rc"), torch.zeros(5)) for module in SHAPES}
     assert worth(still, [random_map(0), random_map(1)]) == pytest.approx([0.5, 0.5])
