@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.bank import AnyBank, Bank
+from foresight.bank import AnyBank, Bank, weights
 from foresight.bank.base_weights import is_bank_key
 from foresight.bank.optimizer import BankAdamW
 from foresight.bank.weights import WeightBank
@@ -307,3 +307,14 @@ def test_bad_inputs():
     ):
         with pytest.raises(CheckpointError, match=message):
             bank.restore({**good, **broken}, bank.mask, optimizer)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_gradients_of_few_weights_are_those_of_the_dense_product(family, monkeypatch):
+    found = []
+    for few in (0.0, 1.0):
+        monkeypatch.setattr(weights, "FEW", few)
+        model, bank, _ = banked(family, budget=0.004)
+        model(tokens(), labels=tokens()).loss.backward()
+        found.append(bank.vectors.grad.clone())
+    assert found[0].any() and torch.allclose(*found, atol=1e-6)
