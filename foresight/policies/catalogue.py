@@ -191,6 +191,10 @@ _OF_WEIGHTS = {
                 "adapters or checkpoints of this base, or files by `foresight maps`. Without any, the first mask is "
                 "random.",
             ),
+            "lora_steps": Parameter(
+                int, None, "Steps of a LoRA run on the same data, made first and undone, that tells how far rows and "
+                "columns move; by default none.", least=1,
+            ),
             "scale_rate": Parameter(
                 bool, True, "Take learning_rate for that of a random mask, and divide it by how much farther than the "
                 "average weight those of the first mask have moved in other runs (about 3 for the same task): they "

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -118,7 +118,7 @@ class Policy(ABC):
         needs_scores: the run must probe, before the first decision too.
         remasks: later decisions can differ from the first.
         forecasts: it watches before its first decision.
-        scouts: scores come from a short run before training, which a `ForesightTrainer` makes.
+        scouts: it learns from a short run before training, which the trainer makes: of the "bank" or of an "adapter".
         watch, watch_steps: what is trained before a forecast, and for how many steps (None: a fifth of the run).
         ranks: it chooses by scores through `View.select`, so that a head share, cost awareness and limits apply.
         own_steps: steps at which it wants to decide besides the run's cadence.
@@ -130,7 +130,7 @@ class Policy(ABC):
     name: ClassVar[str]
     needs_scores: ClassVar[bool] = False
     forecasts: ClassVar[bool] = False
-    scouts: ClassVar[bool] = False
+    scouts: Literal["", "bank", "adapter"] = ""
     ranks: ClassVar[bool] = False
     remasks: bool = False
     watch: str = "hold"

@@ -48,7 +48,7 @@ class Scouted(Policy):
         scouted: magnitudes [n_components]. A `ForesightTrainer` sets them; a resumed run has its own back.
     """
 
-    scouts = True
+    scouts = "bank"
     ranks = True
 
     def __init__(self, scout_share: float = 0.01, scout_learning_rate: float | None = None):

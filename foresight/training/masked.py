@@ -140,8 +140,10 @@ class MaskedTrainer(FiniteLoss):
             )
         if args.should_save:
             self.processing_class.save_pretrained(run.output / "tokenizer")
-        if run.policy.scouts:
+        if run.policy.scouts == "bank":
             part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
+        elif run.policy.scouts:
+            part("training.lora_scout.scout")(run, self.train_dataset, self.data_collator)
         if run.watcher is not None:
             run.watcher.trajectory = Trajectory.create(
                 run.output / checkpoint.TRAJECTORY if args.should_save else None,

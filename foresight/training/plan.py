@@ -96,7 +96,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     else:
         mean, rows = BudgetSchedule.of(args.budget_schedule).mean_and_peak(numbers, args.budget)
     watches = calendar is None or calendar.first_decision > 0
-    scouts = policy.scouts  # on all components, before the run; undone, so not in the ledger
+    scouts = policy.scouts == "bank"  # on all components, before the run; undone, so not in the ledger
     peak = numbers.n_vectors if watches and policy.watch.startswith("full") else rows
     length = int(min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings))
     element = next(model.parameters()).element_size()

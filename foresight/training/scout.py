@@ -128,7 +128,7 @@ def planned_rates(args: ForesightConfig, steps: int) -> np.ndarray:
 def _shift(run: Run, rows: np.ndarray, rate: float, train_on: TrainOn) -> tuple[dict[str, Tensor], int, int]:
     """Train all components on the rows once, and undo it: (the change of the weights, optimizer steps, bytes held)."""
     bank, table, size = run.bank, run.table, run.bank.n_vectors
-    with _random_state(), _attributes(run.model):
+    with random_state_kept(), attributes_kept(run.model):
         bank.remask(everything(table), n_vectors=table.n_vectors)
         try:
             steps, held = train_on(rows, rate)
@@ -153,7 +153,7 @@ def _calibration(model: nn.Module, table: ComponentTable, probe: Probe, scorer: 
 
 
 @contextmanager
-def _attributes(model: nn.Module) -> Iterator[None]:
+def attributes_kept(model: nn.Module) -> Iterator[None]:
     """Put back what a training loop sets on the model itself, such as its mixed-precision forward."""
     before = dict(vars(model))
     try:
@@ -164,7 +164,7 @@ def _attributes(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_state() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
     """Put back the state of all random generators that a training run draws from."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():

@@ -64,14 +64,14 @@ def test_what_a_policy_takes_agrees_with_what_it_is(policy, granularity):
     found = entry(policy, granularity)
     takes, made = found.takes, policy_class(policy, granularity)
     assert takes <= OPTIONAL <= set(NAMES)
-    scores = made.needs_scores or made.scouts or getattr(made, "needs_probe", False)
+    scores = made.needs_scores or made.scouts == "bank" or getattr(made, "needs_probe", False)
     assert scores == ("probe_examples" in takes) == ("probe_batch_size" in takes)
     assert scores <= ("scorer" in takes)
     assert made.ranks == ("head_share" in takes) == ("cost_aware" in takes) == ("limits" in takes)
     assert made.forecasts == ("watch_steps" in found.parameters)
     rotates = "watch" in found.parameters and "rotate" in found.parameters["watch"].choices
     assert rotates == ("probe_every" in takes)
-    assert made.scouts == ("scout_share" in found.parameters) == ("scout_learning_rate" in found.parameters)
+    assert (made.scouts == "bank") == ("scout_share" in found.parameters) == ("scout_learning_rate" in found.parameters)
     assert ("forecaster" in takes) == ("forecaster_params" in takes) == ("gate" in takes)
     assert ("target" in takes) == ("target_params" in takes)
     assert ("budget" in takes) == (policy != "full")
@@ -100,7 +100,7 @@ def test_parameters_are_handed_on_to_the_class():
     assert make_policy("oracle", "components", {"oracle_trajectory": "run/trajectory"}).path == "run/trajectory"
     assert make_policy("probing", "components", {"scout_share": 1}).share == 1.0
     assert checked_params("foresight", "weights", None) == {
-        "maps": None, "scale_rate": True, "own": True, "watch": "hold", "watch_steps": None,
+        "maps": None, "lora_steps": None, "scale_rate": True, "own": True, "watch": "hold", "watch_steps": None,
     }  # fmt: skip
 
 

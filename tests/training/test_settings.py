@@ -160,7 +160,7 @@ SHARED = dict(
 PARAMS = dict(
     redraw=True, by="layer", cutoff=9, watch="hold", watch_steps=3, scout_share=0.5, scout_learning_rate=1e-3,
     oracle_trajectory="past", mask_schedule="schedule.json", movement_from="past", maps=["past"], own=False,
-    scale_rate=False,
+    scale_rate=False, lora_steps=3,
 )  # fmt: skip
 CHOICES = [(policy, granularity) for granularity in GRANULARITIES for policy in takers("budget", granularity)]
 CHOICES += [("full", "components"), ("full", "vectors")]

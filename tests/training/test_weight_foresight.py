@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from foresight.bank.movement import movement
 from foresight.common.errors import CheckpointError, ConfigError, DataError
@@ -158,3 +159,44 @@ def test_maps_of_another_model_and_runs_that_moved_nothing_are_refused(tmp_path,
         trainer(tmp_path, **FINE, maps=[str(tmp_path / "nothing")])
     with pytest.raises(ConfigError, match="a text or a list of texts"):
         trainer(tmp_path, **FINE, maps=3)
+
+
+class AtBegin(TrainerCallback):
+    """What a run has when its first mask is in force: the model's weights, and the next random number."""
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            random = torch.get_rng_state()
+            self.weights, self.drawn = stored(model), torch.rand(1)
+            torch.set_rng_state(random)
+
+
+def test_a_scout_by_adapter_leaves_nothing_behind_but_a_map(tmp_path):
+    settings = dict(FINE, own=False, learning_rate=1e-2)
+    begins, masks = {}, {}
+    for name, steps in (("scouted", 3), ("plain", None)):
+        done = trainer(tmp_path / name, **settings, lora_steps=steps)
+        done.add_callback(begin := AtBegin())
+        done.train()
+        begins[name], masks[name] = begin, entries_of(done, tmp_path / name)[0]
+        assert not any("lora" in key for key, _ in done.model.named_parameters())
+        if steps:
+            assert done.run.scouting.steps == 3 and done.policy.sources == ["the scout"]
+            assert 0 < done.optimizer.param_groups[0]["initial_lr"] < 0.9e-2
+    before = stored(tiny())
+    for begin in begins.values():
+        assert all(torch.equal(begin.weights[name], weight) for name, weight in before.items())
+    assert torch.equal(begins["scouted"].drawn, begins["plain"].drawn)
+    assert len(np.intersect1d(masks["scouted"], masks["plain"])) < 0.8 * len(masks["plain"])
+
+
+def test_a_run_with_a_scout_resumes_with_what_the_scout_found(tmp_path):
+    settings = dict(FINE, lora_steps=3, save_strategy="steps", save_steps=1)
+    whole = run(tmp_path / "whole", **settings)
+    broken = trainer(tmp_path / "broken", **settings)
+    broken.add_callback(Stop(1))
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.train()
+    resumed = run(tmp_path / "broken", resume=True, **settings)
+    assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken")) and whole.schedule == resumed.schedule
+    assert resumed.policy.shares == whole.policy.shares and len(whole.policy.shares) == 2

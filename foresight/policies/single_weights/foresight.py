@@ -36,6 +36,8 @@ class WeightForesight(WeightPolicy):
 
     Args:
         maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
+        lora_steps: steps of a LoRA run that is made first, undone, and becomes a map like others (see
+            `foresight.training.lora_scout`).
         scale_rate: whether the run's learning rate is that of a random mask, too high for weights that move farther. It
             is divided by how much farther than the average those of the first mask have moved by the maps. Adam moves
             a weight the farther the more its gradients agree in sign; with equal distances outputs change about
@@ -56,14 +58,17 @@ class WeightForesight(WeightPolicy):
     def __init__(
         self,
         maps: Sequence[str] | None = None,
+        lora_steps: int | None = None,
         scale_rate: bool = True,
         own: bool = True,
         watch: str = "hold",
         watch_steps: int | None = None,
     ):
-        self.sources, self.scale_rate, self.own = list(maps or []), scale_rate, own
+        self.sources, self.lora_steps, self.scale_rate, self.own = list(maps or []), lora_steps, scale_rate, own
+        self.scouts = "adapter" if lora_steps else ""
         self.watch, self.watch_steps = watch, watch_steps
         self.shares: list[float] = []
+        self._scout: Map | None = None
         self._last: tuple[tuple[int, int], tuple[WeightMask, float]] | None = None
         self._since = np.zeros(0, np.int64)  # of each weight of the mask, the step at which it entered
         self._ids = np.zeros(0, np.int64)
@@ -72,6 +77,11 @@ class WeightForesight(WeightPolicy):
         self.sources = spread(self.sources)
         self.maps: list[Map] = [map_of(source, ground.model, ground.numbers) for source in self.sources]
         self.shapes, self.numbers = shapes_of(ground.model, ground.numbers), ground.numbers
+
+    def scouted(self, found: Map) -> None:
+        """Take what the scout has found."""
+        self._scout = found
+        self.maps, self.sources = [*self.maps, found], [*self.sources, "the scout"]
 
     def rate_factor(self, n_vectors: int, seed: int) -> float:
         if not self.maps or not self.scale_rate:
@@ -154,11 +164,20 @@ class WeightForesight(WeightPolicy):
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"ids": self._ids, "since": self._since}, {"shares": self.shares}
+        arrays = {"ids": self._ids, "since": self._since}
+        if self._scout is not None:
+            sides = ("rows", "columns")
+            arrays |= {f"{m}/{s}": getattr(one, s).numpy() for m, one in self._scout.margins.items() for s in sides}
+        return arrays, {"shares": self.shares}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
-        if set(arrays) != {"ids", "since"} or set(data) != {"shares"}:
+        scout = [f"{module}/{side}" for module in self.shapes for side in ("rows", "columns")] if self.scouts else []
+        if set(arrays) != {"ids", "since", *scout} or set(data) != {"shares"}:
             raise CheckpointError(
                 f"the checkpoint is not of policy 'foresight' over single weights: it has {[*arrays, *data]}"
             )
         self._ids, self._since, self.shares = arrays["ids"], arrays["since"], list(data["shares"])
+        if scout:
+            sides = {module: [torch.from_numpy(arrays[f"{module}/{s}"]) for s in ("rows", "columns")]
+                     for module in self.shapes}  # fmt: skip
+            self.scouted(Map({module: Margins(*pair) for module, pair in sides.items()}))
