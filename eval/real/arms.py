@@ -20,6 +20,7 @@ class Arm:
         control: how a mask is made beforehand, of an earlier run or of the weights (`run._control`); then no policy is
             set.
         earlier: whether it needs earlier runs, by default one of the same task on other rows.
+        steps: of its runs in the screen.
         onward: whether training begins at the earlier run's weights instead of the base.
     """
 
@@ -30,6 +31,7 @@ class Arm:
     control: str | None = None
     earlier: bool = False
     onward: bool = False
+    steps: int = 60
 
 
 def _mask(about: str, control: str, rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)) -> Arm:
@@ -74,8 +76,14 @@ ARMS: dict[str, Arm] = {
                            control="circuit", earlier=True),
     "foresight": Arm("random weights, drawn anew by their own rows and columns", (1e-2, 3e-2, 1e-1),
                    settings={"policy": "foresight"}),
+    "foresight_kept": Arm("the same as hindsight, by the policy, which scales the rate of random weights by itself",
+                        (1e-2, 3e-2, 1e-1), earlier=True,
+                        settings={"policy": "foresight", "policy_params": {"own": False}}),
+    "foresight_scouted": Arm("drawn by rows and columns that 20 steps of LoRA have moved, which cost it as many steps",
+                           (1e-2, 3e-2, 1e-1), steps=40,
+                           settings={"policy": "foresight", "policy_params": {"own": False, "lora_steps": 20}}),
     "foresight_anew": Arm("weights that moved most in earlier runs, drawn anew by their own rows and columns",
-                        (3e-3, 1e-2, 3e-2), earlier=True, settings={"policy": "foresight"}),
+                        (1e-2, 3e-2, 1e-1), earlier=True, settings={"policy": "foresight"}),
     "full_onward": Arm("all parameters, from the earlier run's weights", FULL_RATES, "full", earlier=True, onward=True),
     "lora8_onward": Arm("LoRA of rank 8, from the earlier run's weights", LORA_RATES, "lora",
                         {"r": 8, "lora_alpha": 8}, earlier=True, onward=True),

@@ -28,7 +28,7 @@ def area(measures: Measures) -> float:
 
 def cell(arm: str, task: str, rate: float, model: str = NAME, **more) -> Cell:
     earlier = {"earlier": task} if ARMS[arm].earlier else {}
-    return Cell(arm, task, rate, model, **{**earlier, **more})
+    return Cell(arm, task, rate, model, **{"steps": ARMS[arm].steps, **earlier, **more})
 
 
 def tune(runner: Runner, arm: str, model: str = NAME, tasks: Iterable[str] = TUNING) -> dict[float, float]:
