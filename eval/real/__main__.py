@@ -26,6 +26,7 @@ def main() -> None:
     what.add_argument("--arms", nargs="+", help="screen only these arms")
     what.add_argument("--confirm", action="store_true", help="make the runs of confirm.yaml")
     what.add_argument("--quick", action="store_true", help="repeat four runs of the screen and compare them")
+    parser.add_argument("--budget", type=float, help="screen masks at this share of all parameters (default .0029)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each computing on one thread")
     parser.add_argument("--base", type=Path, help="folder of the base model; made in the work folder by default")
     asked = parser.parse_args()
@@ -33,7 +34,7 @@ def main() -> None:
 
     from foresight.studies.runner import RUNS, Runner, Work
 
-    from .arms import ARMS
+    from .arms import ARMS, BUDGET
     from .base import NAME, make_base
     from .confirm import read
     from .ledger import restore, save
@@ -59,7 +60,7 @@ def main() -> None:
                 save(asked.work / RUNS)
             return
         for arm in asked.arms or [*FIRST, *(name for name in ARMS if name not in FIRST)]:
-            rates = tune(runner, arm)
+            rates = tune(runner, arm, budget=asked.budget or BUDGET)
             save(asked.work / RUNS)
             print(arm, {f"{rate:g}": round(value, 3) for rate, value in sorted(rates.items())}, flush=True)
 

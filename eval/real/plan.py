@@ -10,7 +10,7 @@ import numpy as np
 from foresight.studies.ledger import Record
 from foresight.studies.runner import Runner
 
-from .arms import ARMS
+from .arms import ARMS, BUDGET
 from .base import NAME
 from .run import Cell, Measures
 
@@ -31,7 +31,9 @@ def cell(arm: str, task: str, rate: float, model: str = NAME, **more) -> Cell:
     return Cell(arm, task, rate, model, **{"steps": ARMS[arm].steps, **earlier, **more})
 
 
-def tune(runner: Runner, arm: str, model: str = NAME, tasks: Iterable[str] = TUNING) -> dict[float, float]:
+def tune(
+    runner: Runner, arm: str, model: str = NAME, tasks: Iterable[str] = TUNING, budget: float = BUDGET
+) -> dict[float, float]:
     """Rate -> mean area over the tuning tasks; an arm's runs are made until its best rate is not at an edge.
 
     A rate of which a run has diverged counts as infinitely bad.
@@ -39,7 +41,7 @@ def tune(runner: Runner, arm: str, model: str = NAME, tasks: Iterable[str] = TUN
     found: dict[float, float] = {}
     wanted = sorted(ARMS[arm].rates)
     while wanted:
-        cells = {rate: [cell(arm, task, rate, model) for task in tasks] for rate in wanted}
+        cells = {rate: [cell(arm, task, rate, model, budget=budget) for task in tasks] for rate in wanted}
         records = runner.run([one for of in cells.values() for one in of], arm)
         for rate in wanted:
             found[rate] = _mean([r for r in records if r.cell.rate == rate])

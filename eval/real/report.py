@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from foresight.common.files import write_whole
 from foresight.studies.ledger import Record, record_of
 
-from .arms import ARMS
+from .arms import ARMS, BUDGET
 from .ledger import LEDGER, read
 from .plan import TUNING, area
 from .run import Cell, Measures
@@ -85,18 +86,23 @@ def row(arm: str, rate: float, runs: list[Run]) -> Row:
 
 
 def tuned(runs: list[Run], tasks: tuple[str, ...] = TUNING) -> dict[str, list[Row]]:
-    """Arm -> its rates, the best first, over runs of all the tasks; arms without a rate on every task are left out."""
+    """Arm (with its budget, where that is not the usual one) -> its rates, the best first, over runs of all the tasks.
+
+    Arms without a rate on every task are left out.
+    """
     found: dict[str, list[Row]] = {}
-    for arm in ARMS:
-        mine = [run for run in runs if run.cell.arm == arm and run.cell.task in tasks and not run.cell.more]
+    screened = [run for run in runs if run.cell.task in tasks and not run.cell.more and run.cell.seed == 0]
+    for arm, budget in product(ARMS, sorted({run.cell.budget for run in screened}, key=lambda b: (b != BUDGET, b))):
+        mine = [run for run in screened if run.cell.arm == arm and run.cell.budget == budget]
+        name = arm if budget == BUDGET else f"{arm}, {budget:.3%}"
         rates = sorted({run.cell.rate for run in mine})
         of = {rate: [run for run in mine if run.cell.rate == rate] for rate in rates}
-        rows = [row(arm, rate, of[rate]) for rate in rates if {run.cell.task for run in of[rate]} == set(tasks)]
+        rows = [row(name, rate, of[rate]) for rate in rates if {run.cell.task for run in of[rate]} == set(tasks)]
         if rows:
             rows.sort(key=lambda one: (math.isnan(one.area), one.area))
             best = rows[0]
             edge = len(rows) < 2 or best.rate in (min(r.rate for r in rows), max(r.rate for r in rows))
-            found[arm] = [Row(**{**vars(best), "edge": edge}), *rows[1:]]
+            found[name] = [Row(**{**vars(best), "edge": edge}), *rows[1:]]
     return found
 
 
@@ -137,7 +143,7 @@ def page(runs: list[Run]) -> str:
         f"## Full runs mixed with the base or trimmed\n\n"
         f"{table(('arm', 'loss', 'exact', 'KL text', 'KL own', 'facts'), after(runs, best))}\n"
         f"## Every rate\n\n{listing(one for arm in order for one in sorted(best[arm], key=lambda one: one.rate))}\n"
-        f"## Arms\n\n{table(('arm', 'what it is'), ([arm, ARMS[arm].about] for arm in order))}"
+        f"## Arms\n\n{table(('arm', 'what it is'), ([arm, ARMS[arm.partition(',')[0]].about] for arm in order))}"
     )
 
 

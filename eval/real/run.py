@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,11 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
     arm, tokenizer, model = ARMS[cell.arm], AutoTokenizer.from_pretrained(base_folder), load(base_folder)
     data = rows(cell.task, cell.seed)
     kept = Kept(model, tokenizer, work)
-    before, spent = [], 0.0
-    for task in cell.earlier.split():
-        place = work / "earlier" / f"{cell.model}-{task}-{cell.seed}"
-        seconds = maps.earlier_run(
-            place, lambda out, task=task: _earlier_run(task, cell, out, load(base_folder), tokenizer)
-        )
-        before, spent = [*before, place], spent + seconds
+    before = [work / "earlier" / f"{cell.model}-{task}-{cell.seed}" for task in cell.earlier.split()]
+    spent = sum(
+        maps.earlier_run(place, partial(_earlier_run, task, cell, tokenizer))
+        for task, place in zip(cell.earlier.split(), before, strict=True)
+    )
     base = {name: p.detach().clone() for name, p in model.named_parameters()} if arm.method == "full" else None
     began = time.process_time()
     schedule = None
@@ -190,9 +189,10 @@ def trainer_of(
     return trainer
 
 
-def _earlier_run(task: str, cell: Cell, out: Path, model: Any, tokenizer: Any) -> None:
+def _earlier_run(task: str, cell: Cell, tokenizer: Any, out: Path) -> None:
     """All matrices, trained on other rows in another order; only its delta stays."""
     run = Cell("all_maskable", task, maps.EARLIER_RATE, cell.model, cell.seed + 1000, steps=60)
+    model = load(out.parents[1] / "bases" / cell.model)
     trainer_of(run, out, model, tokenizer, rows(task, cell.seed)["earlier"]).train()
 
 
@@ -200,22 +200,25 @@ def _control(cell: Cell, model: Any, before: Sequence[Path]) -> tuple[Mask | Wei
     """The mask of a control, and the table that it is numbered in."""
     arm = ARMS[cell.arm]
     masks = maps.Masks(model, int(cell.budget * sum(p.numel() for p in model.parameters())), cell.draw)
-    scores = movement(before[0], model) if before else None
+    if not before:
+        scores = {
+            "largest": maps.magnitude(model, 1),
+            "smallest": maps.magnitude(model, -1),
+            "principal": maps.principal(model),
+        }
+        return masks.highest(scores[str(arm.control)]), masks.table
+    moved = movement(before[0], model)
     match arm.control:
-        case "largest" | "smallest":
-            mask = masks.highest(maps.magnitude(model, 1 if arm.control == "largest" else -1))
-        case "principal":
-            mask = masks.highest(maps.principal(model))
         case "circuit":
-            return maps.circuit(model, scores, cell.budget, arm.settings["mlp_block"])
+            return maps.circuit(model, moved, cell.budget, arm.settings["mlp_block"])
         case "rows":
-            mask = masks.rows(scores)
+            mask = masks.rows(moved)
         case "margins":
-            mask = masks.by_margins(scores)
+            mask = masks.by_margins(moved)
         case "highest":
-            mask = masks.highest(scores)
+            mask = masks.highest(moved)
         case by:
-            mask = masks.drawn(masks.highest(scores), by)
+            mask = masks.drawn(masks.highest(moved), str(by))
     return mask, masks.table
 
 
