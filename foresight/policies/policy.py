@@ -117,6 +117,7 @@ class Policy(ABC):
         name: what the policy is called in settings.
         needs_scores: the run must probe, before the first decision too.
         remasks: later decisions can differ from the first.
+        latest: share of the run up to which it decides at the run's cadence.
         forecasts: it watches before its first decision.
         scouts: it learns from a short run before training, which the trainer makes: of the "bank" or of an "adapter".
         watch, watch_steps: what is trained before a forecast, and for how many steps (None: a fifth of the run).
@@ -129,10 +130,11 @@ class Policy(ABC):
 
     name: ClassVar[str]
     needs_scores: ClassVar[bool] = False
-    forecasts: ClassVar[bool] = False
+    forecasts: bool = False
     scouts: Literal["", "bank", "adapter"] = ""
     ranks: ClassVar[bool] = False
     remasks: bool = False
+    latest: float = 1.0
     watch: str = "hold"
     watch_steps: int | None = None
     own_steps: frozenset[int] = frozenset()

@@ -16,7 +16,7 @@ class Calendar:
     Attributes:
         total_steps: length of the run.
         first_decision: step at which the policy first chooses the mask; the steps before it are the watch.
-        remask_every: steps between decisions after the first; 0 for no other.
+        remask_every: steps between decisions after the first, up to `last_decision`; 0 for no other.
         probe_every: steps between snapshots, and between turns of rotating masks.
         probes: whether snapshots are taken at that cadence.
         scored: whether the policy chooses by scores at all, and so needs those of step 0.
@@ -30,6 +30,7 @@ class Calendar:
     def __init__(self, args: MaskSettings, policy: Policy, total_steps: int):
         self.total_steps = total_steps
         self.first_decision = (policy.watch_steps or max(1, total_steps // 5)) if policy.forecasts else 0
+        self.last_decision = policy.latest * total_steps
         self.remask_every, self.probe_every, self.restart_every = (
             args.remask_every,
             args.probe_every,
@@ -43,7 +44,8 @@ class Calendar:
     def decides(self, step: int) -> bool:
         """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""
         since = step - self.first_decision
-        again = since > 0 and (step in self.resizes or (self.remask_every > 0 and since % self.remask_every == 0))
+        due = self.remask_every > 0 and since % self.remask_every == 0 and step <= self.last_decision
+        again = since > 0 and (due or step in self.resizes)
         return step < self.total_steps and (since == 0 or again or step in self.own_steps)
 
     def turns(self, step: int) -> bool:

@@ -23,8 +23,6 @@ _log = logging.getLogger(__name__)
 
 MOST = 64
 """Weights per row that are looked at, where all weights of a matrix are trained."""
-LATEST = 1 / 3
-"""Share of the run after which the mask is held: what enters later has too few steps left to catch up."""
 
 
 class WeightForesight(WeightPolicy):
@@ -54,6 +52,7 @@ class WeightForesight(WeightPolicy):
     name = "foresight"
     forecasts = True
     remasks = True
+    latest = 1 / 3  # what enters later has too few steps left to catch up
 
     def __init__(
         self,
@@ -67,6 +66,7 @@ class WeightForesight(WeightPolicy):
         self.sources, self.lora_steps, self.scale_rate, self.own = list(maps or []), lora_steps, scale_rate, own
         self.scouts = "adapter" if lora_steps else ""
         self.watch, self.watch_steps = watch, watch_steps
+        self.forecasts = self.remasks = own
         self.shares: list[float] = []
         self._scout: Map | None = None
         self._last: tuple[tuple[int, int], tuple[WeightMask, float]] | None = None
@@ -111,10 +111,6 @@ class WeightForesight(WeightPolicy):
 
     def mask(self, view: View) -> WeightMask:
         assert isinstance(view, WeightView)
-        now = view.bank.mask
-        settled = view.step > LATEST * view.total_steps or (view.step > 0 and not self.own)
-        if settled and len(now) == view.n_vectors:
-            return now
         if not self.own:
             return self._entered(self._choose(view), view.step)
         found = forecast(self._moved(view.bank, view.step), self.maps)
