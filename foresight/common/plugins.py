@@ -2,7 +2,7 @@
 
 A package offers its plug-ins under an entry-point group and is imported only when one of their names is asked for.
 Nothing can replace a built-in name. `module:Class` imports that module; it is meant for names that users type. Names
-that are read from the files of a run are compared, never looked up.
+that are read from the files of a run or study are looked up within `names_of_files`, which imports nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
@@ -22,6 +24,22 @@ from .errors import ConfigError, UnknownNameError, did_you_mean
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 _PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+
+
+_OF_FILES: ContextVar[bool] = ContextVar("names come from files", default=False)
+
+
+@contextmanager
+def names_of_files() -> Iterator[None]:
+    """While files of a run or study are read: a name in them imports no code but this package's own.
+
+    Plug-ins that the user has loaded already, by a command line or recipe, are found as ever.
+    """
+    token = _OF_FILES.set(True)
+    try:
+        yield
+    finally:
+        _OF_FILES.reset(token)
 
 
 def part(path: str) -> Any:
@@ -156,6 +174,10 @@ class Registry(Generic[T]):
 
     def _from_path(self, path: str) -> type[T] | T:
         module, _, attribute = path.partition(":")
+        if _OF_FILES.get() and module not in sys.modules:
+            raise ConfigError(
+                f"{self.what} {path!r} is named by a file, and only a command line or a recipe can have code imported"
+            )
         here = str(Path.cwd())
         if here not in sys.path:
             sys.path.append(here)  # at the end, so that it shadows no installed package
@@ -174,6 +196,10 @@ class Registry(Generic[T]):
         points = self._installed()[name]
         if len(points) > 1:
             raise ConfigError(f"{self.what} {name!r} is offered by {self.origin(name)}; uninstall one of them")
+        if _OF_FILES.get() and points[0].module not in sys.modules:
+            raise ConfigError(
+                f"{self.what} {name!r} of {self.origin(name)} is named by a file, and is not loaded for it"
+            )
         try:
             found = points[0].load()
         except Exception as error:  # third-party code may fail in any way

@@ -10,6 +10,7 @@ from typing import Any
 from ..common.errors import TrajectoryError
 from ..common.intervals import Interval
 from ..common.numbers import DASH, number
+from ..common.plugins import names_of_files
 from ..studies.compare.arms import Arm
 from ..studies.compare.contrasts import Contrast
 from ..studies.compare.measures import FORGETTING, MEASURES, Measure, grouped
@@ -43,9 +44,10 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
         DataError: a folder has no finished comparison, or one with other settings; the message names them.
     """
     places = [Path(folder) for folder in folders]
-    config, summary, records, environment = read_comparisons(places)
-    shown = pictures(Part(records, config, config.budgets[0]), [place / RUNS for place in places])
-    return write_page(Path(out or places[0]) / REPORT, render(config, summary, records, environment, shown))
+    with names_of_files():
+        config, summary, records, environment = read_comparisons(places)
+        shown = pictures(Part(records, config, config.budgets[0]), [place / RUNS for place in places])
+        return write_page(Path(out or places[0]) / REPORT, render(config, summary, records, environment, shown))
 
 
 def pictures(part: Part, runs: Sequence[Path]) -> list[Picture]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ..common.intervals import Interval
 from ..common.numbers import bracketed
+from ..common.plugins import names_of_files
 from ..studies.evidence.cells import EFFECTS, METHODS
 from ..studies.evidence.outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Outcome
 from ..studies.evidence.settings import EvidenceConfig
@@ -26,8 +27,9 @@ def write_evidence(folder: str | Path) -> Path:
     Raises:
         DataError: the folder holds no finished study.
     """
-    config, evidence, environment = read_results(folder)
-    return write_page(Path(folder) / REPORT, render(config, evidence, environment))
+    with names_of_files():
+        config, evidence, environment = read_results(folder)
+        return write_page(Path(folder) / REPORT, render(config, evidence, environment))
 
 
 def render(config: EvidenceConfig, evidence: Evidence, environment: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The page: whole, self-contained, escaped, with the verdict first, also when runs broke and arms are many."""
 
 import base64
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ from foresight.report.style import COLOURS, MARKERS, looks
 from foresight.studies.compare.arms import ARMS
 from foresight.studies.compare.part import Part
 from foresight.studies.compare.settings import CompareConfig
-from foresight.studies.compare.study import write_results
+from foresight.studies.compare.study import RESULTS, write_results
 from foresight.studies.compare.summary import summarise
 from foresight.studies.ledger import RESULT
 from foresight.studies.provenance import environment
@@ -235,3 +236,29 @@ def test_the_report_of_a_folder_is_written_from_its_records(tmp_path, undrawn):
     assert write_report([tmp_path / "a"], tmp_path).read_text() == written.read_text()
     with pytest.raises(DataError, match="not the result of a finished comparison"):
         write_report([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        "foresight:planted:Forecaster",
+        {"name": "mine", "like": "foresight:planted:Forecaster"},
+        {"name": "mine", "like": "foresight", "settings": {"forecaster": "planted:Forecaster"}},
+        {"name": "mine", "like": "reactive", "settings": {"target": "planted:Target"}},
+    ],
+)
+def test_a_report_imports_nothing_that_the_results_name(tmp_path, undrawn, monkeypatch, arm):
+    planted = tmp_path / "code"
+    planted.mkdir()
+    (planted / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Forecaster: pass\n")
+    monkeypatch.chdir(planted)
+    config = settings(1, seeds=1)
+    folder = tmp_path / "a"
+    for record in (records := comparison(config)):
+        write_json(folder / RUNS / record.key / RESULT, record.to_json())
+    write_results(folder, config, records)
+    data = json.loads((folder / RESULTS).read_text())
+    data["config"]["arms"].append(arm)
+    (folder / RESULTS).write_text(json.dumps(data))
+    page = write_report([folder])
+    assert not (tmp_path / "ran").exists() and page.exists()

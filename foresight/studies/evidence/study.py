@@ -70,6 +70,8 @@ def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str
             raise DataError(f"{path} has another schema than {SCHEMA}; run the study again")
         config, versions = EvidenceConfig(**data.pop("config")), dict(data.pop("environment"))
         return config, decode(Evidence, data), versions
+    except ConfigError as error:
+        raise DataError(f"the settings in {path} cannot be used here: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not the result of a study ({error}); run `foresight evidence` there") from error
 

@@ -178,3 +178,14 @@ def test_recipes_are_the_defaults_and_the_published_protocol():
     (published,) = parse(recipes / "truthfulqa.yaml", [], (EvidenceConfig,))
     assert (published.heads, published.epochs, published.batch_size) == (16, 2, 4)
     assert published.taus == [0.1, 0.2, 0.3, 0.4, 0.5] and published.learning_rates == [1e-4, 5e-4, 2e-3]
+
+
+def test_a_page_of_recorded_results_imports_nothing_that_they_name(out, tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef judge(*_): return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    data = json.loads((out / "results.json").read_text())
+    data["config"]["judge"] = "planted:judge"
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match="cannot be used here: .* is named by a file"):
+        write_evidence(tmp_path)
+    assert not (tmp_path / "ran").exists()
