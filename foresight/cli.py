@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from . import __version__
 from .commands import early
-from .common.errors import ConfigError, ForesightError, UnknownNameError, did_you_mean
+from .common.errors import ConfigError, ForesightError, StoppedError, UnknownNameError, did_you_mean
 
 _SETTINGS = (
     "Settings come from a recipe, or from flags, --name value; flags win. `foresight {} --settings` lists them with "
@@ -21,11 +21,18 @@ _SETTINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 1 if a check failed, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    """Run one command and return its exit code.
+
+    0; 1 if a check failed; 2 after an error that the user can mend; 130 after Ctrl-C. `train` returns 143 after SIGTERM
+    and 75 when its hours are over; a checkpoint is then complete, and --resume goes on.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("FORESIGHT_DEBUG")) or words[:1] == ["--debug"]
     try:
         return _run(words)
+    except StoppedError as stopped:
+        print(f"foresight: {stopped}", file=sys.stderr)
+        return stopped.code
     except ForesightError as error:
         if debug:
             traceback.print_exc()
@@ -114,6 +121,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     train = command("train", _train, "fine-tune a model with a predictive mask", True)
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
+    train.add_argument("--max-hours", type=float, metavar="H", help="stop in time, with a checkpoint (exit code 75)")
 
     track = command("track", _track, "watch circuits evolve: a study of tasks, strategies and seeds", True)
     track.add_argument("--out", metavar="DIR", help="folder of the study (default: the setting output_dir)")
@@ -202,7 +210,7 @@ def _train(args: argparse.Namespace, flags: list[str]) -> None:
     values = early.train(args.config, flags)
     from .commands import train
 
-    train.run(values, args.resume)
+    train.run(values, args.resume, args.max_hours)
 
 
 def _track(args: argparse.Namespace, flags: list[str]) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from transformers import TrainerCallback
 
 from ..common.console import console
+from ..common.errors import ConfigError
 from ..common.files import write_json
 from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
@@ -24,12 +25,16 @@ from ..training.trainer import ForesightTrainer
 from .building import build, changed, resolved, show
 
 
-def run(values: Mapping[str, Any], resume: bool) -> None:
+def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None) -> None:
     """Train with the given settings; with `resume`, from the last complete checkpoint of output_dir.
+
+    After `max_hours` it stops with a checkpoint, as it does at SIGTERM (StoppedError).
 
     Leaves in output_dir: config.json (every setting), what ForesightTrainer writes, and with `from_config` the random
     base model.
     """
+    if max_hours is not None and not max_hours > 0:
+        raise ConfigError(f"--max-hours is {max_hours}; expected a number above 0")
     data, settings, args = build(DataConfig, values), build(ModelConfig, values), build(ForesightConfig, values)
     if args.should_save:
         show(changed(settings, data, args))
@@ -48,12 +53,14 @@ def run(values: Mapping[str, Any], resume: bool) -> None:
         retained_dataset=load_retained(data, tokenizer, args.seed),
         processing_class=tokenizer,
     )
+    trainer.stopping.hours = max_hours
     trainer.add_callback(_Record(trainer, resolved(model=settings, data=data, training=args), settings.from_config))
     try:
         trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
     except KeyboardInterrupt:
         last = checkpoint.last_complete(output)
-        told = f"{last} is complete; continue with the same command and --resume" if last else "no checkpoint yet"
+        told = f"{last} is complete; continue" if last else "no checkpoint yet; begin anew"
+        told = f"{told} with the same command and --resume"
         print(f"interrupted after step {trainer.state.global_step}: {told}", file=sys.stderr)
         raise
     accuracy = _accuracy(trainer, tokenizer, data, evaluation)

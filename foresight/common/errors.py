@@ -48,6 +48,14 @@ class MaskLeakError(ForesightError):
     """A weight outside the mask changed, or nothing inside it did."""
 
 
+class StoppedError(ForesightError):
+    """A run was asked to stop before its end; its checkpoint is complete. `code` is the exit code that says so."""
+
+    def __init__(self, message: str, code: int):
+        self.code = code
+        super().__init__(message)
+
+
 class NonFiniteError(ForesightError):
     """The loss, a gradient or a score became NaN or infinite."""
 

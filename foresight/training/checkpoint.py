@@ -155,6 +155,13 @@ def last_complete(output_dir: str | Path) -> Path | None:
     return None
 
 
+def refuse_damaged(output_dir: str | Path) -> None:
+    """Raise CheckpointError for a checkpoint that was complete once and is no longer what it was."""
+    for folder in Path(output_dir).glob("checkpoint-*"):
+        if (folder / SEAL).exists():
+            check(folder)
+
+
 def _tensors(run: Run) -> dict[str, torch.Tensor]:
     arrays = {f"skill.{k}": v for k, v in run.skill_log.state()[0].items()}
     arrays |= {f"policy.{k}": v for k, v in run.policy.state()[0].items()}

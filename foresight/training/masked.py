@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import torch
 from datasets import Dataset
 from transformers import DefaultFlowCallback, Trainer, TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
-from ..bank.delta import write_delta
-from ..common.errors import CheckpointError, ConfigError, NonFiniteError
+from ..bank.delta import INFO, write_delta
+from ..common.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
 from ..common.plugins import part
 from ..trajectory.trajectory import Trajectory
 from . import checkpoint
@@ -22,8 +23,13 @@ from .config import ForesightConfig
 from .remask import RemaskCallback, diverged
 from .run import Run
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
+from .stopping import StopInTime
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
+
+
+class _FinishedError(Exception):
+    """The checkpoint that a run goes on from is that of its last step."""
 
 
 class FiniteLoss(Trainer):
@@ -59,18 +65,21 @@ class MaskedTrainer(FiniteLoss):
     Rows that the run scores or replays must be tokenized, with columns input_ids and labels.
 
     Attributes:
-        run: the `Run`; remasking: the callback that probes and re-masks.
+        run: the `Run`; remasking: the callback that probes and re-masks; stopping: the one that stops in time.
     """
 
     run: Run
     remasking: RemaskCallback
+    stopping: StopInTime
 
     def drive(self, run: Run) -> None:
         """Train this run from now on. Called once, at the end of `__init__`."""
         refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
         run.log, run.autocast = self.note, self.accelerator.autocast
+        self.stopping = StopInTime(run)
         self.add_callback(self.remasking)
+        self.add_callback(self.stopping)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -109,25 +118,56 @@ class MaskedTrainer(FiniteLoss):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
         """Train, from the start or from a checkpoint, and write the delta to `output_dir/delta` at the end.
 
+        A finished run that is resumed has nothing left to do and stays as it is.
+
         Args:
-            resume_from_checkpoint: a checkpoint folder, or True for the last complete one of `output_dir`.
+            resume_from_checkpoint: a checkpoint folder, or True for the last complete one of `output_dir`; where the
+                run was killed before its first, it begins anew.
 
         Raises:
-            CheckpointError: nothing complete to resume from, or a checkpoint of another model.
+            CheckpointError: every checkpoint is damaged, or the one given, or it is of another model.
             ConfigError: a fresh run into a folder that holds a run.
+            StoppedError: it was asked to stop (see `StopInTime`); its checkpoint is complete.
             NonFiniteError: the loss or its gradient became NaN or infinite; the last checkpoint is untouched.
             MaskLeakError: something outside the mask changed, or nothing inside it did.
         """
         if resume_from_checkpoint is True:
             last = checkpoint.last_complete(self.run.output)
             if last is None:
-                raise CheckpointError(f"{self.run.output} holds no complete checkpoint; start afresh without resuming")
-            resume_from_checkpoint = str(last)
+                self._clear_away()
+            resume_from_checkpoint = None if last is None else str(last)
         if not resume_from_checkpoint:
             self._start_afresh()
-        result = super().train(resume_from_checkpoint or None, **kwargs)
-        self.save_delta(self.run.output / "delta")
+        delta = self.run.output / "delta"
+        try:
+            with self.stopping:
+                result = super().train(resume_from_checkpoint or None, **kwargs)
+        except _FinishedError:
+            self.run.step = self.state.global_step
+            if not (delta / INFO).exists():  # killed in between
+                self.save_delta(delta)
+            return TrainOutput(self.state.global_step, float("nan"), {})
+        if self.stopping.code is not None:
+            raise StoppedError(
+                f"stopped {self.stopping.reason} after step {self.state.global_step}: "
+                f"{checkpoint.last_complete(self.run.output)} is complete; continue with --resume "
+                "(resume_from_checkpoint=True)",
+                self.stopping.code,
+            )
+        self.save_delta(delta)
         return result
+
+    def _clear_away(self) -> None:
+        """Remove what a run left that was killed before its first checkpoint: nothing of it was learned."""
+        output = self.run.output
+        checkpoint.refuse_damaged(output)
+        if (output / "delta" / INFO).exists():
+            raise CheckpointError(f"{output} holds a finished run without checkpoints; there is nothing to resume")
+        self.accelerator.wait_for_everyone()  # every rank has looked
+        if self.args.should_save:
+            for folder in (output / checkpoint.TRAJECTORY, *output.glob("checkpoint-*")):
+                shutil.rmtree(folder, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
 
     def _start_afresh(self) -> None:
         run, args = self.run, self.args
@@ -234,6 +274,8 @@ class MaskedTrainer(FiniteLoss):
             for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only
             self._load_scaler(resume_from_checkpoint)
+            if self.state.global_step >= max_steps:
+                raise _FinishedError
         return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -264,6 +306,8 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
             raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
     if args.optim not in _ADAMW:
         raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
+    if args.enable_jit_checkpoint:
+        raise ConfigError("leave enable_jit_checkpoint off: at SIGTERM every run writes a checkpoint by itself")
     if args.load_best_model_at_end:
         raise ConfigError("load_best_model_at_end is not supported: checkpoints hold the bank, not whole models")
     refuse_world(args)

@@ -27,7 +27,7 @@ class RemaskCallback(TrainerCallback):
     """Probes and re-masks at step boundaries, when the run's `Calendar` says so."""
 
     def __init__(self, run: Run):
-        self.run = run
+        self.run, self._clock = run, time.perf_counter()
 
     # -- events of the training loop --------------------------------------------------------------------------------
 

@@ -328,8 +328,14 @@ def test_interrupted_training_says_how_to_go_on(cli, train, tmp_path, monkeypatc
     assert "interrupted after step 3" in err and "checkpoint-2" in err and "--resume" in err
 
 
-def test_resume_without_a_checkpoint(refused, train):
-    assert "no complete checkpoint" in refused(*train(), "--resume")
+def test_a_job_that_always_says_resume_begins_stops_in_time_and_ends(cli, refused, train, tmp_path):
+    code, _, err = cli(*train(), "--resume", "--max-hours", "1e-9")
+    assert code == 75 and "checkpoint-1 is complete; continue with --resume" in err and "Traceback" not in err
+    assert cli(*train(), "--resume")[0] == 0
+    written = (tmp_path / "run" / "delta" / "delta.safetensors").read_bytes()
+    assert cli(*train(), "--resume")[0] == 0  # there is nothing left to do
+    assert (tmp_path / "run" / "delta" / "delta.safetensors").read_bytes() == written
+    assert "--max-hours is 0.0" in refused(*train(), "--resume", "--max-hours", "0")
 
 
 def test_model_from_config(cli, refused, train, tmp_path, model_folder):

@@ -5,7 +5,6 @@ import math
 import resource
 import shutil
 import signal
-from functools import cache
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ from foresight.model.components import component_table
 from foresight.training import checkpoint
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
-from support.runs import COMMON, Stop, config, delta, run, same, trainer
+from support.runs import COMMON, config, delta, run, same, trainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 # -- the mask acts ----------------------------------------------------------------------------------------------------
@@ -177,68 +176,6 @@ def test_text_without_pairs_and_messages(tmp_path):
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-RESUMABLE = dict(policy="foresight", save_strategy="steps", save_steps=2, shuffle_dataset=True)
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """The run that nothing interrupts, by watch."""
-    return cache(lambda watch: run(tmp_path_factory.mktemp("whole"), watch=watch, **RESUMABLE))
-
-
-@pytest.mark.parametrize("stop", [2, 5, 8, 11])
-@pytest.mark.parametrize("watch", ["hold", "full-keep"])
-def test_resume_equals_the_uninterrupted_run(tmp_path, whole_run, stop, watch):
-    settings, whole = dict(RESUMABLE, watch=watch), whole_run(watch)
-    broken = trainer(tmp_path / "broken", **settings)
-    broken.add_callback(Stop(stop))
-    with pytest.raises(RuntimeError, match="power cut"):
-        broken.train()
-    resumed = run(tmp_path / "broken", resume=True, **settings)
-    assert same(delta(whole.run.output), delta(tmp_path / "broken"))
-    assert resumed.schedule.entries == whole.schedule.entries
-    assert [vars(o) for o in resumed.run.skill_log.outcomes] == [vars(o) for o in whole.run.skill_log.outcomes]
-    for a, b in zip(whole.trajectory.snapshots, resumed.trajectory.snapshots, strict=True):
-        assert a.step == b.step and np.array_equal(a.scores["attribution"].values, b.scores["attribution"].values)
-    assert same(whole.bank.tensors(whole.run.optimizer), resumed.bank.tensors(resumed.run.optimizer))
-
-
-def test_incomplete_and_damaged_checkpoints_do_not_count(tmp_path):
-    run(tmp_path, policy="static", save_strategy="steps", save_steps=4)
-    assert checkpoint.last_complete(tmp_path).name == "checkpoint-12"
-    (tmp_path / "checkpoint-12" / checkpoint.SEAL).unlink()
-    data = bytearray((tmp_path / "checkpoint-8" / checkpoint.TENSORS).read_bytes())
-    data[100] ^= 1
-    (tmp_path / "checkpoint-8" / checkpoint.TENSORS).write_bytes(bytes(data))
-    assert checkpoint.last_complete(tmp_path).name == "checkpoint-4"
-    with pytest.raises(CheckpointError, match="safetensors is damaged"):
-        trainer(tmp_path, policy="static").train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
-
-
-def test_limit_keeps_the_newest_complete_ones(tmp_path):
-    run(tmp_path, policy="static", save_strategy="steps", save_steps=3, save_total_limit=2)
-    kept = sorted(p.name for p in tmp_path.glob("checkpoint-*"))
-    assert kept == ["checkpoint-12", "checkpoint-9"]
-
-
-def test_checkpoint_of_another_model_is_refused(tmp_path):
-    run(tmp_path, policy="static", save_strategy="steps", save_steps=6)
-    with pytest.raises(CheckpointError, match="belongs to model weights"):
-        run(tmp_path, resume=True, policy="static", model=tiny(seed=1))
-    with pytest.raises(CheckpointError, match="component table"):
-        run(tmp_path, resume=True, policy="static", mlp_block=4)
-
-
-def test_nothing_to_resume_and_nothing_to_overwrite(tmp_path):
-    with pytest.raises(CheckpointError, match="no complete checkpoint"):
-        run(tmp_path, resume=True)
-    run(tmp_path, policy="static", save_strategy="steps", save_steps=6)
-    before = sorted(p.name for p in tmp_path.rglob("*"))
-    with pytest.raises(ConfigError, match="already holds a run"):
-        run(tmp_path, policy="static")
-    assert sorted(p.name for p in tmp_path.rglob("*")) == before
-
-
 def test_full_disk_keeps_the_last_checkpoint(tmp_path):
     """A file size limit stands in for a full disk: the write fails half way, as there."""
     settings = dict(policy="static", save_strategy="steps", save_steps=4)
@@ -358,6 +295,7 @@ def test_schedule_file_names_components(tmp_path):
         (dict(policy="replay"), ConfigError, "mask_schedule"),
         (dict(optim="sgd"), ConfigError, "AdamW"),
         (dict(gradient_checkpointing_kwargs={"use_reentrant": True}), ConfigError, "use_reentrant"),
+        (dict(enable_jit_checkpoint=True), ConfigError, "at SIGTERM every run writes a checkpoint"),
         (dict(load_best_model_at_end=True, save_strategy="steps", eval_strategy="steps"), ConfigError, "load_best"),
     ],
     ids=lambda v: str(v) if isinstance(v, dict) else "",

@@ -1,0 +1,155 @@
+"""Going on with a run that ended, was killed, or was asked to stop: the same run, or a clear refusal."""
+
+import os
+import shutil
+import signal
+from functools import cache
+
+import numpy as np
+import pytest
+from transformers import TrainerCallback
+
+from foresight.bank.delta import WEIGHTS
+from foresight.common.errors import CheckpointError, ConfigError, StoppedError
+from foresight.training import checkpoint
+from support.runs import Stop, delta, run, same, trainer
+from support.tiny import tiny
+
+RESUMABLE = dict(policy="foresight", save_strategy="steps", save_steps=2, shuffle_dataset=True)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The run that nothing interrupts, by watch."""
+    return cache(lambda watch: run(tmp_path_factory.mktemp("whole"), watch=watch, **RESUMABLE))
+
+
+@pytest.mark.parametrize("stop", [2, 5, 8, 11])
+@pytest.mark.parametrize("watch", ["hold", "full-keep"])
+def test_resume_equals_the_uninterrupted_run(tmp_path, whole_run, stop, watch):
+    settings, whole = dict(RESUMABLE, watch=watch), whole_run(watch)
+    broken = trainer(tmp_path / "broken", **settings)
+    broken.add_callback(Stop(stop))
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.train()
+    resumed = run(tmp_path / "broken", resume=True, **settings)
+    assert same(delta(whole.run.output), delta(tmp_path / "broken"))
+    assert resumed.schedule.entries == whole.schedule.entries
+    assert [vars(o) for o in resumed.run.skill_log.outcomes] == [vars(o) for o in whole.run.skill_log.outcomes]
+    for a, b in zip(whole.trajectory.snapshots, resumed.trajectory.snapshots, strict=True):
+        assert a.step == b.step and np.array_equal(a.scores["attribution"].values, b.scores["attribution"].values)
+    assert same(whole.bank.tensors(whole.run.optimizer), resumed.bank.tensors(resumed.run.optimizer))
+
+
+def test_incomplete_and_damaged_checkpoints_do_not_count(tmp_path):
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=4)
+    assert checkpoint.last_complete(tmp_path).name == "checkpoint-12"
+    (tmp_path / "checkpoint-12" / checkpoint.SEAL).unlink()
+    data = bytearray((tmp_path / "checkpoint-8" / checkpoint.TENSORS).read_bytes())
+    data[100] ^= 1
+    (tmp_path / "checkpoint-8" / checkpoint.TENSORS).write_bytes(bytes(data))
+    assert checkpoint.last_complete(tmp_path).name == "checkpoint-4"
+    with pytest.raises(CheckpointError, match="safetensors is damaged"):
+        trainer(tmp_path, policy="static").train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+
+
+def test_limit_keeps_the_newest_complete_ones(tmp_path):
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=3, save_total_limit=2)
+    kept = sorted(p.name for p in tmp_path.glob("checkpoint-*"))
+    assert kept == ["checkpoint-12", "checkpoint-9"]
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    run(tmp_path, policy="static", save_strategy="steps", save_steps=6)
+    with pytest.raises(CheckpointError, match="belongs to model weights"):
+        run(tmp_path, resume=True, policy="static", model=tiny(seed=1))
+    with pytest.raises(CheckpointError, match="component table"):
+        run(tmp_path, resume=True, policy="static", mlp_block=4)
+
+
+SAVED = dict(policy="static", save_strategy="steps", save_steps=5, lr_scheduler_type="constant")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder, **SAVED)
+    return folder
+
+
+@pytest.mark.parametrize("lost", [None, "delta"])
+def test_a_finished_run_has_nothing_left_to_do(tmp_path, finished, lost):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    if lost:  # killed between its last checkpoint and its delta
+        shutil.rmtree(folder / lost)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    done = run(folder, resume=True, **SAVED)
+    assert done.state.global_step == 12 and same(delta(folder), delta(finished))
+    assert all(p.read_bytes() == content for p, content in before.items())
+    assert (folder / "delta" / WEIGHTS).read_bytes() == (finished / "delta" / WEIGHTS).read_bytes()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path, finished):
+    broken = trainer(tmp_path, **SAVED)
+    broken.add_callback(Stop(3))
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.train()
+    (tmp_path / "checkpoint-2").mkdir()  # killed while it was written
+    run(tmp_path, resume=True, **SAVED)
+    assert same(delta(tmp_path), delta(finished)) and not (tmp_path / "checkpoint-2").exists()
+
+
+def test_what_is_damaged_or_finished_is_not_begun_anew(tmp_path, finished):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for path in folder.glob(f"checkpoint-*/{checkpoint.TENSORS}"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        run(folder, resume=True, **SAVED)
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    with pytest.raises(CheckpointError, match="a finished run without checkpoints"):
+        run(folder, resume=True, **SAVED)
+    assert same(delta(folder), delta(finished))
+
+
+def test_nothing_is_written_over(tmp_path, finished):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run(folder, **SAVED)
+    assert sorted(p.relative_to(folder) for p in folder.rglob("*")) == sorted(
+        p.relative_to(finished) for p in finished.rglob("*")
+    )
+
+
+class Terminate(TrainerCallback):
+    """Sends SIGTERM to the process within a step."""
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path, finished):
+    before = signal.getsignal(signal.SIGTERM)
+    stopped = trainer(tmp_path, **SAVED)
+    stopped.add_callback(Terminate())
+    with pytest.raises(StoppedError, match="by SIGTERM after step 7: .*checkpoint-7 is complete") as told:
+        stopped.train()
+    assert told.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert not (tmp_path / "delta").exists()
+    run(tmp_path, resume=True, **SAVED)
+    assert same(delta(tmp_path), delta(finished))
+
+
+def test_a_run_stops_when_its_hours_are_over_and_goes_on(tmp_path, finished):
+    for step in (1, 2):
+        late = trainer(tmp_path, **SAVED)
+        late.stopping.hours = 0.0
+        with pytest.raises(StoppedError, match=f"at its limit of 0 hours after step {step}") as told:
+            late.train(resume_from_checkpoint=step > 1)
+        assert told.value.code == 75
+    run(tmp_path, resume=True, **SAVED)
+    assert same(delta(tmp_path), delta(finished))
