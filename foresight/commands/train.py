@@ -77,7 +77,8 @@ class _Record(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not args.should_save:
             return
-        write_json(self.trainer.run.output / "config.json", self.settings)
+        resumed = {"resumed": self.trainer.run.resumed} if self.trainer.run.resumed else {}
+        write_json(self.trainer.run.output / "config.json", self.settings | resumed)
         if self.keep_base and state.global_step == 0:
             model, bank = self.trainer.model, self.trainer.bank
             model.save_pretrained(self.trainer.run.output / "base", state_dict=bank.merged_state_dict())

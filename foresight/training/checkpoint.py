@@ -24,6 +24,7 @@ from ..common.errors import CheckpointError, NonFiniteError
 from ..common.files import sync, write_json, write_whole
 from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
+from .resuming import changes
 from .run import Run
 
 TENSORS, STATE, SEAL = "foresight.safetensors", "foresight.json", "seal.json"
@@ -47,11 +48,14 @@ def save(run: Run, folder: Path) -> None:
         write_state(folder, tensors, data)
 
 
-def load(run: Run, folder: Path) -> None:
+def load(run: Run, folder: Path) -> dict[str, list[Any]]:
     """Put a freshly built run, whose optimizer exists, where the checkpoint's was.
 
+    Returns:
+        Settings that are others now, with both values (see `resuming.changes`).
+
     Raises:
-        CheckpointError: incomplete, damaged, or of another model.
+        CheckpointError: incomplete, damaged, of another model or data, or of settings that may not change.
     """
     tensors, data = read_state(folder)
     for what, expected, found in (
@@ -63,6 +67,10 @@ def load(run: Run, folder: Path) -> None:
                 f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
                 "mlp_block (or granularity) that it was started with"
             )
+    changed = changes(folder, data["fixed"], run.fixed) if "fixed" in data else {}  # earlier versions kept none
+    run.resumed = data.get("resumed", [])
+    if changed:
+        run.resumed.append({"step": data["step"], "changed": changed})
     run.schedule = type(run.schedule).from_json(data["schedule"], run.numbers)
     run.bank.restore(tensors, run.schedule.newest(tensors["bank.ids"]), run.optimizer)
     if run.watcher is not None:
@@ -82,6 +90,7 @@ def load(run: Run, folder: Path) -> None:
     run.skill_log = SkillLog.from_state(_group(tensors, "skill."), data["skill"])
     run.policy.load_state(_group(tensors, "policy."), data["policy"])
     run.save_schedule()
+    return changed
 
 
 def write_state(folder: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -173,6 +182,8 @@ def _data(run: Run) -> dict[str, Any]:
     return {
         **run.base_info(),
         "unit": run.numbers.unit,
+        "fixed": run.fixed,
+        "resumed": run.resumed,
         "table": run.numbers.hash,
         "schedule": run.schedule.to_json(run.numbers),
         "snapshots": len(run.trajectory) if run.trajectory is not None else 0,

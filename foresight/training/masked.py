@@ -21,6 +21,7 @@ from ..trajectory.trajectory import Trajectory
 from . import checkpoint
 from .config import ForesightConfig
 from .remask import RemaskCallback, diverged
+from .resuming import fixed, load_scheduler
 from .run import Run
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 from .stopping import StopInTime
@@ -76,6 +77,7 @@ class MaskedTrainer(FiniteLoss):
         """Train this run from now on. Called once, at the end of `__init__`."""
         refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
+        run.fixed = fixed(run.args, self.train_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast
         self.stopping = StopInTime(run)
         self.add_callback(self.remasking)
@@ -269,10 +271,9 @@ class MaskedTrainer(FiniteLoss):
             self.run.optimizer.rank = bank.placement.rank
         if resume_from_checkpoint is not None:
             folder = Path(resume_from_checkpoint)
-            checkpoint.load(self.run, folder)
-            self.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
-            for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
-                group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only
+            changed = checkpoint.load(self.run, folder)
+            state = torch.load(folder / "scheduler.pt", weights_only=True)
+            load_scheduler(self.lr_scheduler, self.optimizer, state, bool(changed))
             self._load_scaler(resume_from_checkpoint)
             if self.state.global_step >= max_steps:
                 raise _FinishedError

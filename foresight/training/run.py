@@ -71,6 +71,7 @@ class Run:
         watcher: takes snapshots; None for runs that need none. probe: what gradients of single weights are taken on.
         retained: rows to keep, or None; scouting: the `Scouting` that a scout has taken, or None.
         calendar, step: when things happen, and optimizer steps done; set when training begins.
+        fixed: what its checkpoints say of settings and data; resumed: the settings that changed, and at which step.
         learning_rates: sum of those so far: above zero, something in the mask must have moved.
         seconds, choosing: wall time, and what of it the policy took to decide (scoring of single weights and timed
             passes included).
@@ -105,6 +106,8 @@ class Run:
         self.probe: Probe | None = None
         self.retained: Retained | None = None
         self.scouting: Any = None
+        self.fixed: dict[str, Any] = {}
+        self.resumed: list[dict[str, Any]] = []
         self.log: Callable[[dict[str, float]], None] = lambda numbers: None
         self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 

@@ -7,13 +7,15 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from foresight.bank.delta import WEIGHTS
 from foresight.common.errors import CheckpointError, ConfigError, StoppedError
 from foresight.training import checkpoint
+from foresight.training.resuming import load_scheduler
 from support.runs import Stop, delta, run, same, trainer
-from support.tiny import tiny
+from support.tiny import sentences, tiny
 
 RESUMABLE = dict(policy="foresight", save_strategy="steps", save_steps=2, shuffle_dataset=True)
 
@@ -153,3 +155,76 @@ def test_a_run_stops_when_its_hours_are_over_and_goes_on(tmp_path, finished):
         assert told.value.code == 75
     run(tmp_path, resume=True, **SAVED)
     assert same(delta(tmp_path), delta(finished))
+
+
+def broken_off(folder, finished, step=5):
+    """A run whose last checkpoint is that of a step."""
+    shutil.copytree(finished, folder)
+    for other in folder.glob("checkpoint-*"):
+        if other.name != f"checkpoint-{step}":
+            shutil.rmtree(other)
+    shutil.rmtree(folder / "delta")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(seed=4), "seed was 3 and is 4"),
+        (dict(adam_beta2=0.9), "adam_beta2 was 0.999 and is 0.9"),
+        (dict(policy="random"), "policy was 'static' and is 'random'"),
+        (dict(per_device_train_batch_size=2), "rows of a step was 4 and is 2"),
+        (dict(train_dataset=sentences(40)), "training rows was '.*' and is '.*'"),
+        (dict(max_length=8), "max_length was .* and is 8"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_may_not_change_is_refused_with_both_values(tmp_path, finished, settings, message):
+    broken_off(tmp_path / "run", finished)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path / "run", resume=True, **{**SAVED, **settings})
+    assert all(p.read_bytes() == content for p, content in before.items())
+
+
+def test_what_changes_nothing_may_change(tmp_path, finished):
+    broken_off(tmp_path / "run", finished)
+    again = dict(per_device_train_batch_size=2, gradient_accumulation_steps=2, logging_steps=1, save_steps=3)
+    resumed = run(tmp_path / "run", resume=True, **{**SAVED, **again})
+    assert resumed.run.resumed == [] and resumed.state.global_step == 12
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "linear", "cosine"])
+def test_a_new_rate_holds_from_the_checkpoint_on(tmp_path, scheduler):
+    settings = {**SAVED, "lr_scheduler_type": scheduler, "logging_steps": 1, "warmup_steps": 2}
+    whole = run(tmp_path / "whole", **settings)
+    broken = trainer(tmp_path / "run", **settings)
+    broken.add_callback(Stop(7))
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.train()
+    resumed = run(tmp_path / "run", resume=True, **{**settings, "learning_rate": 1e-3})
+    rates = [
+        {e["step"]: e["learning_rate"] for e in one.state.log_history if "learning_rate" in e}
+        for one in (whole, resumed)
+    ]
+    assert all(rates[1][s] == pytest.approx(rates[0][s] * (1 if s <= 5 else 0.1)) for s in range(1, 13))
+    assert resumed.run.resumed == [{"step": 5, "changed": {"learning_rate": [1e-2, 1e-3]}}]
+    assert not same(delta(tmp_path / "whole"), delta(tmp_path / "run"))
+    kept = checkpoint.read_state(tmp_path / "run" / "checkpoint-12")[1]
+    assert kept["resumed"] == resumed.run.resumed
+
+
+def test_a_finished_run_goes_on_when_it_gets_more_steps(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    longer = run(tmp_path / "run", resume=True, **{**SAVED, "max_steps": 16})
+    assert longer.state.global_step == 16 and longer.run.resumed[0]["changed"] == {"max_steps": [12, 16]}
+    assert not same(delta(finished), delta(tmp_path / "run"))
+    whole = run(tmp_path / "whole", **{**SAVED, "max_steps": 16})
+    assert same(delta(tmp_path / "whole"), delta(tmp_path / "run")) and whole.run.resumed == []
+
+
+def test_rates_that_depend_on_more_than_the_step_cannot_change():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    optimizer.param_groups[0]["initial_lr"] = 0.1
+    with pytest.raises(ConfigError, match="ReduceLROnPlateau depend on more than the step"):
+        load_scheduler(scheduler, optimizer, scheduler.state_dict(), changed=True)
