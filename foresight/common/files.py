@@ -7,11 +7,13 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ForesightError, did_you_mean
+from filelock import FileLock, Timeout
+
+from .errors import ConfigError, ForesightError, did_you_mean
 
 
 class DiskFullError(ForesightError, OSError):
@@ -30,6 +32,26 @@ def missing(source: str | Path) -> str | None:
         return None
     neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     return f"no file or folder {str(source)!r}{did_you_mean(path.name, neighbours)}"
+
+
+@contextlib.contextmanager
+def one_writer(folder: str | Path) -> Iterator[None]:
+    """Keep other processes out of a folder as long as it is written to; it is made if it is missing.
+
+    Raises:
+        ConfigError: another process is at work there.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")  # released when the process ends, however it ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(f"another process is at work in {folder}; wait for it, or name another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:

@@ -24,12 +24,11 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ..common.console import progress_bar
-from ..common.errors import ConfigError, ForesightError
-from ..common.files import DiskFullError, write_json
+from ..common.errors import ForesightError
+from ..common.files import DiskFullError, one_writer, write_json
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
 
@@ -94,17 +93,11 @@ class Runner(Generic[C, M]):
         self._others = set(active_children())
         self._known: set[Path] = set()  # cells that some call of `run` has had
         self._log = self.folder / "workers.log"
-        self._lock = FileLock(self.folder / ".lock")  # released when the process ends, however it ends
+        self._alone = one_writer(self.folder)
 
     def __enter__(self) -> Runner[C, M]:
         """Raises ConfigError while another process runs cells in the folder: they would undo each other's runs."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ConfigError(
-                f"another process is at work in {self.folder}; wait for it, or name another folder"
-            ) from error
+        self._alone.__enter__()
         self.progress.start()
         return self
 
@@ -115,7 +108,7 @@ class Runner(Generic[C, M]):
             if kind is not None:  # an error or Ctrl-C: what is under way runs again when the study is continued
                 for child in set(active_children()) - self._others:
                     child.terminate()
-        self._lock.release()
+        self._alone.__exit__(None, None, None)
 
     def path(self, cell: C) -> Path:
         """The folder of a cell."""

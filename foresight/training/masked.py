@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from ..bank.delta import INFO, write_delta
 from ..common.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
+from ..common.files import one_writer
 from ..common.plugins import part
 from ..trajectory.trajectory import Trajectory
 from . import checkpoint
@@ -128,11 +130,15 @@ class MaskedTrainer(FiniteLoss):
 
         Raises:
             CheckpointError: every checkpoint is damaged, or the one given, or it is of another model.
-            ConfigError: a fresh run into a folder that holds a run.
+            ConfigError: a fresh run into a folder that holds a run, or another process trains there.
             StoppedError: it was asked to stop (see `StopInTime`); its checkpoint is complete.
             NonFiniteError: the loss or its gradient became NaN or infinite; the last checkpoint is untouched.
             MaskLeakError: something outside the mask changed, or nothing inside it did.
         """
+        with one_writer(self.run.output) if self.args.should_save else nullcontext():
+            return self._train_alone(resume_from_checkpoint, **kwargs)
+
+    def _train_alone(self, resume_from_checkpoint: str | bool | None, **kwargs: Any) -> TrainOutput:
         if resume_from_checkpoint is True:
             last = checkpoint.last_complete(self.run.output)
             if last is None:

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from foresight.bank.delta import WEIGHTS
 from foresight.common.errors import CheckpointError, ConfigError, StoppedError
+from foresight.common.files import one_writer
 from foresight.training import checkpoint
 from foresight.training.resuming import load_scheduler
 from support.runs import Stop, delta, run, same, trainer
@@ -228,3 +229,9 @@ def test_rates_that_depend_on_more_than_the_step_cannot_change():
     optimizer.param_groups[0]["initial_lr"] = 0.1
     with pytest.raises(ConfigError, match="ReduceLROnPlateau depend on more than the step"):
         load_scheduler(scheduler, optimizer, scheduler.state_dict(), changed=True)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    with one_writer(tmp_path / "run"), pytest.raises(ConfigError, match="another process is at work in .*run"):
+        run(tmp_path / "run", **SAVED)
+    run(tmp_path / "run", **SAVED)
