@@ -57,22 +57,12 @@ def load(run: Run, folder: Path) -> dict[str, list[Any]]:
     Raises:
         CheckpointError: incomplete, damaged, of another model or data, or of settings that may not change.
     """
-    tensors, data = read_state(folder)
-    for what, expected, found in (
-        ("model weights", run.bank.base.hash, data["base_hash"]),
-        ("component table", run.numbers.hash, data["table"]),
-    ):
-        if expected != found:
-            raise CheckpointError(
-                f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
-                "mlp_block (or granularity) that it was started with"
-            )
+    tensors, data = _read(run, folder)
     changed = changes(folder, data["fixed"], run.fixed) if "fixed" in data else {}  # earlier versions kept none
     run.resumed = data.get("resumed", [])
     if changed:
         run.resumed.append({"step": data["step"], "changed": changed})
-    run.schedule = type(run.schedule).from_json(data["schedule"], run.numbers)
-    run.bank.restore(tensors, run.schedule.newest(tensors["bank.ids"]), run.optimizer)
+    _restore_bank(run, tensors, data)
     if run.watcher is not None:
         path = run.output / TRAJECTORY
         PartialState().wait_for_everyone()
@@ -91,6 +81,37 @@ def load(run: Run, folder: Path) -> dict[str, list[Any]]:
     run.policy.load_state(_group(tensors, "policy."), data["policy"])
     run.save_schedule()
     return changed
+
+
+def load_best(run: Run, folder: Path) -> None:
+    """Give a run that has ended the mask and the trained weights of one of its checkpoints.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    tensors, data = _read(run, folder)
+    _restore_bank(run, tensors, data)
+    run.step = data["step"]
+    run.save_schedule()
+
+
+def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, data = read_state(folder)
+    for what, expected, found in (
+        ("model weights", run.bank.base.hash, data["base_hash"]),
+        ("component table", run.numbers.hash, data["table"]),
+    ):
+        if expected != found:
+            raise CheckpointError(
+                f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
+                "mlp_block (or granularity) that it was started with"
+            )
+    return tensors, data
+
+
+def _restore_bank(run: Run, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+    run.schedule = type(run.schedule).from_json(data["schedule"], run.numbers)
+    run.bank.restore(tensors, run.schedule.newest(tensors["bank.ids"]), run.optimizer)
 
 
 def write_state(folder: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -136,8 +157,8 @@ def check(folder: str | Path) -> None:
     folder = Path(folder)
     remedy = "resume from an earlier checkpoint (--resume picks the last complete one)"
     try:
-        sealed = json.loads((folder / SEAL).read_text())
-    except (OSError, ValueError) as error:
+        sealed = dict(json.loads((folder / SEAL).read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder} is not a complete checkpoint (no readable {SEAL}); {remedy}") from error
     for name, expected in sealed.items():
         path = folder / name

@@ -152,6 +152,8 @@ class MaskedTrainer(FiniteLoss):
                 result = super().train(resume_from_checkpoint or None, **kwargs)
         except _FinishedError:
             self.run.step = self.state.global_step
+            if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+                self._load_best_model()
             if not (delta / INFO).exists():  # killed in between
                 self.save_delta(delta)
             return TrainOutput(self.state.global_step, float("nan"), {})
@@ -261,7 +263,8 @@ class MaskedTrainer(FiniteLoss):
         self.accelerator.wait_for_everyone()  # the random states of all ranks are in the folder
         if self.args.should_save:
             checkpoint.seal(self.run.output / f"checkpoint-{self.state.global_step}")
-            rotate_checkpoints(output_dir=str(self.run.output), save_total_limit=limit, use_mtime=False)
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(output_dir=str(self.run.output), save_total_limit=limit, best_model_checkpoint=best)
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         # The parent would look for whole-model or DeepSpeed checkpoints; a run's own state is the same for all.
@@ -284,6 +287,10 @@ class MaskedTrainer(FiniteLoss):
             if self.state.global_step >= max_steps:
                 raise _FinishedError
         return prepared
+
+    def _load_best_model(self) -> None:
+        """The mask and the bank as they were at the best checkpoint, with `load_best_model_at_end`."""
+        checkpoint.load_best(self.run, self.run.output / Path(self.state.best_model_checkpoint).name)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """Nothing yet: the state is loaded when the optimizer exists, see `_prepare_for_training`."""
@@ -315,6 +322,6 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
         raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
     if args.enable_jit_checkpoint:
         raise ConfigError("leave enable_jit_checkpoint off: at SIGTERM every run writes a checkpoint by itself")
-    if args.load_best_model_at_end:
-        raise ConfigError("load_best_model_at_end is not supported: checkpoints hold the bank, not whole models")
+    if args.save_only_model:
+        raise ConfigError("save_only_model leaves nothing to resume from; leave it off, the bank is small")
     refuse_world(args)

@@ -60,11 +60,13 @@ class RemaskCallback(TrainerCallback):
         now = time.perf_counter()
         self.run.seconds, self._clock = self.run.seconds + now - self._clock, now
         if state.global_step == state.max_steps:
-            bank, watcher = self.run.bank, self.run.watcher
-            self._check_moved(bank.unmoved(), len(bank.ids))
-            bank.base.verify()
-            if watcher is not None and (cost := watcher.cost()):
-                watcher.trajectory.annotate(cost=cost)
+            self._check_moved(self.run.bank.unmoved(), len(self.run.bank.ids))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        watcher = self.run.watcher
+        self.run.bank.base.verify()
+        if watcher is not None and (cost := watcher.cost()):
+            watcher.trajectory.annotate(cost=cost)
 
     # -- what happens -----------------------------------------------------------------------------------------------
 

@@ -38,11 +38,12 @@ def config(folder, shared=MASKED, **settings):
     return ForesightConfig(output_dir=str(folder), **{**known, **chosen})
 
 
-def trainer(folder, model=None, contrast=True, train_dataset=None, retained=None, **settings):
+def trainer(folder, model=None, contrast=True, train_dataset=None, retained=None, eval_dataset=None, **settings):
     return ForesightTrainer(
         model=model if model is not None else tiny(),
         args=config(folder, **settings),
         train_dataset=sentences() if train_dataset is None else train_dataset,
+        eval_dataset=eval_dataset,
         contrast_dataset=pairs() if contrast else None,
         retained_dataset=retained,
         processing_class=tiny_tokenizer(),

@@ -235,3 +235,31 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     with one_writer(tmp_path / "run"), pytest.raises(ConfigError, match="another process is at work in .*run"):
         run(tmp_path / "run", **SAVED)
     run(tmp_path / "run", **SAVED)
+
+
+class Chosen(TrainerCallback):
+    """Makes the evaluation after one step the best."""
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        metrics["eval_chosen"] = float(state.global_step == 4)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_the_best_checkpoint_is_what_a_run_ends_with(tmp_path, limit):
+    settings = dict(
+        policy="reactive", eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2, remask_every=3,
+        load_best_model_at_end=True, metric_for_best_model="chosen", save_total_limit=limit,
+    )  # fmt: skip
+    shorter = run(tmp_path / "shorter", **{**SAVED, "policy": "reactive", "remask_every": 3, "save_steps": 4})
+    done = trainer(tmp_path / "best", eval_dataset=sentences(8), **{**SAVED, **settings})
+    done.callback_handler.callbacks.insert(0, Chosen())
+    done.train()
+    tensors, data = checkpoint.read_state(tmp_path / "shorter" / "checkpoint-4")
+    assert done.run.step == data["step"] == 4 and done.schedule.to_json(done.run.numbers) == data["schedule"]
+    assert torch.equal(done.bank.vectors, tensors["bank.vectors"])
+    kept = delta(tmp_path / "best")
+    assert not same(kept, delta(tmp_path / "shorter")) and shorter.run.step == 12
+    shutil.rmtree(tmp_path / "best" / "delta")  # killed before it was written
+    again = trainer(tmp_path / "best", eval_dataset=sentences(8), **{**SAVED, **settings})
+    again.train(resume_from_checkpoint=True)
+    assert same(kept, delta(tmp_path / "best")) and again.run.step == 4

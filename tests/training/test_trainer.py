@@ -296,7 +296,7 @@ def test_schedule_file_names_components(tmp_path):
         (dict(optim="sgd"), ConfigError, "AdamW"),
         (dict(gradient_checkpointing_kwargs={"use_reentrant": True}), ConfigError, "use_reentrant"),
         (dict(enable_jit_checkpoint=True), ConfigError, "at SIGTERM every run writes a checkpoint"),
-        (dict(load_best_model_at_end=True, save_strategy="steps", eval_strategy="steps"), ConfigError, "load_best"),
+        (dict(save_only_model=True), ConfigError, "nothing to resume from"),
     ],
     ids=lambda v: str(v) if isinstance(v, dict) else "",
 )
