@@ -229,9 +229,13 @@ class MaskedTrainer(FiniteLoss):
         return diverged(self.run, what, self.state.global_step + 1)
 
     def note(self, numbers: dict[str, float]) -> None:
-        """Log numbers now, without making the training loop believe that its own turn to log is over."""
+        """Log numbers now, without making the training loop believe that its own turn to log is over.
+
+        What trainers such as TRL's add to their own log lines (token accuracy, entropy) waits for the next of them,
+        averaged since the last.
+        """
         due = self.control.should_log
-        self.log(numbers)
+        Trainer.log(self, numbers)
         self.control.should_log = due
 
     # -- files --------------------------------------------------------------------------------------------------------

@@ -51,6 +51,24 @@ def test_full_policy_equals_sft_of_the_same_matrices(tmp_path, accumulation):
 
 
 @pytest.mark.parametrize(
+    "settings", [dict(policy="full"), dict(policy="foresight"), dict(policy="random", redraw=True)]
+)
+def test_log_lines_are_those_of_sft(tmp_path, settings):
+    """At a learning rate of 0 both train the same model; what masks do in between is logged beside."""
+    shared = {**COMMON, "learning_rate": 0.0, "logging_steps": 3}
+    ours = trainer(tmp_path / "ours", contrast=settings["policy"] == "foresight", **{**shared, **settings})
+    ours.train()
+    plain = SFTTrainer(
+        model=tiny(), args=SFTConfig(output_dir=str(tmp_path / "sft"), **shared), train_dataset=sentences(),
+        processing_class=tiny_tokenizer(),
+    )  # fmt: skip
+    plain.train()
+    names = ("step", "epoch", "loss", "entropy", "mean_token_accuracy", "num_tokens", "learning_rate")
+    found = [[[e[name] for name in names] for e in one.state.log_history if "loss" in e] for one in (plain, ours)]
+    assert len(found[0]) == 4 and np.allclose(*found, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         dict(policy="foresight"),
