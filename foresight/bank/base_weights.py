@@ -154,9 +154,9 @@ def is_bank_key(name: str) -> bool:
     return BANK_NAME in name.split(".")
 
 
-def fingerprint(model: nn.Module, placement: Placement) -> dict[str, int]:
+def fingerprint(model: nn.Module, placement: Placement, ordered: bool = True) -> dict[str, int]:
     """Checksum of what this process holds of every parameter (`Placement.checksum`), by name; the bank left out."""
-    return {name: placement.checksum(p) for name, p in model.named_parameters() if not is_bank_key(name)}
+    return {name: placement.checksum(p, ordered) for name, p in model.named_parameters() if not is_bank_key(name)}
 
 
 def digest(prints: dict[str, int], placement: Placement) -> str:

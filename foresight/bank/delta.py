@@ -1,7 +1,8 @@
 """The delta: every vector or weight that a run changed, as a small file that any copy of the base model can take.
 
     delta.safetensors   for each touched Linear: <module>.index int64 [k] and <module>.values float32 [k, length]
-    delta.json          the unit, the base model's name and hash, the component table's hash, the step
+    delta.json          version, unit, sha256 of delta.safetensors, the base model's name, dtype and hash, the component
+                        table's hash, the number of vectors, the step
 
 The unit is "vectors", of length d_model: row vectors are rows of the Linear's [out, in] weight, column vectors its
 columns, whatever way the module stores it. Or it is "weights", of length 1: index counts the entries of the weight as
@@ -10,23 +11,28 @@ it is stored, row by row.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
 from ..common.files import write_json, write_whole
 from ..model.finer import numbering_of
-from ..model.numbering import Numbering
+from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
 from .base_weights import digest, fingerprint, write_vectors
 
 WEIGHTS, INFO = "delta.safetensors", "delta.json"
+VERSION = 2
+_log = logging.getLogger(__name__)
 
 
 def write_delta(folder: str | Path, table: Numbering, ids: Tensor, values: Tensor, info: dict[str, Any]) -> None:
@@ -37,19 +43,32 @@ def write_delta(folder: str | Path, table: Numbering, ids: Tensor, values: Tenso
         tensors[f"{target.module}.values"] = values[part].contiguous()
     folder = Path(folder)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
-    write_json(folder / INFO, {"version": 1, "unit": table.unit, "table": table.hash, "vectors": len(ids), **info})
+    with (folder / WEIGHTS).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    known = {"version": VERSION, "unit": table.unit, "sha256": sha256, "table": table.hash, "vectors": len(ids)}
+    write_json(folder / INFO, known | info)
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
-    """The delta's JSON part. Raises CheckpointError if it cannot be read."""
+    """The delta's JSON part. Raises CheckpointError if it cannot be read, or is of another version."""
     try:
-        return json.loads((Path(folder) / INFO).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} holds no readable delta ({error})") from error
+        info = dict(json.loads((Path(folder) / INFO).read_text()))
+        version, missing = info["version"], {"model", "base_hash", "table", "vectors"} - set(info)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder} holds no readable delta ({error!r})") from error
+    if version not in (1, VERSION) or missing:
+        what = f"lacks {', '.join(sorted(missing))}" if missing else f"has version {version!r}"
+        raise CheckpointError(f"{Path(folder) / INFO} {what}; this foresight reads deltas of versions 1 and {VERSION}")
+    return info
 
 
-def require_base(folder: str | Path, info: dict[str, Any], found: str) -> None:
-    """Raise CheckpointError unless `found` is the hash of the weights that `info` belongs to."""
+def require_base(folder: str | Path, info: dict[str, Any], model: nn.Module) -> None:
+    """Raise CheckpointError unless the weights that `info` belongs to are those of the model, as they are now.
+
+    The hash of version 1 did not see their order.
+    """
+    here = Placement()
+    found = digest(fingerprint(model, here, ordered=info.get("version") != 1), here)
     if found != info["base_hash"]:
         raise CheckpointError(
             f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}; "
@@ -62,22 +81,73 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
     """Write a delta into a plain Hugging Face model, in place, and return it.
 
     Raises:
-        CheckpointError: the delta is unreadable, or was made from other weights than the model has.
+        CheckpointError: the delta is unreadable or damaged, or was made from other weights than the model has.
     """
-    table = table_of(folder, model)
-    try:
-        tensors = load_file(Path(folder) / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: {error}") from error
-    for target in table.targets:
-        if (index := tensors.get(f"{target.module}.index")) is not None:
-            module = model.get_submodule(target.module)
-            write_vectors(module.weight.data, module, target.axis, index, tensors[f"{target.module}.values"])
+    for target, index, values in list(Delta(folder, model)):  # nothing is written before all of it has been checked
+        module = model.get_submodule(target.module)
+        write_vectors(module.weight.data, module, target.axis, index, values)
     return model
 
 
-def table_of(folder: str | Path, model: nn.Module) -> Numbering:
-    """The table of a delta's ids, after making sure that it belongs to the model's weights as they are now."""
-    info, here = read_info(folder), Placement()
-    require_base(folder, info, digest(fingerprint(model, here), here))
-    return numbering_of(model, info.get("unit", "vectors"))
+class Delta:
+    """A delta on disk, checked against the model that it changes; iterating reads one Linear at a time, in the order of
+    the table.
+
+    Attributes:
+        table: what its vectors are numbered in; info: its JSON part.
+
+    Raises:
+        CheckpointError: damaged, forged, or of another model; also while it is iterated over.
+    """
+
+    def __init__(self, folder: str | Path, model: nn.Module):
+        self.folder = Path(folder)
+        self.info = read_info(folder)
+        self._file = self._opened()
+        require_base(folder, self.info, model)
+        self.table: Numbering = numbering_of(model, self.info.get("unit", "vectors"))
+        keys = {f"{t.module}.{part}" for t in self.table.targets for part in ("index", "values")}
+        if unknown := sorted(set(self._file.keys()) - keys):
+            raise CheckpointError(f"{folder} has {unknown[0]}, which this model does not have")
+
+    def __iter__(self) -> Iterator[tuple[Target, Tensor, Tensor]]:
+        """Yield a target, the places of its changed vectors, int64 [k], and their values, float32 [k, length]."""
+        found = 0
+        for target in self.table.targets:
+            if (vectors := self.of(target)) is not None:
+                found += len(vectors[0])
+                yield target, *vectors
+        if found != self.info["vectors"]:
+            raise CheckpointError(f"{self.folder} has {found} vectors, and {INFO} says {self.info['vectors']}")
+
+    def of(self, target: Target) -> tuple[Tensor, Tensor] | None:
+        """Places and values of one target's vectors; None if it is untouched."""
+        names = [f"{target.module}.{part}" for part in ("index", "values")]
+        held = [name in self._file.keys() for name in names]  # noqa: SIM118 (it is no mapping)
+        if not any(held):
+            return None
+        if not all(held):
+            raise CheckpointError(f"{self.folder}: {names[held.index(False)]} is missing")
+        index, values = (self._file.get_tensor(name) for name in names)
+        length = 1 if target.axis == "entry" else self.table.d_model
+        sorted_within = index.dtype == torch.int64 and index.dim() == 1 and bool((index.diff() > 0).all())
+        if not sorted_within or not len(index) or index[0] < 0 or index[-1] >= target.n:
+            raise CheckpointError(f"{self.folder}: {names[0]} has to ascend from 0 to at most {target.n - 1}")
+        if values.dtype != torch.float32 or values.shape != (len(index), length) or not values.isfinite().all():
+            raise CheckpointError(f"{self.folder}: {names[1]} has to be finite float32 [{len(index)}, {length}]")
+        return index, values
+
+    def _opened(self) -> Any:
+        path = self.folder / WEIGHTS
+        try:
+            if "sha256" in self.info:
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != self.info["sha256"]:
+                        raise CheckpointError(f"{path} is damaged: its checksum differs from that in {INFO}")
+            elif self.info["version"] != 1:
+                raise CheckpointError(f"{self.folder / INFO} lacks the checksum of {WEIGHTS}")
+            else:
+                _log.warning("%s was written without a checksum and is taken as it is", path)
+            return safe_open(path, "pt")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: {error}") from error

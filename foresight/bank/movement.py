@@ -19,7 +19,7 @@ from ..common.errors import CheckpointError
 from ..model.components import stored_transposed
 from ..model.numbering import Target
 from .base_weights import as_vectors, write_vectors
-from .delta import INFO, WEIGHTS, read_info, table_of
+from .delta import INFO, Delta
 
 _BEYOND = ("alpha_pattern", "rank_pattern", "use_dora", "modules_to_save")
 """Settings of adapters whose matrices change by something else than the same multiple of B A."""
@@ -71,20 +71,22 @@ def movement(source: str | Path, model: nn.Module) -> Movement:
 
 
 def _of_delta(folder: Path, model: nn.Module) -> Movement:
-    table = table_of(folder, model)
+    delta = Delta(folder, model)
+    table = delta.table
 
     def moved(target: Target) -> Tensor:
         name, axis = target.module, table.target_of[target.module].axis
-        index, values = _read(folder / WEIGHTS, f"{name}.index"), _read(folder / WEIGHTS, f"{name}.values")
+        found = delta.of(table.target_of[name])
         module = model.get_submodule(name)
         weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
-        if index is None or values is None:
+        if found is None:
             return result
+        index, values = found
         before = as_vectors(weight, module, axis)[index.to(weight.device)].float().cpu()
         write_vectors(result, module, axis, index, (values - before).abs())
         return result
 
-    return Movement(moved, "every weight" if read_info(folder)["vectors"] == table.n_vectors else "a mask")
+    return Movement(moved, "every weight" if delta.info["vectors"] == table.n_vectors else "a mask")
 
 
 def _of_adapter(folder: Path, model: nn.Module) -> Movement:

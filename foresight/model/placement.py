@@ -13,8 +13,11 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _STRETCH = 2**22
+_WIDTH, _ODD = 1024, 0x9E3779B97F4A7C15 - 2**64
+"""Columns of the grid in which bits are summed; an odd number that spreads over 64 bits."""
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 T = TypeVar("T")
@@ -80,16 +83,36 @@ class Placement:
     def settle(self) -> None:
         """Clean up after forward and backward passes outside the training loop."""
 
-    def checksum(self, parameter: nn.Parameter) -> int:
-        """Sum the bit patterns of this process's part of a weight: a single changed bit changes the sum."""
-        return bit_sum(parameter.data)
+    def checksum(self, parameter: nn.Parameter, ordered: bool = True) -> int:
+        """Sum the bit patterns of this process's part of a weight: a single changed bit changes the sum, and so does a
+        change of order, unless the plain sum is asked for that versions before 0.2 used.
+        """
+        return bit_sum(parameter.data, 0 if ordered else None)
 
     def total(self, sums: Tensor) -> Tensor:
         """Sum checksums, int64 [k], over processes. Sharding leaves the total unchanged, since padding is zero."""
         return sums
 
 
-def bit_sum(weight: Tensor) -> int:
-    """Sum bit patterns in stretches, because summing into 64 bits may first copy its input to 64 bits."""
+def bit_sum(weight: Tensor, offset: int | None = 0) -> int:
+    """Sum bit patterns, weighted by place: of a grid of `_WIDTH` columns the sums of rows and of columns are weighted.
+
+    Modulo 2^64, so that the sums of shards add up to that of the whole. The weighting is our own.
+
+    Args:
+        offset: place of the first element in the whole weight; None for the plain sum.
+    """
     bits = weight.contiguous().view(_BITS.get(weight.dtype, torch.uint8)).flatten()
-    return int(torch.stack([part.sum(dtype=torch.int64) for part in bits.split(_STRETCH)]).sum())
+    if offset is None:
+        return int(torch.stack([part.sum(dtype=torch.int64) for part in bits.split(_STRETCH)]).sum())
+    lead = offset % _WIDTH
+    if lead or len(bits) % _WIDTH:
+        bits = F.pad(bits, (lead, -(lead + len(bits)) % _WIDTH))
+    total, first = torch.zeros((), dtype=torch.int64, device=bits.device), offset // _WIDTH
+    columns = torch.zeros(_WIDTH, dtype=torch.int64, device=bits.device)
+    for part in bits.view(-1, _WIDTH).split(_STRETCH // _WIDTH):  # summing into 64 bits may first copy to 64 bits
+        places = torch.arange(first, first + len(part), device=bits.device)
+        total += (part.sum(1, dtype=torch.int64) * (2 * places + 1) * _ODD).sum()
+        columns += part.sum(0, dtype=torch.int64)
+        first += len(part)
+    return int(total + (columns * (2 * torch.arange(_WIDTH, device=bits.device) + 1)).sum())

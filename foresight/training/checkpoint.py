@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..bank.base_weights import digest, fingerprint
 from ..common.errors import CheckpointError, NonFiniteError
 from ..common.files import sync, write_json, write_whole
 from ..trajectory.skill_log import SkillLog
@@ -28,7 +29,7 @@ from .resuming import changes
 from .run import Run
 
 TENSORS, STATE, SEAL = "foresight.safetensors", "foresight.json", "seal.json"
-VERSION = 1
+VERSION = 2
 TRAJECTORY = "trajectory"
 
 
@@ -98,7 +99,7 @@ def load_best(run: Run, folder: Path) -> None:
 def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, data = read_state(folder)
     for what, expected, found in (
-        ("model weights", run.bank.base.hash, data["base_hash"]),
+        ("model weights", _base_hash(run, data), data["base_hash"]),
         ("component table", run.numbers.hash, data["table"]),
     ):
         if expected != found:
@@ -107,6 +108,14 @@ def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 "mlp_block (or granularity) that it was started with"
             )
     return tensors, data
+
+
+def _base_hash(run: Run, data: dict[str, Any]) -> str:
+    """The hash of the run's base, in the way in which the checkpoint's was made."""
+    if data["version"] != 1:
+        return run.bank.base.hash
+    here = run.bank.placement
+    return digest(fingerprint(run.model, here, ordered=False), here)
 
 
 def _restore_bank(run: Run, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
@@ -134,8 +143,8 @@ def read_state(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, state = load_file(folder / TENSORS), json.loads((folder / STATE).read_text())
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    if state.get("version") != VERSION:
-        raise CheckpointError(f"{folder} has version {state.get('version')}, this foresight reads {VERSION}")
+    if state.get("version") not in (1, VERSION):
+        raise CheckpointError(f"{folder} has version {state.get('version')}, this foresight reads 1 and {VERSION}")
     return tensors, state
 
 

@@ -84,9 +84,10 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     tensors, data = checkpoint.read_state(folder)
     info = {name: data.get(name) for name in ("model", "base_hash", "dtype", "step")}
     model = _base_model(info)
+    require_base(folder, data, model)
     table = numbering_of(model, data.get("unit", "vectors"))
     base, changed = BaseWeights(model, table, Placement()), Ledger(table.d_model)
-    require_base(folder, info, base.hash)
+    info["base_hash"] = base.hash
     changed.record(tensors["ledger.ids"], tensors["ledger.values"])
     base.write(changed.ids, changed.values)
     ids = tensors["bank.ids"]
