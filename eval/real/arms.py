@@ -84,6 +84,8 @@ ARMS: dict[str, Arm] = {
                            settings={"policy": "foresight", "policy_params": {"own": False, "lora_steps": 20}}),
     "foresight_anew": Arm("weights that moved most in earlier runs, drawn anew by their own rows and columns",
                         (1e-2, 3e-2, 1e-1), earlier=True, settings={"policy": "foresight"}),
+    "random_onward": Arm("random weights, from the earlier run's weights", (1e-2, 3e-2, 1e-1), earlier=True,
+                         onward=True, settings={"policy": "random"}),
     "full_onward": Arm("all parameters, from the earlier run's weights", FULL_RATES, "full", earlier=True, onward=True),
     "lora8_onward": Arm("LoRA of rank 8, from the earlier run's weights", LORA_RATES, "lora",
                         {"r": 8, "lora_alpha": 8}, earlier=True, onward=True),

@@ -65,7 +65,7 @@ FORGERIES = {
     "halves": (lambda t, i: t.update({first(t, "values"): t[first(t, "values")].half()}), "float32"),
     "places that are no integers": (lambda t, i: t.update({first(t, "index"): t[first(t, "index")].float()}), "ascend"),
     "another Linear": (
-        lambda t, i: t.update({"lm_head.index": t[first(t, "index")]}),
+        lambda t, i: t.update({"lm_head.index": torch.tensor([1])}),
         "which this model does not have",
     ),
     "a Linear less": (lambda t, i: [t.pop(first(t, part)) for part in ("index", "values")], "vectors, and delta.json"),
