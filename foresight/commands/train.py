@@ -53,6 +53,7 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
         retained_dataset=load_retained(data, tokenizer, args.seed),
         processing_class=tokenizer,
     )
+    trainer.trained_on = _words(data, len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None)
     trainer.stopping.hours = max_hours
     trainer.add_callback(_Record(trainer, resolved(model=settings, data=data, training=args), settings.from_config))
     try:
@@ -66,6 +67,14 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     accuracy = _accuracy(trainer, tokenizer, data, evaluation)
     if args.should_save:
         console().print(_summary(trainer, accuracy))
+
+
+def _words(data: DataConfig, rows: int | None) -> str:
+    """The training data, for the model card."""
+    name = f"task `{data.task}`" if data.task else f"`{data.dataset}`"
+    more = [] if data.task else [part for part in (data.dataset_config, data.dataset_split) if part]
+    size = "a stream" if rows is None else f"{rows:,} rows"
+    return f"{', '.join([name, *more])}: {size}"
 
 
 class _Record(TrainerCallback):

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from ..common.errors import CheckpointError, ConfigError, one_of
 
 FORMS = ("merged", "delta")
+CARD = "README.md"
 
 
 def export(run: str | Path, to: str, out: str | Path) -> Path:
@@ -37,10 +38,10 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
     from . import checkpoint
 
     if not (run / checkpoint.STATE).exists():
-        return _export(_delta_of(run), run / "tokenizer", to, out)
+        return _export(_delta_of(run), run, to, out)
     with TemporaryDirectory() as scratch:
         _write_delta_of_checkpoint(run, scratch)
-        return _export(Path(scratch), run.parent / "tokenizer", to, out)
+        return _export(Path(scratch), run.parent, to, out)
 
 
 def _delta_of(run: Path) -> Path:
@@ -58,7 +59,7 @@ def _delta_of(run: Path) -> Path:
     return delta
 
 
-def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
+def _export(delta: Path, run: Path, to: str, out: Path) -> Path:
     from ..bank.delta import INFO, WEIGHTS, apply_delta, read_info
 
     info = read_info(delta)
@@ -66,10 +67,12 @@ def _export(delta: Path, tokenizer: Path, to: str, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, INFO):
             shutil.copyfile(delta / name, out / name)
-        return out
-    apply_delta(_base_model(info), delta).save_pretrained(out)
-    if tokenizer.is_dir():
-        shutil.copytree(tokenizer, out, dirs_exist_ok=True)
+    else:
+        apply_delta(_base_model(info), delta).save_pretrained(out)
+        if (run / "tokenizer").is_dir():
+            shutil.copytree(run / "tokenizer", out, dirs_exist_ok=True)
+    if (run / CARD).exists():
+        shutil.copyfile(run / CARD, out / CARD)
     return out
 
 

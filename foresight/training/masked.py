@@ -17,10 +17,11 @@ from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from ..bank.delta import INFO, write_delta
 from ..common.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
-from ..common.files import one_writer
+from ..common.files import one_writer, write_whole
 from ..common.plugins import part
 from ..trajectory.trajectory import Trajectory
 from . import checkpoint
+from .card import NAME, card
 from .config import ForesightConfig
 from .remask import RemaskCallback, diverged
 from .resuming import fixed, load_scheduler
@@ -69,11 +70,13 @@ class MaskedTrainer(FiniteLoss):
 
     Attributes:
         run: the `Run`; remasking: the callback that probes and re-masks; stopping: the one that stops in time.
+        trained_on: the data in words, for the model card.
     """
 
     run: Run
     remasking: RemaskCallback
     stopping: StopInTime
+    trained_on: str = "rows given from Python"
 
     def drive(self, run: Run) -> None:
         """Train this run from now on. Called once, at the end of `__init__`."""
@@ -245,6 +248,13 @@ class MaskedTrainer(FiniteLoss):
         ids, values = self.run.bank.changed()
         if self.args.should_save:
             write_delta(folder, self.run.numbers, ids, values, self.run.base_info())
+            self.create_model_card()
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the model card of the run (see `foresight.training.card`)."""
+        if self.args.should_save:
+            text = card(self.run, self.trained_on, self.state)
+            write_whole(self.run.output / NAME, lambda path: path.write_text(text))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a merged model that plain transformers loads; inside a checkpoint, the bank and ledger instead."""

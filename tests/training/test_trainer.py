@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -283,6 +284,26 @@ def test_export_refuses_what_it_cannot_do(tmp_path):
         export(tmp_path / "nowhere", "delta", tmp_path / "out")
     with pytest.raises(CheckpointError, match="this model's weights are"):
         apply_delta(tiny(seed=1), done.run.output / "delta")
+
+
+def test_the_model_card_says_what_was_done(tmp_path):
+    model = tiny()
+    model.save_pretrained(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    done = run(tmp_path / "run", model=model, policy="random", redraw=True, save_strategy="steps", save_steps=6)
+    text = (tmp_path / "run" / "README.md").read_text()
+    n, whole = done.run.n_vectors * 32, done.table.model_parameters
+    loss = [entry["loss"] for entry in done.state.log_history if "loss" in entry][-1]
+    for said in (
+        f"| trained | {n:,} of {whole:,} parameters at a time", "policy `random` (redraw: True): 4 masks",
+        f"| loss | {loss:.4g} |", "12 of 4 rows, learning rate 0.01", done.bank.base.hash, "rows given from Python",
+    ):  # fmt: skip
+        assert said in text
+    assert "None" not in text and yaml.safe_load(text.split("---")[1])["library_name"] == "transformers"
+    for where in ("run", "run/checkpoint-6"):
+        for to in ("merged", "delta"):
+            export(tmp_path / where, to, tmp_path / to / where)
+            assert (tmp_path / to / where / "README.md").read_text() == text
 
 
 def test_schedule_file_names_components(tmp_path):
