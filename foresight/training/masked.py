@@ -296,7 +296,7 @@ class MaskedTrainer(FiniteLoss):
             folder = Path(resume_from_checkpoint)
             changed = checkpoint.load(self.run, folder)
             state = torch.load(folder / "scheduler.pt", weights_only=True)
-            load_scheduler(self.lr_scheduler, self.optimizer, state, bool(changed))
+            load_scheduler(self.lr_scheduler, self.optimizer, state, changed)
             self._load_scaler(resume_from_checkpoint)
             if self.state.global_step >= max_steps:
                 raise _FinishedError

@@ -85,8 +85,13 @@ def changes(folder: Any, before: dict[str, Any], now: dict[str, Any]) -> dict[st
     return found
 
 
-def load_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any], changed: bool) -> None:
+def load_scheduler(
+    scheduler: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any], changed: dict[str, list[Any]]
+) -> None:
     """Put a scheduler where a checkpoint's was; with other settings it goes on from there by the new ones.
+
+    Args:
+        changed: of `changes`. A rate that the policy scales stays scaled.
 
     Raises:
         ConfigError: they have changed, and the scheduler's rates depend on more than the step.
@@ -100,8 +105,9 @@ def load_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer, state: dict
                 f"the rates of scheduler {type(scheduler).__name__} depend on more than the step and cannot change; "
                 "resume with the settings of before"
             )
-        scheduler.base_lrs = rates
-        pairs = zip(rates, scheduler.lr_lambdas, strict=True)
+        before, now = changed.get("learning_rate", (1.0, 1.0))
+        scheduler.base_lrs = [rate * now / before for rate in scheduler.base_lrs] if before else rates
+        pairs = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
         found = scheduler._last_lr = [rate * share(scheduler.last_epoch) for rate, share in pairs]
     for group, rate in zip(optimizer.param_groups, found, strict=True):
         group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only

@@ -228,7 +228,7 @@ def test_rates_that_depend_on_more_than_the_step_cannot_change():
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     optimizer.param_groups[0]["initial_lr"] = 0.1
     with pytest.raises(ConfigError, match="ReduceLROnPlateau depend on more than the step"):
-        load_scheduler(scheduler, optimizer, scheduler.state_dict(), changed=True)
+        load_scheduler(scheduler, optimizer, scheduler.state_dict(), {"learning_rate": [0.1, 0.2]})
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):

@@ -1,5 +1,7 @@
 """Policy `foresight` over single weights, in whole runs: what it trains, when it draws anew, resuming, refusals."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -191,12 +193,16 @@ def test_a_scout_by_adapter_leaves_nothing_behind_but_a_map(tmp_path):
 
 
 def test_a_run_with_a_scout_resumes_with_what_the_scout_found(tmp_path):
-    settings = dict(FINE, lora_steps=3, save_strategy="steps", save_steps=1)
+    settings = dict(FINE, lora_steps=3, save_strategy="steps", save_steps=1, lr_scheduler_type="constant")
     whole = run(tmp_path / "whole", **settings)
     broken = trainer(tmp_path / "broken", **settings)
     broken.add_callback(Stop(1))
     with pytest.raises(RuntimeError, match="power cut"):
         broken.train()
+    shutil.copytree(tmp_path / "broken", tmp_path / "slower")
     resumed = run(tmp_path / "broken", resume=True, **settings)
     assert same(delta(tmp_path / "whole"), delta(tmp_path / "broken")) and whole.schedule == resumed.schedule
     assert resumed.policy.shares == whole.policy.shares and len(whole.policy.shares) == 2
+    rate = resumed.optimizer.param_groups[0]["lr"]
+    slower = run(tmp_path / "slower", resume=True, **{**settings, "learning_rate": 1e-3})
+    assert slower.optimizer.param_groups[0]["lr"] == pytest.approx(rate / 10)  # scaled by the policy as before

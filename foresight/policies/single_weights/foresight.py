@@ -88,8 +88,8 @@ class WeightForesight(WeightPolicy):
             return 1.0
         factor = self._drawn(n_vectors, seed)[1]
         _log.info(
-            "the learning rate is multiplied by %.3f: the first mask's weights moved so much farther in other runs",
-            factor,
+            "the learning rate is divided by %.2f: so much farther than others have the mask's weights moved",
+            1 / factor,
         )
         return factor
 
