@@ -2,16 +2,19 @@
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from eval.real import ledger, plan, run, tasks
+from eval.real import confirm, confirmed, ledger, plan, run, tasks
 from eval.real.arms import ARMS
 from eval.real.maps import Masks, magnitude, principal
+from eval.real.plan import TUNING
 from foresight.model.shipped import model_path
 from foresight.studies.ledger import Record
 from foresight.studies.provenance import cell_key, environment
@@ -156,3 +159,57 @@ def test_one_run_of_each_kind(tmp_path, monkeypatch, real_data):
     assert found["hindsight"].earlier_seconds > 0 == found["random"].earlier_seconds
     assert len(list((tmp_path / "earlier").glob("toy-reverse3-0"))) == 1
     assert set(ARMS) >= set(plan.FIRST)
+
+
+def test_what_is_confirmed_was_not_chosen_on_and_each_run_is_named_once():
+    plan = confirm.read()
+    assert len(plan.tasks) >= 8 and not set(plan.tasks) & set(TUNING) and len(plan.seeds) >= 2
+    named = list(plan.cells())
+    assert len({cell_key(one) for _, one in named}) == len(named)
+    assert [one.seed for _, one in named] == sorted(one.seed for _, one in named)
+    with_earlier = {name: one.earlier for name, one in named if one.task == "json4"}
+    assert with_earlier["map of an easier task"] == "json1" and with_earlier["random"] == ""
+    assert "json4" not in with_earlier["map of other tasks"].split() and with_earlier["onward full"] == "json4"
+    assert "map of an easier task" not in {name for name, one in named if one.task == "dates"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": ["add3"]}, "tasks on which rates were chosen.*: add3"),
+        ({"tasks": ["dice"]}, "tasks that cannot be confirmed: dice"),
+        ({"entries": {"a": {"arm": "magic", "rate": 1.0}}, "contrasts": {}}, "arms .*: magic"),
+        ({"contrasts": {"c": {"arm": "map", "against": ["nothing"]}}}, "compared entries .*: nothing"),
+        ({"tusks": []}, "tusks"),
+    ],
+)
+def test_a_plan_that_cannot_be_confirmed_is_refused(tmp_path, change, message):
+    data = yaml.safe_load(confirm.FILE.read_text()) | change
+    (tmp_path / "confirm.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ValueError, match=message):
+        confirm.read(tmp_path / "confirm.yaml")
+
+
+def finished_runs(plan, gain):
+    """Runs in which the first compared arm's held-out loss is lower by a factor of exp(gain)."""
+    arm, rng = next(iter(plan.contrasts.values())).arm, np.random.default_rng(0)
+    for name, one in plan.cells():
+        log_loss = -1.0 - gain * (name == arm) + 0.05 * rng.standard_normal()
+        measures = run.Measures(
+            ((30, 1.0, 0.5), (60, math.exp(log_loss), 0.75)), {"kl_text": 0.1, "kl_own": 0.2, "facts": 0.5}, 10, 5.0
+        )
+        yield Record(cell_key(one), one, environment(), measures)
+
+
+@pytest.mark.parametrize(("gain", "decided"), [(0.5, True), (0.0, False)])
+def test_the_report_of_confirming_runs_says_what_they_show(gain, decided, tmp_path):
+    plan = confirm.read()
+    found = confirmed.found_runs(plan, list(finished_runs(plan, gain)))
+    text = confirmed.page(plan, found)
+    first = text.split("## ")[1]
+    low, high = (float(x) for x in re.search(r"\*\*[^\[]*\[([^,]+), ([^\]]+)\]", first).groups())
+    assert (low > 0) == decided and f"{low:+.2f}, {high:+.2f}" in first
+    assert f"{sum(len(runs) for runs in found.values())} of {len(list(plan.cells()))} runs" in text
+    confirmed.draw(found, tmp_path / "confirmed.svg")
+    assert "<svg" in (tmp_path / "confirmed.svg").read_text()
+    assert "No task has all of its arms yet" in confirmed.page(plan, confirmed.found_runs(plan, []))
