@@ -33,6 +33,8 @@ def train(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
     _check_run(values)
     _check_data(values)
     build(DataConfig, values).check_source()
+    if values.get("dataset") and not values.get("model"):
+        raise ConfigError("no model is named, and the shipped one knows only the words of generated tasks; set model")
     if values.get("deepspeed") and values.get("from_config"):
         raise ConfigError("from_config starts in one process only; save the random model first, then train that folder")
     return values
@@ -137,6 +139,8 @@ def _check_run(values: Mapping[str, Any]) -> None:
         raise ConfigError(f"tokenizer cannot be loaded: {problem}; set `tokenizer` to a folder or Hub name")
     _check_local("history", mask.history or (), "a trajectory folder of a past run")
     params = dict(mask.policy_params or {})  # type: ignore[arg-type]  # parsed by now
+    maps = params.get("maps") or []
+    _check_local("policy_params.maps", [maps] if isinstance(maps, str) else maps, "what other runs of the model wrote")
     for name in ("oracle_trajectory", "mask_schedule", "movement_from"):
         if params.get(name):
             _check_local(f"policy_params.{name}", (params[name],), "a file or folder that a run wrote")

@@ -16,6 +16,7 @@ from ..masks.schedule import MaskSchedule
 from ..model.components import ComponentTable
 from ..policies.policy import Policy
 from ..scoring.scorer import DAMAGE
+from ..tasks.unknown import refuse_unknown
 from ..trajectory.trajectory import Trajectory
 from .config import ForesightConfig, target_of
 from .masked import MaskedTrainer, refuse
@@ -67,6 +68,7 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
             raise DataError("the training dataset is empty; check its path, split and filters")
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         refuse_dtype(self.model, args)
+        refuse_unknown(self.train_dataset, self._tokenizer)
         run = Run(self.model, args, target, pairs, forecaster)
         if run.policy.scouts:
             part("training.scout.refuse_scout")(args, self.train_dataset)
