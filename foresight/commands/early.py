@@ -6,7 +6,9 @@ second. What depends on the contents of models and data is checked later, where 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ def train(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
     _check_run(values)
     _check_data(values)
     build(DataConfig, values).check_source()
+    _check_output(values)
     if values.get("dataset") and not values.get("model"):
         raise ConfigError("no model is named, and the shipped one knows only the words of generated tasks; set model")
     if values.get("deepspeed") and values.get("from_config"):
@@ -139,8 +142,6 @@ def _check_run(values: Mapping[str, Any]) -> None:
         raise ConfigError(f"tokenizer cannot be loaded: {problem}; set `tokenizer` to a folder or Hub name")
     _check_local("history", mask.history or (), "a trajectory folder of a past run")
     params = dict(mask.policy_params or {})  # type: ignore[arg-type]  # parsed by now
-    maps = params.get("maps") or []
-    _check_local("policy_params.maps", [maps] if isinstance(maps, str) else maps, "what other runs of the model wrote")
     for name in ("oracle_trajectory", "mask_schedule", "movement_from"):
         if params.get(name):
             _check_local(f"policy_params.{name}", (params[name],), "a file or folder that a run wrote")
@@ -152,6 +153,25 @@ def _check_run(values: Mapping[str, Any]) -> None:
     for name in ("deepspeed", "resume_from_checkpoint"):
         if isinstance(text := values.get(name), str) and not text.lstrip().startswith("{") and missing(text):
             _check_local(name, (text,), "a file, or a mapping" if name == "deepspeed" else "a checkpoint folder")
+
+
+_LOGGERS = "wandb tensorboard mlflow comet_ml clearml neptune dvclive swanlab trackio codecarbon".split()
+"""What report_to can name; each takes a package of that name."""
+
+
+def _check_output(values: Mapping[str, Any]) -> None:
+    """Refuse an output_dir that cannot be written to, loggers that are not installed, and the Hub while it is off."""
+    output = Path(values.get("output_dir") or ".").absolute()
+    there = next(place for place in (output, *output.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no folder" if not there.is_dir() else "may not be written to"
+        raise ConfigError(f"output_dir is {str(output)!r}, but {there} {what}; name another one")
+    given = values.get("report_to") or ()
+    for name in (given,) if isinstance(given, str) else given:
+        if name in _LOGGERS and find_spec(name) is None:
+            raise ConfigError(f"report_to is {name!r}, which is not installed; install it, or set report_to to none")
+    if values.get("push_to_hub") and os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        raise ConfigError("push_to_hub is true, but HF_HUB_OFFLINE turns the Hub off; unset one of them")
 
 
 def _check_data(values: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
@@ -113,7 +114,7 @@ def _read_file(path: Path, split: str, column_names: Sequence[str] | None, delim
         if column_names:
             options["column_names"] = list(column_names)
     try:
-        return load_dataset(reader, data_files={"train": str(path)}, split=split, **options)
+        return load_dataset(reader, data_files={"train": escape(str(path))}, split=split, **options)
     except DatasetGenerationError as error:
         if path.suffix == ".jsonl":
             _check_json_lines(path)

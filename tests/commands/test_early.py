@@ -1,6 +1,7 @@
 """What is wrong with a command's words is said in one line, in under a second, before anything heavy is imported."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -46,6 +47,10 @@ WRONG = [
     ("train --task ioi --forecaster forest", "was removed; use 'boosting'"),
     ("train --task ioi --model ./absent", "model ./absent: expected a local folder"),
     ("train --dataset absent.jsonl", "no file or folder 'absent.jsonl'"),
+    ("train --dataset /dev/null", "no model is named"),
+    ("train --task ioi --output_dir /dev/null/run", "but /dev/null is no folder"),
+    ("train --task ioi --report_to swanlab", "report_to is 'swanlab', which is not installed"),
+    ("train --task ioi --push_to_hub true", "HF_HUB_OFFLINE turns the Hub off"),
     ("train --task ioi --history absent", "history is 'absent', which does not exist"),
     ("train --task ioi --deepspeed absent.json", "deepspeed is 'absent.json', which does not exist"),
     ("train --task ioi --policy oracle --policy_params.oracle_trajectory absent", "oracle_trajectory is 'absent'"),
@@ -77,8 +82,9 @@ def answers(tmp_path_factory):
     words = [words for words, _ in WRONG]
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(
-        command, input=json.dumps(words), capture_output=True, text=True, cwd=tmp_path_factory.mktemp("elsewhere")
-    )
+        command, input=json.dumps(words), capture_output=True, text=True, cwd=tmp_path_factory.mktemp("elsewhere"),
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return dict(zip(words, json.loads(done.stdout), strict=True))
 

@@ -216,3 +216,10 @@ def test_settings_parse_beside_sft_config(write):
     for bad in ("{", "[1]"):
         with pytest.raises(ConfigError, match="label_map"):
             DataConfig(label_map=bad)
+
+
+def test_a_file_name_with_brackets_is_a_name_and_no_pattern(tmp_path):
+    path = tmp_path / "rows[1]*.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    (tmp_path / "rows1.jsonl").write_text('{"text": "c"}\n')
+    assert read_table(str(path))["text"] == ["a", "b"]
