@@ -23,8 +23,8 @@ _SETTINGS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0; 1 if a check failed; 2 after an error that the user can mend; 130 after Ctrl-C. `train` returns 143 after SIGTERM
-    and 75 when its hours are over; a checkpoint is then complete, and --resume goes on.
+    0; 1 if a check, or a run of a comparison, failed; 2 after an error that the user can mend; 130 after Ctrl-C. For
+    `train` 143 after SIGTERM and 75 when its hours are over: a checkpoint is then complete, and --resume goes on.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = bool(os.environ.get("FORESIGHT_DEBUG")) or words[:1] == ["--debug"]
@@ -184,11 +184,11 @@ def _explain(args: argparse.Namespace, rest: list[str]) -> None:
 # Each command first checks what it is given, in well under a second; the module that does the work imports torch.
 
 
-def _compare(args: argparse.Namespace, flags: list[str]) -> None:
+def _compare(args: argparse.Namespace, flags: list[str]) -> int:
     config = early.compare(args.config, flags)
     from .commands import compare
 
-    compare.run(args.out, config, args.quick)
+    return compare.run(args.out, config, args.quick)
 
 
 def _report(args: argparse.Namespace, rest: list[str]) -> None:

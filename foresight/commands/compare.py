@@ -8,6 +8,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..common.errors import NonFiniteError
 from ..report.comparison import write_report
 from ..report.evidence import write_evidence
 from ..studies.compare.settings import CompareConfig
@@ -16,15 +17,33 @@ from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import run_study
 from .building import changed, show
 
+SHOWN = 5
+"""Causes of failures that are shown on the screen; the report has all of them."""
 
-def run(out: str, config: CompareConfig, quick: bool) -> None:
-    """Run or continue a comparison in the folder `out`, write its report there and open it where there is a display."""
+
+def run(out: str, config: CompareConfig, quick: bool) -> int:
+    """Run or continue a comparison in the folder `out`, write its report there and open it where there is a display.
+
+    Returns 1 if a run failed, after saying why, else 0; a rate of the tuning at which the loss diverged is no failure.
+    """
     config = config.quick() if quick else config
     usual = changed(CompareConfig())  # what it fills in by itself
     show({name: value for name, value in changed(config).items() if usual.get(name) != value})
     summary = run_comparison(out, config)
     print(summary.verdict.sentence)
     open_page(write_report([Path(out)], Path(out)))
+    failed = {name: cause for name, cause in summary.failures if not cause.startswith(NonFiniteError.__name__)}
+    failed |= {one.run: one.words for one in summary.broken if one.how == "failed"}
+    if not failed:
+        return 0
+    print(f"foresight: {len(failed)} runs failed:", file=sys.stderr)
+    causes: dict[str, list[str]] = {}
+    for name, cause in failed.items():
+        causes.setdefault(cause, []).append(name)
+    for cause, names in list(causes.items())[:SHOWN]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        print(f"  {names[0]}{more}: {cause}", file=sys.stderr)
+    return 1
 
 
 def report(folders: Sequence[str], out: str | None) -> None:
