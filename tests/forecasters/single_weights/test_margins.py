@@ -168,7 +168,7 @@ def test_a_matrix_that_the_run_has_no_weight_of_is_an_average_one():
     moved["b"] = Moved(SHAPES["b"], none, none, torch.zeros(0))
     own = own_map(moved, power=1.0)
     mean = {module: float(own.margins[module].squared().mean()) for module in SHAPES}
-    assert mean["b"] == pytest.approx(mean["a"], rel=0.1)
+    assert mean["b"] == pytest.approx(mean["a"], rel=0.4)
     assert len(forecast(moved, [random_map(1)])) == 2
 
 

@@ -218,7 +218,7 @@ def test_follows_other_tasks_and_their_conflict_in_every_run(tmp_path):
 
 
 def test_own_data_without_pairs_is_scored_on_its_text(tmp_path):
-    rows = [{"text": f"the {word} is here"} for word in "cat dog house tree boat car road hill".split() * 2]
+    rows = [{"text": f"the {word} is near"} for word in "chair book house tree stone lake road hill".split() * 2]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"dataset": str(tmp_path / "own.jsonl")}
     chosen = setting(tmp_path, data=data, training=dict(max_steps=2))
