@@ -148,18 +148,22 @@ def page(runs: list[Run]) -> str:
 
 
 def draw(runs: list[Run], path: Any) -> None:
-    """Loss against KL on general text, every arm a line over its rates."""
+    """Loss against KL on general text, every arm a line over its rates; dashed from the weights of an earlier run."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for arm, rows in tuned(runs).items():
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    for place, (arm, rows) in enumerate(tuned(runs).items()):
         known = sorted((one for one in rows if not math.isnan(one.area)), key=lambda one: one.rate)
-        axes.plot([one.kl_text for one in known], [one.loss for one in known], marker="o", markersize=3, label=arm)
+        line = "--" if ARMS[arm.partition(",")[0]].onward else "-"
+        colour = colours[2 * place % len(colours) + 2 * place // len(colours)]
+        axes.plot([one.kl_text for one in known], [one.loss for one in known], line, color=colour, marker="o",
+                  markersize=3, label=arm)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="forgotten: KL from the base on general text", ylabel="held-out loss")
-    axes.legend(fontsize=7, ncols=2)
+    figure.legend(loc="outside right center", fontsize=8)
     figure.savefig(path)
     pyplot.close(figure)
 
