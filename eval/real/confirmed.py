@@ -46,7 +46,7 @@ def kept(measures: Measures) -> float:
 
 
 def page(plan: Confirmation, runs: Runs) -> str:
-    """The report."""
+    """The report as Markdown."""
     wanted = {name: sum(1 for other, _ in plan.cells() if other == name) for name in plan.entries}
     made = {name: len(of) for name, of in runs.items()}
     rows = [

@@ -155,11 +155,11 @@ def draw(runs: list[Run], path: Any) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-    colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    colours = pyplot.get_cmap("tab20")
     for place, (arm, rows) in enumerate(tuned(runs).items()):
         known = sorted((one for one in rows if not math.isnan(one.area)), key=lambda one: one.rate)
         line = "--" if ARMS[arm.partition(",")[0]].onward else "-"
-        colour = colours[2 * place % len(colours) + 2 * place // len(colours)]
+        colour = colours(2 * place % colours.N + 2 * place // colours.N)
         axes.plot([one.kl_text for one in known], [one.loss for one in known], line, color=colour, marker="o",
                   markersize=3, label=arm)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="forgotten: KL from the base on general text", ylabel="held-out loss")

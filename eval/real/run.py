@@ -63,7 +63,7 @@ class Cell:
 
 
 def identity(cell: Cell) -> str:
-    """The same for equal cells, whatever ran them."""
+    """Text that is the same for equal cells, whatever version of the libraries ran them."""
     return json.dumps(asdict(cell), sort_keys=True)
 
 

@@ -11,7 +11,6 @@ it is stored, row by row.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
-from ..common.files import write_json, write_whole
+from ..common.files import sha256, write_json, write_whole
 from ..model.finer import numbering_of
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
@@ -43,10 +42,8 @@ def write_delta(folder: str | Path, table: Numbering, ids: Tensor, values: Tenso
         tensors[f"{target.module}.values"] = values[part].contiguous()
     folder = Path(folder)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
-    with (folder / WEIGHTS).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    known = {"version": VERSION, "unit": table.unit, "sha256": sha256, "table": table.hash, "vectors": len(ids)}
-    write_json(folder / INFO, known | info)
+    known = {"version": VERSION, "unit": table.unit, "table": table.hash, "vectors": len(ids)}
+    write_json(folder / INFO, known | {"sha256": sha256(folder / WEIGHTS)} | info)
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
@@ -141,9 +138,8 @@ class Delta:
         path = self.folder / WEIGHTS
         try:
             if "sha256" in self.info:
-                with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != self.info["sha256"]:
-                        raise CheckpointError(f"{path} is damaged: its checksum differs from that in {INFO}")
+                if sha256(path) != self.info["sha256"]:
+                    raise CheckpointError(f"{path} is damaged: its checksum differs from that in {INFO}")
             elif self.info["version"] != 1:
                 raise CheckpointError(f"{self.folder / INFO} lacks the checksum of {WEIGHTS}")
             else:

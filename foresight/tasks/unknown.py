@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,12 @@ from ..common.errors import DataError
 MOST = 0.05
 """Share of unknown tokens from which on rows are refused: the loss still falls, and nothing of use is learned."""
 _LOOKED_AT = 1_000
+
+
+def sampled(rows: Any, most: int) -> Iterator[dict[str, Any]]:
+    """At most so many rows of a table, evenly spaced, the first and the last among them."""
+    for at in np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int).tolist():
+        yield rows[at]
 
 
 def refuse_unknown(rows: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -26,8 +33,8 @@ def refuse_unknown(rows: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     if not hasattr(rows, "__len__") or "input_ids" not in rows.column_names:
         return
     counts = np.zeros(2)
-    for at in np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).round().astype(int).tolist():
-        ids = np.asarray(rows[at]["input_ids"])
+    for row in sampled(rows, _LOOKED_AT):
+        ids = np.asarray(row["input_ids"])
         counts += (ids == unknown).sum(), len(ids)
     share = counts[0] / max(1, counts[1])
     if share > MOST:

@@ -8,7 +8,6 @@ rank 0 writes whole tensors, and every rank takes its part when it resumes, on a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from ..bank.base_weights import digest, fingerprint
 from ..common.errors import CheckpointError, NonFiniteError
-from ..common.files import sync, write_json, write_whole
+from ..common.files import sha256, sync, write_json, write_whole
 from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
 from .resuming import changes
@@ -154,7 +153,7 @@ def seal(folder: str | Path) -> None:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL)
     for path in files:
         sync(path)
-    write_json(folder / SEAL, {str(p.relative_to(folder)): _sha256(p) for p in files})
+    write_json(folder / SEAL, {str(p.relative_to(folder)): sha256(p) for p in files})
 
 
 def check(folder: str | Path) -> None:
@@ -175,7 +174,7 @@ def check(folder: str | Path) -> None:
             raise CheckpointError(f"{folder}: {SEAL} names {name!r}, which lies outside the checkpoint; {remedy}")
         if not path.is_file():
             raise CheckpointError(f"{folder}: {name} is missing; {remedy}")
-        if _sha256(path) != expected:
+        if sha256(path) != expected:
             raise CheckpointError(f"{folder}: {name} is damaged (its checksum differs from the seal); {remedy}")
 
 
@@ -232,8 +231,3 @@ def _data(run: Run) -> dict[str, Any]:
 
 def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:
     return {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

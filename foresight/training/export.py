@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from ..common.errors import CheckpointError, ConfigError, one_of
 
 FORMS = ("merged", "delta")
-CARD = "README.md"
 
 
 def export(run: str | Path, to: str, out: str | Path) -> Path:
@@ -61,6 +60,7 @@ def _delta_of(run: Path) -> Path:
 
 def _export(delta: Path, run: Path, to: str, out: Path) -> Path:
     from ..bank.delta import INFO, WEIGHTS, apply_delta, read_info
+    from .card import NAME
 
     info = read_info(delta)
     if to == "delta":
@@ -71,8 +71,8 @@ def _export(delta: Path, run: Path, to: str, out: Path) -> Path:
         apply_delta(_base_model(info), delta).save_pretrained(out)
         if (run / "tokenizer").is_dir():
             shutil.copytree(run / "tokenizer", out, dirs_exist_ok=True)
-    if (run / CARD).exists():
-        shutil.copyfile(run / CARD, out / CARD)
+    if (run / NAME).exists():
+        shutil.copyfile(run / NAME, out / NAME)
     return out
 
 

@@ -1,4 +1,4 @@
-"""What a run that is resumed may have other than before: each setting may change, and then does, or may not.
+"""Which settings may change when a run is resumed, and which may not.
 
 A checkpoint keeps the settings it was written under and a digest of the training rows.
 """
@@ -15,6 +15,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..common.errors import CheckpointError, ConfigError
+from ..tasks.unknown import sampled
 from .config import ForesightConfig
 
 _log = logging.getLogger(__name__)
@@ -56,8 +57,7 @@ def digest(rows: Any) -> str | None:
     if not hasattr(rows, "__len__"):
         return None
     found = hashlib.sha256(str(len(rows)).encode())
-    for at in np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).round().astype(int).tolist():
-        row = rows[at]
+    for row in sampled(rows, ROWS):
         for name in sorted({"input_ids", "labels"} & set(row)):
             found.update(np.asarray(row[name], np.int64).tobytes())
     return found.hexdigest()[:16]
@@ -88,7 +88,7 @@ def changes(folder: Any, before: dict[str, Any], now: dict[str, Any]) -> dict[st
 def load_scheduler(
     scheduler: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any], changed: dict[str, list[Any]]
 ) -> None:
-    """Put a scheduler where a checkpoint's was; with other settings it goes on from there by the new ones.
+    """Restore a scheduler from a checkpoint; where settings have changed, it follows the new ones from there.
 
     Args:
         changed: of `changes`. A rate that the policy scales stays scaled.

@@ -14,7 +14,7 @@ from .run import Run
 
 
 class StopInTime(TrainerCallback):
-    """Ends a run after the step in which it was asked to, with a checkpoint; a context manager around the whole loop.
+    """Ends a run with a checkpoint, after the step in which it was asked to; a context manager around the loop.
 
     All processes stop after the same step. A run that ends anyway is left to end.
 

@@ -113,7 +113,10 @@ def test_with_maps_alone_the_mask_is_what_moved_farthest_and_is_held(tmp_path, e
 
 def test_the_rate_falls_as_far_as_the_mask_moved_farther_and_only_then(tmp_path, earlier):
     settings = {**FINE, "budget": 0.005, "learning_rate": 1e-2, "lr_scheduler_type": "constant"}
-    rate = lambda done: done.optimizer.param_groups[0]["lr"]  # noqa: E731
+
+    def rate(done):
+        return done.optimizer.param_groups[0]["lr"]
+
     scaled = run(tmp_path / "scaled", **settings, maps=str(earlier))
     moved = movement(earlier, tiny())
     distances = torch.cat([moved(target).flatten() for target in weight_table(tiny()).targets])
