@@ -56,6 +56,11 @@ class Confirmation:
     entries: Mapping[str, Entry]
     contrasts: Mapping[str, Contrast]
 
+    @property
+    def compared(self) -> set[str]:
+        """The entries that a contrast needs."""
+        return {name for contrast in self.contrasts.values() for name in (contrast.arm, *contrast.against)}
+
     def cell(self, name: str, task: str, seed: int, model: str = NAME) -> Cell | None:
         """The run of an entry; None where the task has no easier one."""
         entry = self.entries[name]
@@ -69,12 +74,18 @@ class Confirmation:
         return replace(cell, earlier=earlier)
 
     def cells(self, model: str = NAME) -> Iterator[tuple[str, Cell]]:
-        """Every run with the name of its entry, in the order in which they are made: seed by seed, task by task."""
+        """Every run with the name of its entry, in the order in which they are made.
+
+        Seed by seed; of a seed the runs that the contrasts need first, task by task, and then the others.
+        """
+        first = [name for name in self.entries if name in self.compared]
+        rest = [name for name in self.entries if name not in self.compared]
         for seed in self.seeds:
-            for task in self.tasks:
-                for name in self.entries:
-                    if (cell := self.cell(name, task, seed, model)) is not None:
-                        yield name, cell
+            for names in (first, rest):
+                for task in self.tasks:
+                    for name in names:
+                        if (cell := self.cell(name, task, seed, model)) is not None:
+                            yield name, cell
 
 
 def read(file: Path = FILE) -> Confirmation:
@@ -84,13 +95,12 @@ def read(file: Path = FILE) -> Confirmation:
         ValueError: a name that does not exist, or a task that rates were chosen on; DataError: an unknown key.
     """
     found = decode(Confirmation, yaml.safe_load(file.read_text()))
-    compared = {name for contrast in found.contrasts.values() for name in (contrast.arm, *contrast.against)}
     for what, wrong in {
         "tasks": set(found.tasks) - set(TASKS),
         "tasks on which rates were chosen": set(found.tasks) & set(TUNING),
         "arms": {entry.arm for entry in found.entries.values()} - set(ARMS),
         "earlier runs": {entry.earlier for entry in found.entries.values()} - {SAME, EASY, OTHERS},
-        "compared entries": compared - set(found.entries),
+        "compared entries": found.compared - set(found.entries),
     }.items():
         if wrong:
             raise ValueError(f"{file}: {what} that cannot be confirmed: {', '.join(sorted(wrong))}")
