@@ -75,3 +75,8 @@ def same(before, model):
         now[name].data_ptr() == where and now[name].dtype == dtype and torch.equal(now[name], value)
         for name, (where, dtype, value) in before.items()
     )
+
+
+def squared(margins):
+    """The squared scale of every weight that margins stand for, [rows, columns]."""
+    return margins.rows[:, None] * margins.columns[None, :]

@@ -16,6 +16,7 @@ from foresight.model.finer import weight_table
 from foresight.policies.single_weights.sources import map_of
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
+from support.weight_cases import squared
 
 FINE = dict(granularity="weights", policy="foresight", budget=0.05, contrast=False, watch_steps=2, remask_every=2)
 
@@ -92,9 +93,9 @@ def test_with_an_earlier_run_it_begins_where_that_has_moved(tmp_path, earlier):
     maps = map_of(earlier, tiny(), weight_table(tiny()))
     chosen = 0.0
     for target, part in done.bank.table.by_target(first):
-        variance = maps.margins[target.module].squared()
+        variance = squared(maps.margins[target.module])
         chosen += float(variance.flatten()[first[part] - target.offset].sum()) / len(first)
-    variances = torch.cat([one.squared().flatten() for one in maps.margins.values()])
+    variances = torch.cat([squared(one).flatten() for one in maps.margins.values()])
     assert chosen > 1.2 * float(variances.mean())
     assert [e["foresight/own_share"] for e in done.state.log_history if "foresight/own_share" in e][
         -1

@@ -24,14 +24,12 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from ...common.errors import ConfigError, one_of
+from ...common.errors import ConfigError
 from ...model.components import ComponentTable
 from ...scoring.probes import Probe
 from ...scoring.scorer import Scorer
-from .. import FROM_WEIGHTS
 from .shift import Shift, in_float32, shifted
 
-"""Names for `forecast_scores`: the Taylor method, and its control, the scores at the displaced weights."""
 EPSILON = 1e-3
 """Step of the finite differences, as a share of K dtheta; the published value."""
 DRAWS = 4
@@ -65,8 +63,8 @@ def forecast_scores(
     scorer: Scorer,
     cutoff: int,
     horizon: int,
-    learning_rates: Sequence[float] | np.ndarray,
-    calibration: np.ndarray | None = None,
+    learning_rates: np.ndarray,
+    calibration: np.ndarray | float = 1.0,
     seed: int = 0,
 ) -> np.ndarray:
     """Scores of all components `horizon` steps after the cutoff, from the first and last weights up to the cutoff.
@@ -74,43 +72,38 @@ def forecast_scores(
     Snapshots after the cutoff are not read, and the base model's weights are the same afterwards.
 
     Args:
-        method: one of `FROM_WEIGHTS`.
+        method: one of `foresight.forecasters.FROM_WEIGHTS`.
         base_model: the stock model that the run started from, float32 or bfloat16 (then scored in float32).
         cutoff: last step whose weights may be seen; the path needs two snapshots up to it.
         learning_rates: of optimizer steps 0, 1, ... as planned, at least up to the step that is forecast.
-        calibration: factor of every component [n_components] that makes kinds comparable; by default 1.
+        calibration: factor of every component [n_components] that makes kinds comparable.
         seed: of the draws of K.
 
     Returns:
         Magnitudes, float64 [n_components]: |score| x calibration.
 
     Raises:
-        UnknownNameError: no such method.
-        ConfigError: fewer than two snapshots up to the cutoff, a horizon below 1, or too few learning rates.
+        ConfigError: fewer than two snapshots up to the cutoff, or too few learning rates.
         NonFiniteError: the scores at the extrapolated weights are not finite.
     """
-    one_of("forecast from weights", method, FROM_WEIGHTS)
     steps, target = [step for step in path.steps if step <= cutoff], cutoff + horizon
     if len(steps) < 2:
         raise ConfigError(
             f"the path has steps {steps} up to the cutoff {cutoff}; a direction takes two snapshots: use a later cutoff"
         )
-    if horizon < 1:
-        raise ConfigError(f"horizon is {horizon}; expected at least 1 step")
     if len(learning_rates) < target:
         raise ConfigError(
             f"{len(learning_rates)} learning rates for a forecast of step {target}; give the planned rate of every step"
         )
     first, last = steps[0], steps[-1]
-    rates = np.asarray(learning_rates, np.float64)
-    factors = draw_factors(rates[last:target].sum(), rates[first:last].sum(), seed)
+    factors = draw_factors(learning_rates[last:target].sum(), learning_rates[first:last].sum(), seed)
     displacement = path.change(last)
     for module, change in path.change(first).items():
         displacement[module] = displacement[module].sub_(change) if module in displacement else change.neg_()
-    score = taylor_scores if method == "taylor" else shifted_scores
+    score = {"taylor": taylor_scores, "displaced": shifted_scores}[method]
     with in_float32(base_model), shifted(base_model, path.change(last)):
         signed = score(base_model, table, probe, scorer, displacement, factors)
-    return np.abs(signed) * (1.0 if calibration is None else calibration)
+    return np.abs(signed) * calibration
 
 
 def taylor_scores(
@@ -120,7 +113,6 @@ def taylor_scores(
     scorer: Scorer,
     shift: Shift,
     factors: Sequence[float] | np.ndarray,
-    epsilon: float = EPSILON,
 ) -> np.ndarray:
     """The Taylor forecast of the scores at the weights + K x shift, averaged over the K in `factors`.
 
@@ -134,19 +126,18 @@ def taylor_scores(
         Signed scores, float64 [n_components], not calibrated.
 
     Raises:
-        ConfigError: no factor, or one that is not finite; an epsilon that is not above 0; a shift that does not fit.
+        ConfigError: a shift that does not fit.
         NonFiniteError: the scores at some shifted weights are not finite.
     """
-    if not epsilon > 0:
-        raise ConfigError(f"epsilon is {epsilon}; expected a number above 0")
     forecasts = []
     with in_float32(model):
-        here = signed_scores(model, table, probe, scorer)
-        for k in _finite(factors):
+        here = _signed_scores(model, table, probe, scorer)
+        for k in factors:
             near_here, there, near_there = (
-                _scores_at(model, table, probe, scorer, shift, factor) for factor in (epsilon * k, k, (1 + epsilon) * k)
+                _signed_scores(model, table, probe, scorer, shift, factor)
+                for factor in (EPSILON * k, k, (1 + EPSILON) * k)
             )
-            forecasts.append(here + ((near_here - here) + (near_there - there)) / (2 * epsilon))
+            forecasts.append(here + ((near_here - here) + (near_there - there)) / (2 * EPSILON))
     return np.mean(forecasts, axis=0)
 
 
@@ -163,28 +154,11 @@ def shifted_scores(
     Arguments, result and errors as for `taylor_scores`.
     """
     with in_float32(model):
-        found = [_scores_at(model, table, probe, scorer, shift, k) for k in _finite(factors)]
-    return np.mean(found, axis=0)
+        return np.mean([_signed_scores(model, table, probe, scorer, shift, k) for k in factors], axis=0)
 
 
-def _scores_at(
-    model: nn.Module, table: ComponentTable, probe: Probe | None, scorer: Scorer, shift: Shift, factor: float
-) -> np.ndarray:
-    with shifted(model, shift, factor):
-        return signed_scores(model, table, probe, scorer)
-
-
-def signed_scores(model: nn.Module, table: ComponentTable, probe: Probe | None, scorer: Scorer) -> np.ndarray:
-    """Mean of the scorer's samples, float64 [n_components]: `Scorer.score` before its rounding, which finite
-    differences cannot afford. Raises NonFiniteError.
-    """
-    samples = scorer.samples(model, table, probe)
-    scorer.combine(samples, table)  # names a component whose score is not finite
-    return samples.mean(0, dtype=np.float64)
-
-
-def factor_range(ahead: float, behind: float) -> tuple[float, float]:
-    """(least, greatest) K: min and max of R and its square root, for R = ahead / behind.
+def draw_factors(ahead: float, behind: float, seed: int) -> np.ndarray:
+    """K drawn uniformly between R = ahead / behind and its square root: float64 [DRAWS], by the seed alone.
 
     Args:
         ahead: sum of learning rates over the optimizer steps to come.
@@ -199,16 +173,22 @@ def factor_range(ahead: float, behind: float) -> tuple[float, float]:
             "sum above 0, and one of at least 0"
         )
     ratio = ahead / behind
-    return min(ratio, math.sqrt(ratio)), max(ratio, math.sqrt(ratio))
+    return np.random.default_rng([seed]).uniform(*sorted((ratio, math.sqrt(ratio))), DRAWS)
 
 
-def draw_factors(ahead: float, behind: float, seed: int) -> np.ndarray:
-    """K drawn uniformly from `factor_range`: float64 [DRAWS], the same for the same seed. Raises as `factor_range`."""
-    return np.random.default_rng([seed]).uniform(*factor_range(ahead, behind), DRAWS)
+def _signed_scores(
+    model: nn.Module,
+    table: ComponentTable,
+    probe: Probe | None,
+    scorer: Scorer,
+    shift: Shift | None = None,
+    factor: float = 1.0,
+) -> np.ndarray:
+    """Mean of the scorer's samples at the weights + factor x shift, float64 [n_components].
 
-
-def _finite(factors: Sequence[float] | np.ndarray) -> list[float]:
-    found = np.asarray(factors, np.float64)
-    if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
-        raise ConfigError(f"factors of the shift are {factors}; expected at least one finite number")
-    return found.tolist()
+    This is `Scorer.score` before its rounding, which finite differences cannot afford. Raises NonFiniteError.
+    """
+    with shifted(model, shift or {}, factor):
+        samples = scorer.samples(model, table, probe)
+    scorer.combine(samples, table)  # names a component whose score is not finite
+    return samples.mean(0, dtype=np.float64)

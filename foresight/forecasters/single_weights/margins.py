@@ -74,19 +74,6 @@ class Margins:
         by_row = _shrunk(relative, rows, shape[0], float(relative.mean()) if len(relative) else 0.0)
         return cls(by_row, by_column)
 
-    @classmethod
-    def flat(cls, rows: int, columns: int) -> Margins:
-        """All weights alike."""
-        return cls(torch.ones(rows), torch.ones(columns))
-
-    def sharper(self, power: float) -> Margins:
-        """Log scales times `power`."""
-        return Margins(self.rows**power, self.columns**power)
-
-    def squared(self) -> Tensor:
-        """The squared scale of every weight, float32 [rows, columns]."""
-        return self.rows[:, None] * self.columns[None, :]
-
 
 @dataclass(frozen=True)
 class Map:
@@ -102,6 +89,10 @@ class Map:
     margins: Mapping[str, Margins]
     farthest: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     least: float = math.inf
+
+    def sides(self) -> dict[str, Tensor]:
+        """The margins by name in files: module/rows and module/columns."""
+        return {f"{m}/{side}": getattr(one, side) for m, one in self.margins.items() for side in ("rows", "columns")}
 
     @cached_property
     def _floor(self) -> float:
@@ -153,11 +144,7 @@ def draws(
 
 def write_map(path: Path, found: Map, about: Mapping[str, str]) -> None:
     """Write a map; `about` says what it was made from."""
-    tensors = {
-        f"{module}/{side}": getattr(one, side).contiguous()
-        for module, one in found.margins.items()
-        for side in ("rows", "columns")
-    }
+    tensors = {name: tensor.contiguous() for name, tensor in found.sides().items()}
     for module, (places, distances) in found.farthest.items():
         tensors |= {f"{module}/places": places.int(), f"{module}/distances": distances.contiguous()}
     metadata = {"format": FORMAT, "least": repr(found.least), **about}
@@ -177,13 +164,12 @@ def read_map(path: Path) -> Map:
     """Inverse of `write_map`. Raises DataError for anything else."""
     if not is_map(path):
         raise DataError(f"{path} is not a map of this version ({FORMAT}); `foresight maps` writes them")
-    with safe_open(path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
-        least = float(file.metadata()["least"])
     parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        module, _, side = key.rpartition("/")
-        parts.setdefault(module, {})[side] = tensor
+    with safe_open(path, "pt") as file:
+        least = float(file.metadata()["least"])
+        for key in file.keys():  # noqa: SIM118 (it is no mapping)
+            module, _, side = key.rpartition("/")
+            parts.setdefault(module, {})[side] = file.get_tensor(key)
     margins = {module: Margins(part["rows"], part["columns"]) for module, part in parts.items()}
     farthest = {m: (part["places"].long(), part["distances"]) for m, part in parts.items() if "places" in part}
     return Map(margins, farthest, least)

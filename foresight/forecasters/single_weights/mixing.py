@@ -34,20 +34,21 @@ class Moved:
         return Moved(self.shape, self.rows[which::2], self.columns[which::2], self.distance[which::2])
 
 
-def own_map(moved: dict[str, Moved], power: float = OWN_POWER) -> Map:
+def own_map(moved: dict[str, Moved]) -> Map:
     """The map that a run's own early movement gives, sharpened to that of a whole run.
 
     A matrix of which no weight was trained is taken for an average one.
     """
     distances = torch.cat([m.distance for m in moved.values()])
-    mean = Margins.of_sample(distances, torch.zeros(len(distances)).long(), torch.zeros(len(distances)).long(), (1, 1))
-    found = {
-        module: Margins.of_sample(m.distance, m.rows, m.columns, m.shape)
-        if len(m.distance)
-        else Margins(mean.rows.expand(m.shape[0]), torch.ones(m.shape[1]))
-        for module, m in moved.items()
-    }
-    return Map({module: one.sharper(power) for module, one in found.items()})
+    nowhere = torch.zeros(len(distances), dtype=torch.int64)
+    mean = Margins.of_sample(distances, nowhere, nowhere, (1, 1))
+    margins = {}
+    for module, m in moved.items():
+        found = Margins(mean.rows.expand(m.shape[0]), torch.ones(m.shape[1]))
+        if len(m.distance):
+            found = Margins.of_sample(m.distance, m.rows, m.columns, m.shape)
+        margins[module] = Margins(found.rows**OWN_POWER, found.columns**OWN_POWER)
+    return Map(margins)
 
 
 def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
@@ -58,10 +59,11 @@ def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
     """
     from scipy.optimize import nnls
 
+    equal = np.full(len(maps), 1 / len(maps))
     columns = [np.concatenate([_told(one.margins[module], m) for module, m in moved.items()]) for one in maps]
     squares = torch.cat([m.distance.float() for m in moved.values()]).square()
     if not squares.any():
-        return np.full(len(maps), 1 / len(maps))
+        return equal
     seen = (squares + 1e-3 * squares.mean()).log().double().numpy()
     design = np.stack([column - column.mean() for column in columns], 1)
     gram, aims = design.T @ design / len(seen), design.T @ (seen - seen.mean()) / len(seen)
@@ -69,7 +71,7 @@ def worth(moved: dict[str, Moved], maps: Sequence[Map]) -> np.ndarray:
     root = np.linalg.cholesky(gram + ridge * np.eye(len(maps)))
     coefficients, _ = nnls(root.T, np.linalg.solve(root, aims))
     total = coefficients.sum()
-    return coefficients / total if total > 0 else np.full(len(maps), 1 / len(maps))
+    return coefficients / total if total > 0 else equal
 
 
 def forecast(moved: dict[str, Moved], maps: Sequence[Map]) -> list[tuple[float, Map]]:

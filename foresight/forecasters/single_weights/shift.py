@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...common.errors import ConfigError
-from ...model.components import stored_transposed
+from ...model.components import turned
 
 Shift = Mapping[str, Tensor]
 
@@ -36,11 +36,10 @@ def shifted(model: nn.Module, shift: Shift, factor: float = 1.0) -> Iterator[Non
     """
     weights = [_weight(model, name, delta) for name, delta in shift.items()]
     with ExitStack() as stack:
-        for (weight, transposed), delta in zip(weights, shift.values(), strict=True):
+        for weight, delta in weights:
             stored = weight.data
             stack.callback(setattr, weight, "data", stored)
-            turned = delta.T if transposed else delta
-            weight.data = torch.add(stored, turned.to(stored.device, stored.dtype), alpha=factor)
+            weight.data = torch.add(stored, delta.to(stored.device, stored.dtype), alpha=factor)
         yield
 
 
@@ -58,8 +57,8 @@ def in_float32(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _weight(model: nn.Module, name: str, delta: Tensor) -> tuple[nn.Parameter, bool]:
-    """The parameter that a delta is for, and whether it is stored as [input features, output features]."""
+def _weight(model: nn.Module, name: str, delta: Tensor) -> tuple[nn.Parameter, Tensor]:
+    """The parameter that a delta is for, and the delta as that is stored."""
     try:
         module = model.get_submodule(name)
         weight = module.weight
@@ -72,10 +71,10 @@ def _weight(model: nn.Module, name: str, delta: Tensor) -> tuple[nn.Parameter, b
             f"{name} has dtype {str(weight.dtype).removeprefix('torch.')}, in which a small shift is lost; shift it "
             "inside `in_float32(model)`"
         )
-    transposed = stored_transposed(module)
-    expected = tuple(weight.shape[::-1] if transposed else weight.shape)
-    if tuple(delta.shape) != expected:
+    expected = turned(weight, module).shape
+    if delta.shape != expected:
         raise ConfigError(
-            f"the shift of {name} has shape {tuple(delta.shape)}; expected {expected}, output features x input features"
+            f"the shift of {name} has shape {tuple(delta.shape)}; expected {tuple(expected)}, output features x input "
+            "features"
         )
-    return weight, transposed
+    return weight, turned(delta, module)

@@ -87,10 +87,8 @@ class WeightForesight(WeightPolicy):
         if not self.maps or not self.scale_rate:
             return 1.0
         factor = self._drawn(n_vectors, seed)[1]
-        _log.info(
-            "the learning rate is divided by %.2f: so much farther than others have the mask's weights moved",
-            1 / factor,
-        )
+        said = "the learning rate is divided by %.2f: so much farther than others have the mask's weights moved"
+        _log.info(said, 1 / factor)
         return factor
 
     def watched(self, view: View, turn: int) -> WeightMask:
@@ -105,7 +103,7 @@ class WeightForesight(WeightPolicy):
         """`_draw` by the maps alone, which all count the same; where there are none, each weight is as likely as the
         others. The last answer is kept, as the first mask is asked for twice."""
         if self._last is None or self._last[0] != (n, seed):
-            maps = self.maps or [Map({module: Margins.flat(*shape) for module, shape in self.shapes.items()})]
+            maps = self.maps or [Map({m: Margins(torch.ones(r), torch.ones(c)) for m, (r, c) in self.shapes.items()})]
             self._last = (n, seed), self._draw([(1 / len(maps), one) for one in maps], n, seed)
         return self._last[1]
 
@@ -117,8 +115,7 @@ class WeightForesight(WeightPolicy):
         self.shares = [round(share, 3) for share, _ in found]
         self.notes = {"own_share": self.shares[-1]}
         named = zip([*self.sources, "this run"], self.shares, strict=True)
-        said = ", ".join(f"{name} {share:.2f}" for name, share in named)
-        _log.info("step %d: the mask is drawn by %s", view.step, said)
+        _log.info("step %d: the mask is drawn by %s", view.step, ", ".join(f"{name} {s:.2f}" for name, s in named))
         return self._entered(self._draw(found, view.n_vectors, view.seed)[0], view.step)
 
     def _draw(self, maps: Sequence[tuple[float, Map]], n: int, seed: int) -> tuple[WeightMask, float]:
@@ -160,20 +157,18 @@ class WeightForesight(WeightPolicy):
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays = {"ids": self._ids, "since": self._since}
-        if self._scout is not None:
-            sides = ("rows", "columns")
-            arrays |= {f"{m}/{s}": getattr(one, s).numpy() for m, one in self._scout.margins.items() for s in sides}
-        return arrays, {"shares": self.shares}
+        scout = {} if self._scout is None else {name: side.numpy() for name, side in self._scout.sides().items()}
+        return {"ids": self._ids, "since": self._since, **scout}, {"shares": self.shares}
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> None:
-        scout = [f"{module}/{side}" for module in self.shapes for side in ("rows", "columns")] if self.scouts else []
-        if set(arrays) != {"ids", "since", *scout} or set(data) != {"shares"}:
+        sides = {module: (f"{module}/rows", f"{module}/columns") for module in self.shapes if self.scouts}
+        if set(arrays) != {"ids", "since"}.union(*sides.values()) or set(data) != {"shares"}:
             raise CheckpointError(
                 f"the checkpoint is not of policy 'foresight' over single weights: it has {[*arrays, *data]}"
             )
         self._ids, self._since, self.shares = arrays["ids"], arrays["since"], list(data["shares"])
-        if scout:
-            sides = {module: [torch.from_numpy(arrays[f"{module}/{s}"]) for s in ("rows", "columns")]
-                     for module in self.shapes}  # fmt: skip
-            self.scouted(Map({module: Margins(*pair) for module, pair in sides.items()}))
+        if sides:
+            found = {
+                module: Margins(*(torch.from_numpy(arrays[name]) for name in pair)) for module, pair in sides.items()
+            }
+            self.scouted(Map(found))

@@ -11,7 +11,7 @@ from ...bank.movement import movement
 from ...common.errors import ConfigError, did_you_mean
 from ...masks.masks import WeightMask
 from ...masks.weight_selection import Scored, best_weights, gradients
-from ...model.components import stored_transposed
+from ...model.components import turned
 from ..policy import Ground
 from .weight_policy import WeightPolicy, WeightView
 
@@ -57,8 +57,7 @@ class StaticWeights(WeightPolicy):
         self.scorer = ground.scorer
 
     def _choose(self, view: WeightView) -> WeightMask:
-        place = view.bank.placement
-        return best_weights(self._scores(view), view.n_vectors, place)
+        return best_weights(self._scores(view), view.n_vectors, view.bank.placement)
 
     def _scores(self, view: WeightView) -> Iterator[Scored]:
         bank = view.bank
@@ -67,8 +66,7 @@ class StaticWeights(WeightPolicy):
         for target, gradient in gradients(bank.model, bank.table, view.probe, bank.placement):
             if read is not None:
                 weight = read(target.module).to(gradient.device)
-                transposed = stored_transposed(bank.model.get_submodule(target.module))
-                gradient = gradient * (weight.T if transposed else weight)
+                gradient = gradient * turned(weight, bank.model.get_submodule(target.module))
             yield target, gradient.abs()
 
 

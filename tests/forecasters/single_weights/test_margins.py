@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from foresight.common.errors import DataError
-from foresight.forecasters.single_weights import margins
+from foresight.forecasters.single_weights import margins, mixing
 from foresight.forecasters.single_weights.margins import SHAPE, Map, Margins, draws, read_map, write_map
 from foresight.forecasters.single_weights.mixing import Moved, forecast, own_map, worth
 from foresight.masks.weight_selection import best_weights
 from foresight.model.numbering import Target
+from support.weight_cases import squared
 
 SHAPES = {"a": (40, 60), "b": (30, 80)}
 OFFSETS = {"a": 0, "b": 2400}
@@ -27,7 +28,7 @@ def random_map(seed, spread=1.0):
 
 def movement(of, seed):
     generator = torch.Generator().manual_seed(seed)
-    return {m: torch.randn(SHAPES[m], generator=generator) * one.squared().sqrt() for m, one in of.margins.items()}
+    return {m: torch.randn(SHAPES[m], generator=generator) * squared(one).sqrt() for m, one in of.margins.items()}
 
 
 def with_farthest(moved, n):
@@ -90,7 +91,7 @@ def test_a_sample_tells_of_the_whole_and_is_drawn_to_the_mean_where_it_is_small(
 
 def test_weights_are_drawn_as_often_as_the_distribution_says():
     maps = random_map(3)
-    scales = torch.cat([one.squared().sqrt().flatten() for one in maps.margins.values()]).double()
+    scales = torch.cat([squared(one).sqrt().flatten() for one in maps.margins.values()]).double()
     low, high = 0.0, 100.0
     for _ in range(60):  # the distance that N weights are expected to exceed
         middle = (low + high) / 2
@@ -162,12 +163,13 @@ def test_the_own_map_counts_where_no_other_is_like_the_run():
     assert share == 1 and torch.equal(alone.margins["a"].rows, own_map(moved).margins["a"].rows)
 
 
-def test_a_matrix_that_the_run_has_no_weight_of_is_an_average_one():
+def test_a_matrix_that_the_run_has_no_weight_of_is_an_average_one(monkeypatch):
     moved = sample(movement(random_map(9), 11), 0.3)
     none = torch.zeros(0, dtype=torch.int64)
     moved["b"] = Moved(SHAPES["b"], none, none, torch.zeros(0))
-    own = own_map(moved, power=1.0)
-    mean = {module: float(own.margins[module].squared().mean()) for module in SHAPES}
+    monkeypatch.setattr(mixing, "OWN_POWER", 1.0)
+    own = own_map(moved)
+    mean = {module: float(squared(own.margins[module]).mean()) for module in SHAPES}
     assert mean["b"] == pytest.approx(mean["a"], rel=0.4)
     assert len(forecast(moved, [random_map(1)])) == 2
 
