@@ -122,7 +122,7 @@ def check_folders(what: str, folders: Iterable[str]) -> None:
 def _check_run(values: Mapping[str, Any]) -> None:
     """Refuse settings that no training run can use, and files of theirs that are not there."""
     from ..forecasters import REGISTRY as FORECASTERS
-    from ..policies.targets.registry import REGISTRY as TARGETS
+    from ..policies.targets import REGISTRY as TARGETS
     from ..scoring import SCORERS
     from ..training.checks import check_settings, check_trainer
     from ..training.settings import MaskSettings

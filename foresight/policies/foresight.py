@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ..masks.masks import Mask
 from ..masks.selection import circuit_size
 from ..trajectory.skill_log import Forecast
-from .gate import Gate
+from .gate import Gate, taught
 from .policy import Ground, Policy, View
 
 
@@ -38,8 +39,7 @@ class Foresight(Policy):
     def prepare(self, ground: Ground) -> None:
         self.forecaster, self.target = ground.forecaster(), ground.target
         if ground.history:
-            runs = [part for past in ground.history for part in self.target.parts(past.series, past.damage)]
-            self.forecaster.pretrain(runs)
+            taught(self.forecaster, ground.history, self.target)
         self.gate = Gate(self.forecaster, ground.history, self.target) if ground.gate else None
 
     def mask(self, view: View) -> Mask:
@@ -51,9 +51,11 @@ class Foresight(Policy):
         self.last_forecast = Forecast(made_at, for_step, at_horizon, self.target.at(parts, -1))
         if self.gate is not None:
             k = circuit_size(view.table, view.n_vectors)
-            self.verdict = verdict = self.gate.judge(seen, for_step - made_at, k, view.damage)
-            if not verdict.opens:
-                scores = self.gate.candidate(verdict.best, seen, view.damage)
+            found = self.gate.judge(seen, for_step - made_at, k, view.damage)
+            gain = {"gate_gain": found.gain} if math.isfinite(found.gain) else {}
+            self.words, self.notes = found.words, {"gate": float(found.opens), **gain}
+            if not found.opens:
+                scores = self.gate.candidate(found.best, seen, view.damage)
         return view.select(scores)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -11,6 +11,7 @@ that the target, as it came true, ranks highest. Own definition.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -20,10 +21,8 @@ from ..forecasters import Forecaster, make_forecaster
 from ..trajectory.metrics import overlap
 from ..trajectory.series import Series
 from .policy import Past
-from .prior import LayerKindPrior
+from .prior import LayerKindPrior, learned
 from .targets import Target
-from .targets.circuit import Circuit
-from .verdict import FEWEST, Verdict
 
 FORECAST = "forecast"
 SIMPLE = ("persistence", "smoothed", "static", "prior")
@@ -32,6 +31,56 @@ the mean of log scores so far, of the first snapshot, and by layer and kind alon
 FOLDS = 3
 DOUBT = 0.05
 """One-sided error of the t-interval whose lower end has to exceed zero."""
+FEWEST = 3
+"""Units of evidence (windows of this run, groups of recorded ones) below which nothing is certain."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found.
+
+    Attributes:
+        opens: the forecast is believed.
+        best: the best simple candidate, which is held if not.
+        overlaps: mean overlap with the circuit of each candidate that could be judged; empty without evidence.
+        gain, bound: of the forecast over `best`, and the lower end of its interval; NaN without enough evidence.
+        windows, groups: units of evidence from this run and from recorded ones.
+        ceiling: mean overlap of two recorded runs of one group at the same step; None if there are none.
+    """
+
+    opens: bool
+    best: str
+    overlaps: dict[str, float]
+    gain: float
+    bound: float
+    windows: int
+    groups: int
+    ceiling: float | None
+
+    @property
+    def words(self) -> str:
+        """One sentence for the log."""
+        if not self.overlaps:
+            return f"holds {self.best}: nothing has been forecast yet that time has answered"
+        evidence = f"{self.windows} windows of this run and {self.groups} groups of recorded runs"
+        known = ", ".join(f"{name} {value:.2f}" for name, value in self.overlaps.items())
+        ceiling = "" if self.ceiling is None else f"; two runs of one group {self.ceiling:.2f}"
+        if self.windows + self.groups < FEWEST:
+            return f"holds {self.best}: {evidence} are too few to judge by (overlaps: {known}{ceiling})"
+        verb = "forecasts" if self.opens else f"holds {self.best}"
+        return (
+            f"{verb}: the forecast has {self.gain:+.3f} of the circuit over {self.best}, at least {self.bound:+.3f}, "
+            f"by {evidence} (overlaps: {known}{ceiling})"
+        )
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """A forecaster and a prior that have learned from the same runs, and runs that neither has seen."""
+
+    forecaster: Forecaster
+    prior: LayerKindPrior | None
+    unseen: Sequence[Past] = ()
 
 
 class Gate:
@@ -40,17 +89,15 @@ class Gate:
     Args:
         forecaster: pretrained on all of `history`, if it learns from past runs.
         history: recorded runs.
-        target: what the forecast is of; by default the run's scores at the horizon.
+        target: what the forecast is of.
     """
 
-    def __init__(self, forecaster: Forecaster, history: Sequence[Past] = (), target: Target | None = None):
-        self.forecaster, self.history, self.target = forecaster, list(history), target or Circuit()
-        self.prior = _prior(self.target, self.history)
-        groups = sorted({past.group for past in self.history})
-        self._folds = [
-            _Fold(forecaster, self.history, set(groups[i::FOLDS]), self.target) for i in range(min(FOLDS, len(groups)))
-        ]
-        self._folds = [fold for fold in self._folds if fold.prior is not None]
+    def __init__(self, forecaster: Forecaster, history: Sequence[Past], target: Target):
+        self.history, self.target = history, target
+        self._own = _Taught(forecaster, learned(history, target) if history else None)
+        groups = sorted({past.group for past in history})
+        folds = min(FOLDS, len(groups)) if len(groups) > 1 else 0  # one group leaves none to learn from
+        self._folds = [self._taught_without(groups[i::FOLDS]) for i in range(folds)]
 
     def judge(self, seen: Series, horizon: int, k: int, damage: np.ndarray | None = None) -> Verdict:
         """Whether to forecast `horizon` steps ahead from the snapshots `seen`; k is the size of the circuit.
@@ -59,24 +106,21 @@ class Gate:
             damage: as for `Target.parts`, where the target needs it.
         """
         parts = self.target.parts(seen, damage)
-        own = [self._overlaps(parts, *pair, k, self.forecaster, self.prior) for pair in windows(seen, horizon)]
+        own = [self._overlaps(self._own, parts, *pair, k) for pair in windows(seen, horizon)]
         groups: dict[str, list[dict[str, float]]] = {}
         reached = int(seen.steps[-1] - seen.steps[0])
         for fold in self._folds:
-            for past in fold.left_out:
+            for past in fold.unseen:
                 pair = question(past.series, reached, horizon)
                 if pair is not None and len(past.series) >= k:
-                    parts = self.target.parts(past.series, past.damage)
-                    found = self._overlaps(parts, *pair, k, fold.forecaster, fold.prior)
+                    found = self._overlaps(fold, self.target.parts(past.series, past.damage), *pair, k)
                     groups.setdefault(past.group, []).append(found)
-        units = [*own, *(_mean(rows) for rows in groups.values())]
-        # Without past runs there is no prior; a candidate that some units lack cannot be compared with the others.
-        known = [name for name in (FORECAST, *SIMPLE) if units and all(name in unit for unit in units)]
-        means = {name: float(np.mean([unit[name] for unit in units])) for name in known}
+        units = [*own, *map(_means, groups.values())]
+        means = _means(units) if units else {}
         best = max((name for name in SIMPLE if name in means), key=means.__getitem__, default=SIMPLE[0])
-        gains = np.array([unit[FORECAST] - unit[best] for unit in units])
         gain, bound = float("nan"), float("nan")
         if len(units) >= FEWEST:
+            gains = np.array([unit[FORECAST] - unit[best] for unit in units])
             gain = float(gains.mean())
             bound = gain - float(stats.t.ppf(1 - DOUBT, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
         ceiling = self._ceiling(reached, horizon, k)
@@ -84,7 +128,14 @@ class Gate:
 
     def candidate(self, name: str, seen: Series, damage: np.ndarray | None = None) -> np.ndarray:
         """Scores [n_components] of a simple candidate after the snapshots `seen`."""
-        return self._simple(name, self.target.parts(seen, damage), self.prior)
+        return self._simple(name, self.target.parts(seen, damage), self._own.prior)
+
+    def _taught_without(self, groups: Sequence[str]) -> _Taught:
+        others = [past for past in self.history if past.group not in groups]
+        forecaster = taught(self._own.forecaster.unfitted(), others, self.target)
+        return _Taught(
+            forecaster, learned(others, self.target), [past for past in self.history if past.group in groups]
+        )
 
     def _ceiling(self, reached: int, horizon: int, k: int) -> float | None:
         found: list[float] = []
@@ -96,24 +147,16 @@ class Gate:
                 found.append(overlap(one, other, k))
         return float(np.mean(found)) if found else None
 
-    def _overlaps(
-        self,
-        parts: Sequence[Series],
-        cutoff: int,
-        until: int,
-        k: int,
-        forecaster: Forecaster,
-        prior: LayerKindPrior | None,
-    ) -> dict[str, float]:
+    def _overlaps(self, asked: _Taught, parts: Sequence[Series], cutoff: int, until: int, k: int) -> dict[str, float]:
+        """Overlap with the circuit at snapshot `until` of each candidate, from the snapshots up to `cutoff`."""
         steps = parts[0].steps
         actual = self.target.realised(parts, cutoff, until)
         seen = [part.until(int(steps[cutoff])) for part in parts]
-        prediction, _ = self.target.forecast(forecaster.unfitted(), seen, int(steps[until] - steps[cutoff]))
-        found = {FORECAST: overlap(prediction, actual, k)}
-        for name in SIMPLE:
-            if name != "prior" or prior is not None:
-                found[name] = overlap(self._simple(name, seen, prior), actual, k)
-        return found
+        prediction, _ = self.target.forecast(asked.forecaster.unfitted(), seen, int(steps[until] - steps[cutoff]))
+        names = [name for name in SIMPLE if name != "prior" or asked.prior is not None]
+        return {FORECAST: overlap(prediction, actual, k)} | {
+            name: overlap(self._simple(name, seen, asked.prior), actual, k) for name in names
+        }
 
     def _simple(self, name: str, seen: Sequence[Series], prior: LayerKindPrior | None) -> np.ndarray:
         if name == "smoothed":
@@ -124,16 +167,9 @@ class Gate:
         return self.target.at(seen, 0 if name == "static" else -1)
 
 
-class _Fold:
-    """The runs of some groups, and what was learned from those of all others."""
-
-    def __init__(self, forecaster: Forecaster, history: Sequence[Past], left_out: set[str], target: Target):
-        self.left_out = [past for past in history if past.group in left_out]
-        others = [past for past in history if past.group not in left_out]
-        self.prior = _prior(target, others)
-        self.forecaster = forecaster.unfitted()
-        if others and forecaster.learns_from_past():
-            self.forecaster.pretrain([part for past in others for part in target.parts(past.series, past.damage)])
+def taught(forecaster: Forecaster, runs: Sequence[Past], target: Target) -> Forecaster:
+    """The forecaster, pretrained on what the target forecasts of recorded runs."""
+    return forecaster.pretrain([part for past in runs for part in target.parts(past.series, past.damage)])
 
 
 def windows(series: Series, horizon: int) -> list[tuple[int, int]]:
@@ -161,9 +197,6 @@ def question(series: Series, reached: int, horizon: int) -> tuple[int, int] | No
     return (cutoff, target) if cutoff < target else None
 
 
-def _prior(target: Target, runs: Sequence[Past]) -> LayerKindPrior | None:
-    return LayerKindPrior.learn(target.summary(past.series, past.damage) for past in runs) if runs else None
-
-
-def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean over rows of each candidate that all of them have: without past runs there is no prior to compare with."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if all(name in row for row in rows)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from ..common.errors import CheckpointError, ConfigError, TrajectoryError
+from ..common.plugins import part
 from ..forecasters.forecaster import Forecaster
 from ..masks.masks import Mask, WeightMask
 from ..masks.selection import Limit, select
@@ -24,7 +24,6 @@ from ..model.numbering import Numbering
 from ..trajectory.series import Series
 from ..trajectory.skill_log import Forecast
 from .targets import Target
-from .verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class Ground:
 
     def past(self, path: str) -> Past:
         """A recorded run, as this run ranks components. Raises as `past.read_past`."""
-        read_past = import_module(".past", __package__).read_past  # most runs have none
-        return read_past(path, self.scorer, self.target)
+        return part("policies.past.read_past")(path, self.scorer, self.target)  # most runs have none
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Policy(ABC):
         ranks: it chooses by scores through `View.select`, so that a head share, cost awareness and limits apply.
         own_steps: steps at which it wants to decide besides the run's cadence.
         last_forecast: the last `Forecast`, whether it was believed or not, for a `SkillLog`; None without one.
-        verdict: what the gate found before the last mask; None without one.
+        words: a sentence on why the last mask was chosen, where a gate has judged a forecast.
         notes: numbers about the last mask that are to be logged, by name.
     """
 
@@ -139,7 +137,7 @@ class Policy(ABC):
     watch_steps: int | None = None
     own_steps: frozenset[int] = frozenset()
     last_forecast: Forecast | None = None
-    verdict: Verdict | None = None
+    words: str = ""
     notes: Mapping[str, float] = MappingProxyType({})
 
     def prepare(self, ground: Ground) -> None:  # noqa: B027 (most policies need nothing of the run)

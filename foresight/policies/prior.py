@@ -21,7 +21,6 @@ from ..common.files import write_json
 from ..trajectory.series import Series
 from .policy import Past
 from .targets import Target
-from .targets.circuit import Circuit
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -118,20 +117,9 @@ class LayerKindPrior:
         return cls(profiles)
 
 
-def learned_or_shipped(history: Sequence[Past], target: Target | None = None) -> LayerKindPrior:
-    """The prior of these runs; without runs, the one that ships."""
-    if not history:
-        return LayerKindPrior.read(SHIPPED)
-    target = target or Circuit()
+def learned(history: Sequence[Past], target: Target) -> LayerKindPrior:
+    """The prior of recorded runs, as a target ranks components."""
     return LayerKindPrior.learn(target.summary(past.series, past.damage) for past in history)
-
-
-def in_order(scores: np.ndarray, seed: int) -> np.ndarray:
-    """Numbers [n_components] in the order of `scores`, whose ties a permutation drawn from the seed breaks."""
-    order = np.lexsort((np.random.default_rng([seed]).permutation(len(scores)), -scores))
-    ranked = np.empty(len(scores))
-    ranked[order] = np.arange(len(order), 0, -1)
-    return ranked
 
 
 def _profile(kind: str, present: Sequence[bool], runs: list[tuple[np.ndarray, float]]) -> Profile:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..masks.masks import Mask, everything
 from .policy import Ground, Policy, View
-from .prior import in_order, learned_or_shipped
+from .prior import SHIPPED, LayerKindPrior, learned
 from .targets import Target
 
 
@@ -90,7 +90,10 @@ class Prior(Policy):
     ranks = True
 
     def prepare(self, ground: Ground) -> None:
-        self.scores = learned_or_shipped(ground.history, ground.target).scores
+        known = learned(ground.history, ground.target) if ground.history else LayerKindPrior.read(SHIPPED)
+        self.scores = known.scores
 
     def mask(self, view: View) -> Mask:
-        return view.select(in_order(self.scores(view.table), view.seed))
+        scores = self.scores(view.table)
+        order = np.lexsort((np.random.default_rng([view.seed]).permutation(len(scores)), -scores))
+        return view.select(len(order) - np.argsort(order))  # the first has most

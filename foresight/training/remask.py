@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 
 import numpy as np
@@ -13,7 +12,6 @@ from transformers import TrainerCallback
 from ..common.errors import MaskLeakError, NonFiniteError
 from ..masks.masks import Mask, WeightMask, churn
 from ..masks.selection import rotation, select
-from ..policies.verdict import Verdict
 from . import checkpoint
 from .calendar import Calendar
 from .run import Run
@@ -135,17 +133,15 @@ class RemaskCallback(TrainerCallback):
             run.log({f"foresight/{name}": value for name, value in policy.notes.items()})
         if policy.last_forecast is not None:
             run.skill_log.record(policy.last_forecast)
-        if policy.verdict is not None:
-            self._explain(step, policy.verdict)
+        if policy.words:
+            self._explain(step, policy.words)
 
-    def _explain(self, step: int, verdict: Verdict) -> None:
-        """Log what the gate found, in words in the trajectory's head."""
+    def _explain(self, step: int, words: str) -> None:
+        """Log what a gate found, and note it in the trajectory's head."""
         trajectory = self._watcher.trajectory
-        said = {**trajectory.info.get("gate", {}), str(step): verdict.words}
+        said = {**trajectory.info.get("gate", {}), str(step): words}
         trajectory.annotate(gate={at: words for at, words in said.items() if int(at) <= step})
-        _log.info("step %d: %s", step, verdict.words)
-        numbers = {"gate": float(verdict.opens), "gate_gain": verdict.gain}
-        self.run.log({f"foresight/{name}": value for name, value in numbers.items() if math.isfinite(value)})
+        _log.info("step %d: %s", step, words)
 
     def _apply(self, step: int, mask: Mask | WeightMask, rollback: bool = False, n_vectors: int | None = None) -> None:
         run, bank = self.run, self.run.bank

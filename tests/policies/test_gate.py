@@ -6,10 +6,15 @@ import pytest
 from foresight.forecasters import make_forecaster
 from foresight.policies.gate import FEWEST, FORECAST, Gate, question, windows
 from foresight.policies.policy import Past
+from foresight.policies.targets import make_target
 from foresight.trajectory.metrics import overlap
 from support.simulated import series
 
 K = 6
+
+
+def gate_of(forecaster, history=()):
+    return Gate(forecaster, history, make_target("circuit"))
 
 
 def past(change, groups=5, noise=0.02):
@@ -17,7 +22,7 @@ def past(change, groups=5, noise=0.02):
 
 
 def test_a_relay_opens_the_gate_on_the_evidence_of_the_run_alone():
-    verdict = Gate(make_forecaster("damped_drift")).judge(series("relay"), 10, K)
+    verdict = gate_of(make_forecaster("damped_drift")).judge(series("relay"), 10, K)
     assert verdict.opens and verdict.gain >= verdict.bound > 0
     assert verdict.windows >= FEWEST and verdict.groups == 0 and verdict.ceiling is None
     assert "forecasts: the forecast has +" in verdict.words and "prior" not in verdict.overlaps
@@ -25,8 +30,8 @@ def test_a_relay_opens_the_gate_on_the_evidence_of_the_run_alone():
 
 def test_recorded_runs_open_it_early_in_a_run():
     known, seen = past("relay"), series("relay").until(15)
-    assert not Gate(make_forecaster("damped_drift")).judge(seen, 25, K).opens
-    verdict = Gate(make_forecaster("ridge").pretrain([p.series for p in known]), known).judge(seen, 25, K)
+    assert not gate_of(make_forecaster("damped_drift")).judge(seen, 25, K).opens
+    verdict = gate_of(make_forecaster("ridge").pretrain([p.series for p in known]), known).judge(seen, 25, K)
     assert verdict.opens and (verdict.windows, verdict.groups) == (0, 5)
     assert "5 groups of recorded runs" in verdict.words and verdict.ceiling is not None
 
@@ -34,19 +39,19 @@ def test_recorded_runs_open_it_early_in_a_run():
 @pytest.mark.parametrize(("change", "best"), [("walk", "persistence"), ("still", "smoothed")])
 def test_without_skill_the_best_simple_candidate_is_held(change, best):
     seen = series(change, noise=0.3).until(75)
-    verdict = Gate(make_forecaster("damped_drift"), past(change, 10, 0.3)).judge(seen, 10, K)
+    verdict = gate_of(make_forecaster("damped_drift"), past(change, 10, 0.3)).judge(seen, 10, K)
     assert (verdict.windows, verdict.groups) == (7, 10)
     assert not verdict.opens and verdict.best == best and f"holds {best}" in verdict.words
     assert verdict.overlaps[best] == max(v for name, v in verdict.overlaps.items() if name != FORECAST)
 
 
 def test_it_opens_for_nothing_no_more_often_than_its_doubt_allows():
-    gate = Gate(make_forecaster("damped_drift"))
+    gate = gate_of(make_forecaster("damped_drift"))
     assert sum(gate.judge(series("walk", seed), 15, K).opens for seed in range(60)) <= 7  # at 5 %, more: 2 %
 
 
 def test_too_little_evidence_holds_and_says_so():
-    gate = Gate(make_forecaster("damped_drift"))
+    gate = gate_of(make_forecaster("damped_drift"))
     nothing = gate.judge(series("relay").until(0), 10, K)
     assert not nothing.opens and nothing.best == "persistence" and "nothing has been forecast yet" in nothing.words
     few = gate.judge(series("relay").until(20), 10, K)
@@ -70,14 +75,14 @@ def test_runs_of_one_group_are_never_on_both_sides():
             return {}
 
     twins = [Past(s, f"task{g}") for g in range(5) for s in [series("walk", g)] * 2]
-    verdict = Gate(Memory().pretrain([p.series for p in twins]), twins).judge(series("walk", 99).until(50), 10, K)
+    verdict = gate_of(Memory().pretrain([p.series for p in twins]), twins).judge(series("walk", 99).until(50), 10, K)
     assert verdict.overlaps[FORECAST] == verdict.overlaps["persistence"] and not verdict.opens
     assert verdict.ceiling == 1
 
 
 def test_the_ceiling_is_the_agreement_of_runs_of_one_group():
     a, b, other = series("walk", 1), series("walk", 2), series("walk", 3)
-    gate = Gate(make_forecaster("persistence"), [Past(a, "x"), Past(b, "x"), Past(other, "y")])
+    gate = gate_of(make_forecaster("persistence"), [Past(a, "x"), Past(b, "x"), Past(other, "y")])
     verdict = gate.judge(series("walk", 4).until(50), 10, K)
     assert verdict.ceiling == overlap(a.values[:, 12], b.values[:, 12], K)
 
@@ -91,7 +96,7 @@ def test_windows_do_not_overlap_and_questions_end_with_the_run():
 
 
 def test_candidates_are_what_they_are_called():
-    run, gate = series("walk"), Gate(make_forecaster("damped_drift"), past("walk"))
+    run, gate = series("walk"), gate_of(make_forecaster("damped_drift"), past("walk"))
     assert np.array_equal(gate.candidate("static", run), run.values[:, 0])
     assert np.array_equal(gate.candidate("persistence", run), run.values[:, -1])
     assert len(set(zip(run.layer, run.kind, gate.candidate("prior", run), strict=True))) == 6

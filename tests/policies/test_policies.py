@@ -298,7 +298,7 @@ def test_foresight_follows_a_circuit_that_moves_foreseeably():
     series = relay()
     policy = make_policy("foresight", forecaster=make_forecaster("damped_drift"))
     mask = policy.mask(view(150, series, total_steps=200))
-    assert policy.verdict.opens and "forecasts: " in policy.verdict.words
+    assert policy.notes["gate"] == 1 and "forecasts: " in policy.words
     assert mask == select(policy.last_forecast.prediction, TABLE, BUDGET)
     ahead, now = (set(select(series.values[:, at], TABLE, BUDGET).components) for at in (17, 15))
     assert len(ahead & set(mask.components)) > len(ahead & now)
@@ -309,10 +309,10 @@ def test_foresight_holds_the_best_simple_mask_where_it_has_been_wrong():
     seen = view(150, series, total_steps=200)
     policy = make_policy("foresight", forecaster=Spy())
     assert policy.mask(seen) == make_policy("reactive").mask(seen)
-    assert not policy.verdict.opens and "holds persistence" in policy.verdict.words
+    assert policy.notes["gate"] == 0 and "holds persistence" in policy.words
     wrong = select(policy.last_forecast.prediction, TABLE, BUDGET)
     believing = make_policy("foresight", forecaster=Spy(), gate=False)
-    assert believing.mask(seen) == wrong != policy.mask(seen) and believing.verdict is None
+    assert believing.mask(seen) == wrong != policy.mask(seen) and not believing.words
 
 
 def test_prior_without_history_is_the_shipped_one():

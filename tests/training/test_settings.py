@@ -11,7 +11,6 @@ from trl import SFTConfig
 import foresight.forecasters as forecasters
 from foresight.common.errors import ConfigError
 from foresight.policies.catalogue import GRANULARITIES, OPTIONAL, PARAMETERS, POLICIES, REMOVED, entry, takers
-from foresight.policies.targets import registry
 from foresight.training import settings
 from foresight.training.checks import check_settings, only_taken, retained_size, taken
 from foresight.training.config import ForesightConfig
@@ -41,7 +40,7 @@ def test_each_has_its_help_under_one_heading():
 
 def test_defaults_are_those_of_what_they_name():
     made = checked()
-    assert made.forecaster == forecasters.DEFAULT and made.target == registry.DEFAULT
+    assert made.forecaster == forecasters.DEFAULT and made.target == "circuit"
     assert made.policy == "foresight" and made.granularity == GRANULARITIES[0]
 
 

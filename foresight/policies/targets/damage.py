@@ -16,7 +16,7 @@ import numpy as np
 from ...common.errors import ConfigError, TrajectoryError
 from ...scoring.scorer import BENEFIT, DAMAGE
 from ...trajectory.series import Series
-from .registry import register
+from . import register
 from .target import Target
 
 

@@ -78,7 +78,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         model_parameters=trainer.table.model_parameters,
         touched=trainer.bank.changed()[1].numel(),
         notes=_last_logged(trainer.state.log_history),
-        words=trainer.policy.verdict.words if trainer.policy.verdict else None,
+        words=trainer.policy.words or None,
         **_of_components(cell, folder, trainer),
     )
 

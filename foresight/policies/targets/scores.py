@@ -1,13 +1,30 @@
-"""Target `utility`: what training a component will be worth over the next steps."""
+"""Targets that rank by one score: that of the run's own scorer, the movement of the weights, or utility."""
 
 from __future__ import annotations
 
 from ...common.errors import one_of
 from ...scoring.scorer import BENEFIT
-from .registry import register
+from . import register
 from .target import Target
 
 PRECONDITIONERS = ("adam", "none", "moves")
+
+
+@register("circuit")
+class Circuit(Target):
+    """The scores of the run's own scorer (attribution where there are contrast pairs) at the horizon."""
+
+
+@register("movement")
+class Movement(Target):
+    """L2 distance of a component's weights at the horizon from where they were before training.
+
+    Only what is trained moves. Within the budget, that shows where the weights go only if masks take turns or all
+    components are trained for a while (watch: rotate, full-keep, full-rollback).
+    """
+
+    scorer = "movement"
+    needs_training = True
 
 
 @register("utility")
