@@ -64,14 +64,11 @@ def make_forecaster(name: str, **params: Any) -> Forecaster:
         ConfigError: a forecaster that was removed, a parameter that it lacks, a value out of range, or a module or
             entry point without a forecaster.
     """
+    from sklearn.base import clone
+
     found = REGISTRY.find(name)
     REGISTRY.check_params(name, params, found._get_param_names())
-    if isinstance(found, type):
-        forecaster = found(**params)
-    else:
-        from sklearn.base import clone
-
-        forecaster = clone(found).set_params(**params)
+    forecaster = found(**params) if isinstance(found, type) else clone(found).set_params(**params)
     forecaster._check_params()
     return forecaster
 
@@ -86,12 +83,7 @@ def experienced(name: str, **params: Any) -> Forecaster:
     return forecaster if name != DEFAULT or params else forecaster.load(SHIPPED_STATE)
 
 
-_HOME = {
-    "Forecaster": "forecaster",
-    "check_range": "forecaster",
-    "from_function": "wrap",
-    "from_regressor": "wrap",
-}
+_HOME = {"Forecaster": "forecaster", "check_range": "forecaster", "from_function": "wrap", "from_regressor": "wrap"}
 
 __all__ = [*_HOME, "forecaster_names", "make_forecaster", "register"]
 

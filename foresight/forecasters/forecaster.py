@@ -70,8 +70,7 @@ class Forecaster(BaseEstimator, ABC):
         histories = list(histories)
         if not histories:
             raise ConfigError(f"forecaster {self.name!r}: pretrain got no series; pass at least one recorded run")
-        for series in histories:
-            _require_series(series)
+        _require_series(*histories)
         self._pretrain(histories)
         return self
 
@@ -132,7 +131,8 @@ class Forecaster(BaseEstimator, ABC):
         if not self.has_quantiles():
             raise ConfigError(f"forecaster {self.name!r} has no quantiles; see `foresight forecasters list`")
         wanted = np.asarray(levels)
-        if wanted.ndim != 1 or not len(wanted) or wanted.dtype.kind != "f" or not _rising(wanted):
+        is_list = wanted.ndim == 1 and len(wanted) and wanted.dtype.kind == "f"
+        if not is_list or not (np.diff(wanted, prepend=0, append=1) > 0).all():
             raise ConfigError(f"quantile levels are {levels!r}; expected strictly rising numbers in (0, 1)")
         values = self._predict_quantiles(_whole(horizon), wanted.astype(np.float64))
         return np.sort(self._scores(values, (len(self.series_), len(wanted)), horizon), axis=1)
@@ -146,8 +146,8 @@ class Forecaster(BaseEstimator, ABC):
         arrays = {f"pretrained.{key}": array for key, array in self._pretrained_arrays().items()}
         says = {"pretrained": bool(arrays), "fitted": hasattr(self, "series_")}
         if says["fitted"]:
-            arrays.update({f"series.{key}": array for key, array in self.series_.arrays().items()})
-        return arrays, {**self._identity(), **says}
+            arrays |= {f"series.{key}": array for key, array in self.series_.arrays().items()}
+        return arrays, self._identity() | says
 
     def load_state(self, arrays: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> Self:
         """Take over a state of the same forecaster with the same parameters; on an error nothing has changed.
@@ -159,7 +159,7 @@ class Forecaster(BaseEstimator, ABC):
         """
         expected, found = self._identity(), dict(data) if isinstance(data, Mapping) else {}
         says = {part: found.get(part) for part in ("pretrained", "fitted")}
-        if found != {**expected, **says} or not all(isinstance(value, bool) for value in says.values()):
+        if found != expected | says or not all(isinstance(value, bool) for value in says.values()):
             raise CheckpointError(
                 f"forecaster state is of {found!s:.500}; expected {expected}, 'pretrained' and 'fitted': build the "
                 "forecaster with the same name and parameters as the one that was saved"
@@ -199,16 +199,13 @@ class Forecaster(BaseEstimator, ABC):
         Raises:
             CheckpointError: no such file, not safetensors, above LARGEST_STATE, or refused by `load_state`.
         """
-        path = Path(path)
+        size = Path(path).stat().st_size if Path(path).is_file() else 0
+        if size > LARGEST_STATE:
+            raise CheckpointError(f"{path} has {size:,} bytes; a forecaster state has at most {LARGEST_STATE:,}")
         try:
-            size = path.stat().st_size
-            if size > LARGEST_STATE:
-                raise CheckpointError(f"{path} has {size:,} bytes; a forecaster state has at most {LARGEST_STATE:,}")
             with safe_open(path, "numpy") as file:
                 data = json.loads((file.metadata() or {})["state"])
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
-        except CheckpointError:
-            raise
         except Exception as error:  # safetensors, JSON and the file system each have their own
             raise CheckpointError(f"{path} is not a forecaster state: {error!r:.300}") from error
         return self.load_state(arrays, data)
@@ -292,10 +289,6 @@ def _whole(horizon: Any) -> int:
     return int(horizon)
 
 
-def _rising(levels: np.ndarray) -> bool:
-    return bool((levels > 0).all() and (levels < 1).all() and (np.diff(levels) > 0).all())
-
-
 def _plain(value: Any) -> Any:
     """A parameter that JSON lacks: estimators by class and parameters, functions and classes by module and name."""
     if isinstance(value, BaseEstimator):
@@ -310,6 +303,7 @@ def _plain(value: Any) -> Any:
     return text
 
 
-def _require_series(series: Any) -> None:
-    if not isinstance(series, Series):
-        raise ConfigError(f"expected a Series, got {type(series).__name__}; trajectory.series(scorer) makes one")
+def _require_series(*found: Any) -> None:
+    for series in found:
+        if not isinstance(series, Series):
+            raise ConfigError(f"expected a Series, got {type(series).__name__}; trajectory.series(scorer) makes one")

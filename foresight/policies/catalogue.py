@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..common.errors import ConfigError, UnknownNameError, did_you_mean, mapping
+from ..common.errors import ConfigError, did_you_mean, mapping, one_of
+from ..common.plugins import part
 
 if TYPE_CHECKING:
     from .policy import Policy
 
 GRANULARITIES = ("components", "vectors", "weights")
 """What a mask can be made of: whole components, single vectors (rows and columns), or single weights."""
-WATCHES = ("hold", "rotate", "full-keep", "full-rollback")
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Parameter:
     """One parameter of a policy.
 
     Attributes:
-        kind: what a value has to be; default: used where none is given.
-        least: the smallest number allowed; above: a number that it has to exceed; most: the largest allowed.
+        kind: what a value has to be; numbers are above zero. default: used where none is given.
+        most: the largest number allowed.
         choices: the words allowed; all if empty.
         required: whether the policy cannot do without.
     """
@@ -36,40 +35,29 @@ class Parameter:
     kind: type
     default: Any
     help: str
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
+    most: float = math.inf
     choices: tuple[str, ...] = ()
     required: bool = False
 
     def check(self, name: str, value: Any) -> Any:
         """The value, a whole number as float where that is wanted. Raises ConfigError for one that does not fit."""
-        if value is None and not self.required:
+        if value is None:
             return None
         if self.kind is list and isinstance(value, str):
             value = [value]
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if not isinstance(value, self.kind) or (self.kind is not bool and isinstance(value, bool)):
+        fits = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
+        if not fits or (self.kind is list and not all(isinstance(one, str) for one in value)):
             raise ConfigError(f"{name} is {value!r}; expected {_KINDS[self.kind]}")
-        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
-            raise ConfigError(f"{name} is {value!r}; expected {_KINDS[list]}")
-        if self.choices and value not in self.choices:
-            raise UnknownNameError(name, str(value), self.choices)
-        if isinstance(value, (int, float)) and not self._allows(value):
-            raise ConfigError(f"{name} is {value}; expected {self.range}")
+        if self.choices:
+            one_of(name, value, self.choices)
+        if self.kind is int and value < 1:
+            raise ConfigError(f"{name} is {value}; expected at least 1")
+        if self.kind is float and not (0 < value <= self.most and math.isfinite(value)):
+            most = f", at most {self.most:g}" if math.isfinite(self.most) else ""
+            raise ConfigError(f"{name} is {value}; expected a number above 0{most}")
         return value
-
-    def _allows(self, number: float) -> bool:
-        low, above, most = self.least, self.above, self.most
-        fits = (low is None or number >= low, above is None or number > above, most is None or number <= most)
-        return math.isfinite(number) and all(fits)
-
-    @property
-    def range(self) -> str:
-        if self.most is not None:
-            return f"a number above {self.above:g}, at most {self.most:g}"
-        return f"at least {self.least:g}" if self.least is not None else f"a number above {self.above:g}"
 
 
 _KINDS = {
@@ -86,7 +74,7 @@ class Entry:
     """A policy of one granularity.
 
     Attributes:
-        home: module and class in this package, as "simple:Random".
+        home: module and class in this package, as "simple.Random".
         takes: the settings, of those that not every policy takes, that mean something to it.
         parameters: its own.
     """
@@ -107,23 +95,23 @@ OPTIONAL = frozenset(
 )  # fmt: skip
 """Settings that some policies or granularities do not take."""
 _ALWAYS = frozenset({"budget", "budget_schedule"})
+_RANKED = _ALWAYS | RANKING
 
 _SCOUT = {
     "scout_share": Parameter(
         float, 0.01, "Share of the training rows that all components are trained on in the scout, a short run before "
-        "the run that is undone; at least one optimizer step.", above=0, most=1,
+        "the run that is undone; at least one optimizer step.", most=1,
     ),
-    "scout_learning_rate": Parameter(
-        float, None, "Learning rate of the scout; by default a tenth of learning_rate.", above=0
-    ),
+    "scout_learning_rate": Parameter(float, None, "Learning rate of the scout; by default a tenth of learning_rate."),
 }  # fmt: skip
 _WATCH = {
     "watch": Parameter(
         str, "hold", "What is trained before the first forecast. hold: the step-0 mask; "
         "rotate: masks that take turns within the budget, probe_every steps each; full-keep / full-rollback: all "
-        "components, kept or undone afterwards (exceeds the budget's memory meanwhile).", choices=WATCHES,
+        "components, kept or undone afterwards (exceeds the budget's memory meanwhile).",
+        choices=("hold", "rotate", "full-keep", "full-rollback"),
     ),
-    "watch_steps": Parameter(int, None, "Steps before the first forecast; by default a fifth of the run.", least=1),
+    "watch_steps": Parameter(int, None, "Steps before the first forecast; by default a fifth of the run."),
 }  # fmt: skip
 _ORACLE = {
     "oracle_trajectory": Parameter(
@@ -134,11 +122,11 @@ _SCHEDULE = {"mask_schedule": Parameter(str, None, "The schedule.json of a run."
 _REDRAW = Parameter(bool, False, "Draw a new mask at every re-mask.")
 
 _OF_COMPONENTS = {
-    "full": Entry("simple:Full"),
-    "static": Entry("simple:Static", _ALWAYS | SCORING | TARGET | RANKING),
+    "full": Entry("simple.Full"),
+    "static": Entry("simple.Static", _RANKED | SCORING | TARGET),
     "random": Entry(
-        "simple:Random",
-        _ALWAYS | RANKING | {"remask_every"},
+        "simple.Random",
+        _RANKED | {"remask_every"},
         {
             "redraw": _REDRAW,
             "by": Parameter(
@@ -146,34 +134,27 @@ _OF_COMPONENTS = {
             ),
         },
     ),
-    "prior": Entry("simple:Prior", _ALWAYS | TARGET | RANKING | {"scorer"}),
-    "reactive": Entry("simple:Reactive", _ALWAYS | SCORING | TARGET | RANKING | {"remask_every"}),
+    "prior": Entry("simple.Prior", _RANKED | TARGET | {"scorer"}),
+    "reactive": Entry("simple.Reactive", _RANKED | SCORING | TARGET | {"remask_every"}),
     "foresight": Entry(
-        "foresight:Foresight",
-        _ALWAYS | RECORDING | RANKING | {"remask_every", "horizon", "forecaster", "forecaster_params", "gate"},
-        {
-            "cutoff": Parameter(int, None, "Last step the forecaster may see; by default every snapshot.", least=1),
-            **_WATCH,
-        },
+        "foresight.Foresight",
+        _RANKED | RECORDING | {"remask_every", "horizon", "forecaster", "forecaster_params", "gate"},
+        {"cutoff": Parameter(int, None, "Last step the forecaster may see; by default every snapshot."), **_WATCH},
     ),
-    "probing": Entry("scouted:Probing", _ALWAYS | SCORING | RANKING, _SCOUT),
-    "predicted": Entry("scouted:Predicted", _ALWAYS | SCORING | RANKING, _SCOUT),
-    "displaced": Entry("scouted:Displaced", _ALWAYS | SCORING | RANKING, _SCOUT),
-    "oracle": Entry("recorded:Oracle", _ALWAYS | TARGET | RANKING | {"scorer"}, _ORACLE),
-    "oracle_ahead": Entry(
-        "recorded:OracleAhead", _ALWAYS | RANKING | {"scorer", "remask_every", "horizon"}, _ORACLE
-    ),
-    "replay": Entry("recorded:Replay", _ALWAYS, _SCHEDULE),
-}  # fmt: skip
+    "probing": Entry("scouted.Probing", _RANKED | SCORING, _SCOUT),
+    "predicted": Entry("scouted.Predicted", _RANKED | SCORING, _SCOUT),
+    "displaced": Entry("scouted.Displaced", _RANKED | SCORING, _SCOUT),
+    "oracle": Entry("recorded.Oracle", _RANKED | TARGET | {"scorer"}, _ORACLE),
+    "oracle_ahead": Entry("recorded.OracleAhead", _RANKED | {"scorer", "remask_every", "horizon"}, _ORACLE),
+    "replay": Entry("recorded.Replay", _ALWAYS, _SCHEDULE),
+}
 _PROBE = frozenset({"scorer", "probe_examples", "probe_batch_size"})
 _OF_WEIGHTS = {
-    "random": Entry(
-        "single_weights.simple:RandomWeights", _ALWAYS | {"remask_every"}, {"redraw": _REDRAW}
-    ),
-    "static": Entry("single_weights.simple:StaticWeights", _ALWAYS | _PROBE),
-    "reactive": Entry("single_weights.simple:ReactiveWeights", _ALWAYS | _PROBE | {"remask_every"}),
+    "random": Entry("single_weights.simple.RandomWeights", _ALWAYS | {"remask_every"}, {"redraw": _REDRAW}),
+    "static": Entry("single_weights.simple.StaticWeights", _ALWAYS | _PROBE),
+    "reactive": Entry("single_weights.simple.ReactiveWeights", _ALWAYS | _PROBE | {"remask_every"}),
     "movement": Entry(
-        "single_weights.simple:Movement",
+        "single_weights.simple.Movement",
         _ALWAYS,
         {
             "movement_from": Parameter(
@@ -183,7 +164,7 @@ _OF_WEIGHTS = {
         },
     ),
     "foresight": Entry(
-        "single_weights.foresight:WeightForesight",
+        "single_weights.foresight.WeightForesight",
         _ALWAYS | {"remask_every"},
         {
             "maps": Parameter(
@@ -193,7 +174,7 @@ _OF_WEIGHTS = {
             ),
             "lora_steps": Parameter(
                 int, None, "Steps of a LoRA run on the same data, made first and undone, that tells how far rows and "
-                "columns move; by default none.", least=1,
+                "columns move; by default none.",
             ),
             "scale_rate": Parameter(
                 bool, True, "Take learning_rate for that of a random mask, and divide it by how much farther than the "
@@ -209,7 +190,7 @@ _OF_WEIGHTS = {
             "watch_steps": _WATCH["watch_steps"],
         },
     ),
-    "replay": Entry("recorded:Replay", _ALWAYS, _SCHEDULE),
+    "replay": Entry("recorded.Replay", _ALWAYS, _SCHEDULE),
 }  # fmt: skip
 _ENTRIES = {"components": _OF_COMPONENTS, "vectors": _OF_COMPONENTS, "weights": _OF_WEIGHTS}
 POLICIES = tuple(dict.fromkeys((*_OF_COMPONENTS, *_OF_WEIGHTS)))
@@ -234,13 +215,10 @@ def entry(policy: str, granularity: str) -> Entry:
         UnknownNameError: no policy or granularity of that name; the message offers the closest.
         ConfigError: a policy of an earlier version, or one that does not choose masks of this granularity.
     """
-    if granularity not in _ENTRIES:
-        raise UnknownNameError("granularity", granularity, GRANULARITIES)
+    found = _ENTRIES[one_of("granularity", granularity, GRANULARITIES)]
     if policy in REMOVED:
         raise ConfigError(f"policy {policy!r} was removed; use {REMOVED[policy]}")
-    if policy not in POLICIES:
-        raise UnknownNameError("policy", policy, POLICIES)
-    found = _ENTRIES[granularity]
+    one_of("policy", policy, POLICIES)
     if policy not in found:
         others = " or ".join(repr(name) for name, entries in _ENTRIES.items() if policy in entries)
         raise ConfigError(
@@ -265,11 +243,13 @@ def checked_params(policy: str, granularity: str, params: Any) -> dict[str, Any]
     for name in given:
         if name not in known:
             raise ConfigError(_unknown(name, policy, granularity, known))
+    found = {}
     for name, parameter in known.items():
-        if parameter.required and given.get(name) is None:
+        value = given.get(name, parameter.default)
+        if value is None and parameter.required:
             raise ConfigError(f"policy {policy!r} needs policy_params.{name}: {parameter.help}")
-    values = {name: given.get(name, parameter.default) for name, parameter in known.items()}
-    return {name: known[name].check(f"policy_params.{name}", value) for name, value in values.items()}
+        found[name] = parameter.check(f"policy_params.{name}", value)
+    return found
 
 
 def make_policy(policy: str, granularity: str, params: Any = None) -> Policy:
@@ -283,8 +263,7 @@ def make_policy(policy: str, granularity: str, params: Any = None) -> Policy:
 
 def policy_class(policy: str, granularity: str) -> type[Policy]:
     """The class behind a name; only its module is imported. Raises as `entry`."""
-    module, _, name = entry(policy, granularity).home.partition(":")
-    return getattr(import_module(f".{module}", __package__), name)
+    return part(f"policies.{entry(policy, granularity).home}")
 
 
 def takers(setting: str, granularity: str) -> list[str]:

@@ -60,8 +60,8 @@ class Ground:
     history: Sequence[Past] = ()
 
     def past(self, path: str) -> Past:
-        """A recorded run, as this run ranks components. Raises as `past.read_past`."""
-        return part("policies.past.read_past")(path, self.scorer, self.target)  # most runs have none
+        """A recorded run, as this run ranks components. Raises as `recorded.read_past`."""
+        return part("policies.recorded.read_past")(path, self.scorer, self.target)  # most runs have none
 
 
 @dataclass(frozen=True)

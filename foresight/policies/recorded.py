@@ -1,42 +1,76 @@
-"""Policies that repeat another run: its circuit in hindsight, or its masks."""
+"""Recorded runs, and policies that repeat one: its circuit in hindsight, or its masks."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..common.errors import BudgetError
+from ..common.errors import BudgetError, ConfigError
 from ..masks.masks import Mask, WeightMask
 from ..masks.schedule import MaskSchedule
-from ..trajectory.series import Series
-from .policy import Ground, Policy, View, require_same_components
+from ..scoring.scorer import DAMAGE
+from ..trajectory.trajectory import Trajectory
+from .policy import Ground, Past, Policy, View, require_same_components
+from .targets import Target
 
 
-class Oracle(Policy):
-    """The circuit at the end of a recorded full run of the same task: hindsight, not a method.
+def read_past(path: str, scorer: str, target: Target) -> Past:
+    """A recorded run as a target ranks components. Runs of one model on one probe are of one task.
 
-    It ranks by the run's target, over the whole of the recorded run where that is about a mean.
+    Args:
+        scorer: name of the scores.
+
+    Raises:
+        TrajectoryError: not a trajectory.
+        ConfigError: it lacks these scores, or they were taken with other parameters.
+    """
+    trajectory = Trajectory.read(path)
+    series = trajectory.series(scorer)
+    taken, wanted = trajectory.info.get("scorer_params", {}), dict(target.scorer_params)
+    if taken != wanted:
+        raise ConfigError(
+            f"{path} was recorded with parameters {taken} of scorer {scorer!r}, target {target.name!r} has {wanted}; "
+            "record it with this target, or change target_params"
+        )
+    damage: np.ndarray | None = trajectory.values(DAMAGE) if DAMAGE in target.measures else None
+    return Past(series, f"{trajectory.model_hash} {trajectory.data_hash}", damage)
+
+
+class _Hindsight(Policy):
+    """Base of policies that rank by a recorded run.
 
     Args:
         oracle_trajectory: the recorded run's trajectory folder, over the same components as the model in training.
     """
 
-    name = "oracle"
     ranks = True
 
     def __init__(self, oracle_trajectory: str):
         self.path = oracle_trajectory
 
     def prepare(self, ground: Ground) -> None:
-        past, target = ground.past(self.path), ground.target
-        self.series = past.series
-        self.scores = target.realised(target.parts(past.series, past.damage), 0, len(past.series.steps) - 1)
+        self.past = ground.past(self.path)
+        self.series = self.past.series
+
+
+class Oracle(_Hindsight):
+    """The circuit at the end of a recorded full run of the same task: hindsight, not a method.
+
+    It ranks by the run's target, over the whole of the recorded run where that is about a mean.
+    """
+
+    name = "oracle"
+
+    def prepare(self, ground: Ground) -> None:
+        super().prepare(ground)
+        parts = ground.target.parts(self.series, self.past.damage)
+        self.scores = ground.target.realised(parts, 0, len(self.series.steps) - 1)
 
     def mask(self, view: View) -> Mask:
         require_same_components(self.series, view.table)
         return view.select(self.scores)
 
 
-class OracleAhead(Policy):
+class OracleAhead(_Hindsight):
     """Greedy hindsight: what a recorded full run of the same task found most critical until the next decision.
 
     At every decision, the components with the highest mean score over the recorded snapshots of the steps from
@@ -44,20 +78,10 @@ class OracleAhead(Policy):
     where none was recorded in between. If the run was recorded with scorer `utility`, this is the *oracle by utility*:
     the components that, all being trained, had most to gain from the steps that the mask is for. Greedy, since no mask
     considers those after it, and hindsight of another run, since the recorded weights went their own way.
-
-    Args:
-        oracle_trajectory: as for `Oracle`.
     """
 
     name = "oracle_ahead"
     remasks = True
-    ranks = True
-
-    def __init__(self, oracle_trajectory: str):
-        self.path = oracle_trajectory
-
-    def prepare(self, ground: Ground) -> None:
-        self.series: Series = ground.past(self.path).series
 
     def mask(self, view: View) -> Mask:
         require_same_components(self.series, view.table)

@@ -8,13 +8,13 @@ from ..common.errors import ConfigError, one_of
 from ..model.components import ComponentTable
 from ..model.finer import vector_table
 from ..scoring import SCORERS
-from .granularity import OfComponents
+from .granularity import Granularity
 
 OF_VECTORS = ("gradient", "utility", "movement", "weight_gradient")
 """Scorers that can score a single vector."""
 
 
-class OfVectors(OfComponents):
+class OfVectors(Granularity):
     name = "vectors"
 
     def table(self, model: nn.Module, mlp_block: int | None) -> ComponentTable:

@@ -24,8 +24,8 @@ _LEAST = {
     **dict.fromkeys(("remask_every", "restart_every"), 0),
 }
 _RETAINED = {
-    "examples": Parameter(int, 256, "rows that the base model writes", least=1),
-    "tokens": Parameter(int, 64, "new tokens in each row, at most", least=1),
+    "examples": Parameter(int, 256, "rows that the base model writes"),
+    "tokens": Parameter(int, 64, "new tokens in each row, at most"),
 }
 
 

@@ -25,9 +25,9 @@ GROUPS = {
 """Headings under which settings are listed, and the settings under each."""
 RETAINED_SOURCES = ("data", "base")
 LIMITS = {
-    "share": Parameter(float, None, "operations, as a share of a step of full fine-tuning", above=0, most=1),
-    "seconds": Parameter(float, None, "wall time of a step's passes on the slowest rank", above=0),
-    "gib": Parameter(float, None, "device memory at the peak of a step, 2^30 bytes per process", above=0),
+    "share": Parameter(float, None, "operations, as a share of a step of full fine-tuning", most=1),
+    "seconds": Parameter(float, None, "wall time of a step's passes on the slowest rank"),
+    "gib": Parameter(float, None, "device memory at the peak of a step, 2^30 bytes per process"),
 }
 """What a train step may cost: the keys of the setting `limits`."""
 

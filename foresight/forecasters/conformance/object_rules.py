@@ -14,7 +14,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from ...common.errors import CheckpointError, ConfigError, NonFiniteError, TrajectoryError
-from ...trajectory.series import Series
 from ..forecaster import Forecaster
 from . import require
 from .cases import HORIZON, N, histories, irregular, ready, scores, series_of
@@ -23,7 +22,7 @@ from .cases import HORIZON, N, histories, irregular, ready, scores, series_of
 def parameters_untouched(forecaster: Forecaster) -> None:
     """`pretrain`, `fit`, `update`, `predict` and `state` leave the parameters as they were."""
     made = ready(forecaster)
-    before = deepcopy(made._identity()), {key: id(value) for key, value in made.get_params(deep=False).items()}
+    before = made._identity(), {key: id(value) for key, value in made.get_params(deep=False).items()}
     made.pretrain(histories()).fit(irregular()).predict(HORIZON)
     made.update(500, scores()[:, 0]).predict(HORIZON)
     made.state()
@@ -67,7 +66,7 @@ def bad_horizons_refused(forecaster: Forecaster) -> None:
 def inputs_untouched(forecaster: Forecaster) -> None:
     """Series, histories and snapshots that are passed in stay as they are; a prediction belongs to the caller."""
     made, series, past, snapshot = ready(forecaster), irregular(), histories(), scores()[:, 0].astype(np.float32)
-    before = [_copied(each) for each in (series, *past)], snapshot.copy()
+    before = deepcopy((series, *past)), snapshot.copy()
     made.pretrain(past).fit(series)
     first = made.predict(HORIZON).copy()
     made.predict(HORIZON)[:] = 0
@@ -78,8 +77,8 @@ def inputs_untouched(forecaster: Forecaster) -> None:
     snapshot[:] = 0
     require.equal(made.predict(HORIZON), updated, "writing into a snapshot after update changes the prediction")
     require.equal(snapshot_after, before[1], "update changed the snapshot it was given")
-    for each, copies in zip((series, *past), before[0], strict=True):
-        for field, array in copies.items():
+    for each, copied in zip((series, *past), before[0], strict=True):
+        for field, array in vars(copied).items():
             now = getattr(each, field)
             require.that(np.array_equal(now, array), f"{field} of a series was changed")
             require.that(not now.flags.writeable, f"{field} of a series was made writeable")
@@ -88,14 +87,11 @@ def inputs_untouched(forecaster: Forecaster) -> None:
 def random_state_untouched(forecaster: Forecaster) -> None:
     """The global random states of Python, NumPy and (where it is loaded) torch are left alone: training uses them."""
     made, series, past = ready(forecaster), irregular(), histories()
-    with require.global_random_states_restored():
-        require.seed_globally(271_828)  # an unusual seed: a forecaster that sets the same one would go unnoticed
-        before = require.global_random_states()
+    # An unusual seed: a forecaster that sets the same one would go unnoticed.
+    with require.globally_seeded(271_828) as changed:
         made.pretrain(past).fit(series).predict(HORIZON)
-        changed = [name for name, state in require.global_random_states().items() if before.get(name, state) != state]
-    require.that(
-        not changed, f"the global random state of {', '.join(changed)} was changed; use a generator of your own"
-    )
+        names = ", ".join(changed())
+    require.that(not names, f"the global random state of {names} was changed; use a generator of your own")
 
 
 def nan_refused(forecaster: Forecaster) -> None:
@@ -198,7 +194,3 @@ def _hostile(arrays: dict[str, np.ndarray], data: dict[str, Any]) -> Iterator[tu
         yield what, (arrays, {**data, **lie})
     yield "no JSON part", (arrays, {})
     yield "a JSON part that is a list", (arrays, ["fitted"])
-
-
-def _copied(series: Series) -> dict[str, np.ndarray]:
-    return {field: getattr(series, field).copy() for field in vars(series)}

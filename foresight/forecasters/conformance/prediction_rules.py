@@ -57,9 +57,8 @@ def constant_series(forecaster: Forecaster) -> None:
 def deterministic(forecaster: Forecaster) -> None:
     """The same series gives the same prediction, bit for bit, whatever the global random states are."""
     predictions = []
-    with require.global_random_states_restored():
-        for seed in (1, 2):
-            require.seed_globally(seed)
+    for seed in (1, 2):
+        with require.globally_seeded(seed):
             made = ready(forecaster).fit(irregular())
             predictions += [made.predict(HORIZON), made.predict(HORIZON)]
     for prediction in predictions[1:]:
@@ -104,9 +103,8 @@ def update_equals_fit(forecaster: Forecaster) -> None:
     for i in (-3, -2, -1):
         made.update(int(STEPS[i]), whole.values[:, i])
         made.predict(HORIZON)
-    require.that(
-        made.series_.steps.tolist() == whole.steps.tolist(), f"series_ has steps {made.series_.steps.tolist()}"
-    )
+    steps = made.series_.steps.tolist()
+    require.that(steps == whole.steps.tolist(), f"series_ has steps {steps}")
     require.equal(made.predict(HORIZON), expected, "snapshots one by one", tolerance=1e-5)
 
 
@@ -156,10 +154,7 @@ def _cost(made: Forecaster, series: Series) -> dict[str, float]:
     before, start = tracemalloc.get_traced_memory()[0], time.process_time()
     try:
         made.fit(series).predict(HORIZON)
-        return {
-            "seconds": time.process_time() - start,
-            "bytes": float(tracemalloc.get_traced_memory()[1] - before),
-        }
+        return {"seconds": time.process_time() - start, "bytes": float(tracemalloc.get_traced_memory()[1] - before)}
     finally:
         if not tracing:
             tracemalloc.stop()

@@ -47,26 +47,22 @@ def scores(values: Any, shape: tuple[int, ...], message: str) -> None:
     that(bool(np.isfinite(values).all() and (values >= 0).all()), f"{message}: some are negative or not finite")
 
 
-def seed_globally(seed: int) -> None:
-    """Seed the global random states of Python, NumPy and, where it is loaded, torch."""
-    for seed_one, _, _ in _global_generators().values():
-        seed_one(seed)
-
-
-def global_random_states() -> dict[str, bytes]:
-    """The global random states by library, to compare."""
-    return {name: pickle.dumps(get()) for name, (_, get, _) in _global_generators().items()}
-
-
 @contextmanager
-def global_random_states_restored() -> Iterator[None]:
-    """Restore the global random states afterwards."""
-    before = [(restore, get()) for _, get, restore in _global_generators().values()]
+def globally_seeded(seed: int) -> Iterator[Callable[[], list[str]]]:
+    """Seed the global generators of Python, NumPy and, where it is loaded, torch, and restore them afterwards.
+
+    Yields a function that names the libraries whose generator has changed meanwhile.
+    """
+    generators = _global_generators()
+    before = {name: get() for name, (_, get, _) in generators.items()}
+    for seed_one, _, _ in generators.values():
+        seed_one(seed)
+    seeded = {name: pickle.dumps(get()) for name, (_, get, _) in generators.items()}
     try:
-        yield
+        yield lambda: [name for name, (_, get, _) in generators.items() if pickle.dumps(get()) != seeded[name]]
     finally:
-        for restore, state in before:
-            restore(state)
+        for name, (_, _, restore) in generators.items():
+            restore(before[name])
 
 
 def _global_generators() -> dict[str, tuple[Callable[..., Any], ...]]:

@@ -20,7 +20,7 @@ from .weight_policy import WeightView
 
 class OfWeights(Granularity):
     name = "weights"
-    bank_class = WeightBank
+    bank = WeightBank
     neighbours_share_age = False
     needs_whole_weights = True
 
