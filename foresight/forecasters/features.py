@@ -51,8 +51,8 @@ class Frame:
     """
 
     def __init__(self, series: Series):
-        self._order = canonical_order(series)
-        series = series.take(self._order)
+        order = canonical_order(series)
+        self._given, series = np.argsort(order), series.take(order)
         self.cadence = series.cadence
         self.time = (series.steps - series.steps[0]) / self.cadence
         logs, levels = to_relative(series.values)
@@ -89,9 +89,7 @@ class Frame:
 
     def scores(self, change: np.ndarray) -> np.ndarray:
         """Scores [n], in the order of the series, after z has changed by `change` [n] since the last snapshot."""
-        given = np.empty(len(change))
-        given[self._order] = from_relative(self._last + change / self.unit[-1], self._level)
-        return given
+        return from_relative(self._last + change / self.unit[-1], self._level)[self._given]
 
     def _before(self, z: np.ndarray, origin: int, lag: float) -> np.ndarray:
         """z at `lag` cadences before the origin, from snapshots up to the origin."""

@@ -39,8 +39,9 @@ class LogScores:
     """
 
     def __init__(self, series: Series):
-        self._order = canonical_order(series)
-        logs, level = to_relative(series.values[self._order])
+        order = canonical_order(series)
+        self._given = np.argsort(order)
+        logs, level = to_relative(series.values[order])
         seen = np.flatnonzero(level > 0)
         self.values = np.ascontiguousarray(logs.T[seen])
         self.cadence = series.cadence
@@ -49,9 +50,7 @@ class LogScores:
 
     def scores(self, logs: np.ndarray) -> np.ndarray:
         """Scores [n], in the order of the series, of relative log scores [n] at the level of the last snapshot."""
-        given = np.empty(len(logs))
-        given[self._order] = from_relative(logs, self._level)
-        return given
+        return from_relative(logs, self._level)[self._given]
 
 
 def canonical_order(series: Series) -> np.ndarray:

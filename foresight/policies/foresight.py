@@ -21,10 +21,6 @@ class Foresight(Policy):
     With a gate, only where that would have had more of the circuit than the best simple mask, on questions that time
     has answered; otherwise the best simple mask is held. Forecasts are made and judged in either case. The forecaster
     is fitted anew at every decision and keeps its pretraining on the run's history, which is evidence for the gate too.
-
-    Args:
-        cutoff: last step that the forecaster may see; None for every snapshot so far.
-        watch: what is trained before the first forecast; watch_steps: for how many steps.
     """
 
     name = "foresight"

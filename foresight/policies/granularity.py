@@ -66,7 +66,7 @@ class Granularity:
 _HOMES = {
     "components": "policies.granularity.Granularity",
     "vectors": "policies.vectors.OfVectors",
-    "weights": "policies.single_weights.granularity.OfWeights",
+    "weights": "policies.single_weights.weight_policy.OfWeights",
 }
 
 

@@ -108,8 +108,8 @@ class View:
 
 
 class Policy(ABC):
-    """Base of all policies. `__init__` takes the policy's own parameters, those of its entry in the catalogue, and only
-    checks and keeps them; `prepare` reads files.
+    """Base of all policies. `__init__` only keeps the policy's own parameters, which its entry in the catalogue
+    explains; `prepare` reads files.
 
     Attributes:
         name: what the policy is called in settings.
@@ -151,9 +151,9 @@ class Policy(ABC):
         """What the run's learning rate is multiplied by, for its first mask; called once, after `prepare`."""
         return 1.0
 
-    def watched(self, view: View, turn: int) -> Mask | WeightMask | None:
-        """What is trained within the budget before the first decision, in the `turn`-th stretch between snapshots; None
-        for what every run trains then: the mask of step 0, or masks that take turns.
+    def watched(self, view: View) -> Mask | WeightMask | None:
+        """What is trained within the budget before the first decision; None for what every run trains then: the mask of
+        step 0, or masks that take turns.
         """
         return None
 

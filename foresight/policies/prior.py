@@ -67,7 +67,12 @@ class LayerKindPrior:
                 found.setdefault(key, []).append((total / np.maximum(count, 1), float(ranks.mean())))
         if not found:
             raise ConfigError("a prior needs at least one recorded run to learn from")
-        return cls(tuple(_profile(key[0], key[1:], runs) for key, runs in found.items()))
+        profiles = []
+        for (kind, *present), runs in found.items():
+            ranks = np.mean([by_layer for by_layer, _ in runs], 0)
+            held = tuple(float(rank) if here else None for rank, here in zip(ranks, present, strict=True))
+            profiles.append(Profile(kind, held, float(np.mean([mean for _, mean in runs])), len(runs)))
+        return cls(tuple(profiles))
 
     @property
     def kinds(self) -> set[str]:
@@ -108,13 +113,6 @@ class LayerKindPrior:
 def learned(history: Sequence[Past], target: Target) -> LayerKindPrior:
     """The prior of recorded runs, as a target ranks components."""
     return LayerKindPrior.learn(target.summary(past.series, past.damage) for past in history)
-
-
-def _profile(kind: str, present: Sequence[bool], runs: list[tuple[np.ndarray, float]]) -> Profile:
-    ranks = np.mean([by_layer for by_layer, _ in runs], 0)
-    overall = float(np.mean([mean for _, mean in runs]))
-    held = tuple(float(rank) if here else None for rank, here in zip(ranks, present, strict=True))
-    return Profile(kind, held, overall, len(runs))
 
 
 def _at_depth(profile: Profile, n_layers: int) -> np.ndarray:

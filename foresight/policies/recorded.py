@@ -36,11 +36,7 @@ def read_past(path: str, scorer: str, target: Target) -> Past:
 
 
 class _Hindsight(Policy):
-    """Base of policies that rank by a recorded run.
-
-    Args:
-        oracle_trajectory: the recorded run's trajectory folder, over the same components as the model in training.
-    """
+    """Base of policies that rank by a recorded run, over the same components as the model in training."""
 
     ranks = True
 

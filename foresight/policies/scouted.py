@@ -40,10 +40,6 @@ class Scouting:
 class Scouted(Policy):
     """The circuit by the scores that a scout gives before training, for good; base of the three below.
 
-    Args:
-        scout_share: share of the training rows that the scout trains on; scout_learning_rate: its learning rate, by
-            default a tenth of the run's.
-
     Attributes:
         scouted: magnitudes [n_components]. A `ForesightTrainer` sets them; a resumed run has its own back.
     """

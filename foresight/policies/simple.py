@@ -56,9 +56,7 @@ class Random(Policy):
     between re-draws. Here the embeddings and the head, which LISA trains at all times, stay frozen, as do the norms,
     and the number of layers follows from the budget: what is left of it goes to components of the layer drawn next.
 
-    Args:
-        redraw: draw anew at every decision, from (seed, step); otherwise once, from the seed.
-        by: "component", or "layer" to take whole layers in random order.
+    A mask is drawn from the seed, or at every decision from (seed, step).
     """
 
     name = "random"

@@ -111,8 +111,8 @@ class RemaskCallback(TrainerCallback):
 
     def _watched(self, step: int) -> Mask | WeightMask:
         """What is trained within the budget before the first decision."""
-        run, turn = self.run, step // self.run.calendar.probe_every
-        own = run.policy.watched(run.view(step), turn)
+        run = self.run
+        own = run.policy.watched(run.view(step))
         if own is not None:
             return own
         n_vectors = run.vectors_at(step)
@@ -120,7 +120,7 @@ class RemaskCallback(TrainerCallback):
             share, limits = run.head_share(n_vectors), run.mask_limits
             return select(run.ranking(0), run.table, n_vectors, share, run.args.cost_aware, limits)
         turns = rotation(run.table, n_vectors, run.mask_seed)
-        return turns[turn % len(turns)]
+        return turns[step // run.calendar.probe_every % len(turns)]
 
     def _decide(self, step: int) -> None:
         run, policy = self.run, self.run.policy

@@ -32,18 +32,10 @@ class WeightForesight(WeightPolicy):
     Of weights that nothing is known of, a movement is drawn by row and column. Each weight keeps its random number, so
     that a mask changes only as far as the forecast does.
 
-    Args:
-        maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
-        lora_steps: steps of a LoRA run that is made first, undone, and becomes a map like others (see
-            `foresight.training.lora_scout`).
-        scale_rate: whether the run's learning rate is that of a random mask, too high for weights that move farther. It
-            is divided by how much farther than the average those of the first mask have moved by the maps. Adam moves
-            a weight the farther the more its gradients agree in sign; with equal distances outputs change about
-            equally. The rule is our own; it gave .31 for masks whose best of three rates, a factor of 3 apart, was a
-            third of that of random weights.
-        own: whether the run's own movement counts.
-        watch: "hold" for the first mask, or "full-keep" or "full-rollback" for all weights, until it counts.
-        watch_steps: steps until then.
+    With `scale_rate` the run's learning rate is that of a random mask, too high for weights that move farther. It is
+    divided by how much farther than the average those of the first mask have moved by the maps. Adam moves a weight the
+    farther the more its gradients agree in sign; with equal distances outputs change about equally. The rule is our
+    own; it gave .31 for masks whose best of three rates, a factor of 3 apart, was a third of that of random weights.
 
     Attributes:
         shares: what each map, and last the run's own movement, was worth at the last decision; they sum to 1.
@@ -91,7 +83,7 @@ class WeightForesight(WeightPolicy):
         _log.info(said, 1 / factor)
         return factor
 
-    def watched(self, view: View, turn: int) -> WeightMask:
+    def watched(self, view: View) -> WeightMask:
         """The mask before the run's own movement counts."""
         assert isinstance(view, WeightView)
         return self._entered(self._choose(view), view.step)

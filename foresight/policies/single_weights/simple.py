@@ -13,17 +13,13 @@ from ...masks.masks import WeightMask
 from ...masks.weight_selection import Scored, best_weights, gradients
 from ...model.components import turned
 from ..policy import Ground
-from .weight_policy import WeightPolicy, WeightView
-
-SCORERS = ("weight_gradient", "gradient")
-"""Scores of a single weight, by the names that they have for components: |g * w| (the default), and |g|."""
+from .weight_policy import SCORERS, WeightPolicy, WeightView
 
 
 class RandomWeights(WeightPolicy):
     """Weights drawn at random, each equally likely; the order of equal random numbers (of 24 bits) is that of ids.
 
-    Args:
-        redraw: draw anew at every decision, from (seed, step); otherwise once, from the seed.
+    They are drawn from the seed, or at every decision from (seed, step).
     """
 
     name = "random"
@@ -81,9 +77,6 @@ class Movement(WeightPolicy):
     """Weights that have moved farthest in another run: hindsight, if that is a full run of the same task.
 
     Weights that the other run has not moved are taken last, lowest ids first.
-
-    Args:
-        movement_from: the output folder, or delta, of a run of this model.
     """
 
     name = "movement"

@@ -1,15 +1,25 @@
-"""What policies over single weights have in common, and what they may know."""
+"""Granularity `weights`: what a run over single weights has of its own, and what its policies share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from torch import nn
+
+from ...bank import AnyBank
 from ...bank.weights import WeightBank
-from ...masks.masks import WeightMask
+from ...masks.masks import WeightMask, every_weight
+from ...model.components import ComponentTable
+from ...model.finer import WeightTable, weight_table
+from ...model.numbering import Numbering
 from ...scoring.probes import Probe
+from ..granularity import Granularity
 from ..policy import Policy, View
+
+SCORERS = ("weight_gradient", "gradient")
+"""Scores of a single weight, by the names that they have for components: |g * w| (the default), and |g|."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +33,26 @@ class WeightView(View):
 
     bank: WeightBank
     probe: Probe | None = None
+
+
+class OfWeights(Granularity):
+    name = "weights"
+    bank = WeightBank
+    neighbours_share_age = False
+    needs_whole_weights = True
+
+    def numbers(self, model: nn.Module, table: ComponentTable) -> WeightTable:
+        return weight_table(model)
+
+    def everything(self, numbers: Numbering) -> WeightMask:
+        return every_weight(numbers)
+
+    def scorer(self, configured: str, pairs: bool) -> str:
+        return SCORERS[0] if configured == "auto" else configured
+
+    def view(self, bank: AnyBank, probe: Probe | None, **known: Any) -> WeightView:
+        assert isinstance(bank, WeightBank)
+        return WeightView(**known, bank=bank, probe=probe)
 
 
 class WeightPolicy(Policy):
