@@ -173,7 +173,8 @@ def draw_factors(ahead: float, behind: float, seed: int) -> np.ndarray:
             "sum above 0, and one of at least 0"
         )
     ratio = ahead / behind
-    return np.random.default_rng([seed]).uniform(*sorted((ratio, math.sqrt(ratio))), DRAWS)
+    low, high = sorted((ratio, math.sqrt(ratio)))
+    return np.random.default_rng([seed]).uniform(low, high, DRAWS)
 
 
 def _signed_scores(
