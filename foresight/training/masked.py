@@ -23,6 +23,7 @@ from ..trajectory.trajectory import Trajectory
 from . import checkpoint
 from .card import NAME, card
 from .config import ForesightConfig
+from .ranks import refuse_unequal_run, refuse_unequal_settings
 from .remask import RemaskCallback, diverged
 from .resuming import fixed, load_scheduler
 from .run import Run
@@ -83,6 +84,7 @@ class MaskedTrainer(FiniteLoss):
         refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
         run.fixed = fixed(run.args, self.train_dataset)
+        refuse_unequal_run(run, self.eval_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast
         self.stopping = StopInTime(run)
         self.add_callback(self.remasking)
@@ -339,3 +341,4 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
     if args.save_only_model:
         raise ConfigError("save_only_model leaves nothing to resume from; leave it off, the bank is small")
     refuse_world(args)
+    refuse_unequal_settings(args)
