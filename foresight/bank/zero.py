@@ -7,9 +7,15 @@ own (perhaps bf16) parameter and the moments. Leaving one out raises nothing and
 
 from __future__ import annotations
 
+import functools
+import logging
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -24,10 +30,17 @@ from deepspeed.utils import (
     safe_set_full_optimizer_state,
 )
 from torch import Tensor, nn
+from torch.utils.cpp_extension import get_default_build_root
 
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, RankError
 from ..model.placement import Change, MomentOptimizer, Placement, T, bit_sum
 from .optimizer import MOMENTS, BankAdamW
+
+WAIT = 1800
+"""Seconds that ranks wait for each other by default, as in transformers' `ddp_timeout`."""
+_BUILD = 600
+"""Seconds after which nothing can still be compiling a kernel."""
+_log = logging.getLogger(__name__)
 
 
 class ZeroPlacement(Placement):
@@ -36,10 +49,13 @@ class ZeroPlacement(Placement):
     Args:
         model: the one whose parameters they are.
         engine: DeepSpeed's, once there is one.
+        timeout: seconds that ranks wait for each other where objects are gathered.
     """
 
-    def __init__(self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None) -> None:
-        self._engine = engine
+    def __init__(
+        self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None, timeout: float = WAIT
+    ) -> None:
+        self._engine, self._timeout = engine, timeout
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.sharded = any(hasattr(p, "ds_id") for p in model.parameters())
 
@@ -90,9 +106,7 @@ class ZeroPlacement(Placement):
             yield parameter.data
 
     def gather(self, mine: T) -> list[T]:
-        found: list = [None] * self.world
-        dist.all_gather_object(found, mine)
-        return found
+        return gather(mine, self._timeout)
 
     def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
         tensor = tensor.contiguous()  # NCCL accepts nothing else
@@ -124,11 +138,12 @@ class BankCPUAdam(BankAdamW):
 
     Raises:
         RuntimeError: the kernel cannot be compiled here (it needs a C++ compiler and ninja), or a parameter is not on
-            the CPU.
+            the CPU; ConfigError: see `await_build`.
     """
 
     def __init__(self, vectors: nn.Parameter, lr: float, *settings: Any, **named: Any):
         super().__init__(vectors, lr, *settings, **named)
+        await_build("cpu_adam")
         # Owns the compiled library's object and frees it; its own parameter list is never stepped.
         self._adam = DeepSpeedCPUAdam([nn.Parameter(torch.zeros(1))], adamw_mode=True)
 
@@ -149,6 +164,59 @@ class BankCPUAdam(BankAdamW):
         rows = (self.ages[1:] != self.ages[:-1]).nonzero().flatten().add_(1)
         inside = rows * self.d_model - start
         return [0, *inside[(inside > 0) & (inside < n)].tolist(), n]
+
+
+def await_build(kernel: str) -> None:
+    """Wait until no other process compiles a kernel; torch itself would wait for ever if that one was killed.
+
+    Raises:
+        ConfigError: its lock is too old for that; names the file to remove.
+    """
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    locks = [*root.glob(f"{kernel}/lock"), *root.glob(f"*/{kernel}/lock")]
+    if locks:
+        _log.warning("%s: another process compiles this kernel; waiting for it", locks[0].parent)
+    for lock in locks:
+        while (age := _age(lock)) is not None:
+            if age > _BUILD:
+                raise ConfigError(
+                    f"{lock} is {age / 60:.0f} minutes old: what was compiling there has been killed, and every run "
+                    f"would wait for it. Make sure that nothing compiles, and remove the folder {lock.parent}"
+                )
+            time.sleep(0.5)
+
+
+def _age(file: Path) -> float | None:
+    """Seconds since a file was written, None if there is none."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def gather(mine: T, timeout: float = WAIT) -> list[T]:
+    """Collect an object (CPU tensors and plain Python) from every process of the group, by rank.
+
+    Raises:
+        RankError: a process has ended, or did not come within `timeout` seconds.
+    """
+    group, found = _talk(timeout), [mine] * dist.get_world_size()
+    try:
+        dist.monitored_barrier(group, timedelta(seconds=timeout), wait_all_ranks=True)
+        dist.all_gather_object(found, mine, group)
+    except RuntimeError as error:  # gloo's: it timed out, or another process has ended
+        raise RankError(
+            f"rank {dist.get_rank()} waited for the other ranks in vain ({error}). The log of the missing one says "
+            "why: it may have failed, run out of memory, or be waiting for a disk. Continue from the last checkpoint "
+            f"with --resume; ddp_timeout, {timeout:g} seconds, is how long ranks wait for each other"
+        ) from error
+    return found
+
+
+@functools.cache
+def _talk(timeout: float) -> dist.ProcessGroup:
+    """A group for objects on the CPU that can tell which rank is missing, as NCCL's cannot."""
+    return dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
 
 
 def _in_engine(parameter: nn.Parameter) -> bool:

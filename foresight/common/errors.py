@@ -48,6 +48,10 @@ class MaskLeakError(ForesightError):
     """A weight outside the mask changed, or nothing inside it did."""
 
 
+class RankError(ForesightError):
+    """A process of a group did not come to where the others wait for it."""
+
+
 class StoppedError(ForesightError):
     """A run was asked to stop before its end; its checkpoint is complete. `code` is the exit code that says so."""
 

@@ -23,6 +23,7 @@ from ..trajectory.trajectory import Trajectory
 from . import checkpoint
 from .card import NAME, card
 from .config import ForesightConfig
+from .ranks import refuse_unequal_run, refuse_unequal_settings
 from .remask import RemaskCallback, diverged
 from .resuming import fixed, load_scheduler
 from .run import Run
@@ -71,18 +72,21 @@ class MaskedTrainer(FiniteLoss):
     Attributes:
         run: the `Run`; remasking: the callback that probes and re-masks; stopping: the one that stops in time.
         trained_on: the data in words, for the model card.
+        template_to_keep: the chat template that the model is saved with, if it is trained with another.
     """
 
     run: Run
     remasking: RemaskCallback
     stopping: StopInTime
     trained_on: str = "rows given from Python"
+    template_to_keep: str | None = None
 
     def drive(self, run: Run) -> None:
         """Train this run from now on. Called once, at the end of `__init__`."""
         refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
         run.fixed = fixed(run.args, self.train_dataset)
+        refuse_unequal_run(run, self.eval_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast
         self.stopping = StopInTime(run)
         self.add_callback(self.remasking)
@@ -192,7 +196,7 @@ class MaskedTrainer(FiniteLoss):
                 "another output_dir"
             )
         if args.should_save:
-            self.processing_class.save_pretrained(run.output / "tokenizer")
+            self._save_tokenizer(run.output / "tokenizer")
         if run.policy.scouts == "bank":
             part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
         elif run.policy.scouts:
@@ -265,7 +269,13 @@ class MaskedTrainer(FiniteLoss):
         merged = self.run.bank.merged_state_dict()
         if self.args.should_save:
             self.model.save_pretrained(folder, state_dict=merged)
-            self.processing_class.save_pretrained(folder)
+            self._save_tokenizer(folder)
+
+    def _save_tokenizer(self, folder: Path) -> None:
+        used = self.processing_class.chat_template
+        self.processing_class.chat_template = self.template_to_keep or used
+        self.processing_class.save_pretrained(folder)
+        self.processing_class.chat_template = used
 
     def _save_checkpoint(self, model, trial) -> None:
         # Older checkpoints go only after this one is complete, so the limit is applied here instead of by the parent.
@@ -332,6 +342,8 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
     }.items():
         if kwargs.get(name) not in (None, (None, None)):
             raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
+    if not isinstance(args, ForesightConfig):
+        raise ConfigError(f"args is a {type(args).__name__}; expected a ForesightConfig, which takes the same settings")
     if args.optim not in _ADAMW:
         raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
     if args.enable_jit_checkpoint:
@@ -339,3 +351,4 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
     if args.save_only_model:
         raise ConfigError("save_only_model leaves nothing to resume from; leave it off, the bank is small")
     refuse_world(args)
+    refuse_unequal_settings(args)

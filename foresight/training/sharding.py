@@ -41,7 +41,7 @@ def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) ->
     """Where the model's parameters are at this moment; `engine` is DeepSpeed's, once there is one."""
     if not args.deepspeed:
         return Placement()
-    return part("bank.zero.ZeroPlacement")(model, engine)  # deepspeed takes seconds to import
+    return part("bank.zero.ZeroPlacement")(model, engine, args.ddp_timeout)  # deepspeed takes seconds to import
 
 
 def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
