@@ -74,6 +74,17 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
+def known_params(what: str, name: str, params: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for a parameter that is not `known`; `what` and `name` say what lacks it."""
+    known = tuple(known)
+    for param in params:
+        if param not in known:
+            raise ConfigError(
+                f"{what} {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
+                f"it has: {', '.join(known) or 'none'}"
+            )
+
+
 def mapping(name: str, value: Any, example: str) -> dict[str, Any] | None:
     """Return the mapping that a setting holds, parsing JSON text from the command line; None stays None.
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.errors import known_params
 from ..common.plugins import Registry
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def make_forecaster(name: str, **params: Any) -> Forecaster:
             entry point without a forecaster.
     """
     found = REGISTRY.find(name)
-    REGISTRY.check_params(name, params, found._get_param_names())
+    known_params(REGISTRY.what, name, params, found._get_param_names())
     if isinstance(found, type):
         forecaster = found(**params)
     else:

@@ -11,7 +11,7 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..common.errors import ConfigError, did_you_mean, one_of
+from ..common.errors import known_params, one_of
 
 if TYPE_CHECKING:
     from .scorer import Scorer
@@ -52,13 +52,7 @@ def make_scorer(name: str, **params: Any) -> Scorer:
     """
     listed = SCORERS[one_of("scorer", name, SCORERS)]
     cls = getattr(import_module(f".{listed.module}", __package__), listed.cls)
-    known = inspect.signature(cls).parameters
-    for param in params:
-        if param not in known:
-            raise ConfigError(
-                f"scorer {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
-                f"it has: {', '.join(known) or 'none'}"
-            )
+    known_params("scorer", name, params, inspect.signature(cls).parameters)
     return cls(**params)
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from .exact import ablation_effects
 from .probes import Probe
-from .scorer import Scores
-from .taps import scoring_mode
+from .scorer import scoring_mode
+from .scores import Scores
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

@@ -69,8 +69,8 @@ def weight_gradients(
     with torch.enable_grad(), embeddings(model) as leaves:
         with ExitStack() as forward_only:
             for target in table.targets:
-                handle = model.get_submodule(target.module).register_forward_hook(hook_of(target))
-                forward_only.callback(handle.remove)
+                module = model.get_submodule(target.module)
+                forward_only.enter_context(module.register_forward_hook(hook_of(target)))
             loss = batch_loss(logits_of(model, batch), batch)
         torch.autograd.grad(loss, leaves[0])
 
