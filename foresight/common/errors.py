@@ -24,8 +24,8 @@ class UnknownNameError(ConfigError):
     """A name that is not registered; the message offers the closest one."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]):
-        self.name, self.known = name, sorted(known)
-        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, self.known)}; known: {', '.join(self.known)}")
+        known = sorted(known)
+        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
 class ArchitectureError(ForesightError):

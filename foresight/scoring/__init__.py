@@ -18,24 +18,22 @@ if TYPE_CHECKING:
 
 
 class Listed(NamedTuple):
-    """Where a scorer is defined, and what it needs with its default parameters."""
+    """Where a scorer is defined."""
 
     module: str
     cls: str
-    needs_pairs: bool = False
-    """Whether it needs contrast pairs."""
     reads_data: bool = True
     """Whether its scores depend on the probe at all."""
 
 
 SCORERS = {
-    "attribution": Listed("attribution", "Attribution", needs_pairs=True),
-    "attribution_abs": Listed("attribution", "AbsoluteAttribution", needs_pairs=True),
-    "exact": Listed("exact", "Exact", needs_pairs=True),
+    "attribution": Listed("attribution", "Attribution"),
+    "attribution_abs": Listed("attribution", "AbsoluteAttribution"),
+    "exact": Listed("exact", "Exact"),
     "gradient": Listed("gradient", "Gradient"),
     "gradient_local": Listed("gradient", "LocalGradient"),
     "gradient_activation": Listed("attribution", "GradientActivation"),
-    "attribution_ig": Listed("attribution", "IntegratedGradients", needs_pairs=True),
+    "attribution_ig": Listed("attribution", "IntegratedGradients"),
     "movement": Listed("movement", "Movement", reads_data=False),
     "utility": Listed("gradient", "Utility"),
     "weight_gradient": Listed("gradient", "WeightGradient"),
@@ -54,18 +52,3 @@ def make_scorer(name: str, **params: Any) -> Scorer:
     cls = getattr(import_module(f".{listed.module}", __package__), listed.cls)
     known_params("scorer", name, params, inspect.signature(cls).parameters)
     return cls(**params)
-
-
-def needs_pairs(name: str, ablation: str = "corrupted", metric: str = "logit_difference") -> bool:
-    """Whether a scorer with these parameters needs contrast pairs. Imports no scorer.
-
-    Raises:
-        UnknownNameError: no scorer has that name.
-    """
-    listed = SCORERS[one_of("scorer", name, SCORERS)]
-    return listed.needs_pairs and (name == "attribution_ig" or reads_pairs(ablation, metric))
-
-
-def reads_pairs(ablation: str, metric: str) -> bool:
-    """Whether an ablation reads corrupted prompts, or a metric wrong answers."""
-    return ablation == "corrupted" or metric == "logit_difference"

@@ -94,7 +94,7 @@ def edge_scores(
             (as in the EAP-IG paper; its code uses k = 0..m-1). 1 is EAP itself, the gradient of the clean run. Each
             point costs one backward pass.
         top: edges to keep, at least 1.
-        weights: returns the weights in effect; by default the stored ones. A model with a bank needs `bank.weights`.
+        weights: None reads the stored ones.
 
     Raises:
         ConfigError: a setting that cannot be used.

@@ -26,7 +26,8 @@ WeightOf = Callable[[str], Tensor]
 """Returns the weight in effect of the target module with that name, as [output features, input features]."""
 
 Weights = Callable[[], WeightOf]
-"""Opens the weights as they are now; every process calls it, once per scoring."""
+"""Opens the weights in effect as they are now; every process calls it, once per scoring. A model with a bank needs the
+bank's; without one, the stored weights are in effect."""
 
 
 def stored_weight_of(model: nn.Module) -> WeightOf:

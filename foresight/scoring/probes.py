@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import ConfigError, DataError, did_you_mean
-from ..tasks.columns import check_pairs, plain_ids
+from ..tasks.columns import check_pairs
 from ..tasks.evaluation import IGNORED, padded
 
 if TYPE_CHECKING:
@@ -126,9 +126,8 @@ class ContrastProbe(Probe):
         """
         _check_sizes(batch_size, max_examples)
         dataset = dataset.select(range(min(len(dataset), max_examples or len(dataset))))
-        check_pairs(dataset, tokenizer)
+        answers, wrong = check_pairs(dataset, tokenizer)
         clean, corrupted = (_prompts(tokenizer, list(dataset[column])) for column in ("clean", "corrupted"))
-        answers, wrong = (_last_tokens(tokenizer, dataset, column) for column in ("answer", "wrong_answer"))
         batches = []
         for picks in _by_length(clean, batch_size):
             ids, mask = padded([clean[i] for i in picks]), padded([[1] * len(clean[i]) for i in picks])
@@ -197,11 +196,6 @@ def _prompts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[
         if row and row[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
             row.pop()
     return ids
-
-
-def _last_tokens(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, column: str) -> list[int]:
-    whole = [prompt + answer for prompt, answer in zip(dataset["clean"], dataset[column], strict=True)]
-    return [row[-1] for row in plain_ids(tokenizer, whole)]
 
 
 def _labels(i: int, row: Mapping[str, Any], ids: list[int]) -> list[int]:

@@ -66,10 +66,8 @@ class Scorer(ABC):
     ) -> np.ndarray:
         """The samples that scores average: float64 [m, n_components], one row per example or minibatch, in probe order.
 
-        The model is in eval mode during the call; its mode is restored afterwards, after an exception as well.
-
         Raises:
-            DataError: no probe, or one without contrast pairs where they are needed.
+            DataError: as `score`.
         """
         self._check_probe(probe)
         place = placement or Placement()

@@ -28,8 +28,12 @@ def require_columns(found: Sequence[str], wanted: Sequence[str], what: str) -> N
             )
 
 
-def check_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise DataError for the first row of `pairs` that cannot be used; the message gives the reason and the row."""
+def check_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the token of every answer and of every wrong answer.
+
+    Raises:
+        DataError: for the first row that cannot be used; the message gives the reason and the row.
+    """
     require_columns(pairs.column_names, PAIR_COLUMNS, "contrast pairs")
     if len(pairs) == 0:
         raise DataError("contrast pairs are empty; at least one row is needed")
@@ -43,6 +47,7 @@ def check_pairs(pairs: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
     for i, row in enumerate(rows):
         if reason := _unusable(clean[i], corrupted[i], right[i], wrong[i], tokenizer):
             raise DataError(f"contrast pair {i} cannot be used: {reason}; the row is {row}")
+    return [ids[-1] for ids in right], [ids[-1] for ids in wrong]
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

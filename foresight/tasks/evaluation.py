@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -34,10 +35,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> 
     eos = tokenizer.eos_token_id
     while both and both[-1] == eos:
         both = both[:-1]
-    start = 0
-    while start < min(len(alone), len(both)) and alone[start] == both[start]:
-        start += 1
-    return both, start
+    return both, len(commonprefix([alone, both]))
 
 
 class HeldOut:
