@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..common.console import console, size
+from ..common.console import console
+from ..common.numbers import size
 from ..masks.budget import BudgetSchedule
 from ..masks.selection import Limit, depths, select
 from ..model.loading import load_meta_model

@@ -24,8 +24,8 @@ class UnknownNameError(ConfigError):
     """A name that is not registered; the message offers the closest one."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]):
-        self.name, self.known = name, sorted(known)
-        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, self.known)}; known: {', '.join(self.known)}")
+        known = sorted(known)
+        super().__init__(f"unknown {what} {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
 class ArchitectureError(ForesightError):
@@ -76,6 +76,17 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     if value not in known:
         raise UnknownNameError(what, value, known)
     return value
+
+
+def known_params(what: str, name: str, params: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for a parameter that is not `known`; `what` and `name` say what lacks it."""
+    known = tuple(known)
+    for param in params:
+        if param not in known:
+            raise ConfigError(
+                f"{what} {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
+                f"it has: {', '.join(known) or 'none'}"
+            )
 
 
 def mapping(name: str, value: Any, example: str) -> dict[str, Any] | None:

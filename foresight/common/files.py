@@ -6,10 +6,9 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +84,6 @@ def write_json(path: str | Path, data: Any) -> None:
     """Write JSON, whole or not at all. Keys keep their order; NaN is refused (ValueError)."""
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text))
-
-
-def json_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return flat rows with None in place of every float that JSON cannot represent."""
-
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return [{key: plain(value) for key, value in row.items()} for row in rows]
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -136,12 +137,9 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
     """
-    adjusted: dict[Name, float] = {}
-    largest = 0.0
-    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
-        adjusted[name] = largest
-    return adjusted
+    names = sorted(p_values, key=lambda name: p_values[name])
+    scaled = (min(1.0, (len(names) - rank) * p_values[name]) for rank, name in enumerate(names))
+    return dict(zip(names, accumulate(scaled, max), strict=True))
 
 
 def among_random(pairs: Sequence[tuple[float, np.ndarray]]) -> float:

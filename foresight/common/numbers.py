@@ -1,8 +1,10 @@
-"""Numbers as people read them: with a real minus sign, a dash where there is none, and intervals in brackets."""
+"""Numbers as people read them (with a real minus sign, a dash where there is none), and as JSON can hold them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from math import isfinite
+from typing import Any
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -31,3 +33,17 @@ def bracketed(
     if low is None or high is None:
         return number(scale * mean, form) + unit + alone
     return f"{number(scale * mean, form)}{unit} [{number(scale * low, form)}, {number(scale * high, form)}]"
+
+
+def size(count: float) -> str:
+    """Bytes in a readable unit: 1536 -> '1.5 KiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def json_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return flat rows with None in place of every float that JSON cannot represent."""
+    return [{k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()} for row in rows]

@@ -19,7 +19,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .errors import ConfigError, UnknownNameError, did_you_mean
+from .errors import ConfigError, UnknownNameError, did_you_mean, known_params
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -153,20 +153,8 @@ class Registry(Generic[T]):
             UnknownNameError, ConfigError: as `find`, and for a parameter that the plug-in does not have.
         """
         found = self.find(name)
-        if not isinstance(found, type):
-            self.check_params(name, params, [])
-            return found
-        self.check_params(name, params, list(inspect.signature(found).parameters))
-        return found(**params)
-
-    def check_params(self, name: str, params: dict[str, Any], known: list[str]) -> None:
-        """Raise ConfigError for a parameter that is not `known`."""
-        for param in params:
-            if param not in known:
-                raise ConfigError(
-                    f"{self.what} {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
-                    f"it has: {', '.join(known) or 'none'}"
-                )
+        known_params(self.what, name, params, inspect.signature(found).parameters if isinstance(found, type) else ())
+        return found(**params) if isinstance(found, type) else found
 
     @property
     def _base_name(self) -> str:

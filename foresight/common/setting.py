@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import field
 from typing import Any
 
@@ -10,5 +9,5 @@ from typing import Any
 def setting(default: Any, help: str) -> Any:
     """A dataclass field. `default` may be a list or a mapping: every instance gets its own copy."""
     if isinstance(default, list | dict):
-        return field(default_factory=lambda: copy.copy(default), metadata={"help": help})
+        return field(default_factory=default.copy, metadata={"help": help})
     return field(default=default, metadata={"help": help})

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.errors import known_params
 from ..common.plugins import Registry
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def make_forecaster(name: str, **params: Any) -> Forecaster:
     from sklearn.base import clone
 
     found = REGISTRY.find(name)
-    REGISTRY.check_params(name, params, found._get_param_names())
+    known_params(REGISTRY.what, name, params, found._get_param_names())
     forecaster = found(**params) if isinstance(found, type) else clone(found).set_params(**params)
     forecaster._check_params()
     return forecaster

@@ -17,7 +17,7 @@ from ..model.numbering import Target
 from ..model.placement import Placement
 from ..scoring.gradient import gradient_sums
 from ..scoring.probes import Probe
-from ..scoring.taps import scoring_mode
+from ..scoring.scorer import scoring_mode
 from .masks import WeightMask
 
 GROUP = 2**29

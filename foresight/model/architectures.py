@@ -7,7 +7,7 @@ that share a Linear are either *stacked* (all queries, then all keys, then all v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..common.errors import ArchitectureError, did_you_mean
@@ -36,24 +36,20 @@ class Architecture:
         return tuple(dict.fromkeys((self.query, self.key, self.value, self.attention_out, *self.up, self.down)))
 
 
-def _llama_like(**changes) -> Architecture:
-    names = dict(
-        layers="model.layers",
-        query="self_attn.q_proj",
-        key="self_attn.k_proj",
-        value="self_attn.v_proj",
-        attention_out="self_attn.o_proj",
-        up=("mlp.gate_proj", "mlp.up_proj"),
-        down="mlp.down_proj",
-    )
-    return Architecture(**{**names, **changes})
-
-
+_LLAMA = Architecture(
+    layers="model.layers",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    attention_out="self_attn.o_proj",
+    up=("mlp.gate_proj", "mlp.up_proj"),
+    down="mlp.down_proj",
+)
 _QKV, _GATE_UP = "self_attn.qkv_proj", "mlp.gate_up_proj"
 
 ARCHITECTURES: dict[str, Architecture] = {
-    **{family: _llama_like() for family in ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")},
-    "phi3": _llama_like(query=_QKV, key=_QKV, value=_QKV, up=(_GATE_UP, _GATE_UP)),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"), _LLAMA),
+    "phi3": replace(_LLAMA, query=_QKV, key=_QKV, value=_QKV, up=(_GATE_UP, _GATE_UP)),
     "gpt2": Architecture(
         layers="transformer.h",
         query="attn.c_attn",

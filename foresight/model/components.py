@@ -23,8 +23,6 @@ from ..common.errors import ArchitectureError, ConfigError
 from .architectures import Architecture, architecture_of
 from .numbering import Numbering, Target
 
-KINDS = ("head", "kv", "mlp")
-
 
 @dataclass(frozen=True)
 class Slice:

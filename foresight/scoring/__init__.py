@@ -11,31 +11,29 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..common.errors import ConfigError, did_you_mean, one_of
+from ..common.errors import known_params, one_of
 
 if TYPE_CHECKING:
     from .scorer import Scorer
 
 
 class Listed(NamedTuple):
-    """Where a scorer is defined, and what it needs with its default parameters."""
+    """Where a scorer is defined."""
 
     module: str
     cls: str
-    needs_pairs: bool = False
-    """Whether it needs contrast pairs."""
     reads_data: bool = True
     """Whether its scores depend on the probe at all."""
 
 
 SCORERS = {
-    "attribution": Listed("attribution", "Attribution", needs_pairs=True),
-    "attribution_abs": Listed("attribution", "AbsoluteAttribution", needs_pairs=True),
-    "exact": Listed("exact", "Exact", needs_pairs=True),
+    "attribution": Listed("attribution", "Attribution"),
+    "attribution_abs": Listed("attribution", "AbsoluteAttribution"),
+    "exact": Listed("exact", "Exact"),
     "gradient": Listed("gradient", "Gradient"),
     "gradient_local": Listed("gradient", "LocalGradient"),
     "gradient_activation": Listed("attribution", "GradientActivation"),
-    "attribution_ig": Listed("attribution", "IntegratedGradients", needs_pairs=True),
+    "attribution_ig": Listed("attribution", "IntegratedGradients"),
     "movement": Listed("movement", "Movement", reads_data=False),
     "utility": Listed("gradient", "Utility"),
     "weight_gradient": Listed("gradient", "WeightGradient"),
@@ -52,26 +50,5 @@ def make_scorer(name: str, **params: Any) -> Scorer:
     """
     listed = SCORERS[one_of("scorer", name, SCORERS)]
     cls = getattr(import_module(f".{listed.module}", __package__), listed.cls)
-    known = inspect.signature(cls).parameters
-    for param in params:
-        if param not in known:
-            raise ConfigError(
-                f"scorer {name!r} has no parameter {param!r}{did_you_mean(param, known)}; "
-                f"it has: {', '.join(known) or 'none'}"
-            )
+    known_params("scorer", name, params, inspect.signature(cls).parameters)
     return cls(**params)
-
-
-def needs_pairs(name: str, ablation: str = "corrupted", metric: str = "logit_difference") -> bool:
-    """Whether a scorer with these parameters needs contrast pairs. Imports no scorer.
-
-    Raises:
-        UnknownNameError: no scorer has that name.
-    """
-    listed = SCORERS[one_of("scorer", name, SCORERS)]
-    return listed.needs_pairs and (name == "attribution_ig" or reads_pairs(ablation, metric))
-
-
-def reads_pairs(ablation: str, metric: str) -> bool:
-    """Whether an ablation reads corrupted prompts, or a metric wrong answers."""
-    return ablation == "corrupted" or metric == "logit_difference"

@@ -134,7 +134,7 @@ class IntegratedGradients(Scorer):
         for batch in (b.to(model.device) for b in probe.batches):
             size = max(1, len(batch) // self.points)
             for start in range(0, len(batch), size):
-                part = batch.rows(start, start + size)
+                part = batch.rows(slice(start, start + size))
                 rows.append(self._contributions(model, places, len(table), part).double().cpu().numpy())
         return np.concatenate(rows)
 

@@ -12,29 +12,24 @@ from torch import nn
 
 from .exact import ablation_effects
 from .probes import Probe
-from .scorer import Scores
-from .taps import scoring_mode
+from .scorer import scoring_mode
+from .scores import Scores
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
 
+TOP = 8
 
-def calibrate(
-    model: nn.Module,
-    table: ComponentTable,
-    probe: Probe,
-    scores: Scores,
-    top: int = 8,
-) -> dict[str, float]:
+
+def calibrate(model: nn.Module, table: ComponentTable, probe: Probe, scores: Scores) -> dict[str, float]:
     """Estimate the factor per kind that brings attribution scores to the size of exact patching effects.
 
-    MLPs are patched whole, all blocks of a layer at once, and compared with the sum of their blocks' scores. The `top`
+    MLPs are patched whole, all blocks of a layer at once, and compared with the sum of their blocks' scores. The `TOP`
     heads and KV groups by absolute score are patched one by one. The factor is the slope through zero of |exact| on
     |score| with the least absolute error, which a single outlier does not move.
 
     Args:
         scores: from `attribution` or a variant of it, with its default ablation and metric.
-        top: how many heads, and how many KV groups, to patch.
 
     Returns:
         A positive factor for every kind in the table; 1.0 where all scores or effects are zero.
@@ -45,8 +40,8 @@ def calibrate(
         if kind == "mlp":
             groups = [members[table.layer[members] == layer] for layer in np.unique(table.layer[members])]
         else:
-            strongest = members[np.argsort(-np.abs(scores.values[members]), kind="stable")][:top]
-            groups = [strongest[i : i + 1] for i in range(len(strongest))]
+            strongest = members[np.argsort(-np.abs(scores.values[members]), kind="stable")][:TOP]
+            groups = list(strongest[:, None])
         with scoring_mode(model):
             effects = ablation_effects(model, table, probe, [g.tolist() for g in groups]).mean(0)
         estimates = np.array([scores.values[g].sum(dtype=np.float64) for g in groups])

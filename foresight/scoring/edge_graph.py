@@ -46,8 +46,8 @@ _GEMMA = Norms(
 )
 
 NORMS: dict[str, Norms] = {
-    **{family: _LLAMA_LIKE for family in ("llama", "mistral", "qwen2", "qwen3", "phi3")},
-    **{family: _GEMMA for family in ("gemma2", "gemma3_text")},
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "phi3"), _LLAMA_LIKE),
+    **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA),
     "gpt2": Norms("ln_1", "ln_2", "transformer.ln_f"),
     "gpt_neox": Norms("input_layernorm", "post_attention_layernorm", "gpt_neox.final_layer_norm"),
 }

@@ -37,7 +37,8 @@ from .edge_graph import ROLES, EdgeGraph, Reader, Writer, edge_graph
 from .goodness import goodness
 from .gradient_taps import WeightOf, Weights, stored_weight_of
 from .probes import Batch, Probe
-from .taps import Site, embeddings, record, scoring_mode
+from .scorer import scoring_mode
+from .taps import Site, embeddings, record
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -55,7 +56,6 @@ class Edges:
         source, destination: int32 [m], node ids.
         role: str [m], what the destination reads: one of `ROLES`.
         score: float32 [m], in units of the metric, mean over examples.
-        n_edges: number of edges of the model, of which the m strongest were kept.
     """
 
     names: tuple[str, ...]
@@ -63,7 +63,6 @@ class Edges:
     destination: np.ndarray
     role: np.ndarray
     score: np.ndarray
-    n_edges: int
 
     def __len__(self) -> int:
         return len(self.score)
@@ -95,7 +94,7 @@ def edge_scores(
             (as in the EAP-IG paper; its code uses k = 0..m-1). 1 is EAP itself, the gradient of the clean run. Each
             point costs one backward pass.
         top: edges to keep, at least 1.
-        weights: returns the weights in effect; by default the stored ones. A model with a bank needs `bank.weights`.
+        weights: None reads the stored ones.
 
     Raises:
         ConfigError: a setting that cannot be used.
@@ -139,7 +138,7 @@ def _strongest(graph: EdgeGraph, scores: list[np.ndarray], top: int) -> Edges:
         )
     kept = np.argsort(-np.abs(score), kind="stable")[:top]
     a, b, r = (column[kept] for column in columns)
-    return Edges(graph.names, a, b, np.array(ROLES)[r], score[kept].astype(np.float32), len(score))
+    return Edges(graph.names, a, b, np.array(ROLES)[r], score[kept].astype(np.float32))
 
 
 @dataclass

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import one_of
-from . import reads_pairs
 from .goodness import METRICS, goodness
 from .probes import Batch, Probe
 from .scorer import Scorer
@@ -38,7 +37,7 @@ class AblationScorer(Scorer):
     def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
-        self.needs_pairs = reads_pairs(ablation, metric)
+        self.needs_pairs = ablation == "corrupted" or metric == "logit_difference"  # which reads wrong answers
         self.divisible = ablation != "mean"  # a mean over the whole probe
 
 
@@ -63,12 +62,7 @@ def substitutes(model: nn.Module, places: list[Site], probe: Probe, ablation: st
     over all real positions of all clean examples of the probe, measured here in one pass.
     """
     if ablation == "corrupted":
-
-        @torch.no_grad()
-        def corrupted(batch: Batch) -> list[Tensor]:
-            return record(model, places, batch, corrupted=True).activations
-
-        return corrupted
+        return torch.no_grad()(lambda batch: record(model, places, batch, corrupted=True).activations)
     if ablation == "zero":
         zeros = [torch.zeros(site.width, device=model.device) for site in places]
         return lambda batch: zeros

@@ -107,7 +107,7 @@ class WeightGradient(GradientScorer):
     (Lee et al., arXiv 1810.02340), summed per component.
 
     Args:
-        weights: opens the weights in effect; None reads the stored ones. A model with a bank needs the bank's.
+        weights: None reads the stored ones.
     """
 
     name = "weight_gradient"

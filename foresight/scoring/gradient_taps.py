@@ -26,7 +26,8 @@ WeightOf = Callable[[str], Tensor]
 """Returns the weight in effect of the target module with that name, as [output features, input features]."""
 
 Weights = Callable[[], WeightOf]
-"""Opens the weights as they are now; every process calls it, once per scoring."""
+"""Opens the weights in effect as they are now; every process calls it, once per scoring. A model with a bank needs the
+bank's; without one, the stored weights are in effect."""
 
 
 def stored_weight_of(model: nn.Module) -> WeightOf:
@@ -69,8 +70,8 @@ def weight_gradients(
     with torch.enable_grad(), embeddings(model) as leaves:
         with ExitStack() as forward_only:
             for target in table.targets:
-                handle = model.get_submodule(target.module).register_forward_hook(hook_of(target))
-                forward_only.callback(handle.remove)
+                module = model.get_submodule(target.module)
+                forward_only.enter_context(module.register_forward_hook(hook_of(target)))
             loss = batch_loss(logits_of(model, batch), batch)
         torch.autograd.grad(loss, leaves[0])
 

@@ -23,8 +23,7 @@ class Movement(Scorer):
     Args:
         reference: earlier weights by the name of the target module: [output features, input features], any float
             dtype.
-        weights: opens the weights in effect, in the same orientation; None reads the stored ones. A model with a bank
-            needs the bank's.
+        weights: None reads the stored ones.
 
     Raises:
         ConfigError: the reference lacks a target, or one of its weights has another shape.

@@ -19,12 +19,11 @@ from torch import Tensor
 
 from ..common.errors import ConfigError, DataError, did_you_mean
 from ..tasks.columns import check_pairs
+from ..tasks.evaluation import IGNORED, padded
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +63,8 @@ class Batch:
         """The batch repeated: example b of copy c is row c * B + b."""
         return self._each(lambda t: t.repeat(times, *[1] * (t.ndim - 1)))
 
-    def rows(self, start: int, stop: int) -> Batch:
-        return self._each(lambda t: t[start:stop])
+    def rows(self, which: slice | Tensor) -> Batch:
+        return self._each(lambda t: t[which])
 
 
 class Probe:
@@ -127,15 +126,14 @@ class ContrastProbe(Probe):
         """
         _check_sizes(batch_size, max_examples)
         dataset = dataset.select(range(min(len(dataset), max_examples or len(dataset))))
-        check_pairs(dataset, tokenizer)
+        answers, wrong = check_pairs(dataset, tokenizer)
         clean, corrupted = (_prompts(tokenizer, list(dataset[column])) for column in ("clean", "corrupted"))
-        answers, wrong = (_last_tokens(tokenizer, dataset, column) for column in ("answer", "wrong_answer"))
         batches = []
         for picks in _by_length(clean, batch_size):
-            ids, mask = _pad([clean[i] for i in picks])
+            ids, mask = padded([clean[i] for i in picks]), padded([[1] * len(clean[i]) for i in picks])
             targets = torch.full_like(ids, IGNORED)
             targets[torch.arange(len(picks)), mask.sum(1) - 1] = torch.tensor([answers[i] for i in picks])
-            corrupted_ids, _ = _pad([corrupted[i] for i in picks])
+            corrupted_ids = padded([corrupted[i] for i in picks])
             batches.append(Batch(ids, mask, targets, corrupted_ids, torch.tensor([wrong[i] for i in picks])))
         return cls(batches)
 
@@ -170,11 +168,11 @@ class TextProbe(Probe):
             labels.append(_labels(i, row, ids[-1]))
         batches = []
         for picks in _by_length(ids, batch_size):
-            padded, mask = _pad([ids[i] for i in picks])
-            targets, _ = _pad([[*labels[i][1:], IGNORED] for i in picks], IGNORED)
+            targets = padded([[*labels[i][1:], IGNORED] for i in picks], IGNORED)
+            batch = Batch(padded([ids[i] for i in picks]), padded([[1] * len(ids[i]) for i in picks]), targets)
             kept = (targets >= 0).any(1)
             if kept.any():
-                batches.append(Batch(padded[kept], mask[kept], targets[kept]))
+                batches.append(batch.rows(kept))
         if not batches:
             raise DataError("the text probe has no example with a token to predict; are all labels -100?")
         return cls(batches)
@@ -191,14 +189,6 @@ def _by_length(ids: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def _pad(rows: list[list[int]], value: int = 0) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and their mask, int64 [B, T]. The padding id is arbitrary: no real position attends to it."""
-    length = max(map(len, rows))
-    ids = torch.tensor([row + [value] * (length - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
-    return ids, mask
-
-
 def _prompts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Token ids with special tokens, without an end-of-sequence token that the tokenizer has appended."""
     ids = [list(row) for row in tokenizer(texts)["input_ids"]]
@@ -206,11 +196,6 @@ def _prompts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[
         if row and row[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
             row.pop()
     return ids
-
-
-def _last_tokens(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, column: str) -> list[int]:
-    whole = [prompt + answer for prompt, answer in zip(dataset["clean"], dataset[column], strict=True)]
-    return [row[-1] for row in tokenizer(whole, add_special_tokens=False)["input_ids"]]
 
 
 def _labels(i: int, row: Mapping[str, Any], ids: list[int]) -> list[int]:

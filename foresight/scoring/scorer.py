@@ -1,9 +1,10 @@
-"""What every scorer is: its base class."""
+"""What every scorer is, its base class, and the mode that it puts a model in."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,6 @@ from torch import nn
 from ..common.errors import DataError, NonFiniteError
 from ..model.placement import Placement
 from .scores import Scores
-from .taps import scoring_mode
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -66,10 +66,8 @@ class Scorer(ABC):
     ) -> np.ndarray:
         """The samples that scores average: float64 [m, n_components], one row per example or minibatch, in probe order.
 
-        The model is in eval mode during the call; its mode is restored afterwards, after an exception as well.
-
         Raises:
-            DataError: no probe, or one without contrast pairs where they are needed.
+            DataError: as `score`.
         """
         self._check_probe(probe)
         place = placement or Placement()
@@ -116,6 +114,27 @@ class Scorer(ABC):
 
     def _combine(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return mean_and_stderr(samples)
+
+
+@contextmanager
+def scoring_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode, and restore each module's flag afterwards.
+
+    A checkpointed layer recomputes only while its own flag is set. The flag stays set where checkpointing is
+    non-reentrant, so that scoring needs no more memory than training. Reentrant checkpointing hides activations from
+    autograd and is therefore switched off.
+    """
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    for module in before:
+        if getattr(module, "gradient_checkpointing", False):
+            settings = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+            module.training = settings.get("use_reentrant") is False
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
 
 
 def turns(probe: Probe, place: Placement) -> Iterator[tuple[Batch, bool]]:

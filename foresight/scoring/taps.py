@@ -70,10 +70,9 @@ def tapped(model: nn.Module, places: list[Site], visit: Callable[[int, Tensor], 
         for i, site in enumerate(places):
             module = model.get_submodule(site.module)
             if site.side == "input":
-                handle = module.register_forward_pre_hook(on_input(i))
+                stack.enter_context(module.register_forward_pre_hook(on_input(i)))
             else:
-                handle = module.register_forward_hook(on_output(i))
-            stack.callback(handle.remove)
+                stack.enter_context(module.register_forward_hook(on_output(i)))
         yield
 
 
@@ -89,11 +88,8 @@ def embeddings(model: nn.Module, change: Callable[[Tensor], Tensor] | None = Non
         leaves.append((output if change is None else change(output)).detach().requires_grad_())
         return leaves[-1]
 
-    handle = model.get_input_embeddings().register_forward_hook(hook)
-    try:
+    with model.get_input_embeddings().register_forward_hook(hook):
         yield leaves
-    finally:
-        handle.remove()
 
 
 def logits_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor:
@@ -117,11 +113,7 @@ class Run:
 def record(model: nn.Module, places: list[Site], batch: Batch, corrupted: bool = False) -> Run:
     """Run a batch and keep the tapped activations, which are part of the graph if grad mode is on."""
     seen: dict[int, Tensor] = {}
-
-    def keep(i: int, activation: Tensor) -> None:
-        seen[i] = activation
-
-    with tapped(model, places, keep):
+    with tapped(model, places, seen.__setitem__):
         logits = logits_of(model, batch, corrupted)
     return Run([seen[i] for i in range(len(places))], logits)
 
@@ -144,24 +136,3 @@ def sum_by_component(places: list[Site], n: int, products: Iterable[Tensor]) -> 
         total.index_add_(1, site.owner.to(by_feature.device), by_feature)
     assert total is not None
     return total[:, :n]
-
-
-@contextmanager
-def scoring_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, and restore each module's flag afterwards.
-
-    A checkpointed layer recomputes only while its own flag is set. The flag stays set where checkpointing is
-    non-reentrant, so that scoring needs no more memory than training. Reentrant checkpointing hides activations from
-    autograd and is therefore switched off.
-    """
-    before = {module: module.training for module in model.modules()}
-    model.eval()
-    for module in before:
-        if getattr(module, "gradient_checkpointing", False):
-            settings = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
-            module.training = settings.get("use_reentrant") is False
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training

@@ -32,8 +32,8 @@ from ..model.placement import Placement
 from .gradient import GradientScorer, gradient_sums, owned_gradients
 from .gradient_taps import sum_by_owner
 from .probes import Probe
-from .scorer import BENEFIT, DAMAGE, Scores
-from .taps import scoring_mode
+from .scorer import BENEFIT, DAMAGE, scoring_mode
+from .scores import Scores
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from os.path import commonprefix
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from ..common.errors import ConfigError, DataError
+from ..common.errors import DataError
 from .columns import require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The label of a token that no loss counts."""
+BATCH = 64
 
 Correct = Callable[[str, str, str], bool]
 """Decides from (prompt, completion, predicted text) whether a prediction is right."""
@@ -29,10 +35,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> 
     eos = tokenizer.eos_token_id
     while both and both[-1] == eos:
         both = both[:-1]
-    start = 0
-    while start < min(len(alone), len(both)) and alone[start] == both[start]:
-        start += 1
-    return both, start
+    return both, len(commonprefix([alone, both]))
 
 
 class HeldOut:
@@ -58,7 +61,7 @@ class HeldOut:
                 raise DataError(f"row {i} has no {part} tokens: {prompt!r} + {completion!r}")
         self.rows = sorted(rows, key=lambda row: len(row[2]))  # less padding
 
-    def measure(self, model: nn.Module, batch_size: int = 64) -> dict[str, float]:
+    def measure(self, model: nn.Module) -> dict[str, float]:
         """Measure teacher-forced accuracy and loss on the completions.
 
         The prediction for a row is the argmax token at every completion position, given the true tokens before it.
@@ -68,26 +71,20 @@ class HeldOut:
         Returns:
             accuracy in [0, 1], and loss, the mean cross-entropy in nats per completion token. Neither includes the
             end-of-sequence token.
-
-        Raises:
-            ConfigError: `batch_size` < 1.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size {batch_size}: expected at least 1")
         device = next(model.parameters()).device
         training, hits, loss, count = model.training, 0, 0.0, 0
         model.eval()
         try:
             with torch.no_grad():
-                for at in range(0, len(self.rows), batch_size):
-                    batch = self.rows[at : at + batch_size]
+                for at in range(0, len(self.rows), BATCH):
+                    batch = self.rows[at : at + BATCH]
                     inputs, labels, mask = collate([(tokens, start) for _, _, tokens, start in batch])
                     logits = model(input_ids=inputs.to(device), attention_mask=mask.to(device)).logits[:, :-1]
                     labels = labels[:, 1:].to(device)
                     wanted = labels >= 0
-                    flat = logits[wanted].float()
-                    loss += nn.functional.cross_entropy(flat, labels[wanted], reduction="sum").item()
-                    count += len(flat)
+                    loss += nn.functional.cross_entropy(logits[wanted].float(), labels[wanted], reduction="sum").item()
+                    count += int(wanted.sum())
                     best = logits.argmax(-1)
                     for (prompt, completion, _, _), row, where, truth in zip(batch, best, wanted, labels, strict=True):
                         if self.correct is None:
@@ -100,12 +97,13 @@ class HeldOut:
         return {"accuracy": hits / len(self.rows), "loss": loss / count}
 
 
-def collate(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def collate(rows: list[tuple[list[int], int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Right-padded input ids, labels (-100 outside the completion) and attention mask, int64 [batch, length] each."""
-    length = max(len(tokens) for tokens, _ in rows)
-    inputs, labels = torch.zeros(len(rows), length, dtype=torch.long), torch.full((len(rows), length), -100)
-    for i, (tokens, start) in enumerate(rows):
-        inputs[i, : len(tokens)] = torch.tensor(tokens)
-        labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
-    lengths = torch.tensor([len(tokens) for tokens, _ in rows])
-    return inputs, labels, (torch.arange(length) < lengths[:, None]).long()
+    labels = padded([[IGNORED] * start + tokens[start:] for tokens, start in rows], IGNORED)
+    return padded([tokens for tokens, _ in rows]), labels, padded([[1] * len(tokens) for tokens, _ in rows])
+
+
+def padded(rows: Sequence[Sequence[int]], value: int = 0, side: Literal["left", "right"] = "right") -> Tensor:
+    """Rows of unequal length as one tensor, filled up with `value`: int64 [rows, longest]."""
+    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from datasets import Dataset
 
 from ..common.errors import ConfigError
-from .columns import check_pairs
+from .columns import PAIR_COLUMNS, check_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,14 +63,8 @@ class Task(ABC):
             DataError: the split has fewer, or a pair cannot be used under `tokenizer` (see `check_pairs`).
         """
         rows = self.examples(tokenizer, split, n, seed)
-        pairs = Dataset.from_dict(
-            {
-                "clean": [e.prompt for e in rows],
-                "corrupted": [e.corrupted for e in rows],
-                "answer": [e.answer for e in rows],
-                "wrong_answer": [e.wrong_answer for e in rows],
-            }
-        )
+        values = ((e.prompt, e.corrupted, e.answer, e.wrong_answer) for e in rows)
+        pairs = Dataset.from_list([dict(zip(PAIR_COLUMNS, row, strict=True)) for row in values])
         check_pairs(pairs, tokenizer)
         return pairs
 

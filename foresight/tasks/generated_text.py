@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,11 @@ from torch import Tensor
 
 from ..common.errors import DataError
 from ..common.files import write_whole
+from .evaluation import IGNORED, padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-IGNORED = -100
 BATCH = 32
 
 
@@ -74,14 +73,8 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source:
     ]
 
 
-def write(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as JSON lines, whole or not at all."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """Read rows that `write` wrote. Raises DataError, naming file and line, for anything else."""
+    """Read rows that `generate_once` wrote. Raises DataError, naming file and line, for anything else."""
     found = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -98,10 +91,12 @@ def read(path: str | Path) -> list[dict[str, Any]]:
 
 
 def generate_once(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: TextSource, path: Path) -> float:
-    """Generate rows and write them to `path`, unless it exists. Returns the seconds that this took."""
+    """Generate rows and write them to `path` as JSON lines, unless it exists. Returns the seconds that this took."""
     began = time.perf_counter()
     if not path.exists():
-        write(path, generate(model, tokenizer, source))
+        rows = generate(model, tokenizer, source)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return time.perf_counter() - began
 
 
@@ -136,8 +131,8 @@ def _sample(model: PreTrainedModel, prompts: list[list[int]], tokens: int) -> li
     room = getattr(model.config.get_text_config(), "max_position_embeddings", length + tokens) - length
     if room < 1:
         raise DataError(f"a prompt of {length} tokens leaves no room to continue it; give shorter prompts")
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in prompts], device=model.device)
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    ids = padded(prompts, pad, "left").to(model.device)
+    mask = padded([[1] * len(row) for row in prompts], side="left").to(model.device)
     plain = GenerationConfig(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=min(tokens, room),
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=pad,

@@ -1,4 +1,4 @@
-"""The tables that the data settings of a recipe stand for."""
+"""The tables that the data settings of a recipe stand for, with the columns that SFTTrainer takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from datasets import Dataset, concatenate_datasets
 from ..common.errors import ConfigError, DataError
 from . import DATA_TASKS, TASKS
 from . import task as task_by_name
-from .columns import check_pairs, to_training, trainable
+from .columns import check_pairs
 from .data_config import DataConfig
 from .read_table import Source, read_table
+from .trainable import to_training, trainable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ def load_retained(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: 
     table = read_table(config.retained, config.retained_split)
     if {"input_ids", "labels"} <= set(table.column_names):
         return table.select_columns(["input_ids", "labels"])
-    return to_training(table, source=config.retained, chat=bool(tokenizer.chat_template))
+    return trainable(table, config.retained, bool(tokenizer.chat_template))
 
 
 def _of_task(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:
@@ -86,8 +87,11 @@ def _source(config: DataConfig) -> Source:
 
 def _read(config: DataConfig, chat: bool) -> tuple[Dataset, Dataset | None]:
     train, test = _source(config).read(held_out=None)
-    named = (str(config.dataset), config.eval_dataset or str(config.dataset))
-    return _trainable(config, train, named[0], chat), None if test is None else _trainable(config, test, named[1], chat)
+    named = str(config.dataset)
+    return (
+        to_training(train, config, named, chat),
+        None if test is None else to_training(test, config, config.eval_dataset or named, chat),
+    )
 
 
 def _mixed(train: Dataset, shares: Mapping[str, float], chat: bool, seed: int) -> Dataset:
@@ -105,16 +109,3 @@ def _mixed(train: Dataset, shares: Mapping[str, float], chat: bool, seed: int) -
         rounds = [generator.permutation(len(table)) for _ in range(-(-n // len(table)))]
         parts.append(table.select(np.concatenate([np.zeros(0, np.int64), *rounds])[:n]).cast(train.features))
     return concatenate_datasets(parts)
-
-
-def _trainable(config: DataConfig, table: Dataset, source: str, chat: bool) -> Dataset:
-    return to_training(
-        table,
-        prompt_template=config.prompt_template,
-        completion_template=config.completion_template,
-        text_template=config.text_template,
-        label_map=config.labels(),
-        label_column=config.label_column,
-        source=source,
-        chat=chat,
-    )

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import DataError
+from .columns import plain_ids
 from .examples import Example
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def pair(task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one
     answers = [answer for _, _, answer in read]
     partners = {i: j for members in alike.values() for i, j in _partners(members, answers).items()}
     swaps = [row.swapped or ("", "") for row, _, _ in read]
-    swapped_ids = _encode(tokenizer, [prompt for prompt, _ in swaps])
+    swapped_ids = plain_ids(tokenizer, [prompt for prompt, _ in swaps])
     found = []
     for i, (row, length, answer) in enumerate(read):
         if i in partners:
@@ -77,8 +78,8 @@ def _read(
     task: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, one_token: bool
 ) -> list[tuple[Row, int, str]]:
     """Return the rows whose answer is a token, each with its prompt's number of tokens and its answer's text."""
-    prompts = _encode(tokenizer, [row.prompt for row in rows])
-    wholes = _encode(tokenizer, [row.prompt + row.completion for row in rows])
+    prompts = plain_ids(tokenizer, [row.prompt for row in rows])
+    wholes = plain_ids(tokenizer, [row.prompt + row.completion for row in rows])
     added = [whole[len(p) :] if whole[: len(p)] == p else [] for p, whole in zip(prompts, wholes, strict=True)]
     if one_token:
         for row, ids in zip(rows, added, strict=True):
@@ -90,16 +91,12 @@ def _read(
                 )
     # SentencePiece decodes a token without its space, so the space is added here and the result checked.
     answers = [f" {tokenizer.decode(ids[:1]).strip()}" for ids in added]
-    answered = _encode(tokenizer, [row.prompt + answer for row, answer in zip(rows, answers, strict=True)])
+    answered = plain_ids(tokenizer, [row.prompt + answer for row, answer in zip(rows, answers, strict=True)])
     return [
         (row, len(prompt), answer)
         for row, prompt, ids, answer, both in zip(rows, prompts, added, answers, answered, strict=True)
         if answer.strip() and ids[0] != tokenizer.unk_token_id and both == [*prompt, ids[0]]
     ]
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def _partners(members: Sequence[int], answers: Sequence[str]) -> dict[int, int]:

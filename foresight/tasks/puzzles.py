@@ -23,6 +23,7 @@ All tokens of a completion must be right; a contrast pair's answer is the first.
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from .examples import Example
 from .generated_task import Words, generated
@@ -48,21 +49,15 @@ def _reverse(rng: random.Random, words: Words) -> Example:
     return Example(text(items), completion, text([*items[:-1], other]), f" {items[-1]}", f" {other}")
 
 
-@generated("first", nouns=NOUNS)
-def _first(rng: random.Random, words: Words) -> Example:
-    return _word_at(0, "first", rng, words)
-
-
-@generated("second", nouns=NOUNS)
-def _second(rng: random.Random, words: Words) -> Example:
-    return _word_at(1, "item", rng, words)
-
-
 def _word_at(place: int, cue: str, rng: random.Random, words: Words) -> Example:
     *items, other = rng.sample(words["nouns"], rng.randrange(5, 8))
     text = lambda items: f"{cue}: {' '.join(items)} =>"  # noqa: E731
     answer = f" {items[place]}"
     return Example(text(items), answer, text(_replaced(items, place, other)), answer, f" {other}")
+
+
+generated("first", nouns=NOUNS)(partial(_word_at, 0, "first"))
+generated("second", nouns=NOUNS)(partial(_word_at, 1, "item"))
 
 
 def _replaced(items: list[str], place: int, other: str) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..common.errors import ConfigError, DataError, did_you_mean
@@ -157,14 +157,11 @@ def _read_folder(path: Path, split: str, name: str | None) -> Dataset:
             raise DataError(f"{path}: a saved table without splits has no split {split!r}; leave it at 'train'")
         return load_from_disk(str(path))
     if (path / "dataset_dict.json").is_file():
-        return _choose(load_from_disk(str(path)), split, str(path))
+        tables = load_from_disk(str(path))
+        if split not in tables:
+            raise DataError(f"{path}: no split {split!r}{did_you_mean(split, tables)}; it has {', '.join(tables)}")
+        return tables[split]
     return _read_hub(str(path), split, name)
-
-
-def _choose(tables: DatasetDict, split: str, source: str) -> Dataset:
-    if split not in tables:
-        raise DataError(f"{source}: no split {split!r}{did_you_mean(split, tables)}; it has {', '.join(tables)}")
-    return tables[split]
 
 
 def _read_hub(source: str, split: str, name: str | None) -> Dataset:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class UserTask(Task):
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         """Return at most `n` rows with columns prompt and completion, in an order that the seed decides."""
         rows = self._shuffled(self._rows[one_of("split", split, SPLITS)], n, seed)
-        return Dataset.from_list([{"prompt": _prompt(row), "completion": _completion(row)} for row in rows])
+        return Dataset.from_list([{column: row[column] for column in _TEXT} for row in rows])
 
     def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
         """Return at most `n` contrast pairs; a contrast file serves both splits. Raises DataError if there are none."""
@@ -63,13 +64,13 @@ class UserTask(Task):
             )
         rows = self._rows[one_of("split", split, SPLITS)] if self._contrast is None else self._contrast
         return [
-            Example(row["clean"], _completion(row), row["corrupted"], row["answer"], row["wrong_answer"])
+            Example(row["clean"], row["completion"], row["corrupted"], row["answer"], row["wrong_answer"])
             for row in self._shuffled(rows, n, seed)
         ]
 
     @cached_property
     def _rows(self) -> dict[str, list[Row]]:
-        return divided(self._train, self._test, _prompt)
+        return divided(self._train, self._test, itemgetter("prompt"))
 
     def _shuffled(self, rows: Sequence[Row], n: int, seed: int) -> list[Row]:
         self._require_some(n)
@@ -101,12 +102,4 @@ def _read(path: Path) -> list[Row]:
         for column, value in row.items():
             if not isinstance(value, str) or (value == "" and column != "prompt"):
                 raise DataError(f"{path}, row {i}: {column} is {value!r}, expected a text; the row is {row}")
-    return rows
-
-
-def _prompt(row: Row) -> str:
-    return row["prompt"] if "prompt" in row else row["clean"]
-
-
-def _completion(row: Row) -> str:
-    return row["completion"] if "completion" in row else row["answer"]
+    return [{"prompt": row.get("clean"), "completion": row.get("answer"), **row} for row in rows]

@@ -9,9 +9,9 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from ..common.errors import ConfigError, DataError
-from ..tasks.columns import trainable
 from ..tasks.conversations import refuse_dropped
 from ..tasks.seen import lost, refuse_new, refuse_unknown
+from ..tasks.trainable import trainable
 from .config import ForesightConfig
 
 _log = logging.getLogger(__name__)

@@ -72,17 +72,17 @@ class SkillLog:
 
     def resolve(self, step: int, actual: np.ndarray) -> list[Outcome]:
         """Judge the pending forecasts for steps <= `step` by `actual` [n_components], the scores at that step."""
-        due = [forecast for forecast in self.pending if forecast.for_step <= step]
         new = [
             Outcome(
-                forecast.made_at,
-                forecast.for_step,
+                due.made_at,
+                due.for_step,
                 int(step),
-                skill(forecast.prediction, actual, forecast.persistence),
-                overlap(forecast.prediction, actual, self.k),
-                overlap(forecast.persistence, actual, self.k),
+                skill(due.prediction, actual, due.persistence),
+                overlap(due.prediction, actual, self.k),
+                overlap(due.persistence, actual, self.k),
             )
-            for forecast in due
+            for due in self.pending
+            if due.for_step <= step
         ]
         self.pending = [forecast for forecast in self.pending if forecast.for_step > step]
         self.outcomes += new

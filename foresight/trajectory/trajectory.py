@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -43,14 +42,12 @@ class Trajectory:
         versions: library versions at creation.
         info: free-form JSON of the run.
         calibration: scorer -> kind -> factor that makes the scores of the kinds comparable in `series`.
-        damage: the damage for which `read(recover=True)` left snapshots out, or None.
     """
 
     def __init__(self, components: dict[str, np.ndarray], meta: dict[str, Any], folder: TrajectoryFolder | None):
         self.components = components
         self.folder = folder
         self.snapshots: list[Snapshot] = []
-        self.damage: str | None = None
         self._meta = meta
         self.table_hash: str = meta["table"]
         self.model_hash: str = meta["model"]
@@ -80,7 +77,7 @@ class Trajectory:
             raise TrajectoryError(f"{path} already holds a trajectory; open it with open_append or name a new folder")
         meta = {
             "table": table.hash, "model": model_hash, "data": data_hash,
-            "versions": _library_versions(), "info": info or {}, "calibration": {},
+            "versions": {name: metadata.version(name) for name in _LIBRARIES}, "info": info or {}, "calibration": {},
         }  # fmt: skip
         trajectory = cls({field: getattr(table, field) for field in METADATA}, meta, folder)
         trajectory._write_head()
@@ -104,7 +101,6 @@ class Trajectory:
         except TrajectoryError as error:
             if not recover:
                 raise TrajectoryError(f"{error}; recover=True keeps the {len(trajectory)} good snapshots") from error
-            trajectory.damage = str(error)
             _log.warning("%s; keeping the %d good snapshots before it", error, len(trajectory))
         return trajectory
 
@@ -125,7 +121,7 @@ class Trajectory:
         if keep is not None and len(trajectory) < keep:
             raise TrajectoryError(f"{path} has {len(trajectory)} snapshots; expected at least {keep} to continue from")
         trajectory.folder = folder
-        trajectory.truncate(len(trajectory))
+        folder.truncate(len(trajectory))
         return trajectory
 
     def __len__(self) -> int:
@@ -164,14 +160,6 @@ class Trajectory:
                 tensors.update({f"{scorer}/values": recorded.values, f"{scorer}/stderr": recorded.stderr})
             self.folder.write(len(self), snapshot.step, tensors)
         self.snapshots.append(snapshot)
-
-    def truncate(self, n_snapshots: int) -> None:
-        """Keep the first `n_snapshots`, in memory and on disk."""
-        if n_snapshots < 0:
-            raise ConfigError(f"cannot keep {n_snapshots} snapshots; expected 0 or more")
-        del self.snapshots[n_snapshots:]
-        if self.folder is not None:
-            self.folder.truncate(n_snapshots)
 
     def calibrate(self, scorer: str, factors: Mapping[str, float]) -> None:
         """Set the factors by which `series` multiplies the scores of each kind (head, mlp, ...).
@@ -277,12 +265,3 @@ class Trajectory:
     def _write_head(self) -> None:
         if self.folder is not None:
             self.folder.write_head(self._meta, self.components)
-
-
-def _library_versions() -> dict[str, str]:
-    """Versions of the libraries that scores depend on, where installed."""
-    found = {}
-    for library in _LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            found[library] = metadata.version(library)
-    return found

@@ -99,7 +99,7 @@ def test_standard_errors_come_from_single_examples():
     table = component_table(model)
     probe = pair_probe((7,) * 6)
     alone = [make_scorer("attribution").score(model, table, pair_probe((7,) * 6).__class__([b])) for b in
-             (probe.batches[0].rows(i, i + 1) for i in range(6))]  # fmt: skip
+             (probe.batches[0].rows(slice(i, i + 1)) for i in range(6))]  # fmt: skip
     assert all(np.isnan(s.stderr).all() for s in alone)
     rows = np.stack([s.values for s in alone])
     together = make_scorer("attribution").score(model, table, probe)

@@ -29,14 +29,15 @@ def test_known_factors_are_found():
     assert found == pytest.approx(off, rel=1e-3)
 
 
-def test_only_the_strongest_heads_are_patched():
+def test_only_the_strongest_heads_are_patched(monkeypatch):
     model, probe = tiny("llama"), pair_probe()
     table = component_table(model)
     scores = scores_that_are_off(model, table, probe, {"head": 2.0, "mlp": 3.0})
     heads = np.flatnonzero(table.kind == "head")
     weakest = heads[np.argsort(np.abs(scores.values[heads]))[:-2]]
     scores.values[weakest] /= 100  # would give another factor if they were used
-    assert calibrate(model, table, probe, scores, top=2)["head"] == pytest.approx(2.0, rel=1e-3)
+    monkeypatch.setattr("foresight.scoring.calibration.TOP", 2)
+    assert calibrate(model, table, probe, scores)["head"] == pytest.approx(2.0, rel=1e-3)
 
 
 def test_kinds_that_cannot_be_estimated_are_left_alone():

@@ -73,7 +73,7 @@ def test_two_points_average_the_gradients_of_the_clean_and_the_corrupted_run(fam
 def test_scores_do_not_depend_on_how_batches_are_taken_apart(metric):
     model, probe = tiny("llama"), pair_probe((9, 7, 8, 9, 6, 9, 9))
     table = component_table(model)
-    alone = ContrastProbe(probe.batches[0].rows(i, i + 1) for i in range(7))
+    alone = ContrastProbe(probe.batches[0].rows(slice(i, i + 1)) for i in range(7))
     scorer = make_scorer("attribution_ig", points=3, metric=metric)
     first, second = scorer.score(model, table, probe), scorer.score(model, table, alone)
     np.testing.assert_allclose(first.values, second.values, rtol=1e-3, atol=1e-5)

@@ -8,7 +8,8 @@ from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import make_scorer
 from foresight.scoring.goodness import goodness
 from foresight.scoring.probes import Batch, ContrastProbe
-from foresight.scoring.taps import logits_of, scoring_mode, sites
+from foresight.scoring.scorer import scoring_mode
+from foresight.scoring.taps import logits_of, sites
 from support.scoring_cases import pair_batch, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
@@ -70,7 +71,7 @@ def test_padded_batch_equals_single_examples(family):
     together = pair_batch((9, 6, 12, 7))
     alone = []
     for i, length in enumerate((9, 6, 12, 7)):
-        one = together.rows(i, i + 1)
+        one = together.rows(slice(i, i + 1))
         rows = one.input_ids, one.attention_mask, one.targets, one.corrupted_ids
         alone.append(Batch(*(row[:, :length] for row in rows), one.wrong))
     for name in ("attribution", "attribution_ig", "exact"):

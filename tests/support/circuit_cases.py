@@ -39,7 +39,7 @@ def learned_probe(model, against=None, batch_size: int = 4) -> ContrastProbe:
     gain = (logits_of(model, whole) - worse)[rows, last]
     batch.targets[rows, last] = gain.argmax(-1)
     batch = replace(batch, wrong=gain.argmin(-1))
-    return ContrastProbe(batch.rows(i, i + batch_size) for i in range(0, len(batch), batch_size))
+    return ContrastProbe(batch.rows(slice(i, i + batch_size)) for i in range(0, len(batch), batch_size))
 
 
 def noisy(truth: np.ndarray, examples: int = 32, noise: float = 0.3, seed: int = 0) -> np.ndarray:

@@ -25,7 +25,7 @@ def pair_batch(lengths: Sequence[int], seed: int = 0, changed: Sequence[int] = (
 def pair_probe(lengths: Sequence[int] = (9, 9, 9, 9), batch_size: int | None = None, **settings) -> ContrastProbe:
     batch = pair_batch(lengths, **settings)
     size = batch_size or len(batch)
-    return ContrastProbe(batch.rows(i, i + size) for i in range(0, len(batch), size))
+    return ContrastProbe(batch.rows(slice(i, i + size)) for i in range(0, len(batch), size))
 
 
 def text_probe(lengths: Sequence[int] = (9, 7, 5, 8), batch_size: int = 2, seed: int = 0) -> TextProbe:

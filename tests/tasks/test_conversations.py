@@ -2,8 +2,8 @@ import pytest
 from datasets import Dataset
 
 from foresight.common.errors import ConfigError, DataError
-from foresight.tasks.columns import trainable
 from foresight.tasks.conversations import as_conversations, refuse_dropped
+from foresight.tasks.trainable import trainable
 from support.tiny import tiny_tokenizer
 
 ASK, ANSWER = {"role": "user", "content": "Mary"}, {"role": "assistant", "content": "John"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from foresight.common.errors import ConfigError, DataError
+from foresight.common.errors import DataError
 from foresight.tasks import task
 from foresight.tasks.evaluation import HeldOut
 from support.tiny import tiny
@@ -28,9 +28,10 @@ def mixed(word_tokenizer):
     return Dataset.from_list(rows)
 
 
-def test_padded_batches_equal_single_rows(model, mixed, word_tokenizer):
-    batched = HeldOut(word_tokenizer, mixed).measure(model, 21)
-    singles = HeldOut(word_tokenizer, mixed).measure(model, 1)
+def test_padded_batches_equal_single_rows(model, mixed, word_tokenizer, monkeypatch):
+    batched = HeldOut(word_tokenizer, mixed).measure(model)
+    monkeypatch.setattr("foresight.tasks.evaluation.BATCH", 1)
+    singles = HeldOut(word_tokenizer, mixed).measure(model)
     assert batched["accuracy"] == singles["accuracy"]
     assert batched["loss"] == pytest.approx(singles["loss"], abs=1e-5)
 
@@ -115,8 +116,6 @@ def test_bad_inputs(model, mixed, word_tokenizer):
         HeldOut(word_tokenizer, mixed.rename_column("completion", "completions")).measure(model)
     with pytest.raises(DataError, match="empty"):
         HeldOut(word_tokenizer, mixed.select([])).measure(model)
-    with pytest.raises(ConfigError, match="batch_size 0"):
-        HeldOut(word_tokenizer, mixed).measure(model, 0)
     with pytest.raises(DataError, match="row 0 has no completion tokens"):
         HeldOut(word_tokenizer, Dataset.from_dict({"prompt": ["gold"], "completion": [" "]})).measure(model)
     with pytest.raises(DataError, match="row 0 has no prompt tokens"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foresight.common.errors import DataError
-from foresight.tasks.generated_text import TextSource, generate, generate_once, read, write
+from foresight.tasks.generated_text import TextSource, generate, generate_once, read
 from support.tiny import tiny, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -89,8 +89,7 @@ def test_sources_and_models_have_keys_of_their_own():
 )  # fmt: skip
 def test_a_damaged_file_is_named_with_its_line(tmp_path, line):
     path = tmp_path / "retained.jsonl"
-    write(path, [{"input_ids": [1], "labels": [1], "text": "x"}])
-    path.write_text(path.read_text() + line + "\n")
+    path.write_text(json.dumps({"input_ids": [1], "labels": [1], "text": "x"}) + "\n" + line + "\n")
     with pytest.raises(DataError, match="retained.jsonl, line 2: not a generated row .*delete the file"):
         read(path)
     path.write_text("")

@@ -10,9 +10,8 @@ from transformers import HfArgumentParser
 from trl import SFTConfig, TrlParser
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.tasks.columns import to_training
 from foresight.tasks.data_config import DataConfig
-from foresight.tasks.load_data import load_data
+from foresight.tasks.load_data import load_data, to_training
 from foresight.tasks.read_table import read_table
 
 ROWS = [{"sentence": 'a "fine', "label": 1}, {"sentence": "so, so\tdull", "label": 0}, {"sentence": "nan", "label": 1}]
@@ -91,10 +90,10 @@ def test_sst2(real_data):
 
 
 def test_templates_and_label_map(table):
-    built = to_training(table, **TEMPLATES)
+    built = to_training(table, DataConfig(**TEMPLATES))
     assert built.column_names == ["prompt", "completion"]
     assert built[1] == {"prompt": "Review: so, so\tdull\nSentiment:", "completion": " negative"}
-    text = to_training(table, text_template="$sentence costs $$${label}0")
+    text = to_training(table, DataConfig(text_template="$sentence costs $$${label}0"))
     assert text[0] == {"text": 'a "fine costs $10'}
 
 
@@ -107,18 +106,18 @@ def test_templates_and_label_map(table):
     ],
 )
 def test_trainable_columns_are_kept_and_others_dropped(row):
-    assert to_training(Dataset.from_list([{**row, "id": 7}])).to_list() == [row]
+    assert to_training(Dataset.from_list([{**row, "id": 7}]), DataConfig()).to_list() == [row]
 
 
 def test_missing_and_misspelt_columns(table):
     with pytest.raises(DataError, match="sentence, label; expected text, messages, or prompt"):
-        to_training(table)
+        to_training(table, DataConfig())
     with pytest.raises(DataError, match="did you mean 'completion'"):
-        to_training(Dataset.from_list([{"prompt": "a", "completions": "b"}]))
+        to_training(Dataset.from_list([{"prompt": "a", "completions": "b"}]), DataConfig())
     with pytest.raises(DataError, match="names the column 'sentense' .did you mean 'sentence'"):
-        to_training(table, text_template="$sentense")
+        to_training(table, DataConfig(text_template="$sentense"))
     with pytest.raises(DataError, match="no column 'labels'.*did you mean 'label'"):
-        to_training(table, **TEMPLATES, label_column="labels")
+        to_training(table, DataConfig(**TEMPLATES, label_column="labels"))
 
 
 @pytest.mark.parametrize(
@@ -134,16 +133,16 @@ def test_missing_and_misspelt_columns(table):
 )
 def test_templates_that_cannot_work(table, settings, message):
     with pytest.raises(ConfigError, match=message):
-        to_training(table, **settings)
+        to_training(table, DataConfig(**settings))
 
 
 def test_unmapped_labels_and_empty_cells_show_the_row(table):
     with pytest.raises(DataError, match="row 1 has label '0', which label_map does not name.*dull"):
-        to_training(table, text_template="$label", label_map={"1": "good"})
+        to_training(table, DataConfig(text_template="$label", label_map={"1": "good"}))
     with pytest.raises(DataError, match="row 1 has no value in column 'a'.*'b': 4"):
-        to_training(Dataset.from_list([{"a": "x", "b": 3}, {"a": None, "b": 4}]), text_template="$a $b")
+        to_training(Dataset.from_list([{"a": "x", "b": 3}, {"a": None, "b": 4}]), DataConfig(text_template="$a $b"))
     with pytest.raises(DataError, match="row 1 has no value in column 'text'"):
-        to_training(Dataset.from_list([{"text": "x"}, {"text": None}]))
+        to_training(Dataset.from_list([{"text": "x"}, {"text": None}]), DataConfig())
 
 
 def test_files_that_cannot_be_read(write, tmp_path, table):

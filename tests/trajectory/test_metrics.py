@@ -5,16 +5,8 @@ import pytest
 from scipy.stats import spearmanr, wasserstein_distance
 
 from foresight.common.errors import ConfigError, NonFiniteError
-from foresight.trajectory.metrics import (
-    circuit_distances,
-    distance_groups,
-    in_circuit,
-    newcomer_recall,
-    overlap,
-    skill,
-    spearman,
-    top_k,
-)
+from foresight.trajectory.distances import circuit_distances, distance_groups, in_circuit
+from foresight.trajectory.metrics import newcomer_recall, overlap, skill, spearman, top_k
 
 RNG = np.random.default_rng(0)
 

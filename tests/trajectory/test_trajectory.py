@@ -54,7 +54,7 @@ def test_what_was_written_is_read(tmp_path):
     assert read.info == {"task": "toy"} and read.model_hash == "m" and "numpy" in read.versions
     for field, array in written.components.items():
         np.testing.assert_array_equal(read.components[field], array)
-    assert sorted(read.scorers) == ["attribution", "movement"] and len(read) == 4 and read.damage is None
+    assert sorted(read.scorers) == ["attribution", "movement"] and len(read) == 4
 
 
 def test_memory_only_equals_the_folder(tmp_path):
@@ -66,7 +66,6 @@ def test_a_read_trajectory_leaves_the_folder_alone(tmp_path):
     before = contents(tmp_path)
     read = Trajectory.read(tmp_path)
     read.append(99, {name: scores(make_table(), 9) for name in read.scorers})
-    read.truncate(1)
     assert contents(tmp_path) == before
 
 
@@ -213,9 +212,8 @@ def test_damage_is_named_and_earlier_snapshots_survive(tmp_path, kind):
     assert "00000" in str(error.value) and f"recover=True keeps the {good} good snapshots" in str(error.value)
     kept = Trajectory.read(tmp_path, recover=True)
     assert contents(tmp_path) == before, "reading must not touch the folder"
-    assert kept.damage is not None and len(kept) == good
-    whole.folder = None
-    whole.truncate(good)
+    assert len(kept) == good
+    del whole.snapshots[good:]
     same(kept, whole)
 
 
@@ -306,14 +304,6 @@ def test_resume_needs_the_snapshots_it_keeps_and_no_others(tmp_path):
     assert len(Trajectory.open_append(tmp_path, keep=2)) == 2 and len(files(tmp_path)) == 2
     with pytest.raises(TrajectoryError, match="2 snapshots; expected at least 3"):
         Trajectory.open_append(tmp_path, keep=3)
-
-
-def test_truncate_on_disk(tmp_path):
-    trajectory = record(tmp_path)
-    trajectory.truncate(1)
-    assert len(Trajectory.read(tmp_path)) == 1
-    with pytest.raises(ConfigError, match="-1"):
-        trajectory.truncate(-1)
 
 
 def test_a_large_trajectory_is_read_in_seconds(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ...common.files import json_rows
+from ...common.numbers import json_rows
 from ...forecasters import Forecaster, make_forecaster
 from ...policies.prior import LayerKindPrior
 from ..provenance import cell_key, plugin_digests

@@ -37,7 +37,8 @@ from torch import Tensor, nn
 from ...model.components import ComponentTable, Slice
 from ...scoring.goodness import goodness
 from ...scoring.probes import Batch, Probe
-from ...scoring.taps import embeddings, logits_of, scoring_mode
+from ...scoring.scorer import scoring_mode
+from ...scoring.taps import embeddings, logits_of
 from ...trajectory.metrics import top_k
 from .floors import UNDEFINED, Ends, floor_of, half_weights, higher, interval, measured, resampling_weights
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from ...trajectory.metrics import circuit_distances, in_circuit
+from ...trajectory.distances import circuit_distances, in_circuit
 from .floors import UNDEFINED, Measured, Statistic, higher, interval, measured, resampled_means, split_half_floor
 
 PARTS = ("jaccard", "wasserstein")

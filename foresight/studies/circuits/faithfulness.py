@@ -45,7 +45,7 @@ from ...common.errors import DataError
 from ...model.components import ComponentTable
 from ...scoring.exact import ablation_effects
 from ...scoring.probes import Probe
-from ...scoring.taps import scoring_mode
+from ...scoring.scorer import scoring_mode
 from .floors import UNDEFINED, Measured, measure
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

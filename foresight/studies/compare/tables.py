@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...common.files import json_rows, write_whole
+from ...common.files import write_whole
 from ...common.intervals import Interval
+from ...common.numbers import json_rows
 from ..ledger import SCHEMA
 from .measures import MEASURES
 from .part import broken

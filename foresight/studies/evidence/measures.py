@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
-from ...scoring.taps import scoring_mode
+from ...scoring.scorer import scoring_mode
 from ...tasks.evaluation import collate, encode
 from .edit import NONE, Intervention
 from .localizers import Judge

@@ -16,7 +16,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ...model.components import ComponentTable
-from ...scoring.taps import Site, scoring_mode, sites, tapped
+from ...scoring.scorer import scoring_mode
+from ...scoring.taps import Site, sites, tapped
 from ...tasks.evaluation import collate, encode
 from .preferences import Question
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...common.errors import TrajectoryError
-from ...common.files import json_rows, write_json, write_whole
+from ...common.files import write_json, write_whole
+from ...common.numbers import json_rows
 from . import tables
 from .answers import answer
 from .cells import MEASURED, Record, recording_of

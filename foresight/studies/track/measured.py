@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from ...common.errors import DataError
-from ...common.files import json_rows
+from ...common.numbers import json_rows
 from ...model.components import ComponentTable
 from ...scoring.edges import edge_scores
 from ...scoring.probes import ContrastProbe, Probe

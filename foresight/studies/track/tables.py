@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...trajectory.metrics import distance_groups, in_circuit
+from ...trajectory.distances import distance_groups, in_circuit
 from ..circuits.distance import PARTS, across_and_within, distance_statistic, overlap_statistic, rank_distances
 from ..circuits.faithfulness import stability
 from ..circuits.floors import Measured, Statistic, bootstrap, half_means, higher, measure_distance, split_half_floor

@@ -22,7 +22,7 @@ def dense_gradients(model, table, probe):
     result = []
     for batch in probe.batches:
         for i in range(len(batch)):
-            one = batch.rows(i, i + 1)
+            one = batch.rows(slice(i, i + 1))
             loss = -goodness("loss", logits_of(model, one), one).sum()
             found = torch.autograd.grad(loss, [m.weight for m in modules.values()])
             gradient = {

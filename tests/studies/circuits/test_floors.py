@@ -14,7 +14,7 @@ from foresight.studies.circuits.floors import (
     resampling_weights,
     split_half_floor,
 )
-from foresight.trajectory.metrics import circuit_distances, distance_groups
+from foresight.trajectory.distances import circuit_distances, distance_groups
 from support.circuit_cases import noisy
 
 LAYERS, HEADS, BLOCKS = 4, 3, 5

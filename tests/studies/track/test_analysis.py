@@ -10,7 +10,7 @@ from foresight.studies.circuits.floors import half_means
 from foresight.studies.track.answers import answer, between_seeds
 from foresight.studies.track.tables import between_rows, distance_rows, score_table, staleness_rows
 from foresight.studies.track.words import sentences
-from foresight.trajectory.metrics import circuit_distances, distance_groups
+from foresight.trajectory.distances import circuit_distances, distance_groups
 from support.planted_tracks import TABLE, K, profile, track
 
 ARRAYS = (TABLE.layer, TABLE.kind)
