@@ -97,7 +97,8 @@ def _recorded(path: Path) -> list[Run]:
     head, steps = recording.head, np.array(recording.steps)
     if len(steps) < 2:
         return []  # broken off before there was anything to forecast
-    task = head.info.get("task") if head.info.get("task") in head.tasks else head.tasks[0]
+    task = str(head.info.get("task"))
+    task = task if task in head.tasks else head.tasks[0]
     series = {name: Series(recording.magnitudes(task, name).T, steps, **head.components) for name in head.scorers}
     return _runs(path, head.info, head.model, task, series)
 
