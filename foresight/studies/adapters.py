@@ -1,9 +1,8 @@
 """PEFT adapters: other ways to train as many parameters as a mask does.
 
 `adapt` makes the largest adapter of a method whose trainable parameters do not exceed a given number, on the Linears
-that masks can touch, for any family of `foresight.model.architectures`. The number follows from the shapes of the
-Linears and is checked when training begins. Updates have scale 1 (alpha equals rank), so a sweep over learning rates
-covers the scale too: with Adam, the scale multiplies the step of the factor that starts at zero.
+that masks can touch, for any family of `foresight.model.architectures`. Updates have scale 1 (alpha equals rank), so a
+sweep over learning rates covers the scale too: with Adam, it multiplies the step of the factor that starts at zero.
 
 - `lora`: the same rank everywhere (Hu et al., arXiv 2106.09685).
 - `adalora`: ranks that are pruned by sensitivity during training (Zhang et al., arXiv 2303.10512).
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -108,13 +106,9 @@ class _Wanted:
         """Number of parameters of LoRA at rank 1."""
         return sum(map(sum, self.shapes.values()))
 
-    def rank(self, per_rank: int, at_least: int = 1) -> int:
-        """The largest rank within the parameters. Raises BudgetError if it is below `at_least`."""
-        return _affordable(self.method, per_rank, self.parameters, at_least)
-
 
 def _lora(wanted: _Wanted) -> Adapter:
-    rank = wanted.rank(wanted.per_rank)
+    rank = _affordable(wanted.method, wanted.parameters, wanted.per_rank)
     return Adapter(LoraConfig(r=rank, lora_alpha=rank, **wanted.settings), rank * wanted.per_rank)
 
 
@@ -123,7 +117,7 @@ def _adalora(wanted: _Wanted) -> Adapter:
     if steps < 2:
         raise ConfigError(f"adapter 'adalora' over {steps} steps; expected at least 2, so that it can prune")
     per_rank = wanted.per_rank + len(wanted.shapes)  # one singular value per Linear and rank
-    rank = wanted.rank(per_rank, at_least=2)  # rank 1 cannot be pruned
+    rank = _affordable(wanted.method, wanted.parameters, per_rank, at_least=2)  # rank 1 cannot be pruned
     config = AdaLoraConfig(
         init_r=rank,
         target_r=int(rank / PRUNED_FROM),
@@ -144,7 +138,7 @@ def _shira(wanted: _Wanted) -> Adapter:
             "'random' with granularity 'weights', which trains single weights drawn at random in any family"
         )
     densest = min(rows * columns // (rows + columns) for rows, columns in wanted.shapes.values())
-    rank = min(densest, wanted.rank(wanted.per_rank))
+    rank = min(densest, _affordable(wanted.method, wanted.parameters, wanted.per_rank))
     config = ShiraConfig(r=rank, random_seed=wanted.seed, **wanted.settings)
     config.mask_fn = _masks(wanted.seed, len(wanted.shapes))
     return Adapter(config, rank * wanted.per_rank)
@@ -152,14 +146,11 @@ def _shira(wanted: _Wanted) -> Adapter:
 
 def _ia3(wanted: _Wanted) -> Adapter:
     arch = architecture_of(wanted.model)
-    scaled = list(dict.fromkeys((arch.key, arch.value)))  # their outputs are scaled; of the down projection, the inputs
-    count = sum(
-        columns if name.endswith(f".{arch.down}") else rows
-        for name, (rows, columns) in wanted.shapes.items()
-        if name.endswith(tuple(f".{path}" for path in (*scaled, arch.down)))
-    )
-    wanted.rank(count)
-    settings = wanted.settings | {"target_modules": [*scaled, arch.down]}
+    scaled = {arch.key: 0, arch.value: 0, arch.down: 1}  # the first two at their outputs (rows), the last at its inputs
+    sizes = ((path, shape) for name, shape in wanted.shapes.items() for path in scaled if name.endswith(f".{path}"))
+    count = sum(shape[scaled[path]] for path, shape in sizes)
+    _affordable(wanted.method, wanted.parameters, count)
+    settings = wanted.settings | {"target_modules": list(scaled)}
     return Adapter(IA3Config(feedforward_modules=[arch.down], **settings), count)
 
 
@@ -172,13 +163,7 @@ def _circuit_lora(wanted: _Wanted) -> Adapter:
     return Adapter(config, sum(rank * sum(wanted.shapes[name]) for name, rank in ranks.items()))
 
 
-_BUILDERS: dict[str, Callable[[_Wanted], Adapter]] = {
-    "lora": _lora,
-    "adalora": _adalora,
-    "shira": _shira,
-    "ia3": _ia3,
-    "circuit_lora": _circuit_lora,
-}
+_BUILDERS = {"lora": _lora, "adalora": _adalora, "shira": _shira, "ia3": _ia3, "circuit_lora": _circuit_lora}
 METHODS = tuple(_BUILDERS)
 
 
@@ -211,8 +196,8 @@ class CheckCount(TrainerCallback):
 class Allocate(TrainerCallback):
     """Shows AdaLoRA the gradients of every step, so that it can prune; trainers do not do that themselves.
 
-    AdaLoRA divides its scale by the initial rank, which PEFT keeps as a parameter. PEFT makes that parameter trainable
-    by accident when it moves it to another dtype or device, so it is frozen again here.
+    PEFT keeps AdaLoRA's initial rank as a parameter, and makes it trainable by accident when it moves it to another
+    dtype or device, so it is frozen again here.
     """
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
@@ -232,7 +217,8 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     return {name: features(model.get_submodule(name)) for name in names}
 
 
-def _affordable(method: str, per_rank: int, parameters: int, at_least: int = 1) -> int:
+def _affordable(method: str, parameters: int, per_rank: int, at_least: int = 1) -> int:
+    """The largest rank within the parameters."""
     rank = parameters // per_rank
     if rank < at_least:
         size = "has one size, which" if method == "ia3" else f"at rank {at_least}, its smallest,"
@@ -247,10 +233,10 @@ def circuit_ranks(model: nn.Module, scores: Series, parameters: int) -> dict[str
     """LoRA ranks that follow component scores, by module name; every Linear that masks can touch has at least 1.
 
     CircuitLoRA gives a higher rank to the few layers whose circuit edges change most between two checkpoints of a
-    fine-tuned model. This variant is our own and needs component scores only. The weight of a Linear is the sum of its
-    components' scores, each split over Linears in proportion to the component's vectors there. Ranks beyond the first
-    go one by one to the Linear with the largest weight per current rank (D'Hondt's rule, so that ranks are proportional
-    to weights) as long as they fit. No rank exceeds the smaller side of its matrix, beyond which it would add nothing.
+    fine-tuned model. This variant is our own. The weight of a Linear is the sum of its components' scores, each split
+    over Linears in proportion to the component's vectors there. Ranks beyond the first go one by one to the Linear with
+    the largest weight per current rank (D'Hondt's rule, so that ranks are proportional to weights) as long as they fit.
+    No rank exceeds the smaller side of its matrix, beyond which it would add nothing.
 
     Args:
         scores: of components with any `mlp_block`; the last snapshot is used.
@@ -260,19 +246,18 @@ def circuit_ranks(model: nn.Module, scores: Series, parameters: int) -> dict[str
         TrajectoryError: the scores have a layer and kind that the model does not have.
     """
     shapes, weights = _shapes(model), _weights(model, scores)
+    ranks = dict.fromkeys(shapes, 1)
     cost = {name: sum(shape) for name, shape in shapes.items()}
-    names, ranks = list(shapes), dict.fromkeys(shapes, 1)
-    _affordable("circuit_lora", sum(cost.values()), parameters)
+    _affordable("circuit_lora", parameters, sum(cost.values()))
     left = parameters - sum(cost.values())
-    queue = [(-weights[name], 1, at) for at, name in enumerate(names)]  # ties: lower rank first, then model order
-    heapq.heapify(queue)
-    while queue:
-        _, rank, at = heapq.heappop(queue)
-        name = names[at]
-        if rank < min(shapes[name]) and cost[name] <= left:
+    turns = (
+        [(-weights[name] / rank, rank, at, name) for rank in range(1, min(shape))]
+        for at, (name, shape) in enumerate(shapes.items())
+    )
+    for _, rank, _, name in heapq.merge(*turns):  # ties: lower rank first, then model order
+        if cost[name] <= left:
             left -= cost[name]
             ranks[name] = rank + 1
-            heapq.heappush(queue, (-weights[name] / (rank + 1), rank + 1, at))
     return ranks
 
 

@@ -14,7 +14,6 @@ from ..common.errors import DataError, did_you_mean
 
 RESULT = "result.json"
 """Name of a record's file in the folder of its cell."""
-
 SCHEMA = 2
 """Version of the JSON files of studies; a reader refuses another one instead of guessing."""
 
@@ -23,9 +22,7 @@ class CellLike(Protocol):
     """A frozen dataclass of JSON values that says everything that decides the result of a run."""
 
     @property
-    def label(self) -> str:
-        """What a person reads of it."""
-        ...
+    def label(self) -> str: ...
 
 
 C = TypeVar("C", bound=CellLike)
@@ -34,12 +31,8 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Record(Generic[C, M]):
-    """A finished cell: what it measured, or the error that ended it.
-
-    Attributes:
-        key: see `provenance.cell_key`; also the name of the cell's folder.
-        environment: see `provenance.environment`.
-        measures: a dataclass or plain JSON, as the study has it; None if the run failed.
+    """A finished cell: what it measured (a dataclass or plain JSON, as the study has it), or the error that ended it.
+    Key and environment are those of `provenance`.
     """
 
     key: str
@@ -57,10 +50,8 @@ class Record(Generic[C, M]):
 
 
 def read_record(path: Path, cell: type[C], measures: type[M]) -> Record[C, M] | None:
-    """The record at `path`, or None if there is none yet.
-
-    Raises:
-        DataError: it is damaged, of another schema, or has other fields than `cell` and `measures` do.
+    """The record at `path`, or None if there is none yet. Raises DataError if it is damaged, of another schema, or has
+    other fields than `cell` and `measures` do.
     """
     try:
         return record_of(json.loads(path.read_text()), cell, measures)
@@ -81,9 +72,7 @@ def record_of(data: dict[str, Any], cell: type[C], measures: type[M]) -> Record[
 
 def decode(kind: Any, data: Any) -> Any:
     """Plain JSON as a value of an annotated type: dataclasses, tuples, lists, dicts and unions with None, nested.
-
-    Raises:
-        DataError: a dataclass lacks a field without default, or is given one that it does not have.
+    Raises DataError if a dataclass lacks a field without default, or is given one that it does not have.
     """
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):

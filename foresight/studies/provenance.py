@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..common.files import sha256
+
 SCIENCE = 1
 """Version of what runs compute. Raise it by one when the results of any run may change: studies then run their cells
 anew instead of continuing with results of before. `tests/studies/test_science.py` fails when this was forgotten."""
@@ -25,11 +27,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def cell_key(cell: Any) -> str:
-    """Hex digest (16 characters) of a cell's settings, of `SCIENCE` and of the versions of `LIBRARIES`.
-
-    Args:
-        cell: a dataclass of JSON values.
-    """
+    """Hex digest (16 characters) of a cell (a dataclass of JSON values), `SCIENCE` and the versions of `LIBRARIES`."""
     return text_digest([SCIENCE, asdict(cell), _versions()])
 
 
@@ -49,12 +47,15 @@ def environment() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of foresight's own source, with "+changes" if it differs; None where it is not a git checkout."""
-    root = PACKAGE.parent
-    if not (root / ".git").exists():
+    if not (PACKAGE.parent / ".git").exists():
         return None
+
+    def git(command: str) -> str:
+        ran = ["git", "-C", str(PACKAGE.parent), *command.split()]
+        return subprocess.run(ran, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(root, "status", "--porcelain", "--", PACKAGE.name) else "")
+        return git("rev-parse HEAD") + ("+changes" if git(f"status --porcelain -- {PACKAGE.name}") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -62,26 +63,18 @@ def git_commit() -> str | None:
 def digest(path: Path) -> str:
     """Hex digest (16 characters) of a file, or of the files in a folder and their names, without hidden and compiled
     ones."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and _counts(p))
+    files = (p for p in path.rglob("*") if p.is_file() and p.name[0] != "." and p.parent.name != "__pycache__")
     found = hashlib.sha256()
-    for file in files:
-        found.update(f"{file.relative_to(path).as_posix()}\0".encode())
-        with file.open("rb") as stream:
-            found.update(hashlib.file_digest(stream, "sha256").digest())
+    for file in [path] if path.is_file() else sorted(files):
+        found.update(f"{file.relative_to(path).as_posix()}\0".encode() + bytes.fromhex(sha256(file)))
     return found.hexdigest()[:16]
 
 
 def plugin_digests(classes: Iterable[type]) -> dict[str, str]:
     """Name -> digest of the source file of each class that is not foresight's own, for which `SCIENCE` cannot speak."""
-    found = {}
-    for one in classes:
-        if one.__module__.split(".")[0] not in (PACKAGE.name, "builtins", "abc", "typing"):
-            found[f"{one.__module__}:{one.__qualname__}"] = digest(Path(inspect.getfile(one)))
-    return found
-
-
-def _counts(file: Path) -> bool:
-    return file.name[0] != "." and file.parent.name != "__pycache__"
+    known = (PACKAGE.name, "builtins", "abc", "typing")
+    foreign = [one for one in classes if one.__module__.split(".")[0] not in known]
+    return {f"{one.__module__}:{one.__qualname__}": digest(Path(inspect.getfile(one))) for one in foreign}
 
 
 @cache
@@ -94,8 +87,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    ran = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
-    return ran.stdout.strip()

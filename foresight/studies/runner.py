@@ -2,8 +2,8 @@
 
 A cell has a folder. Its `result.json` is written last and in one step, so a study that was killed and is started again
 continues with the cells that have none, or one with another key (see `provenance.cell_key`). A failure of the run
-itself, such as a loss that diverged, is a result and is recorded. A failure that may pass, such as a full disk, is not:
-the cell is tried once more, alone, and if it fails again the study stops with an error and can be continued later.
+itself, such as a loss that diverged, is a result and is recorded. After a failure that may pass, such as a full disk,
+the cell is tried once more, alone; if it fails again the study stops with an error and can be continued later.
 """
 
 from __future__ import annotations
@@ -32,10 +32,8 @@ from ..common.files import DiskFullError, one_writer, write_json
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
 
-BEGUN = ".key"
-"""File in a cell's folder that holds the key of the cell that was begun there."""
-RUNS = "runs"
-"""Folder of the cells' folders in the folder of a study."""
+BEGUN, RUNS = ".key", "runs"
+"""The file in a cell's folder that holds the key of the cell begun there; the folder of the cells' folders."""
 
 FULL = ({errno.ENOSPC, errno.EDQUOT}, ("No space left", "Disk quota exceeded"))
 SCARCE = (
@@ -50,12 +48,12 @@ class Work(Generic[C, M]):
     """What the cells of a study have in common.
 
     Attributes:
-        run: runs one cell and returns its measures, a dataclass or plain JSON; files that it writes into the given
-            folder stay. Importable by name from a fresh process.
+        run: runs one cell in the given folder and returns its measures, a dataclass or plain JSON. Importable by name
+            from a fresh process.
         cell, measures: the types, for reading records.
         recorded: exceptions that are the result of a run. Any other stops the study.
         continues: a cell that was interrupted finds what it had left in its folder, instead of an empty folder.
-        place: name of a cell's folder; by default its key.
+        place: name of a cell's folder.
     """
 
     run: Callable[[C, Path], M]
@@ -73,7 +71,6 @@ class Runner(Generic[C, M]):
         folder: where the cells' folders are, made if missing.
         workers: processes, each computing on one thread; 0 runs the cells in this process.
         total: cells expected over all calls of `run`, for the time left; unknown by default.
-        silent: show no progress.
     """
 
     def __init__(
@@ -127,14 +124,12 @@ class Runner(Generic[C, M]):
             ForesightError: a cell failed twice for a reason that may pass, or with an error that is not a result.
         """
         cells = list(cells)
-        self.progress.update(self._bar, description=stage)
         distinct = {self.path(cell): cell for cell in cells}
         queue = deque(cell for cell in distinct.values() if self.read(cell) is None)
         if self._total is not None:
-            found = distinct.keys() - {self.path(cell) for cell in queue} - self._known  # of an interrupted study
-            self._total -= len(found)
-            self.progress.update(self._bar, total=self._total)
+            self._total -= len(distinct.keys() - {self.path(cell) for cell in queue} - self._known)  # done before
         self._known |= distinct.keys()
+        self.progress.update(self._bar, description=stage, total=self._total)
         retried = [cell for cell, reason in self._attempts(queue) if reason]
         if failed := [found for cell in retried for found in self._attempts(deque([cell])) if found[1]]:
             cell, words = failed[0]
@@ -149,7 +144,7 @@ class Runner(Generic[C, M]):
         running: dict[Future, C] = {}
         while queue or running:
             try:
-                while queue and self.workers and len(running) < self.workers:
+                while queue and len(running) < self.workers:
                     future = self._submit(queue[0])  # may find the pool broken: the cell is then still queued
                     running[future] = queue.popleft()
                 if not self.workers:
@@ -170,18 +165,13 @@ class Runner(Generic[C, M]):
 
     def _submit(self, cell: C) -> Future:
         if self._pool is None:
-            settings = (self._log, self.work)
-            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, settings)
+            given = self._log, self.work
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _start_worker, given)
         return self._pool.submit(_in_worker, cell, self.path(cell))
 
 
 def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
-    """Run one cell and write its record; return why it failed if that may pass.
-
-    Raises:
-        DiskFullError: nothing more can be written.
-        ForesightError: an exception that is not a result.
-    """
+    """Run one cell and write its record; return why it failed if that may pass. Raises as `Runner.run`."""
     key, begun = cell_key(cell), folder / BEGUN
     if not (work.continues and begun.exists() and begun.read_text() == key):
         shutil.rmtree(folder, ignore_errors=True)
@@ -198,8 +188,11 @@ def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
         words = f"{type(problem).__name__}: {problem}"
         if isinstance(problem, MemoryError) or _is_about(problem, SCARCE):
             return words
-        if not isinstance(problem, work.recorded):
-            raise ForesightError(f"{cell.label}: {_placed(problem)}") from problem
+        if isinstance(problem, ForesightError) and not isinstance(problem, work.recorded):
+            raise ForesightError(f"{cell.label}: {problem}") from problem
+        if not isinstance(problem, work.recorded):  # someone else's code: the line that raised it as well
+            place = traceback.extract_tb(problem.__traceback__)[-1]
+            raise ForesightError(f"{cell.label}: {words} ({place.filename}:{place.lineno})") from problem
         record = replace(record, measures=None, error=words)
     write_json(folder / RESULT, record.to_json())
     return None
@@ -215,22 +208,13 @@ def _is_about(error: BaseException | None, what: tuple[set[int], tuple[str, ...]
     return False
 
 
-def _placed(problem: Exception) -> str:
-    """The message of an error of ours, or that of someone else's code with the line that raised it."""
-    if isinstance(problem, ForesightError):
-        return str(problem)
-    place = traceback.extract_tb(problem.__traceback__)[-1]
-    return f"{type(problem).__name__}: {problem} ({place.filename}:{place.lineno})"
-
-
-_work: Work[Any, Any] | None = None
-"""Of a worker process: what it does with a cell, passed once a process as it may hold data."""
+_work: list[Work[Any, Any]] = []
+"""Of a worker process: what it does with a cell, passed once per process as it may hold data."""
 
 
 def _start_worker(log: Path, work: Work[Any, Any]) -> None:
     """Compute on one thread, write output into a log, ignore Ctrl-C (the parent decides), end when the parent does."""
-    global _work
-    _work = work
+    _work.append(work)
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -253,12 +237,10 @@ def quiet() -> None:
 
 
 def _in_worker(cell: Any, folder: Path) -> str | None:
-    assert _work is not None
-    return attempt(_work, cell, folder)
+    return attempt(_work[0], cell, folder)
 
 
 def _follow_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
+    if parent := parent_process():
         parent.join()
         os._exit(1)

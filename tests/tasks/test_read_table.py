@@ -11,8 +11,9 @@ from trl import SFTConfig, TrlParser
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.tasks.data_config import DataConfig
-from foresight.tasks.load_data import load_data, to_training
+from foresight.tasks.load_data import load_data
 from foresight.tasks.read_table import read_table
+from foresight.tasks.trainable import to_training
 
 ROWS = [{"sentence": 'a "fine', "label": 1}, {"sentence": "so, so\tdull", "label": 0}, {"sentence": "nan", "label": 1}]
 TEMPLATES = dict(

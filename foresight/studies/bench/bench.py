@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from ...common.numbers import json_rows
-from ...forecasters import Forecaster, make_forecaster
+from ...forecasters import make_forecaster
 from ...policies.prior import LayerKindPrior
 from ..provenance import cell_key, plugin_digests
 from ..runner import RUNS, Runner, Work
@@ -51,24 +51,15 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Candidate(Entrant):
-    """A forecaster by name, with parameters that differ from its defaults.
-
-    It learns from the runs that the split does not leave out.
-    """
-
-    params: dict[str, Any] = field(default_factory=dict)
-
-    def build(self) -> Forecaster:
-        return make_forecaster(self.name, **self.params)
+    """A forecaster by name, which learns from the runs that the split does not leave out."""
 
     def settings(self) -> dict[str, Any]:
         """Its parameters, and digests of files outside foresight that define it: edited code is another forecaster."""
-        made = self.build()
+        made = make_forecaster(self.name)
         return {"forecaster": made._identity(), "plugins": plugin_digests(type(made).__mro__)}
 
     def ask(self, split: Split) -> Iterator[Row]:
-        """Fits once per cutoff."""
-        forecaster = self.build()
+        forecaster = make_forecaster(self.name)
         if forecaster.learns_from_past() and split.train:
             forecaster.pretrain([run.series for run in split.train])
         for run in split.test:
@@ -87,12 +78,8 @@ class Candidate(Entrant):
 
 @dataclass(frozen=True)
 class Cell:
-    """One forecaster's answers on one split.
-
-    Attributes:
-        settings: see `Entrant.settings`.
-        train, test: hashes of the split's runs.
-        asked: cutoffs, horizons and the size of a circuit (see `questions`).
+    """One forecaster's answers on one split, whose runs are hashes here; `asked` are the cutoffs, the horizons and the
+    size of a circuit (see `questions`).
     """
 
     forecaster: str
@@ -111,17 +98,9 @@ class Cell:
 def run_bench(
     out: str | Path, jobs: Sequence[tuple[Split, Entrant]], workers: int = 1, console: Console | None = None
 ) -> list[Row]:
-    """Ask what has not been asked yet, and return the rows of all entrants and yardsticks.
+    """Ask what has not been asked yet, and return the rows (see `answer`) of all entrants and yardsticks.
 
-    A row is a question: `forecaster`, `split` and `held_out`, what the run was (`model`, `task`, `learning_rate`,
-    `seed`), `early` and `ahead` (`questions`), the measures of `judge`, `abstained` (the forecaster said that it fell
-    back to persistence), `seconds` of fit and prediction.
-
-    Args:
-        workers: processes; 1 asks in this one.
-
-    Raises:
-        ForesightError: a forecaster raised an exception; the others' answers stay.
+    With 1 worker it asks in this process. Raises ForesightError if a forecaster fails; the others' answers stay.
     """
     asked = [list(CUTOFFS), list(HORIZONS), CIRCUIT]
     cells = []
@@ -161,7 +140,9 @@ def _yardsticks(split: Split) -> Iterator[Row]:
 def answer(
     name: str, split: Split, run: Run, question: Question, prediction: np.ndarray, scores: bool = True, **more: Any
 ) -> Row:
-    """The row of one judged answer (see `judge` for `scores`); `more` is `abstained` and `seconds`."""
+    """The row of one judged answer, see `judge`; `more` is `abstained` (the forecaster said that it fell back to
+    persistence) and `seconds` of fit and prediction.
+    """
     return {
         "forecaster": name, "split": split.kind, "held_out": split.held_out, "model": run.model, "task": run.task,
         "learning_rate": run.learning_rate, "seed": run.seed, "early": question.early, "ahead": question.ahead,

@@ -26,20 +26,15 @@ from ...trajectory.trajectory import Trajectory
 from ..track.recording import HEAD, Recording
 
 VERSION = 1
+_HEAD: dict[str, Any] = {"model": str, "task": str, "scorer": str, "learning_rate": float, "seed": int}
 SHIPPED = Path(__file__).parents[2] / "model" / "shipped" / "corpus.safetensors"
 """Eight tasks x two models x two learning rates x three data orders; recipes/forecasters/corpus.yaml records them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One recorded run, as one scorer saw it.
-
-    Attributes:
-        model, task: what was trained on what; runs of equal names count as of the same model or task.
-        learning_rate: 0 if the recording does not say.
-        seed: of the data order.
-        series: the scores.
-        recording: the folder of its recording; None for a run from a corpus file.
+    """One recorded run, as one scorer saw it. The seed is that of the data order, the learning rate 0 if the recording
+    does not say, and the recording (its folder) None for a run from a corpus file.
     """
 
     model: str
@@ -66,9 +61,7 @@ class Run:
 
 def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     """All runs in the given places: corpus files, studies of `foresight track`, recordings, run or trajectory folders.
-
-    Raises:
-        TrajectoryError: a place without runs, a damaged run, or a run that occurs twice.
+    Raises TrajectoryError for a place without runs, a damaged run, or a run that occurs twice.
     """
     runs = [run for path in paths for run in _read(Path(path))]
     seen: dict[tuple, Run] = {}
@@ -102,10 +95,10 @@ def _read(path: Path) -> list[Run]:
 def _recorded(path: Path) -> list[Run]:
     recording = Recording.read(path)
     head, steps = recording.head, np.array(recording.steps)
-    task = str(head.info.get("task"))
-    task = task if task in head.tasks else head.tasks[0]
     if len(steps) < 2:
         return []  # broken off before there was anything to forecast
+    task = str(head.info.get("task"))
+    task = task if task in head.tasks else head.tasks[0]
     series = {name: Series(recording.magnitudes(task, name).T, steps, **head.components) for name in head.scorers}
     return _runs(path, head.info, head.model, task, series)
 
@@ -133,13 +126,10 @@ def write_corpus(runs: Sequence[Run], path: str | Path) -> None:
     heads = []
     for i, run in enumerate(runs):
         table = pack({name: getattr(run.series, name) for name in METADATA})
-        key = b"".join(array.tobytes() for array in table.values())
-        if key not in tables:
-            tables[key] = len(tables)
-            arrays |= {f"table.{tables[key]}.{name}": array for name, array in table.items()}
+        at = tables.setdefault(b"".join(array.tobytes() for array in table.values()), len(tables))
+        arrays |= {f"table.{at}.{name}": array for name, array in table.items()}
         arrays |= {f"{i}.values": run.series.values, f"{i}.steps": run.series.steps}
-        heads.append({"model": run.model, "task": run.task, "scorer": run.scorer,
-                      "learning_rate": run.learning_rate, "seed": run.seed, "table": tables[key]})  # fmt: skip
+        heads.append({name: getattr(run, name) for name in _HEAD} | {"table": at})
     header = {"corpus": json.dumps({"version": VERSION, "runs": heads})}
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_whole(path, lambda temporary: save_file(whole, temporary, header))
@@ -157,12 +147,10 @@ def read_corpus(path: str | Path) -> list[Run]:
                 j = int(head.pop("table"))
                 if j not in tables:
                     tables[j] = unpack({name: file.get_tensor(f"table.{j}.{name}") for name in METADATA})
-                missing = {f"{i}.values", f"{i}.steps"} - names
-                if missing:
+                if missing := {f"{i}.values", f"{i}.steps"} - names:
                     raise TrajectoryError(f"{path} lacks {', '.join(sorted(missing))}")
                 series = Series(file.get_tensor(f"{i}.values"), file.get_tensor(f"{i}.steps"), **tables[j])
-                runs.append(Run(str(head["model"]), str(head["task"]), str(head["scorer"]),
-                                float(head["learning_rate"]), int(head["seed"]), series))  # fmt: skip
+                runs.append(Run(**{name: kind(head[name]) for name, kind in _HEAD.items()}, series=series))
             return runs
     except TrajectoryError as error:
         raise TrajectoryError(f"{path} is damaged: {error}") from error

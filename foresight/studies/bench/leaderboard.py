@@ -76,7 +76,6 @@ class Leaderboard:
         headroom: precision of a twin run minus persistence's: the gain of foreseeing all that runs of a task have in
             common. (What a run itself shows may give more, mostly over short horizons.)
         chance: precision of a random choice.
-        choice: see `Choice`.
         details: gain of each forecaster by early x ahead, task, model and learning rate: rows of forecaster, by, at,
             mean, low, high, tasks; no interval within one task.
         counts: how many runs, tasks, models, questions there were.
@@ -192,34 +191,28 @@ def sentences(board: Leaderboard) -> list[str]:
         f"{counts['tasks']} tasks. The circuit of the cutoff has {_percent(names[PERSISTENCE].precision.mean)} of the "
         f"future one (chance {_percent(board.chance)})."
     ]
-    other = "run that differs only in the order of its data is"
+    other = f"run that differs only in the order of its data is {_change(headroom)} from persistence"
     if headroom.mean is None:
         said.append("Headroom: unknown, because no two runs differ only in the order of their data.")
     elif headroom.decided > 0:
-        said.append(
-            f"Headroom: a {other} {_change(headroom)} from persistence. "
-            "That much could be gained by foreseeing what all runs of a task have in common."
-        )
+        gained = "That much could be gained by foreseeing what all runs of a task have in common."
+        said.append(f"Headroom: a {other}. {gained}")
     else:
-        said.append(
-            f"Headroom: none seen overall. A {other} {_change(headroom)} from persistence: "
-            "a run's own last circuit already says as much about its future as another whole run does."
-        )
+        why = "a run's own last circuit already says as much about its future as another whole run does."
+        said.append(f"Headroom: none seen overall. A {other}: {why}")
     asked = [row for row in board.details if row["by"] == "question"]
     said += [_where(row, asked) for row in asked if row["forecaster"] == TWIN and (row["low"] or 0) > 0]
     if PRIOR in names:
         said.append(f"Layer and kind alone, learned from the same runs: {_change(names[PRIOR].gain)} from persistence.")
-    first = board.standings[0]
+    gain, first = _change(choice.gain), board.standings[0]
     if choice.beats:
-        said.append(
-            f"{choice.chosen} is the choice. Chosen without the task that it is judged on, the best forecaster gains "
-            f"{_change(choice.gain)} over persistence."
-        )
+        best = "Chosen without the task that it is judged on, the best forecaster"
+        said.append(f"{choice.chosen} is the choice. {best} gains {gain} over persistence.")
     else:
         hindsight = f" In hindsight, {first.forecaster} would have gained {_change(first.gain)}."
+        best = "the best, chosen without the task that it is judged on"
         said.append(
-            f"Nothing beats persistence: the best, chosen without the task that it is judged on, gains "
-            f"{_change(choice.gain)}.{'' if first.forecaster == PERSISTENCE else hindsight}"
+            f"Nothing beats persistence: {best}, gains {gain}.{'' if first.forecaster == PERSISTENCE else hindsight}"
         )
     return said
 
@@ -228,14 +221,11 @@ def _where(row: Row, asked: Sequence[Row]) -> str:
     """One question on which another run knows more than persistence, and how well forecasters did on it."""
     rivals = [r for r in asked if r["at"] == row["at"] and r["forecaster"] not in (PERSISTENCE, *YARDSTICKS)]
     early, ahead = (float(share) for share in row["at"].split(" + "))
-    said = (
-        f"With {early:.0%} of the run seen, {'to its end' if ahead == 1 else f'{ahead:.0%} of it ahead'}, there is "
-        f"headroom: {_points(row['mean'], row['low'], row['high'])}."
-    )
+    to = "to its end" if ahead == 1 else f"{ahead:.0%} of it ahead"
+    said = f"With {early:.0%} of the run seen, {to}, there is headroom: {_points(row)}."
     if rivals:
         best = max(rivals, key=lambda r: r["mean"])
-        said += f" The forecaster that did best there, in hindsight, is {best['forecaster']}: "
-        said += f"{_points(best['mean'], best['low'], best['high'])}."
+        said += f" The forecaster that did best there, in hindsight, is {best['forecaster']}: {_points(best)}."
     return said
 
 
@@ -244,11 +234,11 @@ def _percent(share: float | None) -> str:
 
 
 def _change(interval: Interval) -> str:
-    return _points(interval.mean, interval.low, interval.high)
+    return _points(vars(interval))
 
 
-def _points(mean: float | None, low: float | None, high: float | None) -> str:
+def _points(ends: Row) -> str:
     """For example ``+1.2 points [-0.4, +2.8]``."""
-    if mean is None:
+    if ends["mean"] is None:
         return "an unknown number of points"
-    return bracketed(mean, low, high, "+.1f", scale=100, unit=" points")
+    return bracketed(ends["mean"], ends["low"], ends["high"], "+.1f", scale=100, unit=" points")

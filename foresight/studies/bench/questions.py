@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from sklearn.metrics import ndcg_score
@@ -22,9 +23,7 @@ CIRCUIT = 0.1
 @dataclass(frozen=True)
 class Question:
     """Which components will be critical at snapshot `target`, seen from snapshot `cutoff` (positions in the series)?
-
-    Attributes:
-        early, ahead: the cutoff and the horizon as shares of the run.
+    `early` and `ahead` are the cutoff and the horizon as shares of the run.
     """
 
     cutoff: int
@@ -42,14 +41,13 @@ def questions(series: Series) -> Iterator[Question]:
     steps = series.steps
     first, length = int(steps[0]), int(steps[-1] - steps[0])
     asked = set()
-    for early in CUTOFFS:
+    for early, ahead in product(CUTOFFS, HORIZONS):
         cutoff = int(np.searchsorted(steps, first + early * length, side="right")) - 1
-        for ahead in HORIZONS:
-            end = steps[-1] if ahead == 1 else steps[cutoff] + ahead * length
-            target = int(np.searchsorted(steps, end))
-            if cutoff < target < len(steps) and (cutoff, target) not in asked:
-                asked.add((cutoff, target))
-                yield Question(cutoff, target, early, ahead)
+        end = steps[-1] if ahead == 1 else steps[cutoff] + ahead * length
+        target = int(np.searchsorted(steps, end))
+        if cutoff < target < len(steps) and (cutoff, target) not in asked:
+            asked.add((cutoff, target))
+            yield Question(cutoff, target, early, ahead)
 
 
 def judge(prediction: np.ndarray, series: Series, question: Question, scores: bool = True) -> dict[str, float]:

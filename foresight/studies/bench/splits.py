@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...common.errors import DataError, one_of
+from ..compare.measures import grouped
 from .corpus import Run
 
 KINDS = ("task", "model")
@@ -13,14 +14,7 @@ KINDS = ("task", "model")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One task or model left out.
-
-    Attributes:
-        kind: what is left out, "task" or "model".
-        held_out: its name.
-        train: runs of everything else: a task is left out with all models, a model with all tasks.
-        test: its runs.
-    """
+    """A task (of all models) or a model (with all tasks) left out; `held_out` names it, and `test` are its runs."""
 
     kind: str
     held_out: str
@@ -31,18 +25,14 @@ class Split:
 def splits(runs: Sequence[Run], kind: str) -> list[Split]:
     """Leave each task (or model) out in turn; none if there is only one. Raises ConfigError for another kind."""
     one_of("kind of split", kind, KINDS)
-    names = sorted({getattr(run, kind) for run in runs})
-    if len(names) < 2:
-        return []
-    return [Split(kind, name, tuple(r for r in runs if getattr(r, kind) != name),
-                  tuple(r for r in runs if getattr(r, kind) == name)) for name in names]  # fmt: skip
+    groups = grouped((getattr(run, kind), run) for run in runs)
+    left = {name: tuple(run for run in runs if getattr(run, kind) != name) for name in sorted(groups)}
+    return [Split(kind, name, train, tuple(groups[name])) for name, train in left.items() if train]
 
 
 def one_scorer(runs: Sequence[Run], scorer: str | None = None) -> list[Run]:
-    """The runs of one scorer, so that critical means the same in all of them.
-
-    Raises:
-        DataError: none of that scorer, or runs of several scorers and none named.
+    """The runs of one scorer, so that critical means the same in all of them. Raises DataError if there are none, or if
+    there are several scorers and none is named.
     """
     known = sorted({run.scorer for run in runs})
     if scorer is None and len(known) > 1:

@@ -13,11 +13,10 @@ on satisfies any circuit of AND and OR gates.) The meaning of the gates also fol
 - a component that is on needs all its AND and ADDER inputs on, and one of its OR inputs on;
 - a component that is off needs all its OR and ADDER inputs off, and one of its AND inputs off.
 
-Three choices are this project's own. First, the rules apply backwards from the output only; a component that they do
-not reach has no value and causes no conflict. CLUE's program also applies them forwards, which leaves a circuit that
-starts at a single input only two assignments, all on or all off, so that every common component is in conflict. Second,
-the input (the prompt) is always on: it satisfies an OR gate, and a component that is off ignores it. Third, input and
-output are not counted.
+Three choices are this project's own. The rules apply backwards from the output only; a component that they do not reach
+has no value and causes no conflict. (CLUE's program also applies them forwards, which leaves a circuit that starts at a
+single input only two assignments, all on or all off.) The input (the prompt) is always on: it satisfies an OR gate, and
+a component that is off ignores it. Input and output are not counted.
 
 The minimum is found by RC2, a core-guided MaxSAT solver (Ignatiev, Morgado and Marques-Silva, JSAT 2019), from the
 optional package python-sat.
@@ -96,14 +95,9 @@ def on_path(edges: Iterable[Edge]) -> set[Edge]:
 
 def _reachable(edges: set[Edge], start: str) -> set[str]:
     """`start` and every node that some path from it leads to."""
-    neighbours = defaultdict(list)
-    for origin, destination in edges:
-        neighbours[origin].append(destination)
-    found, todo = {start}, [start]
-    while todo:
-        new = set(neighbours[todo.pop()]) - found
+    found = {start}
+    while new := {destination for origin, destination in edges if origin in found} - found:
         found |= new
-        todo += new
     return found
 
 
@@ -122,8 +116,7 @@ class Conflict:
 
     Attributes:
         n_common: number of components that the two circuits share.
-        nodes: the conflicting components, sorted by name. The set is a smallest one if `proven`; where several are
-            smallest, the choice is deterministic.
+        nodes: the conflicting components, sorted by name. The set is a smallest one if `proven`.
         bound: proven lower bound of the distance.
     """
 
@@ -143,19 +136,14 @@ class Conflict:
 
     @property
     def proven(self) -> bool:
-        """Whether no smaller distance is possible."""
         return self.bound == self.distance
 
 
 def conflict(dropped: GateCircuit, kept: GateCircuit, time_limit: float = 60) -> Conflict:
     """Find the fewest components that must be off for the task `dropped` to fail and on for the task `kept` to work.
 
-    Args:
-        time_limit: seconds for the search. When it runs out, the result is a valid set of conflicting components with
-            the bound that was proven so far.
-
-    Raises:
-        ConfigError: python-sat is missing.
+    When the time limit (seconds) runs out, the result is a valid set of conflicting components with the bound that was
+    proven so far. Raises ConfigError if python-sat is missing.
     """
     require_solver()
     from pysat.examples.rc2 import RC2
@@ -204,10 +192,8 @@ def _rules(circuit: GateCircuit, on: bool, variable: Callable[[Hashable], int]) 
 
 
 def _first_look(rules: list[list[int]], meeting: dict[str, tuple[int, int]]) -> tuple[set[str], list[int]]:
-    """The components that conflict under every assignment, and one assignment that uses few components.
-
-    Args:
-        meeting: common component -> its variables (must be off, must be on).
+    """The components that conflict under every assignment, and one assignment that uses few components; `meeting` has
+    the variables (must be off, must be on) of every common component.
     """
     from pysat.solvers import Solver
 

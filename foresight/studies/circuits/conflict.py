@@ -13,19 +13,17 @@ A component weighs no more than it matters to the task that needs it less. Confl
 
 The loss of a task is the mean over its examples of the mean cross-entropy over their labelled tokens. The code computes
 the product of the gradients of every pair of examples; means, halves and resamples of examples are weighted sums of
-these products. No gradient is held: for a Linear with inputs X [tokens, in] and gradients D [tokens, out] at its
-outputs, the gradient of the weights is D^T X. For an example i of one task and j of another,
+these. No gradient is held: the gradient of the weights of a Linear is D^T X, with its inputs X [tokens, in] and the
+gradients D [tokens, out] at its outputs. For an example i of one task and j of another,
 
     <row r of G_i, row r of G_j> = sum over tokens s of i and t of j of (X_i X_j^T)[s, t] D_i[s, r] D_j[t, r]
 
-and likewise for columns, with X and D exchanged. So it is enough to keep X and D of one task while the other streams
-past batch by batch: tokens x features numbers per example instead of a matrix of the model's size.
+and likewise for columns, with X and D exchanged. So X and D of one task are kept while the other streams past.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -38,7 +36,7 @@ from ...model.components import ComponentTable, Slice
 from ...scoring.goodness import goodness
 from ...scoring.probes import Batch, Probe
 from ...scoring.scorer import scoring_mode
-from ...scoring.taps import embeddings, logits_of
+from ...scoring.taps import Site, embeddings, record
 from ...trajectory.metrics import top_k
 from .floors import UNDEFINED, Ends, floor_of, half_weights, higher, interval, measured, resampling_weights
 
@@ -61,10 +59,10 @@ def circuit_conflict(
         k: size of a circuit.
 
     Returns:
-        For every two tasks: task_a, task_b, the conflict as columns of `Measured`, shared (number of components in both
-        circuits) and opposed (names of those that the tasks pull in opposite directions, by falling weight). The floor
-        is the conflict between two halves of one task's examples, over the same components with the same weights: the
-        higher of the two tasks' floors. All is NaN if the circuits share nothing.
+        For every two tasks: task_a, task_b, the conflict as columns of `Measured` (NaN if the circuits share nothing),
+        shared (number of components in both circuits) and opposed (names of those that the tasks pull in opposite
+        directions, by falling weight). The floor is the conflict between two halves of one task's examples, over the
+        same components with the same weights: the higher of the two tasks' floors.
 
     Raises:
         ConfigError: k out of range, a probe of one example.
@@ -114,12 +112,10 @@ def _opposed_share(products: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def gradient_products(
     model: nn.Module, table: ComponentTable, probe_a: Probe, probe_b: Probe, components: Sequence[int] | np.ndarray
 ) -> np.ndarray:
-    """<gradient of example i of a, gradient of example j of b> over the weights of each component, by table position.
+    """<gradient of example i of a, gradient of example j of b> over the weights of each component, by table position:
+    float64 [len(components), n_examples of a, n_examples of b], in the order of the batches; computed in float32.
 
     The mean over all pairs is the product of the gradients of the two mean losses. No `.grad` is written.
-
-    Returns:
-        float64 [len(components), n_examples of a, n_examples of b], in the order of the batches; computed in float32.
     """
     by_module: dict[str, list[tuple[int, Slice]]] = {}
     for place, component in enumerate(components):
@@ -127,49 +123,34 @@ def gradient_products(
             by_module.setdefault(s.module, []).append((place, s))
     with scoring_mode(model):
         kept = [_factors(model, by_module, batch) for batch in probe_a.batches]
-        streamed: Iterable[Factors] = kept
-        if probe_b is not probe_a:
-            streamed = (_factors(model, by_module, batch) for batch in probe_b.batches)
+        streamed = kept if probe_b is probe_a else (_factors(model, by_module, batch) for batch in probe_b.batches)
         columns = [torch.cat([_products(by_module, len(components), a, b) for a in kept], 1) for b in streamed]
     return torch.cat(columns, 2).double().cpu().numpy()
 
 
 def _factors(model: nn.Module, modules: Iterable[str], batch: Batch) -> Factors:
     """One forward and backward pass over a batch; the losses are summed, so that no example affects another's D."""
-    inputs: dict[str, Tensor] = {}
-    gradients: dict[str, Tensor] = {}
-
-    def keep(name: str, inputs_of_module: Tensor, output: Tensor) -> None:
-        inputs[name] = inputs_of_module.detach()
-        output.register_hook(lambda gradient: gradients.update({name: gradient}))
-
-    batch = batch.to(model.device)
-    with torch.enable_grad(), embeddings(model) as leaves:
-        with ExitStack() as stack:
-            for name in modules:
-                handle = model.get_submodule(name).register_forward_hook(
-                    lambda module, args, output, name=name: keep(name, args[0], output)
-                )
-                stack.callback(handle.remove)
-            loss = -goodness("loss", logits_of(model, batch), batch).sum()
-        torch.autograd.grad(loss, leaves[0])
-    return {name: (inputs[name], gradients[name]) for name in inputs}
+    batch, names = batch.to(model.device), list(modules)
+    nobody = torch.empty(0)  # whole modules are read here, not the parts that components own
+    places = [Site(name, side, nobody) for side in ("input", "output") for name in names]
+    with torch.enable_grad(), embeddings(model):
+        seen = record(model, places, batch)
+        inputs, outputs = seen.activations[: len(names)], seen.activations[len(names) :]
+        gradients = torch.autograd.grad(-goodness("loss", seen.logits, batch).sum(), outputs)
+    return {name: (x.detach(), d) for name, x, d in zip(names, inputs, gradients, strict=True)}
 
 
 def _products(by_module: dict[str, list[tuple[int, Slice]]], n: int, a: Factors, b: Factors) -> Tensor:
     """float32 [n, examples of a, examples of b]: the equation above, summed over the slices of each component."""
-    total: Tensor | None = None
+    first_a, first_b = (next(iter(factors.values()))[0] for factors in (a, b))
+    total = torch.zeros(n, len(first_a), len(first_b), device=first_a.device)
     for module, slices in by_module.items():
         row_wise = slices[0][1].axis == "row"  # all slices of a module have one axis
         (whole_a, part_a), (whole_b, part_b) = (x if row_wise else x[::-1] for x in (a[module], b[module]))
-        tokens = _outer(whole_a, whole_b)
-        if total is None:
-            total = tokens.new_zeros(n, len(whole_a), len(whole_b))
+        tokens, shape = _outer(whole_a, whole_b), (*whole_a.shape[:2], *whole_b.shape[:2])
         for place, s in slices:
             product = tokens * _outer(part_a[..., s.start : s.stop], part_b[..., s.start : s.stop])
-            shape = (*whole_a.shape[:2], *whole_b.shape[:2])
             total[place] += product.view(shape).sum((1, 3))
-    assert total is not None
     return total
 
 

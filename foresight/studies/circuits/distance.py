@@ -5,14 +5,15 @@ probe,
 
     excess(s, t) = mean of d(A_s, B_t) and d(B_s, A_t) - mean of d(A_s, B_s) and d(A_t, B_t),   averaged over splits.
 
-All four terms compare disjoint halves, so they carry the same noise and it cancels. Where nothing moves the excess is
-zero on average, and exactly zero if the samples are identical. The distance on the whole probe minus its split-half
-floor is not centred in this way, because that floor is too high (see `foresight.studies.circuits.floors`).
+All four terms compare disjoint halves, so they carry the same noise and it cancels: where nothing moves the excess is
+zero on average. The distance on the whole probe minus its split-half floor is not centred in this way, because that
+floor is too high (see `foresight.studies.circuits.floors`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy.stats import rankdata
@@ -36,10 +37,8 @@ def overlap_statistic(k: int) -> Statistic:
 def across_and_within(
     statistic: Statistic, a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of a statistic between halves of two steps, and between the two halves of one, averaged over both steps.
-
-    Args:
-        a, b: `half_means` of the two steps.
+    """Mean of a statistic between halves of two steps, and between the two halves of one, averaged over both steps; `a`
+    and `b` are the `half_means` of the steps.
     """
     across = (statistic(a[0], b[1]) + statistic(a[1], b[0])) / 2
     within = (statistic(*a) + statistic(*b)) / 2
@@ -47,24 +46,21 @@ def across_and_within(
 
 
 def rank_distances(samples: Sequence[np.ndarray] | np.ndarray) -> list[list[Measured]]:
-    """1 - Spearman's rho of the mean scores of every pair of steps; NaN where scores are constant.
+    """1 - Spearman's rho of the mean scores of every pair of steps, a symmetric matrix as rows; NaN where scores are
+    constant. The floor is the higher split-half floor of the two steps.
 
     Args:
         samples: of each step, [n_examples, n_components], the same examples in all.
-
-    Returns:
-        A symmetric matrix as rows; the floor is the higher split-half floor of the two steps.
     """
     n = len(samples)
     values = [_standard_ranks(np.asarray(one, np.float64).mean(0)) for one in samples]
     drawn = [_standard_ranks(resampled_means(one)) for one in samples]
     floors = [split_half_floor(lambda a, b: _apart(_standard_ranks(a), _standard_ranks(b)), one) for one in samples]
     found = [[UNDEFINED] * n for _ in range(n)]
-    for s in range(n):
-        for t in range(s, n):
-            ends = interval(_apart(drawn[s], drawn[t]), len(samples[s]))
-            (found[s][t],) = measured(_apart(values[s], values[t]), ends, higher(floors[s], floors[t]))
-            found[t][s] = found[s][t]
+    for s, t in combinations_with_replacement(range(n), 2):
+        ends = interval(_apart(drawn[s], drawn[t]), len(samples[s]))
+        (found[s][t],) = measured(_apart(values[s], values[t]), ends, higher(floors[s], floors[t]))
+        found[t][s] = found[s][t]
     return found
 
 

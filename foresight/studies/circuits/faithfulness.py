@@ -2,36 +2,27 @@
 
     f(C) = (m(C) - m(empty)) / (m(full) - m(empty))
 
-with m(C) the metric, averaged over examples, when every component outside C is ablated; f(full) = 1 and f(empty) = 0
-by construction. Only components are ablated: embeddings, norms and biases stay as they are, so m(empty) is the model on
-its corrupted prompts where clean and corrupted prompts end in the same token, and near it elsewhere. Probes of contrast
-pairs take corrupted prompts and the logit difference, those of plain text mean activations and the loss.
+with m(C) the metric, averaged over examples, when every component outside C is ablated (a ratio of means, not a mean of
+ratios). Only components are ablated; embeddings, norms and biases stay as they are. Probes of contrast pairs take
+corrupted prompts and the logit difference, those of plain text mean activations and the loss.
 
 The Mechanistic Interpretability Benchmark (Mueller et al., arXiv 2504.13151) integrates f over nested circuits C_k, the
-top floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1:
-
-- CPR (integrated circuit performance ratio) is the area under f, CMD (integrated circuit-model distance) the area under
-  |1 - f|;
-- areas are trapezoids between the points, over p itself on a linear axis, from 0.001 to 1 and not rescaled: f = 1
-  throughout gives 0.999. |1 - f| is also straight between the points where f crosses 1 between them;
-- f is a ratio of means over examples, not a mean of ratios.
+top floor(p n) of n components for p in 0.001, 0.002, 0.005, ... 1: CPR (integrated circuit performance ratio) is the
+area under f, CMD (integrated circuit-model distance) the area under |1 - f|. Areas are trapezoids between the points
+over p, from 0.001 to 1 and not rescaled: f = 1 throughout gives 0.999.
 
 This module computes the same for components instead of edges, for models with at least 1,000 of them. Below that the
 benchmark's smallest fractions are identical circuits or empty, so the curve has its points at whole sizes k instead:
-all of 0..n up to 32 components, else about 32 that grow geometrically; p is k / n exactly, and the area runs from 0 to
-1. Ranked by signed score the curve asks for what helps (the purpose of CPR), by |score| for whatever matters (CMD).
+all of 0..n up to 32 components, else about 32 that grow geometrically; p is k / n, and the area runs from 0 to 1.
 
 The ratio means nothing without the behaviour, which requires the gap m(full) - m(empty) to exceed zero by more than
-twice its standard error over examples (and by more than rounding). A negative gap, of a model that does better when
-everything is corrupted, is refused like a gap of zero. Resamples and halves in which the gap is not positive are left
-out as undefined.
+twice its standard error over examples (and by more than rounding). Resamples and halves in which the gap is not
+positive are left out as undefined.
 
 *Stability* (own definition) asks whether the circuit of step s still explains the model of step t: f_t(C_s) / f_t(C_t).
-1 means that the old circuit does as well as the model's own; 0 or less, that it explains nothing. It needs the weights
-of step t. They exist while training is at t, when the circuits of later steps are not known yet: a run that keeps no
-weights can answer for s <= t only; one that keeps the weights of some steps, for all s at those t. The ratio is NaN
-where the model does not show the behaviour, or its own circuit has a faithfulness of zero or less (a circuit too small
-to carry anything). It is never infinite.
+1 means that the old circuit does as well as the model's own; 0 or less, that it explains nothing. A run that keeps no
+weights can answer for s <= t only. The ratio is NaN where the model does not show the behaviour, or its own circuit has
+a faithfulness of zero or less; it is never infinite.
 """
 
 from __future__ import annotations
@@ -64,7 +55,8 @@ def faithfulness_curve(
     """Measure nested circuits on the model: one ablated forward per size, all compared with one clean run.
 
     Args:
-        ranking: all table positions, most important first: ``top_k(scores, len(table))`` or that of |scores|.
+        ranking: all table positions, most important first: ``top_k(scores, len(table))``, which asks for what helps
+            (the purpose of CPR), or that of |scores|, which asks for whatever matters (CMD).
 
     Returns:
         (measure, size, fraction, number): "faithfulness" of each circuit, with its components and its position on the
@@ -79,8 +71,8 @@ def faithfulness_curve(
     points = zip(sizes.tolist(), fractions.tolist(), measure(faithfulness, drops), strict=True)
     cpr, cmd = measure(lambda means: np.stack(areas(fractions, faithfulness(means)), -1), drops)
     (gap,) = measure(lambda means: means[:, -1], drops)
-    whole = (("cpr", cpr), ("cmd", cmd), ("gap", gap))
-    return [*(("faithfulness", *point) for point in points), *((name, None, None, found) for name, found in whole)]
+    whole = [(name, None, None, found) for name, found in (("cpr", cpr), ("cmd", cmd), ("gap", gap))]
+    return [*(("faithfulness", *point) for point in points), *whole]
 
 
 def curve_points(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,11 +91,8 @@ def areas(fractions: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def stability(drops: np.ndarray, own: int) -> tuple[list[Measured], list[Measured]]:
-    """Faithfulness of circuits on the model of one step, and its ratio to that of the model's own circuit.
-
-    Args:
-        drops: `circuit_drops` of the circuits on this model, [n_examples, n_circuits + 1].
-        own: which of the circuits is the model's own.
+    """Faithfulness of circuits on the model of one step, and its ratio to that of circuit `own`, the model's own; from
+    the `circuit_drops` of the circuits on this model.
     """
     unknown = [UNDEFINED] * (drops.shape[1] - 1)
     try:
@@ -123,14 +112,8 @@ def stability(drops: np.ndarray, own: int) -> tuple[list[Measured], list[Measure
 def circuit_drops(
     model: nn.Module, table: ComponentTable, probe: Probe, circuits: Sequence[Sequence[int] | np.ndarray]
 ) -> np.ndarray:
-    """How far the metric drops when all but a circuit is ablated; in the last column, when everything is.
-
-    Args:
-        circuits: table positions of each circuit; empty circuits are allowed.
-
-    Returns:
-        float64 [n_examples, n_circuits + 1], examples in the order of the batches: samples for
-        `foresight.studies.circuits.floors` and for `faithfulness`.
+    """How far the metric drops when all but a circuit (table positions; may be empty) is ablated; in the last column,
+    when everything is: float64 [n_examples, n_circuits + 1], examples in the order of the batches.
     """
     ablation, metric = ("corrupted", "logit_difference") if probe.has_pairs else ("mean", "loss")
     everything = np.arange(len(table))

@@ -3,16 +3,14 @@
 Everything here starts from samples [n_examples, n] (`Scorer.samples`) and takes a `Statistic` of their means.
 
 The *split-half floor* of a distance is the distance between the means of two random halves of the probe at one step,
-where nothing has moved. A half has half the examples. Under independent errors the difference between the means of two
-halves has twice the variance of the difference between two steps that were scored on the whole probe, and more than
-twice if the steps share the probe, as they do here. This is not corrected, because no correction holds for both set
-distances and transport distances; the floor is therefore too high rather than too low. For a quantity that is a level
-(a faithfulness, say), the floor is the difference between the two halves: smaller changes mean nothing.
+where nothing has moved. The difference between halves has at least twice the variance of that between two steps scored
+on the whole probe. No correction holds for both set distances and transport distances, so the floor is too high rather
+than too low. For a level (a faithfulness, say), the floor is the difference between the two halves.
 
 The *bootstrap* (percentile intervals, at the expanded level of Hesterberg, arXiv 1411.5279, because plain ones are too
 narrow at small n) draws examples with replacement, the same ones for all samples of a call. A resampled distance
-contains the noise of the sample and that of the resampling. Where nothing moves, its interval lies above zero and often
-above the value itself, so an interval that excludes zero proves nothing about a distance; compare it with the floor.
+contains the noise of the sample and that of the resampling, so where nothing moves its interval lies above zero. An
+interval that excludes zero therefore proves nothing about a distance; compare it with the floor.
 """
 
 from __future__ import annotations
@@ -68,8 +66,7 @@ def measure(statistic: Statistic, samples: np.ndarray) -> list[Measured]:
 
 def measure_distance(distance: Statistic, a: np.ndarray, b: np.ndarray, floor: Ends) -> list[Measured]:
     """Measure a distance, [replicates, m], between the mean scores of two steps on the same probe: m entries."""
-    value = distance(a.mean(0, keepdims=True), b.mean(0, keepdims=True))[0]
-    return measured(value, bootstrap(distance, a, b), floor)
+    return measured(distance(a.mean(0, keepdims=True), b.mean(0, keepdims=True))[0], bootstrap(distance, a, b), floor)
 
 
 def measured(value: np.ndarray | float, ends: Ends, floor: Ends) -> list[Measured]:
@@ -84,11 +81,7 @@ def bootstrap(statistic: Statistic, *samples: np.ndarray) -> Ends:
 
 
 def interval(replicates: np.ndarray, n_examples: int) -> Ends:
-    """Percentile interval of replicates [resamples, ...], at `LEVEL`.
-
-    Undefined replicates are left out. Where they are more than 1 - `LEVEL` of all, there is no interval: both ends are
-    NaN.
-    """
+    """Percentile interval of replicates [resamples, ...], at `LEVEL`; see `_quantile` for undefined ones."""
     tail = stats.norm.sf(np.sqrt(n_examples / (n_examples - 1)) * stats.t.isf((1 - LEVEL) / 2, n_examples - 1))
     return _quantile(replicates, tail), _quantile(replicates, 1 - tail)
 
@@ -100,8 +93,7 @@ def split_half_floor(distance: Statistic, samples: np.ndarray) -> Ends:
 
 def floor_of(replicates: np.ndarray) -> Ends:
     """Summary of distances between halves, [splits, ...]; NaN where more than 1 - `LEVEL` of them are undefined."""
-    high = _quantile(replicates, LEVEL)
-    defined = np.isfinite(replicates)
+    high, defined = _quantile(replicates, LEVEL), np.isfinite(replicates)
     total = np.where(defined, replicates, 0.0).sum(0)
     return np.where(np.isnan(high), np.nan, total / np.maximum(defined.sum(0), 1)), high
 
@@ -133,8 +125,8 @@ def resampling_weights(n_examples: int, seed: int = 0) -> np.ndarray:
             f"there are {n_examples} examples to resample; expected at least two: use a larger probe, or a scorer that "
             "keeps one row per example"
         )
-    shares = np.full(n_examples, 1 / n_examples)
-    return np.random.default_rng(seed).multinomial(n_examples, shares, size=RESAMPLES) / n_examples
+    equal = np.full(n_examples, 1 / n_examples)
+    return np.random.default_rng(seed).multinomial(n_examples, equal, size=RESAMPLES) / n_examples
 
 
 def half_weights(n_examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +140,7 @@ def _quantile(replicates: np.ndarray, q: float) -> np.ndarray:
     """Quantile over the finite replicates; NaN where more than 1 - `LEVEL` of them are not finite."""
     undefined = ~np.isfinite(replicates)
     hopeless = undefined.mean(0) > 1 - LEVEL
-    known = np.where(undefined & ~hopeless, np.nan, np.where(undefined, 0.0, replicates))
+    known = np.where(undefined, np.where(hopeless, 0.0, np.nan), replicates)
     return np.where(hopeless, np.nan, np.nanquantile(known, q, axis=0))
 
 

@@ -1,9 +1,9 @@
 """The best edit at a location: alignment by IPO, with the model without the edit as reference.
 
 The loss is the mean over pairs of [(log ratio of the chosen answer) - (log ratio of the rejected) - 1 / (2 tau)]^2,
-where a log ratio is the policy's log-probability minus the reference's (Azar et al., arXiv 2310.12036, equation 17).
-TRL's DPOTrainer minimises it, with log-probabilities per token of the answer. The reference's log-probabilities are
-computed once, before the first step, with the edit switched off.
+where a log ratio is the policy's log-probability minus the reference's (Azar et al., arXiv 2310.12036, equation 17),
+per token of the answer. TRL's DPOTrainer minimises it; the reference's log-probabilities are computed once, before the
+first step.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ...model.components import ComponentTable, stored_transposed
 from ...training.masked import FiniteLoss
 from .edit import NONE, Intervention
 from .localizers import head_names, head_taps
+from .measures import pad_id
 
 
 def arguments(
@@ -94,8 +95,7 @@ class IPOTrainer(FiniteLoss, DPOTrainer):
         **more: Any,
     ):
         self.edit = edit
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        collator = WithoutEnd(pad_token_id=pad, max_length=args.max_length)
+        collator = WithoutEnd(pad_token_id=pad_id(tokenizer), max_length=args.max_length)
         super().__init__(
             model=model, args=args, data_collator=collator, train_dataset=rows, processing_class=tokenizer, **more
         )

@@ -46,9 +46,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        strength = {EDIT: "learning_rate", LORA: "learning_rate", ITI: "strength"}.get(self.method)
-        at = f", {strength} {self.settings[strength]:g}" if strength else ""
-        return f"{self.method}, {self.behaviour} of {self.model}, seed {self.seed}{at}"
+        at = [f", {name} {self.settings[name]:g}" for name in ("learning_rate", "strength") if name in self.settings]
+        return f"{self.method}, {self.behaviour} of {self.model}, seed {self.seed}{''.join(at)}"
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,8 @@ class Measures:
         validation, test: effect -> mean over the validation and the test questions.
         answers: effect -> one number per test question, used to compare edits pairwise.
         retained: accuracy by retained task.
-        kl: KL(after || before) on the retained tasks, or on the behaviour if there are none, in nats; own_kl: on the
-            behaviour.
-        seconds: wall time of the edit.
-        trainable: parameters that it trained.
+        kl, own_kl: KL(after || before) in nats: on the retained tasks if there are any, and on the behaviour.
+        seconds, trainable: wall time of the edit, and the number of parameters that it trained.
     """
 
     ranked: tuple[str, ...] = ()

@@ -1,10 +1,8 @@
 """Edits, which can be switched off: at chosen heads the rank-one change that training optimizes and the constant shift.
 
-*The optimal edit*. With r = W o the output of a layer's output projection and o the outputs of its heads, the edited
-layer writes r' = W o + <a, o> * (sum over the chosen heads h of W_h b_h), a change W b a^T of the weight (arXiv
-2502.11447, section 4): b is zero outside the chosen heads. Adding <a, o> b to o before the projection has the same
-effect, and that is what the code does: stock modules, one forward pre-hook per layer, and the projection's bias plays
-no part.
+*The optimal edit* (arXiv 2502.11447, section 4) changes the weight W of a layer's output projection by W b a^T, where b
+is zero outside the chosen heads. Adding <a, o> b to the outputs o of the heads before the projection has the same
+effect, and that is what the code does: stock modules, one forward pre-hook per layer, no part for the bias.
 
 *The shift* of inference-time intervention (Li et al., arXiv 2306.03341): o_h += alpha * sigma_h * u_h at every position
 that predicts a token of the answer.
@@ -51,15 +49,10 @@ class HookedEdit(Intervention):
     """An edit that changes the inputs of output projections, which are the outputs of heads, by forward pre-hooks."""
 
     _on = True
-    _hooks: list[Any]
 
-    def attach(self, model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
-        """Put the edit into effect: module name -> function of the module's input [B, T, width]."""
-
-        def hook(change: Callable[[Tensor], Tensor]) -> Callable:
-            return lambda module, args: (change(args[0]), *args[1:]) if self._on else None
-
-        self._hooks = [model.get_submodule(name).register_forward_pre_hook(hook(f)) for name, f in changes.items()]
+    def attach(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        """Put `change` into effect, a function of the module's input [B, T, width]."""
+        module.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]) if self._on else None)
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -68,12 +61,6 @@ class HookedEdit(Intervention):
             yield
         finally:
             self._on = before
-
-    def detach(self) -> None:
-        """Remove the edit from the model."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
 
 
 @dataclass
@@ -104,25 +91,27 @@ class RankOne(nn.Module):
     @property
     def reading(self) -> Tensor:
         """a as a vector of the layer's whole width."""
-        return self.a if self.read == "all" else self.a.new_zeros(self.width).index_copy(0, self.columns, self.a)
+        return self.a if self.read == "all" else self._whole(self.a)
 
     @property
     def writing(self) -> Tensor:
         """b as a vector of the layer's whole width."""
-        return self.b.new_zeros(self.width).index_copy(0, self.columns, self.b)
+        return self._whole(self.b)
+
+    def _whole(self, values: Tensor) -> Tensor:
+        return values.new_zeros(self.width).index_copy(0, self.columns, values)
 
 
 class RankOneEdit(nn.Module, HookedEdit):
     """The optimal edit. It is in effect from construction, and its parameters are the only trainable ones.
 
     Args:
-        model: a stock causal LM; all its parameters are frozen. The edit is registered as its module `NAME`.
+        model: a stock causal LM; it is frozen. The edit is registered as its module `NAME`.
         heads: names of the heads that the edit may write; layers without one are left alone.
         read: ``all`` reads the outputs of all heads of the layer, ``heads`` those of the chosen ones.
         seed: of the reading vectors; the edit itself starts at exactly zero.
 
-    Raises:
-        ConfigError: heads that the model does not have.
+    Raises ConfigError for heads that the model does not have.
     """
 
     def __init__(
@@ -130,23 +119,16 @@ class RankOneEdit(nn.Module, HookedEdit):
     ):
         super().__init__()
         self.heads, self.read = tuple(heads), read
-        self._model = (model,)  # in a tuple, so that the model does not become a submodule of this one
         generator = torch.Generator().manual_seed(seed)
         self.layers = nn.ModuleList()
-        changes: dict[str, Callable[[Tensor], Tensor]] = {}
         for name, taps in head_taps(table, heads).items():
             columns = torch.cat([torch.arange(tap.start, tap.stop) for tap in taps])
             projection = model.get_submodule(name)
             layer = RankOne(columns, features(projection)[1], read, generator).to(projection.weight.device)
             self.layers.append(layer)
-            changes[name] = layer
+            self.attach(projection, layer)
         model.requires_grad_(False)
         model.add_module(NAME, self)
-        self.attach(model, changes)
-
-    def detach(self) -> None:
-        super().detach()
-        delattr(self._model[0], NAME)
 
     def save(self, path: str | Path) -> None:
         """Write the edit and the names of its heads as a safetensors file."""
@@ -156,30 +138,24 @@ class RankOneEdit(nn.Module, HookedEdit):
 
 
 class Steering(HookedEdit):
-    """The shift; in effect from construction until `detach`.
+    """The shift; in effect from construction.
 
-    During generation each forward pass shifts its last position, from which the next token is predicted. Where answers
-    are given (`answering`), it shifts every position that predicts a token of the answer. The two are equivalent,
-    because the cache keeps what was shifted.
+    During generation each forward pass shifts its last position. Where answers are given (`answering`), it shifts every
+    position that predicts a token of them, which is equivalent, because the cache keeps what was shifted.
 
     Args:
-        shifts: head -> what is added to its output, float [head_dim].
-
-    Raises:
-        ConfigError: a name that is no head of the model.
+        shifts: head -> what is added to its output, float [head_dim]. Raises ConfigError for other names.
     """
 
     def __init__(self, model: nn.Module, table: ComponentTable, shifts: Mapping[str, Tensor]):
         self._first: Tensor | None = None
         of_tap = {c.taps[0]: shifts[c.name] for c in table if c.name in shifts}
-        changes = {}
         for name, taps in head_taps(table, list(shifts)).items():
             module = model.get_submodule(name)
             shift = torch.zeros(features(module)[1])
             for tap in taps:
                 shift[tap.start : tap.stop] = of_tap[tap]
-            changes[name] = self._shifted(shift.to(module.weight.device, module.weight.dtype))
-        self.attach(model, changes)
+            self.attach(module, self._shifted(shift.to(module.weight.device, module.weight.dtype)))
 
     def _shifted(self, shift: Tensor) -> Callable[[Tensor], Tensor]:
         def change(o: Tensor) -> Tensor:  # [B, T, width]

@@ -1,8 +1,6 @@
 """What others can add to a study: localizers, which say how much the heads have to do with a behaviour, and judges.
 
-Packages offer their own under the entry-point groups `foresight.evidence.localizers` and `foresight.evidence.judges`;
-users name theirs as `module:Class` and `module:function`. A localizer imports what it computes with when it is asked
-for scores, so that names and settings can be checked without torch.
+A localizer imports what it computes with when it is asked for scores, so that settings can be checked without torch.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -29,7 +28,7 @@ Judge = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 JUDGES: Registry = Registry(
     "judge",
     Callable,  # type: ignore[arg-type]  # anything that can be called; to mypy it is no class
-    "foresight.studies.evidence.localizers",
+    __name__,
     (),
     group="foresight.evidence.judges",
 )
@@ -41,21 +40,15 @@ def head_names(table: ComponentTable) -> list[str]:
 
 
 def head_taps(table: ComponentTable, heads: Sequence[str]) -> dict[str, list[Tap]]:
-    """Output projection -> the parts of its input that hold the outputs of these heads, in model order.
-
-    Raises:
-        ConfigError: no head, one named twice, or (UnknownNameError) a name that is no head of this model.
+    """Output projection -> the parts of its input that hold the outputs of these heads, in model order. Raises
+    ConfigError for no head, one named twice, or (UnknownNameError) a name that is no head of this model.
     """
     if not heads or len(set(heads)) < len(heads):
         raise ConfigError(f"heads are {list(heads)}; expected at least one head, each once")
     known = head_names(table)
     wanted = {one_of("head", name, known) for name in heads}
-    found: dict[str, list[Tap]] = {}
-    for component in table:
-        if component.name in wanted:
-            (tap,) = component.taps
-            found.setdefault(tap.module, []).append(tap)
-    return found
+    taps = (component.taps[0] for component in table if component.name in wanted)
+    return {module: list(of_module) for module, of_module in groupby(taps, key=lambda tap: tap.module)}
 
 
 @dataclass(frozen=True)
@@ -79,10 +72,8 @@ class Localizer(ABC):
         """One number per head, higher for heads that matter more: by name (others come last), or in model order."""
 
     def rank(self, case: Case) -> list[str]:
-        """The heads, those that matter most first; ties in model order.
-
-        Raises:
-            ConfigError, DataError: the case lacks what this localizer needs.
+        """The heads, those that matter most first; ties in model order. Raises ConfigError or DataError if the case
+        lacks what this localizer needs.
         """
         names = head_names(case.table)
         found = self.scores(case)
@@ -92,18 +83,8 @@ class Localizer(ABC):
         return [names[i] for i in np.argsort(-found, kind="stable")]
 
 
-REGISTRY = Registry(
-    "localizer",
-    Localizer,
-    "foresight.studies.evidence.localizers",
-    (),
-    group="foresight.evidence.localizers",
-)
-register = REGISTRY.register
-"""Class decorator: make a `Localizer` available under a name."""
-
-localizer_names = REGISTRY.names
-make_localizer = REGISTRY.build
+REGISTRY = Registry("localizer", Localizer, __name__, (), group="foresight.evidence.localizers")
+register, localizer_names, make_localizer = REGISTRY.register, REGISTRY.names, REGISTRY.build
 
 
 @register("attribution")
@@ -185,8 +166,5 @@ class ProbeAccuracy(Localizer):
     def scores(self, case: Case) -> np.ndarray:
         from .probes import probe_accuracy, read_outputs
 
-        train, held_out = (
-            read_outputs(case.model, case.table, case.tokenizer, questions)
-            for questions in (case.behaviour.train, case.behaviour.validation)
-        )
-        return probe_accuracy(train, held_out)
+        parts = case.behaviour.train, case.behaviour.validation
+        return probe_accuracy(*(read_outputs(case.model, case.table, case.tokenizer, part) for part in parts))

@@ -24,6 +24,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
@@ -58,9 +59,7 @@ def score_answers(
     batch_size: int = 64,
 ) -> Answers:
     """Run (prompt, answer) texts with the answers given; with `divergence`, compare with the model before the edit.
-
-    Raises:
-        DataError: a prompt or an answer without a token.
+    Raises DataError for a prompt or an answer without a token.
     """
     encoded = [encode(tokenizer, *row) for row in rows]
     for row, (ids, start) in zip(rows, encoded, strict=True):
@@ -69,8 +68,7 @@ def score_answers(
     result = Answers(np.zeros(len(rows)), [""] * len(rows), np.zeros(len(rows)))
     order = sorted(range(len(rows)), key=lambda i: len(encoded[i][0]))
     with torch.inference_mode(), scoring_mode(model):
-        for at in range(0, len(order), batch_size):
-            picks = order[at : at + batch_size]
+        for picks in np.array_split(order, range(batch_size, len(order), batch_size)):
             after, labels = _log_probabilities(model, [encoded[i] for i in picks], intervention)
             wanted = labels >= 0
             truth = after.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
@@ -89,19 +87,13 @@ def _log_probabilities(
     model: nn.Module, rows: list[tuple[list[int], int]], intervention: Intervention
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [B, K, vocabulary], float32, and labels [B, K], at the K positions where any row answers."""
-    inputs, labels, mask = collate(rows)
+    device = next(model.parameters()).device
+    inputs, labels, mask = (tensor.to(device) for tensor in collate(rows))
     targets = labels[:, 1:]
     positions = (targets >= 0).any(0).nonzero().flatten()
-    first = torch.tensor([start - 1 for _, start in rows])
-    device = next(model.parameters()).device
-    with intervention.answering(first):
-        logits = model(
-            input_ids=inputs.to(device),
-            attention_mask=mask.to(device),
-            logits_to_keep=positions.to(device),
-            use_cache=False,
-        ).logits
-    return logits.float().log_softmax(-1), targets[:, positions].to(device)
+    with intervention.answering(torch.tensor([start - 1 for _, start in rows])):
+        logits = model(input_ids=inputs, attention_mask=mask, logits_to_keep=positions, use_cache=False).logits
+    return logits.float().log_softmax(-1), targets[:, positions]
 
 
 def _sum(values: Tensor, wanted: Tensor) -> np.ndarray:
@@ -120,13 +112,12 @@ def effects(
     rows = [(q.prompt, answer) for q in questions for answer, _ in q.answers]
     log_p = score_answers(model, tokenizer, rows, intervention).log_probability
     ends = np.cumsum([len(q.answers) for q in questions])
-    found: dict[str, list[float]] = {"choice": [], "mass": [], "log_probability": []}
+    found = []
     for question, p in zip(questions, np.split(log_p, ends[:-1]), strict=True):
-        right, wrong = p[: len(question.right)], p[len(question.right) :]
-        found["choice"].append(float(right[0] > wrong.max()))
-        found["mass"].append(float(np.exp(np.logaddexp.reduce(right) - np.logaddexp.reduce(p))))
-        found["log_probability"].append(float(right[0]))
-    result = {name: np.array(values) for name, values in found.items()}
+        right, wrong = np.split(p, [len(question.right)])
+        mass = np.exp(np.logaddexp.reduce(right) - np.logaddexp.reduce(p))
+        found.append((right[0] > wrong.max(), mass, right[0]))
+    result = dict(zip(("choice", "mass", "log_probability"), np.array(found, float).T, strict=True))
     if judges:
         prompts = [q.prompt for q in questions]
         texts = generate(model, tokenizer, prompts, max_new_tokens)
@@ -134,23 +125,26 @@ def effects(
     return result
 
 
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token to pad with: the tokenizer's own, or else the end of a sequence."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
 def generate(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32
 ) -> list[str]:
     """Greedy answers to the prompts; an edit in effect acts at every decoding step."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    device = next(model.parameters()).device
+    pad, device = pad_id(tokenizer), next(model.parameters()).device
     texts = []
     with torch.inference_mode(), scoring_mode(model):
         for start in range(0, len(prompts), batch_size):
-            ids = [encode(tokenizer, prompt, "")[0] for prompt in prompts[start : start + batch_size]]
-            width = max(map(len, ids))
-            inputs = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
-            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
+            ids = [torch.tensor(encode(tokenizer, prompt, "")[0]) for prompt in prompts[start : start + batch_size]]
+            inputs = pad_sequence(ids, True, pad or 0, padding_side="left").to(device)
+            mask = pad_sequence([torch.ones_like(row) for row in ids], True, padding_side="left").to(device)
             out = model.generate(
                 input_ids=inputs, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad
             )
-            texts += tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+            texts += tokenizer.batch_decode(out[:, inputs.shape[1] :], skip_special_tokens=True)
     return texts
 
 
@@ -163,9 +157,8 @@ def _judged(name: str, judge: Judge, prompts: Sequence[str], texts: Sequence[str
 
 def text_classifier(questions: Sequence[Question]) -> Judge:
     """A judge fitted to right and wrong answers: logistic regression on word and word-pair TF-IDF (scikit-learn)."""
-    texts = [(f"{q.prompt}{answer}", int(right)) for q in questions for answer, right in q.answers]
-    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
-    fitted.fit([text for text, _ in texts], [right for _, right in texts])
+    texts, right = zip(*((f"{q.prompt}{a}", int(right)) for q in questions for a, right in q.answers), strict=True)
+    fitted = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000)).fit(texts, right)
 
     def judge(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         whole = [f"{prompt} {answer.strip()}" for prompt, answer in zip(prompts, answers, strict=True)]

@@ -3,12 +3,11 @@
 All sets, the random ones included, are tuned alike: over the same settings, on the validation questions, for the same
 measure; the effect is read on the test questions. Of each localizer:
 
-- *p*: the chance that a set drawn at random is as good as the localized one: (1 + random sets at least as good) /
-  (1 + random sets). This is the exact permutation test of one value against n, one-sided, because the claim is that the
-  location helps. Over the localizers of one method it is corrected by Holm's procedure.
-- *gap*: the localized set's effect minus the mean effect of the random sets. Its interval is about one random set, not
-  about their mean: it contains the gap to 95 % of random sets, over resampled sets and test questions (a crossed
-  bootstrap). An interval about the mean would exclude zero for almost any set, as no random set equals their average.
+- *p*: the chance that a set drawn at random is as good as the localized one, by the exact one-sided permutation test,
+  because the claim is that the location helps; over the localizers of a method it is corrected by Holm's procedure.
+- *gap*: the localized set's effect minus the mean effect of the random sets. Its interval contains the gap to 95 % of
+  random sets, over resampled sets and test questions (a crossed bootstrap). An interval about their mean would exclude
+  zero for almost any set, as no random set equals their average.
 - *to full*: the localized set's effect minus that of the best full alignment (all heads, or rank-one LoRA), paired by
   test question.
 
@@ -27,11 +26,8 @@ from ...common.errors import DataError
 from ...common.intervals import LEVEL, RESAMPLES, Interval, among_random, holm, paired_difference
 from .cells import Record
 
-Kind = Literal["localized", "random", "full", "lora"]
-LOCALIZED: Kind = "localized"
-RANDOM: Kind = "random"
-FULL: Kind = "full"
-LORA_ARM: Kind = "lora"
+LOCALIZED, RANDOM, FULL, LORA_ARM = "localized", "random", "full", "lora"
+"""Kinds of arms."""
 
 Finding = Literal["matters", "worse", "no difference", "too few sets"]
 
@@ -44,19 +40,14 @@ class Arm:
     """A set of heads for each seed (a localizer may find other heads with other questions); empty for LoRA."""
 
     name: str
-    kind: Kind
+    kind: str
     heads: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of one set of heads, averaged over seeds.
-
-    Attributes:
-        tau, value: the `Setting`.
-        validation, test: effect on the validation and the test questions.
-        kl: KL(after || before) in nats.
-        retained: mean accuracy over retained tasks; None without any.
+    """One `Setting` (tau, value) of one set of heads, averaged over seeds: its effects, KL(after || before) in nats,
+    and the mean accuracy over retained tasks (None without any).
     """
 
     tau: float
@@ -69,11 +60,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome(Arm):
-    """An arm at the setting that is best on the validation questions.
+    """An arm at the best of all its `points` on the validation questions.
 
     Attributes:
         answers: effect by test question, averaged over seeds.
-        points: all settings.
         failed: number of runs that failed.
     """
 
@@ -95,11 +85,10 @@ def outcome(
     Settings that exceed `max_divergence` are not chosen, unless all do: then the one with the smallest divergence is.
     """
     answers: dict[Point, np.ndarray] = {}
-    failed = 0
+    failed = sum(record.measures is None for found in runs.values() for record in found)
     for setting, found in runs.items():
         measured = [record.measures for record in found if record.measures]
-        failed += len(found) - len(measured)
-        if not measured or len(measured) < len(found):
+        if len(measured) < len(found):
             continue
         kept = [np.mean(list(m.retained.values())) for m in measured if m.retained]
         point = Point(
@@ -125,7 +114,7 @@ class Gap:
     Attributes:
         effect, random: effect of the localized set, and the mean of the `draws` random ones.
         beaten: share of random sets that are worse.
-        kl, random_kl: divergence from the model before the edit: of the localized set, and the mean of the random ones.
+        kl, random_kl: divergences from the model before the edit, likewise.
         full: the full alignment that is best on validation; None, as `to_full` and `matching`, without any.
         matching: number of random sets that are not shown to be worse than full alignment.
     """
@@ -148,11 +137,7 @@ class Gap:
 
 
 def gaps(method: str, outcomes: Sequence[Outcome]) -> list[Gap]:
-    """Compare each localized set of one method with the random ones.
-
-    Raises:
-        DataError: no random set to compare with, or no localized one.
-    """
+    """Compare each localized set of one method with the random ones. Raises DataError if one of the two is missing."""
     random = [o for o in outcomes if o.kind == RANDOM]
     localized = [o for o in outcomes if o.kind == LOCALIZED]
     full = max((o for o in outcomes if o.kind in (FULL, LORA_ARM)), key=lambda o: o.best.validation, default=None)
@@ -166,31 +151,29 @@ def gaps(method: str, outcomes: Sequence[Outcome]) -> list[Gap]:
     random_effects = {name: np.array([r.effect for r in found]) for name, found in others.items()}
     p = {o.name: among_random([(o.effect, random_effects[o.name])]) for o in localized}
     corrected = holm(p)
-    as_good = {r.name: _paired(r, full).decided >= 0 for r in random} if full else {}
-    found = []
-    for mine in localized:
+
+    def gap(mine: Outcome) -> Gap:
         rivals, effects = others[mine.name], random_effects[mine.name]
         opposite = among_random([(-mine.effect, -effects)])
-        found.append(
-            Gap(
-                method=method,
-                localizer=mine.name,
-                effect=mine.effect,
-                random=float(effects.mean()),
-                draws=len(rivals),
-                gap=gap_interval(np.array(mine.answers), np.array([r.answers for r in rivals])),
-                p=p[mine.name],
-                p_holm=corrected[mine.name],
-                beaten=float((effects < mine.effect - 1e-12).mean()),
-                finding=_finding(corrected[mine.name], opposite, len(localized) / (1 + len(rivals))),
-                kl=mine.best.kl,
-                random_kl=float(np.mean([r.best.kl for r in rivals])),
-                to_full=_paired(mine, full) if full else None,
-                full=full.name if full else None,
-                matching=sum(as_good[r.name] for r in rivals) if full else None,
-            )
+        return Gap(
+            method=method,
+            localizer=mine.name,
+            effect=mine.effect,
+            random=float(effects.mean()),
+            draws=len(rivals),
+            gap=gap_interval(np.array(mine.answers), np.array([r.answers for r in rivals])),
+            p=p[mine.name],
+            p_holm=corrected[mine.name],
+            beaten=float((effects < mine.effect - 1e-12).mean()),
+            finding=_finding(corrected[mine.name], opposite, len(localized) / (1 + len(rivals))),
+            kl=mine.best.kl,
+            random_kl=float(np.mean([r.best.kl for r in rivals])),
+            to_full=_paired(mine, full) if full else None,
+            full=full.name if full else None,
+            matching=sum(_paired(r, full).decided >= 0 for r in rivals) if full else None,
         )
-    return found
+
+    return [gap(mine) for mine in localized]
 
 
 def gap_interval(mine: np.ndarray, others: np.ndarray) -> Interval:

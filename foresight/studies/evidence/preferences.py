@@ -2,8 +2,7 @@
 
 Answers carry their own leading space, so that prompt + answer is plain text. A file is a table that `read_table` reads,
 with the columns prompt, chosen and rejected (a prompt may have several rows), or those of a contrast pair, or those of
-TruthfulQA.csv. A folder has one such file each for train, validation (or val) and test. A single file is split by a
-hash of its prompts, so that a question is never in two parts.
+TruthfulQA.csv. A folder has one such file per part; a single file is split by a hash of its prompts.
 """
 
 from __future__ import annotations
@@ -94,42 +93,34 @@ def load_behaviour(name: str, tokenizer: PreTrainedTokenizerBase, sizes: Mapping
         prompts = {q.prompt for q in questions["train"]}
         pairs = _pairs(table)
         pairs = pairs.filter(lambda row: row["clean"] in prompts) if pairs is not None else None
-    parts = {}
     for part, found in questions.items():
         if not found:
             raise DataError(f"{name}: no question in the part {part}; give more, or a folder with {', '.join(PARTS)}")
         random.Random(f"{part}/{0 if part == 'test' else seed}").shuffle(found)
-        parts[part] = tuple(found[: sizes[part]])
     if pairs is not None:
         pairs = pairs.select(range(min(len(pairs), sizes["train"])))
-    return Behaviour(**parts, pairs=pairs)
+    return Behaviour(**{part: tuple(found[: sizes[part]]) for part, found in questions.items()}, pairs=pairs)
 
 
 def _generated(name: str, tokenizer: PreTrainedTokenizerBase, sizes: Mapping[str, int], seed: int) -> Behaviour:
     generator = task(name)
     drawn = generator.contrast(tokenizer, "train", sizes["train"] + sizes["validation"], seed)
-    pairs = drawn.select(range(sizes["train"]))
-    parts = {
-        "train": pairs,
-        "validation": drawn.select(range(sizes["train"], len(drawn))),
-        "test": generator.contrast(tokenizer, "test", sizes["test"], seed=0),
-    }
-    return Behaviour(**{part: tuple(_questions(table, name)) for part, table in parts.items()}, pairs=pairs)
+    pairs, rest = drawn.select(range(sizes["train"])), drawn.select(range(sizes["train"], len(drawn)))
+    tables = pairs, rest, generator.contrast(tokenizer, "test", sizes["test"], seed=0)
+    train, validation, test = (tuple(_questions(table, name)) for table in tables)
+    return Behaviour(train, validation, test, pairs)
 
 
 def _questions(table: Dataset, source: str) -> list[Question]:
     columns = set(table.column_names)
-    if set(TRUTHFULQA) <= columns:
+    if columns.issuperset(TRUTHFULQA):
         return [_truthful(row, i, source) for i, row in enumerate(table)]
-    if set(PREFERENCES) <= columns:
-        names = PREFERENCES
-    elif set(PAIR_COLUMNS) <= columns:
-        names = ("clean", "answer", "wrong_answer")
-    else:
+    if not columns.issuperset(PREFERENCES) and not columns.issuperset(PAIR_COLUMNS):
         raise DataError(
             f"{source} has the columns {', '.join(table.column_names)}; expected {', '.join(PREFERENCES)}, or "
             f"{', '.join(PAIR_COLUMNS)}, or {', '.join(TRUTHFULQA)}"
         )
+    names = PREFERENCES if columns.issuperset(PREFERENCES) else ("clean", "answer", "wrong_answer")
     answers: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for i, row in enumerate(table):
         prompt, chosen, rejected = (row[name] for name in names)

@@ -46,22 +46,16 @@ def read_outputs(
     places: list[Site] = [site for site in sites(table) if site.side == "input" and site.module in modules]
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     with torch.inference_mode(), scoring_mode(model):
-        for start in range(0, len(order), batch_size):
-            picks = order[start : start + batch_size]
-            inputs, _, mask = collate([rows[i] for i in picks])
-            last = mask.sum(1) - 1
+        for picks in np.array_split(order, range(batch_size, len(order), batch_size)):
+            inputs, _, mask = (tensor.to(model.device) for tensor in collate([rows[i] for i in picks]))
             seen: dict[int, torch.Tensor] = {}
+            last = mask.sum(1) - 1
 
             def keep(place: int, o: torch.Tensor, seen=seen, last=last) -> None:
                 seen[place] = o[torch.arange(len(o)), last.to(o.device)].float().cpu()
 
             with tapped(model, places, keep):
-                model(
-                    input_ids=inputs.to(model.device),
-                    attention_mask=mask.to(model.device),
-                    logits_to_keep=1,
-                    use_cache=False,
-                )
+                model(input_ids=inputs, attention_mask=mask, logits_to_keep=1, use_cache=False)
             outputs = torch.cat([seen[i] for i in range(len(places))], 1).reshape(len(picks), len(heads), -1)
             for i, output in zip(picks, outputs, strict=True):
                 found[i] = output
@@ -70,8 +64,8 @@ def read_outputs(
 
 def probe_accuracy(train: Outputs, held_out: Outputs) -> np.ndarray:
     """Accuracy on held-out texts of one probe per head, float64 [heads]."""
-    probes = [_probe(train.values[:, head], train.right) for head in range(train.values.shape[1])]
-    return np.array([probe.score(held_out.values[:, head], held_out.right) for head, probe in enumerate(probes)])
+    heads = zip(train.values.swapaxes(0, 1), held_out.values.swapaxes(0, 1), strict=True)
+    return np.array([_probe(fitted, train.right).score(judged, held_out.right) for fitted, judged in heads])
 
 
 def _probe(values: np.ndarray, right: np.ndarray) -> LogisticRegression:

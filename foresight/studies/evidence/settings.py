@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,13 @@ from .localizers import JUDGES, localizer_names
 
 @dataclass(frozen=True)
 class EvidenceConfig:
-    """Settings of a study of one behaviour of one model.
-
-    Raises:
-        ConfigError: names the setting, its value and what was expected.
-    """
+    """Settings of a study of one behaviour of one model. Raises ConfigError for one that cannot be used."""
 
     model: str = setting(SHIPPED, f"A folder or Hub name; {SHIPPED} is the one that comes with foresight.")
     behaviour: str = setting(
         "greater_than",
-        "A generated task, or a file or folder of preferences with the columns prompt, chosen, rejected, "
-        "or those of contrast pairs, or those of TruthfulQA.",
+        "A generated task, or a file or folder with the columns prompt, chosen, rejected, or those of contrast pairs, "
+        "or those of TruthfulQA.",
     )
     invert: bool = setting(True, "Prefer the wrong answers: the edit has to remove the behaviour.")
     retained_tasks: list[str] | None = setting(
@@ -42,8 +37,7 @@ class EvidenceConfig:
         "least 19 sets for one localizer, 20 n - 1 for n localizers.",
     )
     localizers: list[Any] = setting(
-        ["probes", "attribution"],
-        "Localizers to test: names, or mappings with name, like, and the localizer's settings.",
+        ["probes", "attribution"], "Localizers: names, or mappings with name, like, and the localizer's settings."
     )
     methods: list[str] = setting(
         [EDIT, ITI], "edit: the optimal rank-one edit; iti: the shift of inference-time intervention."
@@ -53,22 +47,16 @@ class EvidenceConfig:
     learning_rates: list[float] = setting([3e-2, 1e-1], "Learning rates that each set of heads is tuned over.")
     epochs: float = setting(4.0, "Passes over the preference pairs.")
     batch_size: int = setting(8, "Preference pairs per optimizer step.")
-    training: dict[str, Any] | str | None = setting(
-        None, "Further fields of TRL's DPOConfig, such as bf16 or max_length (JSON in a flag)."
-    )
+    training: dict[str, Any] | str | None = setting(None, "Further fields of DPOConfig, such as bf16 (JSON in a flag).")
     direction: str = setting("mass_mean", "Direction of the shift: mass_mean or probe.")
-    strengths: list[float] = setting(
-        [3.0, 10.0, 30.0], "Strengths of the shift, in standard deviations, that each set of heads is tuned over."
-    )
+    strengths: list[float] = setting([3.0, 10.0, 30.0], "Strengths of the shift to tune over, in standard deviations.")
     effect: str = setting("choice", f"Effect to tune for and compare: {', '.join(EFFECTS)}.")
     max_divergence: float | None = setting(
         None,
         "Largest allowed KL divergence (nats) from the model before the edit, to compare at equal side "
         "effect; a set without such a setting takes its smallest. Changing it runs nothing again.",
     )
-    judge: str | None = setting(
-        None, "A function, module:function, from lists of prompts and generated answers to a list of numbers."
-    )
+    judge: str | None = setting(None, "module:function from lists of prompts and of generated answers to numbers.")
     classifier: bool = setting(False, "Also judge generated answers by a classifier fitted to the training answers.")
     max_new_tokens: int = setting(32, "Maximum length of generated answers, in tokens.")
     train_questions: int = setting(64, "Questions for localizing and training.")
@@ -112,10 +100,10 @@ class EvidenceConfig:
         """The localizers: name in this study -> (registered name, settings)."""
         found: dict[str, tuple[str, dict[str, Any]]] = {}
         for entry in self.localizers:
-            given = {"name": entry} if isinstance(entry, str) else entry
-            if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+            settings = {"name": entry} if isinstance(entry, str) else entry
+            if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
                 raise ConfigError(f"localizer {entry!r}: expected a name, or a mapping with name, like and settings")
-            settings = dict(given)
+            settings = dict(settings)
             name = settings.pop("name")
             like = str(settings.pop("like", name))
             if name in found:
@@ -127,7 +115,6 @@ class EvidenceConfig:
 
     def retained(self) -> list[str]:
         """The retained tasks, without the behaviour."""
-        found: Iterable[str] = self.retained_tasks or ()
-        if self.retained_tasks is None and self.model == SHIPPED:
-            found = card()["retained"]
+        if (found := self.retained_tasks) is None:
+            found = card()["retained"] if self.model == SHIPPED else []
         return [name for name in found if name != self.behaviour]

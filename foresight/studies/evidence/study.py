@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import combinations, islice
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ RESULTS = "results.json"
 SCHEMA = 1
 
 
-def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Console | None = None) -> Evidence:
+def run_study(out: str | Path, config: EvidenceConfig, console: Console | None = None) -> Evidence:
     """Run a study in the folder `out`, or continue one that was interrupted there, and write its results.
 
     Workers are spawned processes, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
@@ -44,7 +44,6 @@ def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Co
         ConfigError: more heads in a set than the model has.
         DataError: a localizer failed, or there is nothing to compare.
     """
-    config = config or EvidenceConfig()
     plan = Plan(config)
     folder = Path(out)
     with Runner(folder / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
@@ -58,11 +57,7 @@ def run_study(out: str | Path, config: EvidenceConfig | None = None, console: Co
 
 
 def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str, str]]:
-    """Settings, verdict and versions of a finished study.
-
-    Raises:
-        DataError: the folder holds no results, or results of another schema.
-    """
+    """Settings, verdict and versions of a finished study. Raises DataError if the folder has none of this schema."""
     path = Path(folder) / RESULTS
     try:
         data: dict[str, Any] = json.loads(path.read_text())
@@ -106,52 +101,44 @@ class Plan:
         for name, localizer in c.chosen().items():
             cells = [self.cell(LOCALIZE, seed, localizer=list(localizer)) for seed in range(c.seeds)]
             ranked = [found.ranked for found in self.measured(runner, cells, "localize")]
-            for heads in ranked:
-                if len(heads) < c.heads:
-                    raise DataError(f"localizer {name!r} ranks {len(heads)} heads; expected at least {c.heads}")
+            if (fewest := min(map(len, ranked))) < c.heads:
+                raise DataError(f"localizer {name!r} ranks {fewest} heads; expected at least {c.heads}")
             arms.append(Arm(name, LOCALIZED, tuple(heads[: c.heads] for heads in ranked)))
         arms += [Arm(f"random {i}", RANDOM, (heads,) * c.seeds) for i, heads in enumerate(self.random)]
         return [*arms, Arm("all heads", FULL, (tuple(self.every),) * c.seeds)]
 
     def outcomes(self, runner: Runner[Cell, Measures], method: str, arms: Sequence[Arm]) -> list[Outcome]:
         """Run every set of heads at every setting, and choose its setting on the validation questions."""
-        arms = [*arms, *([Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)] if method == EDIT else [])]
-        cells = {arm.name: list(self._cells(method, arm)) for arm in arms}
-        records = iter(runner.run([cell for of_arm in cells.values() for _, cell in of_arm], method))
-        found = []
-        for arm in arms:
-            runs: dict[Setting, list[Record]] = {}
-            for point, _ in cells[arm.name]:
-                runs.setdefault(point, []).append(next(records))
-            found.append(outcome(arm, runs, self.config.effect, self.config.max_divergence))
+        if method == EDIT:
+            arms = [*arms, Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)]
+        cells = [(arm, point, cell) for arm in arms for point, cell in self._cells(method, arm)]
+        runs: dict[Arm, dict[Setting, list[Record]]] = {arm: {} for arm in arms}
+        for (arm, point, _), record in zip(cells, runner.run([cell for *_, cell in cells], method), strict=True):
+            runs[arm].setdefault(point, []).append(record)
+        found = (outcome(arm, of_arm, self.config.effect, self.config.max_divergence) for arm, of_arm in runs.items())
         return [result for result in found if result is not None]
 
     def _cells(self, method: str, arm: Arm) -> Iterator[tuple[Setting, Cell]]:
         """(setting, cell) for every setting and seed of one set of heads."""
         c = self.config
+        how: dict[str, Any] = {"epochs": c.epochs, "batch_size": c.batch_size, "more": c.training or {}}
         for seed, heads in enumerate(arm.heads):
-            chosen = {"heads": sorted(heads, key=self.every.index)} if heads else {}
+            chosen = {"heads": sorted(heads, key=self.every.index)}
             if method == ITI:
                 for strength in c.strengths:
                     yield (0.0, strength), self.cell(ITI, seed, **chosen, strength=strength, direction=c.direction)
                 continue
-            how = {"epochs": c.epochs, "batch_size": c.batch_size, "more": c.training or {}}
-            for tau in c.taus:
-                for rate in c.learning_rates:
-                    at = {"tau": tau, "learning_rate": rate, **how}
-                    if arm.kind == LORA_ARM:
-                        yield (tau, rate), self.cell(LORA, seed, **at)
-                    else:
-                        yield (tau, rate), self.cell(EDIT, seed, **chosen, read=c.read, **at)
+            trained, where = (LORA, {}) if arm.kind == LORA_ARM else (EDIT, {**chosen, "read": c.read})
+            for tau, rate in product(c.taus, c.learning_rates):
+                yield (tau, rate), self.cell(trained, seed, **where, tau=tau, learning_rate=rate, **how)
 
     def measured(self, runner: Runner[Cell, Measures], cells: Sequence[Cell], stage: str) -> list[Measures]:
         """Run cells; what they measured, in their order. Raises DataError if one failed."""
-        found = []
-        for record in runner.run(cells, stage):
-            if record.measures is None:
+        records = runner.run(cells, stage)
+        for record in records:
+            if record.failed:
                 raise DataError(f"{record.cell.label}: {record.error}; see {runner.path(record.cell)}")
-            found.append(record.measures)
-        return found
+        return [record.measures for record in records if record.measures]
 
 
 def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> list[tuple[str, ...]]:
@@ -163,7 +150,7 @@ def random_sets(heads: Sequence[str], size: int, draws: int, seed: int = 0) -> l
     found: dict[tuple[int, ...], None] = {}
     while len(found) < draws:
         found[tuple(sorted(rng.choice(len(heads), size, replace=False).tolist()))] = None
-    return [tuple(heads[i] for i in picks) for picks in islice(found, draws)]
+    return [tuple(heads[i] for i in picks) for picks in found]
 
 
 def _work(cell: Cell, folder: Path) -> Measures:

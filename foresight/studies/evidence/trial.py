@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import numpy as np
 import torch
 
 from ...model.components import component_table
-from ...model.loading import load_model, load_tokenizer
+from ...model.loading import load_model
 from ...model.model_config import ModelConfig
 from ...tasks import task
+from ..compare.curve import EVALUATION_SEED, tokenizer_of
 from ..runner import quiet
 from .align import IPOTrainer, arguments, lora
 from .cells import EDIT, ITI, LOCALIZE, LORA, Cell, Measures
@@ -27,15 +27,10 @@ from .measures import effects, score_answers, text_classifier
 from .preferences import Behaviour, inverted, load_behaviour, preferences
 from .probes import read_outputs, shifts
 
-EVALUATION_SEED = 1_000_000
-"""Retained examples are the same for every edit and seed, and come from the tasks' test split."""
-
 
 def run_cell(cell: Cell, folder: Path) -> Measures:
-    """Run one cell. The edit, if there is one, stays in `folder`.
-
-    Raises:
-        ForesightError: training diverged, or a setting or the data cannot be used.
+    """Run one cell. The edit, if there is one, stays in `folder`. Raises ForesightError if training diverged, or a
+    setting or the data cannot be used.
     """
     quiet()
     model = load_model(ModelConfig.of(cell.model), 0)
@@ -57,7 +52,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         return trainer.model
 
     began = time.perf_counter()
-    intervention, trainable = NONE, 0
+    intervention = NONE
     if cell.method == ITI:
         outputs, names = read_outputs(model, table, tokenizer, behaviour.train), head_names(table)
         found = shifts(cell.settings["direction"], outputs, [names.index(name) for name in cell.settings["heads"]])
@@ -68,12 +63,12 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         intervention = edit = RankOneEdit(model, table, cell.settings["heads"], cell.settings["read"], cell.seed)
         trained(edit=edit)
         edit.save(folder / "edit.safetensors")
-        trainable = sum(p.numel() for p in edit.parameters())
     elif cell.method == LORA:
         model = trained(peft_config=lora(model, table))
         intervention = AdapterEdit(model)
-        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     elapsed = time.perf_counter() - began
+    updated = cell.method in (EDIT, LORA)  # both freeze everything but the edit
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if updated else 0
     return replace(measure(cell, model, behaviour, intervention), seconds=elapsed, trainable=trainable)
 
 
@@ -107,9 +102,3 @@ def measure(cell: Cell, model: Any, behaviour: Behaviour, intervention: Interven
         kl=float(np.mean(divergences)) if divergences else own_kl,
         own_kl=own_kl,
     )
-
-
-@cache
-def tokenizer_of(model: str):
-    """The tokenizer of a model, loaded once per process."""
-    return load_tokenizer(ModelConfig.of(model))

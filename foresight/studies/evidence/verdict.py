@@ -14,13 +14,10 @@ class Evidence:
     """The result of a study.
 
     Attributes:
-        effect: name of the effect that is compared.
-        before: its value without an edit.
+        effect, before: name of the effect that is compared, and its value without an edit.
         heads: number of heads in a set.
-        outcomes: method -> every set.
-        gaps: of each method and localizer.
-        sentences: what was found: conclusions first, then the numbers.
-        caveats: what the study does not show.
+        outcomes: method -> every set; gaps: of each method and localizer.
+        sentences, caveats: what was found (conclusions first, then the numbers), and what the study does not show.
     """
 
     effect: str
@@ -33,15 +30,11 @@ class Evidence:
 
 
 def judge(outcomes: Mapping[str, Sequence[Outcome]], before: float, effect: str, heads: int) -> Evidence:
-    """Judge the outcomes of each method.
-
-    Raises:
-        DataError: a method without a random set, or without a localized one.
-    """
-    found = [gap for method, of_method in outcomes.items() for gap in gaps(method, of_method)]
-    failed = sum(o.failed for of_method in outcomes.values() for o in of_method)
-    sentences = [*_conclusions(found), *(_numbers(gap, effect, before) for gap in found)]
+    """Judge the outcomes of each method. Raises DataError for a method without a random or without a localized set."""
     every = {method: list(of_method) for method, of_method in outcomes.items()}
+    found = [gap for method, of_method in every.items() for gap in gaps(method, of_method)]
+    failed = sum(o.failed for of_method in every.values() for o in of_method)
+    sentences = [*_conclusions(found), *(_numbers(gap, effect, before) for gap in found)]
     return Evidence(effect, before, heads, every, found, sentences, _caveats(found, failed))
 
 
@@ -61,13 +54,13 @@ def _numbers(gap: Gap, effect: str, before: float) -> str:
         f"set is {i.mean:+.3f} [{i.low:+.3f}, {i.high:+.3f}], at a divergence of {gap.kl:.2g} against "
         f"{gap.random_kl:.2g} nats on average"
     )
-    full = ""
-    if gap.to_full is not None and gap.to_full.mean is not None:
-        full = f"; the difference from full alignment ({gap.full}) is {gap.to_full.mean:+.3f}"
-        if gap.to_full.low is not None:
-            full += f" [{gap.to_full.low:+.3f}, {gap.to_full.high:+.3f}]"
-        full += f", and {gap.matching} of {gap.draws} random sets are not shown to fall short of it"
-    return f"{METHODS[gap.method]} {found}: {numbers}{full}."
+    if gap.to_full is not None:
+        interval = f" [{gap.to_full.low:+.3f}, {gap.to_full.high:+.3f}]" if gap.to_full.low is not None else ""
+        numbers += (
+            f"; the difference from full alignment ({gap.full}) is {gap.to_full.mean:+.3f}{interval}, and "
+            f"{gap.matching} of {gap.draws} random sets are not shown to fall short of it"
+        )
+    return f"{METHODS[gap.method]} {found}: {numbers}."
 
 
 def _conclusions(found: Sequence[Gap]) -> list[str]:

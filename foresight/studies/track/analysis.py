@@ -34,15 +34,12 @@ SCORES = "scores"
 
 
 def tabulate(study: Study) -> tables.Tables:
-    """All tables of a study except the scores, by name: lists of flat rows. Failed runs appear in `cost` only.
-
-    Raises:
-        TrajectoryError: no run has finished, or a recording is damaged.
+    """All tables of a study except the scores, by name: lists of flat rows. Failed runs appear in `cost` only. Raises
+    TrajectoryError if no run has finished, or a recording is damaged.
     """
     if not study.results:
         raise TrajectoryError(f"{study.folder} holds no finished run; run the study, or continue it with --resume")
-    found: tables.Tables = {name: [] for name in NAMES}
-    found["cost"] = tables.cost_rows(study.results)
+    found: tables.Tables = {name: [] for name in NAMES} | {"cost": tables.cost_rows(study.results)}
     tracks = []
     for result, recording in _recorded(study):
         found["metrics"] += tables.metric_rows(result, recording)
@@ -70,9 +67,7 @@ def _add_measured(found: tables.Tables, folder: Path, labels: tables.Row) -> Non
 
 
 def _recorded(study: Study) -> Iterator[tuple[Record, Recording]]:
-    for result in study.results:
-        if not result.failed:
-            yield result, recording_of(study.path(result.cell))
+    return ((result, recording_of(study.path(result.cell))) for result in study.results if not result.failed)
 
 
 def _write_scores(study: Study, path: Path) -> None:
@@ -86,12 +81,10 @@ def _write_scores(study: Study, path: Path) -> None:
 
 def analyse(study: Study) -> tables.Tables:
     """Make the tables, answer the questions, and write both into the study's folder. Raises as `tabulate`."""
-    found = tabulate(study)
+    found, folder = tabulate(study), study.folder / FOLDER
     answers = answer(found)
-    folder = study.folder / FOLDER
     for name, rows in found.items():
-        table = pa.Table.from_pylist(rows)
-        write_whole(folder / f"{name}.parquet", partial(pq.write_table, table))
+        write_whole(folder / f"{name}.parquet", partial(pq.write_table, pa.Table.from_pylist(rows)))
     if any(_recorded(study)):
         write_whole(folder / f"{SCORES}.parquet", partial(_write_scores, study))
     plain = {name: json_rows(rows) for name, rows in answers.items()}  # undefined numbers become null

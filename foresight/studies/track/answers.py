@@ -18,9 +18,7 @@ from .tables import Row, Tables, grouped, where
 
 
 def answer(tables: Tables) -> Tables:
-    """Answers from the tables that `analysis.tabulate` makes, as lists of flat rows.
-
-    An interval takes six columns: mean, interval_low, interval_high, n, units, decided.
+    """Answers from the tables that `analysis.tabulate` makes, as lists of flat rows; intervals as in `columns_of`.
 
     Returns:
         moves: by strategy, scorer, step, kind and measure: mean distance from step 0, its floors, and the excess.
@@ -58,16 +56,13 @@ def answer(tables: Tables) -> Tables:
 
 
 def _moves(rows: Sequence[Row], between: Sequence[Row]) -> list[Row]:
-    found = []
-    for group, members in grouped(rows, "strategy", "scorer", "step", "kind", "measure"):
-        runs = [r["between_runs"] for r in where(between, **group)]
-        found.append(group | {
-            "distance": _mean(members, "value"),
-            "floor": _mean(members, "floor"),
-            "between_runs": float(np.mean(runs)) if runs else float("nan"),
-            "beyond_floor": sum(r["value"] > r["floor_high"] for r in members),
-        } | _interval(members, "excess"))  # fmt: skip
-    return found
+    return [
+        group
+        | {"distance": _mean(members, "value"), "between_runs": _mean(where(between, **group), "between_runs")}
+        | {"floor": _mean(members, "floor"), "beyond_floor": sum(r["value"] > r["floor_high"] for r in members)}
+        | _interval(members, "excess")
+        for group, members in grouped(rows, "strategy", "scorer", "step", "kind", "measure")
+    ]
 
 
 def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
@@ -81,15 +76,15 @@ def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
 
 
 def _stability(rows: Sequence[Row]) -> list[Row]:
-    of_start = [r | {"step": r["t"], "excess": r["value"] - 1} for r in rows
-                if r["measure"] == "ratio" and r["s"] == 0 < r["t"]]  # fmt: skip
-    found = []
-    for group, members in grouped(of_start, "strategy", "scorer", "step"):
-        columns = {"ratio": _mean(members, "value"), "floor": _mean(members, "floor"),
-                   "defined": len(_units(members, "excess")), "between_runs": between_seeds(members, "value"),
-                   "runs": len(members)}  # fmt: skip
-        found.append(group | columns | _interval(members, "excess"))
-    return found
+    of_start = [r | {"step": r["t"], "excess": r["value"] - 1} for r in where(rows, measure="ratio", s=0) if r["t"]]
+    return [
+        group
+        | {"ratio": _mean(members, "value"), "floor": _mean(members, "floor")}
+        | {"defined": len(_units(members, "excess")), "runs": len(members)}
+        | {"between_runs": between_seeds(members, "value")}
+        | _interval(members, "excess")
+        for group, members in grouped(of_start, "strategy", "scorer", "step")
+    ]
 
 
 def _conflict(rows: Sequence[Row]) -> list[Row]:
@@ -104,17 +99,13 @@ def _outcome(rows: Sequence[Row]) -> list[Row]:
     """Accuracy and loss of the task trained on, at each run's last snapshot."""
     own = [row for row in rows if row["measured_task"] == row["task"]]
     last = [max(members, key=lambda r: r["step"]) for _, members in grouped(own, "task", "strategy", "seed")]
-    by_strategy = {group["strategy"]: members for group, members in grouped(last, "strategy")}
     found = []
     for metric in ("accuracy", "loss"):
-        units = {strategy: _units(members, metric) for strategy, members in by_strategy.items()}
-        for strategy in units:
-            row = {"metric": metric, "strategy": strategy, "minus": None}
-            found.append(row | columns_of(mean_interval(units[strategy])))
-        for a, b in combinations(units, 2):
-            found.append(
-                {"metric": metric, "strategy": a, "minus": b} | columns_of(paired_difference(units[a], units[b]))
-            )
+        units = {group["strategy"]: _units(members, metric) for group, members in grouped(last, "strategy")}
+        intervals = {(strategy, None): mean_interval(of_strategy) for strategy, of_strategy in units.items()}
+        intervals |= {(a, b): paired_difference(units[a], units[b]) for a, b in combinations(units, 2)}
+        found += [{"metric": metric, "strategy": strategy, "minus": minus} | columns_of(interval)
+                  for (strategy, minus), interval in intervals.items()]  # fmt: skip
     return found
 
 
@@ -146,6 +137,6 @@ def _interval(rows: Sequence[Row], column: str) -> Row:
 
 
 def columns_of(interval: Interval) -> Row:
-    """The six columns of an interval."""
+    """The six columns of an interval: mean, interval_low, interval_high, n, units, decided."""
     return {"mean": interval.mean, "interval_low": interval.low, "interval_high": interval.high, "n": interval.n,
             "units": interval.units, "decided": interval.decided}  # fmt: skip

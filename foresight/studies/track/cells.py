@@ -39,9 +39,7 @@ Load = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: its task, the strategy that chooses its mask, the seed of its data order, and a digest of the study's
-    settings on which results depend.
-    """
+    """One run: its task, the strategy that chooses its mask, the seed of its data order, and a digest of all else."""
 
     task: str
     strategy: str
@@ -61,12 +59,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measures:
-    """How a run ended.
-
-    Attributes:
-        metrics: task -> accuracy and loss at the end.
-        seconds, tracking_seconds, replay_seconds: see `Tracker`; `seconds` covers training and its snapshots.
-        trainable: number of parameters trained at a time.
+    """How a run ended: accuracy and loss by task, steps, times as in `Tracker`, and the number of parameters that were
+    trained at a time.
     """
 
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -97,21 +91,19 @@ class Setting:
     load: Load
 
     def cells(self) -> list[Cell]:
-        """Every cell, ordered by seed first, so that an interrupted study holds complete repetitions.
-
-        Raises:
-            ConfigError: tasks and a dataset at once, or neither.
+        """Every cell, ordered by seed first, so that an interrupted study holds complete repetitions. Raises
+        ConfigError for tasks and a dataset at once, or neither.
         """
         track, data = self.track, self.data
-        single = data.task or (OWN if data.dataset else None)
+        single = [data.task or OWN] if data.task or data.dataset else []
         if bool(track.tasks) == bool(single):
             raise ConfigError(
                 f"tasks is {track.tasks}, task {data.task!r}, dataset {data.dataset!r}; expected either tasks, or a "
                 "task or dataset"
             )
-        tasks = track.tasks or [str(single)]
         seeds = range(self.training.seed, self.training.seed + track.seeds)
-        return [Cell(name, strategy, seed) for seed, strategy, name in product(seeds, track.strategies, tasks)]
+        ordered = product(seeds, track.strategies, track.tasks or single)
+        return [Cell(name, strategy, seed) for seed, strategy, name in ordered]
 
     def tables(self, name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset | None, Dataset | None]:
         """Training table, evaluation table and contrast pairs of a task: the same for every strategy and seed."""
@@ -156,14 +148,9 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
     track, args = setting.track, _arguments(cell, folder, setting)
     model, tokenizer = setting.load()
     train, evaluation, pairs = setting.tables(cell.task, tokenizer)
-    trainer = ForesightTrainer(
-        model=model,
-        args=args,
-        train_dataset=train,
-        eval_dataset=evaluation if args.eval_strategy != "no" else None,
-        contrast_dataset=pairs,
-        processing_class=tokenizer,
-    )
+    evaluated = evaluation if args.eval_strategy != "no" else None
+    trainer = ForesightTrainer(model=model, args=args, train_dataset=train, eval_dataset=evaluated,
+                               contrast_dataset=pairs, processing_class=tokenizer)  # fmt: skip
     watched = [_watched(cell.task, evaluation, pairs, trainer)]
     for name in track.also or []:
         if name != cell.task:
@@ -188,21 +175,14 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
     write_json(folder / MEASURED, found)
     if not track.keep_models:
         shutil.rmtree(output / "delta")
-    return Measures(
-        recording.metrics(recording.steps[-1]).tasks,
-        trainer.state.global_step,
-        tracker.seconds,
-        tracker.tracking_seconds,
-        tracker.replay_seconds,
-        trainer.bank.vectors.numel(),
-    )
+    metrics, trainable = recording.metrics(recording.steps[-1]).tasks, trainer.bank.vectors.numel()
+    seconds = tracker.seconds, tracker.tracking_seconds, tracker.replay_seconds
+    return Measures(metrics, trainer.state.global_step, *seconds, trainable)
 
 
 def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
-    """Conflicts and faithfulness on the base model, for the circuits that the tasks' runs had at step 0.
-
-    Args:
-        folders: task -> the folder of a finished cell that trained on it.
+    """Conflicts and faithfulness on the base model, for the circuits that the tasks' runs had at step 0; `folders` has
+    the folder of a finished cell that trained on each task.
     """
     model, tokenizer = setting.load()
     track, args, scores, k = setting.track, setting.training, {}, 1
@@ -229,8 +209,7 @@ def _arguments(cell: Cell, folder: Path, setting: Setting) -> ForesightConfig:
     args.output_dir = str(folder / RUN)
     args.disable_tqdm = args.disable_tqdm or len(setting.cells()) > 1
     args.policy = STRATEGIES.get(cell.strategy, cell.strategy)
-    args.seed = args.data_seed = cell.seed
-    args.mask_seed = cell.seed
+    args.seed = args.data_seed = args.mask_seed = cell.seed
     args.learning_rate = setting.track.rates().get(cell.strategy, args.learning_rate)
     return args
 

@@ -48,9 +48,9 @@ def conflict_rows(
         k: components in a circuit.
         edges: share of all edges that makes a Boolean circuit, on a model without a bank; 0 for no Boolean conflict.
     """
-    tasks, signs = list(probes), list[Row]()
-    for group in [tasks] if len(tasks) <= MOST_TASKS else combinations(tasks, 2):
-        signs += circuit_conflict(model, table, {t: probes[t] for t in group}, {t: scores[t] for t in group}, k)
+    groups = [tuple(probes)] if len(probes) <= MOST_TASKS else combinations(probes, 2)
+    signs = [row for group in groups
+             for row in circuit_conflict(model, table, {task: probes[task] for task in group}, scores, k)]  # fmt: skip
     boolean = _boolean(model, table, probes, edges) if edges else []
     return {"signs": json_rows(signs), "boolean": json_rows(boolean)}
 
@@ -58,10 +58,9 @@ def conflict_rows(
 def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe], share: float) -> list[Row]:
     """Boolean conflict of every two tasks, in both directions, and of each task with itself as a yardstick.
 
-    A Boolean circuit needs two kinds of edges, both by edge attribution with one gradient. *Noising* takes the gradient
-    at the clean run (what is lost without the edge), *denoising* at the corrupted one (what the edge alone restores),
-    which is the same score with clean and corrupted prompts swapped. Columns: dropped, kept, distance, normalised,
-    common, proven, nodes (names).
+    Both kinds of edges come from edge attribution with one gradient: *noising* at the clean run, *denoising* at the
+    corrupted one, which is the same score with clean and corrupted prompts swapped. Columns: dropped, kept, distance,
+    normalised, common, proven, nodes (names).
     """
     circuits: dict[str, GateCircuit] = {}
     for task, probe in probes.items():
@@ -71,12 +70,10 @@ def _boolean(model: nn.Module, table: ComponentTable, probes: Mapping[str, Probe
         except DataError as error:
             _log.warning("no Boolean circuit of %s: %s", task, error)
     ordered = dict.fromkeys(both for pair in combinations(circuits, 2) for both in product(pair, repeat=2))
-    rows: list[Row] = []
-    for dropped, kept in ordered:
-        found = conflict(circuits[dropped], circuits[kept])
-        rows.append({"dropped": dropped, "kept": kept, "distance": found.distance, "normalised": found.normalised,
-                     "common": found.n_common, "proven": found.proven, "nodes": list(found.nodes)})  # fmt: skip
-    return rows
+    found = {(dropped, kept): conflict(circuits[dropped], circuits[kept]) for dropped, kept in ordered}
+    return [{"dropped": dropped, "kept": kept, "distance": one.distance, "normalised": one.normalised,
+             "common": one.n_common, "proven": one.proven, "nodes": list(one.nodes)}
+            for (dropped, kept), one in found.items()]  # fmt: skip
 
 
 def _edges(model: nn.Module, table: ComponentTable, probe: Probe, share: float) -> list[Edge]:
@@ -95,13 +92,11 @@ def curve_rows(
 ) -> list[Row]:
     """Faithfulness curves with their areas CPR and CMD (`foresight.studies.circuits.faithfulness`).
 
-    Components enter the circuit by calibrated |score|, strongest first, as in the study's circuits.
-
     Columns: circuit_of, measure (faithfulness, cpr, cmd, gap), size and fraction (of faithfulness only), value, low,
     high. A task whose behaviour the model does not show has no rows; a warning names it.
 
     Args:
-        probes, scores: by task; scores [n_components] >= 0 of this model.
+        probes, scores: by task; calibrated scores [n_components] >= 0 of this model.
     """
     rows: list[Row] = []
     for task, probe in probes.items():

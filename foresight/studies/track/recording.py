@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ class Head:
         scorers: names; `stability/` tests the circuits of the first.
         circuit: components in a circuit, k.
         calibration: "<task>/<scorer>" -> kind -> factor that makes the scores of the kinds comparable.
-        info: free-form JSON about the run.
     """
 
     table: str
@@ -79,12 +79,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The numbers of one snapshot.
-
-    Attributes:
-        tasks: task -> accuracy and loss on its held-out examples; a task without them has no entry.
-        tracking_seconds: wall time spent on snapshots since the run began, this one included.
-        seconds: wall time of the run until then, snapshots included.
+    """The numbers of one snapshot: by task accuracy and loss on its held-out examples (a task without them has no
+    entry), wall time since the run began, and the part of it that snapshots took.
     """
 
     tasks: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -115,12 +111,10 @@ class Recording:
         file = Path(path) / HEAD
         try:
             data = json.loads(file.read_text())
-            version = data.pop("version")
-            if version != VERSION:
+            if (version := data.pop("version")) != VERSION:
                 raise TrajectoryError(f"{file} has version {version}; this foresight reads version {VERSION}")
-            stored = data.pop("components")
-            components: dict[str, np.ndarray] = {key: np.array(stored[key], kind) for key, kind in METADATA.items()}
-            head = Head(components=components, **{**data, "scorers": tuple(data["scorers"])})
+            data["components"] = {key: np.array(data["components"][key], kind) for key, kind in METADATA.items()}
+            head = Head(**{**data, "scorers": tuple(data["scorers"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrajectoryError(
                 f"{file} is not the head of a recording ({error!r}); name the folder `recording` of a tracked run"
@@ -141,8 +135,7 @@ class Recording:
 
         Args:
             samples: "<task>/<scorer>" -> [n_rows, n_components], the same keys and shapes at every step.
-            edges: the columns of `EDGE_COLUMNS`.
-            stability: see `write_stability`.
+            edges, stability: see `EDGE_COLUMNS` and `write_stability`.
 
         Raises:
             TrajectoryError: a step that does not follow the last one.
@@ -154,17 +147,14 @@ class Recording:
             )
         arrays = {key: np.ascontiguousarray(values, np.float32) for key, values in samples.items()}
         for key, array in arrays.items():
-            bad = np.flatnonzero(~np.isfinite(array).all(0))
-            if len(bad):
-                name = self.head.components["name"][bad[0]]
+            if len(bad := self.head.components["name"][~np.isfinite(array).all(0)]):
                 raise NonFiniteError(
-                    f"step {step}: samples of {key} are not finite for {len(bad)} components (first: {name}); the "
+                    f"step {step}: samples of {key} are not finite for {len(bad)} components (first: {bad[0]}); the "
                     "run has probably diverged: lower the learning rate"
                 )
         if edges is not None:
-            table = edges.cast(EDGE_COLUMNS)
-            write_whole(self._file("edges", step, "parquet"), lambda path: pq.write_table(table, path))
-        write_whole(self._file("samples", step, "safetensors"), lambda path: save_file(arrays, path))
+            write_whole(self._file("edges", step, "parquet"), partial(pq.write_table, edges.cast(EDGE_COLUMNS)))
+        write_whole(self._file("samples", step, "safetensors"), partial(save_file, arrays))
         if stability is not None:
             self.write_stability(step, *stability)
         write_json(self._file("metrics", step, "json"), asdict(metrics))
@@ -185,7 +175,7 @@ class Recording:
         """Write how the circuits of some steps do on the model of `step`: task -> `circuit_drops` of them."""
         arrays = {task: np.ascontiguousarray(values, np.float32) for task, values in drops.items()}
         arrays[_CIRCUITS] = np.array(circuits, np.int64)
-        write_whole(self._file("stability", step, "safetensors"), lambda path: save_file(arrays, path))
+        write_whole(self._file("stability", step, "safetensors"), partial(save_file, arrays))
 
     def weights(self, step: int) -> Path:
         """Folder for the delta of `step`."""

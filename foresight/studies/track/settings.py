@@ -20,10 +20,7 @@ class TrackConfig:
 
     `probe_every` sets the steps between snapshots, `probe_examples` the number of contrast pairs (from the training
     split) in a probe, `budget` the size of a circuit. Seeds change only the order of the data (and the mask of strategy
-    random).
-
-    Raises:
-        ConfigError: names the setting, its value and what was expected.
+    random). Raises ConfigError for a value that cannot be used.
     """
 
     tasks: list[str] | None = setting(None, "Tasks to train on, one run each; not with `dataset` or `task`.")
@@ -36,9 +33,7 @@ class TrackConfig:
     strategy_learning_rates: dict[str, float] | str | None = setting(
         None, "Learning rates of strategies that need one other than `learning_rate` (JSON in a flag)."
     )
-    also: list[str] | None = setting(
-        None, "Tasks whose circuits are followed in every run, besides the one trained on."
-    )
+    also: list[str] | None = setting(None, "Tasks whose circuits every run follows, besides the one trained on.")
     sources: dict[str, str] | str | None = setting(
         None, "Where to read a task's data if not from the hub: task to file or folder (JSON in a flag)."
     )
@@ -53,24 +48,15 @@ class TrackConfig:
     )
     keep_models: bool = setting(True, "Keep what each run has learned, for foresight export.")
     conflict: bool = setting(
-        True,
-        "Measure how the tasks' circuits conflict on the base model (needs several tasks); with "
-        "edges_every, also by Boolean logic.",
+        True, "Measure how several tasks' circuits conflict on the base model; with edges_every, by Boolean logic too."
     )
-    curves: bool = setting(
-        True, "Measure faithfulness over circuit sizes (CPR, CMD) on the base model and each run's final model."
-    )
+    curves: bool = setting(True, "Measure faithfulness over circuit sizes (CPR, CMD) on base and final models.")
     workers: int = setting(1, "Runs at a time. With 1 they run in this process; otherwise each worker uses one thread.")
 
     def __post_init__(self) -> None:
-        every, strategies = (*TASKS, *DATA_TASKS), (*STRATEGIES, *POLICIES)
-        for name, values, known in (
-            ("tasks", self.tasks, every),
-            ("also", self.also, every),
-            ("strategies", self.strategies, strategies),
-            ("scorers", self.scorers, SCORERS),
-        ):
-            if values is None:
+        tasks, strategies = (*TASKS, *DATA_TASKS), (*STRATEGIES, *POLICIES)
+        for name, known in {"tasks": tasks, "also": tasks, "strategies": strategies, "scorers": SCORERS}.items():
+            if (values := getattr(self, name)) is None:
                 continue
             if not values:
                 raise ConfigError(f"{name} is empty; give at least one entry, or leave {name} out")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ...trajectory.distances import distance_groups, in_circuit
 from ..circuits.distance import PARTS, across_and_within, distance_statistic, overlap_statistic, rank_distances
 from ..circuits.faithfulness import stability
-from ..circuits.floors import Measured, Statistic, bootstrap, half_means, higher, measure_distance, split_half_floor
+from ..circuits.floors import Statistic, bootstrap, half_means, higher, measure_distance, split_half_floor
 from .cells import Measures, Record
 from .measured import Row, Rows
 from .recording import Recording
@@ -26,9 +26,8 @@ class Track:
     """One circuit through one run: the signed, calibrated samples of one scorer on one probe at every snapshot.
 
     Attributes:
-        labels: task, strategy and seed of the run, circuit_of (the task whose circuit it is), scorer: the columns that
-            every table begins with.
-        steps: of the snapshots.
+        labels: the columns that every table begins with: task, strategy and seed of the run, circuit_of (the task whose
+            circuit it is), scorer.
         samples: float64 [n_steps, n_rows, n_components].
         k: components in the circuit.
         layer, kind, name: arrays [n_components].
@@ -78,8 +77,8 @@ def distance_rows(track: Track) -> list[Row]:
             found = measure_distance(track.distance, track.samples[s], track.samples[t], floor)
             across, within = across_and_within(track.distance, halves[s], halves[t])
             where = {"since": since, "from_step": track.steps[s], "step": track.steps[t]}
-            for names, one, excess in zip(track.distances, found, across - within, strict=True):
-                rows.append(track.labels | where | names | asdict(one) | {"excess": float(excess)})
+            rows += [track.labels | where | names | asdict(one) | {"excess": float(excess)}
+                     for names, one, excess in zip(track.distances, found, across - within, strict=True)]  # fmt: skip
     return rows
 
 
@@ -97,10 +96,9 @@ def staleness_rows(track: Track) -> list[Row]:
         low, high = bootstrap(statistic, start, samples)
         across, ceiling = (float(value) for value in across_and_within(statistic, first, half_means(samples)))
         held = (across - chance) / (ceiling - chance) if ceiling > chance else float("nan")
-        rows.append(track.labels | {
-            "step": step, "overlap": float(whole), "low": float(low), "high": float(high), "across": across,
-            "ceiling": ceiling, "chance": chance, "lost": ceiling - across, "held": held,
-        })  # fmt: skip
+        overlap = {"overlap": float(whole), "low": float(low), "high": float(high), "across": across}
+        worth = {"ceiling": ceiling, "chance": chance, "lost": ceiling - across, "held": held}
+        rows.append(track.labels | {"step": step} | overlap | worth)
     return rows
 
 
@@ -116,8 +114,7 @@ def between_rows(tracks: Sequence[Track]) -> list[Row]:
         runs = [row["track"] for row in members]
         for step in runs[0].steps:
             means = [one.samples[list(one.steps).index(step)].mean(0) for one in runs if step in one.steps]
-            pairs = list(combinations(means, 2))
-            if pairs:
+            if pairs := list(combinations(means, 2)):
                 found = runs[0].distance(*map(np.stack, zip(*pairs, strict=True))).mean(0)
                 rows += [labels | {"step": step} | names | {"between_runs": float(value), "pairs": len(pairs)}
                          for names, value in zip(runs[0].distances, found, strict=True)]  # fmt: skip
@@ -130,12 +127,11 @@ def stability_rows(track: Track, recording: Recording) -> list[Row]:
     Columns: s, t, measure, value, low, high, floor, floor_high. Measures: rank_distance; for the first scorer, where it
     was measured, also the faithfulness of s's circuit at t and its ratio to that of t's own.
     """
-    found: list[tuple[int, int, str, Measured]] = []
-    for s, ranks in zip(track.steps, rank_distances(track.samples), strict=True):
-        found += [(s, t, "rank_distance", one) for t, one in zip(track.steps, ranks, strict=True)]
+    ranks = (one for of_step in rank_distances(track.samples) for one in of_step)
+    found = [(s, t, "rank_distance", one) for (s, t), one in zip(product(track.steps, repeat=2), ranks, strict=True)]
+    is_first = track.labels["scorer"] == recording.head.scorers[0]
     for t in track.steps:
-        kept = recording.stability(t)
-        if kept is not None and track.labels["scorer"] == recording.head.scorers[0]:
+        if is_first and (kept := recording.stability(t)) is not None:
             circuits, drops = kept
             columns = stability(drops[track.labels["circuit_of"]].astype(np.float64), circuits.index(t))
             for s, faithful, ratio in zip(circuits, *columns, strict=True):
@@ -145,7 +141,7 @@ def stability_rows(track: Track, recording: Recording) -> list[Row]:
 
 def score_table(track: Track) -> pa.Table:
     """Every component at every snapshot: step, component, layer, kind, score (signed mean), stderr, in_circuit."""
-    m, (t, n) = track.samples.shape[1], (len(track.steps), len(track.name))
+    t, m, n = track.samples.shape
     scores = track.samples.mean(1)
     columns = {
         "step": np.repeat(track.steps, n),
@@ -162,13 +158,12 @@ def score_table(track: Track) -> pa.Table:
 
 def metric_rows(result: Record, recording: Recording) -> list[Row]:
     """Accuracy and loss of every measured task at every snapshot, and the time spent until then."""
-    rows = []
-    for step in recording.steps:
-        found = recording.metrics(step)
-        cost = {"seconds": found.seconds, "tracking_seconds": found.tracking_seconds}
-        rows += [result.cell.names | {"step": step, "measured_task": task} | values | cost
-                 for task, values in found.tasks.items()]  # fmt: skip
-    return rows
+    snapshots = [(step, recording.metrics(step)) for step in recording.steps]
+    return [
+        result.cell.names | {"step": step, "measured_task": task} | values
+        | {"seconds": found.seconds, "tracking_seconds": found.tracking_seconds}
+        for step, found in snapshots for task, values in found.tasks.items()
+    ]  # fmt: skip
 
 
 def cost_rows(results: Sequence[Record]) -> list[Row]:

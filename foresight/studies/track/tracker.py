@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,8 @@ EDGE_STEPS = 5
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """A task whose circuit is followed.
-
-    Attributes:
-        probe: the examples that components are scored on, at every snapshot.
-        evaluation: held-out rows with columns prompt and completion; None skips the evaluation.
-        correct: what counts as a correct answer (see `foresight.tasks.HeldOut`).
+    """A task whose circuit is followed on its probe; with held-out rows (columns prompt and completion) it is evaluated
+    too, and `correct` says what counts as a correct answer.
     """
 
     name: str
@@ -59,16 +56,15 @@ class Tracker(TrainerCallback):
 
     Snapshots come every `probe_every` steps, at step 0 and at the last step. Scores are taken at the weights in effect,
     base plus bank. Scoring leaves random state, gradients and training flags alone, so a tracked run trains exactly as
-    an untracked one. A run that resumes from a checkpoint continues the recording from the checkpoint's step and takes
-    later snapshots again.
+    an untracked one. A run that resumes from a checkpoint takes the snapshots after the checkpoint's step again.
 
     Args:
-        trainer: one process only; its arguments say how often, how large a circuit is and whether kinds are calibrated.
+        trainer: its arguments say how often, how large a circuit is and whether kinds are calibrated.
         tasks: the tasks to follow; the first is the one that the run trains on.
         info: free-form JSON for the recording's head.
 
     Attributes:
-        recording: the `Recording`; set when training begins.
+        recording: set when training begins.
         seconds, tracking_seconds: wall time of the run so far, and the part of it that snapshots took.
         replay_seconds: wall time of the tests after training, with `keep_weights`.
 
@@ -100,17 +96,14 @@ class Tracker(TrainerCallback):
         names = config.scorers or ["attribution" if paired else "gradient_activation"]
         self.scorers = {name: scorer_of(name, bank) for name in names}
         self.circuit = circuit_size(trainer.table, budget_vectors(trainer.table, args.budget))
-        self.held_out = {
-            task.name: HeldOut(trainer.processing_class, task.evaluation, correct=task.correct)
-            for task in tasks
-            if task.evaluation is not None
-        }
+        evaluated = ((task, task.evaluation) for task in tasks if task.evaluation is not None)
+        self.held_out = {t.name: HeldOut(trainer.processing_class, rows, correct=t.correct) for t, rows in evaluated}
         self.start = None
         if config.keep_weights:
             self.start = {name: w.detach().cpu().clone() for name, w in bank.merged_state_dict().items()}
         self.circuits: dict[str, dict[int, np.ndarray]] = {task.name: {} for task in self.tasks}
         self.recording: Recording
-        self.seconds, self.tracking_seconds, self.replay_seconds = 0.0, 0.0, 0.0
+        self.seconds = self.tracking_seconds = self.replay_seconds = 0.0
 
     @property
     def folder(self) -> Path:
@@ -119,12 +112,11 @@ class Tracker(TrainerCallback):
     # -- events of the training loop --------------------------------------------------------------------------------
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0:
-            self._clock = time.perf_counter()
-            self._begin()
-        else:
+        if state.global_step > 0:
             self._continue(state.global_step)
-            self._clock = time.perf_counter()
+        self._clock = time.perf_counter()
+        if state.global_step == 0:
+            self._begin()
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step % args.probe_every == 0 or state.global_step == state.max_steps:
@@ -142,12 +134,10 @@ class Tracker(TrainerCallback):
         bank, table = self.trainer.bank, self.trainer.table
         began = time.perf_counter()
         samples, calibration = self._samples(), {}
-        if self.trainer.args.calibrate:
-            for task in self.tasks:
-                for name, scorer in self.scorers.items():
-                    if name.startswith("attribution") and task.probe.has_pairs:
-                        scores = scorer.combine(samples[f"{task.name}/{name}"], table)
-                        calibration[f"{task.name}/{name}"] = calibrate(bank.model, table, task.probe, scores)
+        for task, (name, scorer) in product(self.tasks, self.scorers.items()):
+            if self.trainer.args.calibrate and name.startswith("attribution") and task.probe.has_pairs:
+                scores = scorer.combine(samples[f"{task.name}/{name}"], table)
+                calibration[f"{task.name}/{name}"] = calibrate(bank.model, table, task.probe, scores)
         head = Head(calibration=calibration, info=self.info, **self._identity())
         self.recording = Recording.create(self.folder, head)
         self._record(0, samples, began)
@@ -159,8 +149,7 @@ class Tracker(TrainerCallback):
             )
         recording = self.recording = Recording.read(self.folder)
         for name, mine in self._identity().items():
-            found = getattr(recording.head, name)
-            if name != "components" and found != mine:
+            if name != "components" and (found := getattr(recording.head, name)) != mine:
                 raise TrajectoryError(
                     f"{self.folder} was recorded with {name} {found}, but this run has {mine}; resume with the "
                     "settings, model and data that it was started with"
@@ -169,8 +158,8 @@ class Tracker(TrainerCallback):
         if recording.steps:
             for task in self.tasks:
                 scores = recording.magnitudes(task.name, recording.head.scorers[0])
-                for kept, of_step in zip(recording.steps, scores, strict=True):
-                    self.circuits[task.name][kept] = top_k(of_step, self.circuit)
+                circuits = (top_k(of_step, self.circuit) for of_step in scores)
+                self.circuits[task.name] = dict(zip(recording.steps, circuits, strict=True))
             last = recording.metrics(recording.steps[-1])
             self.seconds, self.tracking_seconds = last.seconds, last.tracking_seconds
 
@@ -207,14 +196,11 @@ class Tracker(TrainerCallback):
         for task in self.tasks:
             scores = self.recording.head.magnitude(task.name, first, samples[f"{task.name}/{first}"])
             self.circuits[task.name][step] = top_k(scores, self.circuit)
-        stability = None
+        stability = self._column(bank.model) if config.faithfulness and not config.keep_weights else None
         if config.keep_weights:
-            dtype = str(bank.base.dtype).removeprefix("torch.")
-            name = bank.model.config._name_or_path
+            dtype, name = str(bank.base.dtype).removeprefix("torch."), bank.model.config._name_or_path
             info = {"model": name, "base_hash": bank.base.hash, "dtype": dtype, "step": step}
             write_delta(self.recording.weights(step), bank.table, *bank.changed(), info)
-        elif config.faithfulness:
-            stability = self._column(bank.model)
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         self.tracking_seconds += now - began
@@ -222,32 +208,29 @@ class Tracker(TrainerCallback):
 
     def _samples(self) -> dict[str, np.ndarray]:
         bank, found = self.trainer.bank, {}
-        for task in self.tasks:
-            for name, scorer in self.scorers.items():
-                rows = scorer.samples(bank.model, self.trainer.table, task.probe)
-                if len(rows) < FEWEST_ROWS:
-                    raise ConfigError(
-                        f"scorer {name!r} gives {len(rows)} rows on the probe of {task.name!r}; at least {FEWEST_ROWS} "
-                        "are needed for a noise floor: raise probe_examples, or use a scorer of activations such as "
-                        "'attribution', which gives one row per example"
-                    )
-                found[f"{task.name}/{name}"] = rows
+        for task, (name, scorer) in product(self.tasks, self.scorers.items()):
+            rows = scorer.samples(bank.model, self.trainer.table, task.probe)
+            if len(rows) < FEWEST_ROWS:
+                raise ConfigError(
+                    f"scorer {name!r} gives {len(rows)} rows on the probe of {task.name!r}; at least {FEWEST_ROWS} "
+                    "are needed for a noise floor: raise probe_examples, or use a scorer of activations such as "
+                    "'attribution', which gives one row per example"
+                )
+            found[f"{task.name}/{name}"] = rows
         return found
 
     def _column(self, model: nn.Module) -> tuple[list[int], dict[str, np.ndarray]]:
         """Test each remembered circuit on `model`: steps of the circuits, task -> `circuit_drops`."""
-        table, drops = self.trainer.table, {}
-        for task in self.tasks:
-            drops[task.name] = circuit_drops(model, table, task.probe, list(self.circuits[task.name].values()))
+        table, circuits = self.trainer.table, {name: list(known.values()) for name, known in self.circuits.items()}
+        drops = {task.name: circuit_drops(model, table, task.probe, circuits[task.name]) for task in self.tasks}
         return list(self.circuits[self.tasks[0].name]), drops
 
     def _edges(self) -> pa.Table:
-        bank, parts = self.trainer.bank, []
+        (bank, table), top = (self.trainer.bank, self.trainer.table), self.config.top_edges
+        parts = []
         for task in self.tasks:
-            found = edge_scores(
-                bank.model, self.trainer.table, task.probe, EDGE_STEPS, top=self.config.top_edges, weights=bank.weights
-            )
+            found = edge_scores(bank.model, table, task.probe, EDGE_STEPS, top=top, weights=bank.weights)
             source, destination = zip(*found.pairs, strict=True)
             columns = [[task.name] * len(found), source, destination, found.role, found.score]
-            parts.append(pa.table(dict(zip(EDGE_COLUMNS.names, columns, strict=True))))
+            parts.append(pa.table(columns, EDGE_COLUMNS.names))
         return pa.concat_tables(parts)

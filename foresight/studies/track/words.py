@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -39,8 +40,8 @@ def questions(answers: Tables) -> list[Question]:
         "Does the circuit of step 0 still explain the model?": _explains,
     }
     found = [Question(title, [say(answers, s) for s in strategies] or [unknown]) for title, say in of_strategy.items()]
-    return [*found, Question("Which strategy learned best?", _best(answers)),
-            Question("Do the tasks conflict?", _conflict(answers))]  # fmt: skip
+    of_all = {"Which strategy learned best?": _best, "Do the tasks conflict?": _conflict}
+    return found + [Question(title, say(answers)) for title, say in of_all.items()]
 
 
 def sentences(answers: Tables) -> list[str]:
@@ -66,10 +67,10 @@ def _moved(answers: Tables, strategy: str) -> Line:
     floors = f"two halves of the probe at one step differ by {number(row['floor'])}"
     if isfinite(row["between_runs"]):
         floors += f", and runs that differ only in their seed by {number(row['between_runs'])}"
-    verdict = decided(row, "moved beyond noise", "within the noise", "within the noise")
-    if row["interval_low"] is None:
-        beyond = "beyond the noise of the probe, but one unit cannot establish it"
-        verdict = beyond if row["beyond_floor"] else "within the noise of the probe, as far as one unit can tell"
+    alone = "within the noise of the probe, as far as one unit can tell"
+    if row["beyond_floor"]:
+        alone = "beyond the noise of the probe, but one unit cannot establish it"
+    verdict = decided(row, "moved beyond noise", "within the noise", "within the noise", alone)
     return Line(strategy, verdict,
         f"At step {row['step']} the Jaccard distance of circuits from step 0 is {number(row['distance'])}; {floors}. "
         f"Movement alone, with the noise subtracted: {spread(row)}. In {row['beyond_floor']} of {row['n']} runs the "
@@ -122,11 +123,9 @@ def _best(answers: Tables) -> list[Line]:
     levels = "; ".join(f"{r['strategy']} {share(r)}" for r in alone)
     if len(alone) == 1:
         return [Line("", "One strategy, nothing to compare", f"Final accuracy: {levels}.")]
-    wins = {row["strategy"]: 0 for row in alone}
-    for row in (pairs := [row for row in rows if row["minus"]]):
-        if row["decided"]:
-            wins[row["strategy"] if row["decided"] > 0 else row["minus"]] += 1
-    best = [name for name, count in wins.items() if count == len(wins) - 1]
+    pairs = [row for row in rows if row["minus"]]
+    wins = Counter(r["strategy"] if r["decided"] > 0 else r["minus"] for r in pairs if r["decided"])
+    best = [name for name, count in wins.items() if count == len(alone) - 1]
     verdict = f"{best[0]} learned best" if best else "None is shown to be the best"
     differences = "; ".join(
         f"{r['strategy']} {MINUS} {r['minus']} {points(r)}{decided(r, '', '', ', within the noise', '', '')}"
@@ -148,10 +147,9 @@ def _conflict(answers: Tables) -> list[Line]:
 
 
 def _pair(row: Row) -> str:
-    interval = f"[{number(row['low'])}, {number(row['high'])}]"
+    found = bracketed(row["value"], row["low"], row["high"], ".2f")
     floors = f"{number(row['floor'])} (95 % below {number(row['floor_high'])})"
-    pair = f"{row['task_a']} and {row['task_b']}"
-    return f"{pair}: {number(row['value'])} {interval}, where halves of one task's probe have {floors}"
+    return f"{row['task_a']} and {row['task_b']}: {found}, where halves of one task's probe have {floors}"
 
 
 def decided(
@@ -178,15 +176,14 @@ def _thinned(rows: Sequence[Row]) -> list[Row]:
     return list(rows[::-1][::every])[::-1]
 
 
-def spread(row: Row, form: str = "+.2f") -> str:
+def spread(row: Row, form: str = "+.2f", scale: float = 1) -> str:
     """Format the mean of a row of the answers with its interval, or say that it has none."""
-    return bracketed(row["mean"], row["interval_low"], row["interval_high"], form, " (one unit, no interval)")
+    return bracketed(row["mean"], row["interval_low"], row["interval_high"], form, " (one unit, no interval)", scale)
 
 
 def points(row: Row) -> str:
     """Format a difference of accuracies in percentage points, with its interval."""
-    ends = row["mean"], row["interval_low"], row["interval_high"]
-    return bracketed(*ends, "+.1f", " (one unit, no interval)", scale=100)
+    return spread(row, "+.1f", 100)
 
 
 def share(row: Row) -> str:

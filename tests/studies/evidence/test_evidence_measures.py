@@ -38,16 +38,12 @@ def test_log_probability_and_divergence_are_those_of_single_texts():
 
 def test_a_shift_acts_on_the_answer_alone():
     model, table, tokenizer = many_heads()
-    shift = {head_names(table)[3]: torch.ones(4)}
-    steering = Steering(model, table, shift)
+    steering = Steering(model, table, {head_names(table)[3]: torch.ones(4)})
     found = score_answers(model, tokenizer, ROWS, steering).log_probability
-    steering.detach()
     alone = []
     for prompt, answer in ROWS:  # the same, one text at a time and position by position
-        again = Steering(model, table, shift)
-        with again.answering(torch.tensor([len(prompt.split()) - 1])):
+        with steering.answering(torch.tensor([len(prompt.split()) - 1])):
             log_p, truth = by_hand(model, tokenizer, prompt, answer)
-        again.detach()
         alone.append(log_p.gather(1, truth[:, None]).sum().item())
     np.testing.assert_allclose(found, alone, atol=1e-4)
 

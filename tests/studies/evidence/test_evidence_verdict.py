@@ -1,5 +1,6 @@
 """The test of location: it finds what was planted, and nothing where nothing was."""
 
+import copy
 import json
 from dataclasses import asdict, replace
 
@@ -41,6 +42,7 @@ def verdict_of(localized, random, full=(), method="edit"):
 
 def best_edit(model, table, tokenizer, heads, steps=14):
     """Effects on the test questions of the best edit at these heads: gradient descent on what is to be preferred."""
+    model = copy.deepcopy(model)
     edit = RankOneEdit(model, table, heads)
     optimizer = torch.optim.Adam(edit.parameters(), lr=0.3)
     ids = torch.tensor([tokenizer(q.prompt)["input_ids"] for q in TRAIN])
@@ -52,9 +54,7 @@ def best_edit(model, table, tokenizer, heads, steps=14):
         if loss.requires_grad:
             loss.backward()
             optimizer.step()
-    found = effects(model, tokenizer, TEST, edit, {})["mass"]
-    edit.detach()
-    return found
+    return effects(model, tokenizer, TEST, edit, {})["mass"]
 
 
 def study_of(alive, localized):

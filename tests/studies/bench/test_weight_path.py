@@ -13,10 +13,10 @@ from foresight.forecasters.single_weights.shift import shifted
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.probes import ContrastProbe
+from foresight.studies.bench.from_weights import RecordedWeights
 from foresight.studies.track.recording import Recording
 from foresight.studies.track.settings import TrackConfig
 from foresight.studies.track.tracker import Tracker, Watched
-from foresight.studies.track.weight_path import RecordedWeights
 from foresight.training.config import ForesightConfig
 from foresight.training.trainer import ForesightTrainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
