@@ -11,11 +11,12 @@ from pathlib import Path
 from ..common.errors import NonFiniteError
 from ..report.comparison import write_report
 from ..report.evidence import write_evidence
+from ..studies.compare.measures import grouped
 from ..studies.compare.settings import CompareConfig
 from ..studies.compare.study import run_comparison
 from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import run_study
-from .building import changed, show
+from .settings import changed, show
 
 SHOWN = 5
 """Causes of failures that are shown on the screen; the report has all of them."""
@@ -37,9 +38,7 @@ def run(out: str, config: CompareConfig, quick: bool) -> int:
     if not failed:
         return 0
     print(f"foresight: {len(failed)} runs failed:", file=sys.stderr)
-    causes: dict[str, list[str]] = {}
-    for name, cause in failed.items():
-        causes.setdefault(cause, []).append(name)
+    causes = grouped((cause, name) for name, cause in failed.items())
     for cause, names in list(causes.items())[:SHOWN]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         print(f"  {names[0]}{more}: {cause}", file=sys.stderr)

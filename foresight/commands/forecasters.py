@@ -16,7 +16,7 @@ from ..forecasters.wrap import FunctionForecaster
 _COLOURS = {"pass": "green", "fail": "bold red", "expected failure": "yellow"}
 
 
-def show() -> int:
+def show() -> None:
     """Print every forecaster by name. A package that cannot be imported is listed with its error."""
     table = Table(
         "name", "origin", "what it does", "quantiles", "pretraining", title="Forecasters", title_justify="left"
@@ -26,7 +26,6 @@ def show() -> int:
     for name in forecaster_names():
         table.add_row(*(Text(cell) for cell in (name, REGISTRY.origin(name), *_abilities(name))))
     console().print(table)
-    return 0
 
 
 def check(name: str) -> int:

@@ -24,7 +24,7 @@ from ..training.config import ForesightConfig
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
-from .building import build
+from .settings import build
 
 
 def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:

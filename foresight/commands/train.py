@@ -22,7 +22,7 @@ from ..tasks.load_data import load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
-from .building import build, changed, resolved, show
+from .settings import build, changed, plain, show
 
 
 def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None) -> None:
@@ -55,7 +55,8 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     )
     trainer.trained_on = _words(data, len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None)
     trainer.stopping.hours = max_hours
-    trainer.add_callback(_Record(trainer, resolved(model=settings, data=data, training=args), settings.from_config))
+    everything = {"model": plain(settings), "data": plain(data), "training": plain(args)}
+    trainer.add_callback(_Record(trainer, everything, settings.from_config))
     try:
         trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
     except KeyboardInterrupt:

@@ -69,10 +69,10 @@ def predicted_against_realised(pictures: Sequence[Picture]) -> Figure:
     Pictures without a forecast have no panel. The mask shown is the one that the forecast led to.
     """
     shown = [(picture, picture.forecast) for picture in pictures if picture.forecast is not None]
-    fig, axes = panels(len(shown), 3.6)
+    titles = [picture.task for picture, _ in shown]
+    fig, axes = panels(titles, 3.6, y="score at the end of the full run / largest")
     for axis, (picture, forecast) in zip(axes, shown, strict=True):
         _scatter(axis, picture, forecast)
-    axes[0].set_ylabel("score at the end of the full run / largest")
     shared_legend(fig, axes[:1], len(GROUPS))
     return fig
 
@@ -97,7 +97,9 @@ def _scatter(axis, picture: Picture, forecast: LastForecast) -> None:
     for in_mask, in_circuit, colour, marker, label in GROUPS:
         where = (chosen == in_mask) & (realised == in_circuit)
         axis.scatter(x[where], y[where], color=colour, marker=marker, s=26, alpha=0.85, linewidths=0, label=label)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_title(f"{picture.task}: {(chosen & realised).sum()} of {realised.sum()} found")
-    axis.set_xlabel(f"forecast at step {forecast.made_at} for {forecast.for_step} / largest")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        title=f"{picture.task}: {(chosen & realised).sum()} of {realised.sum()} found",
+        xlabel=f"forecast at step {forecast.made_at} for {forecast.for_step} / largest",
+    )

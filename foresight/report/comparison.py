@@ -14,12 +14,11 @@ from ..common.plugins import names_of_files
 from ..studies.compare.arms import Arm
 from ..studies.compare.contrasts import Contrast
 from ..studies.compare.measures import FORGETTING, MEASURES, Measure, grouped
-from ..studies.compare.part import Part
+from ..studies.compare.part import MARGIN, Part
 from ..studies.compare.results import Record
 from ..studies.compare.settings import CompareConfig
 from ..studies.compare.study import read_comparisons
 from ..studies.compare.summary import BudgetSummary, Summary
-from ..studies.compare.tuning import MARGIN
 from ..studies.runner import RUNS
 from ..trajectory.trajectory import Trajectory
 from .circuit_figures import Picture, heatmap, predicted_against_realised

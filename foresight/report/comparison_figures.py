@@ -38,10 +38,8 @@ def outcomes(part: Part, found: BudgetSummary) -> Figure:
     """The primary measure per arm, with a small dot per task and seed, and differences from the static arm."""
     measure, names, look = part.config.measure, [name for name, runs in part.whole.items() if runs], looks(part.arms)
     fig = figure(10, 0.3 * len(names) + 1.3)
-    differences = {
-        (c.a, c.measure): c.interval for c in found.contrasts if c.b == "static" and c.interval.mean is not None
-    }
-    matched = any(key == FORGETTING.key for _, key in differences)
+    differences = {(c.a, c.measure): c.interval for c in found.contrasts if c.b == "static"}
+    matched = any(key == FORGETTING.key and of.mean is not None for (_, key), of in differences.items())
     axes = fig.subplots(1, 3 if matched else 2, sharey=True)
     beside = list(zip(axes[1:], (measure, FORGETTING), strict=False))
     for row, name in enumerate(names):
@@ -49,15 +47,14 @@ def outcomes(part: Part, found: BudgetSummary) -> Figure:
         values = measure.scale * np.array(list(by_unit(part.whole[name], measure).values()))
         rows = row + (np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(len(values)))
         axes[0].scatter(values, rows, s=14, color=paint, alpha=0.4, linewidths=0)
-        own = [(axes[0], measure, found.arms[name].measures[measure.key])]
-        others = [(axis, of, differences.get((name, of.key))) for axis, of in beside]
-        for axis, of, interval in own + others:
-            if interval is None or interval.mean is None:
-                continue
+        means = [(axes[0], measure, found.arms[name].measures[measure.key])]
+        means += [(axis, of, differences[name, of.key]) for axis, of in beside if (name, of.key) in differences]
+        for axis, of, interval in means:
             if axis is not axes[0] and interval.low is not None and interval.high is not None:
                 ends = [of.scale * interval.low, of.scale * interval.high]
                 axis.plot(ends, [row, row], color=paint, linewidth=2.2, alpha=0.75, solid_capstyle="butt")
-            axis.scatter([of.scale * interval.mean], [row], s=64, color=paint, marker=marker, zorder=3)
+            if interval.mean is not None:
+                axis.scatter([of.scale * interval.mean], [row], s=64, color=paint, marker=marker, zorder=3)
     axes[0].set_title(textwrap.fill(f"{measure.label} ({measure.better})", 28))
     for axis, of in beside:
         axis.axvline(0, color=look["static"].colour if "static" in look else "#777777", linewidth=1.3)
@@ -87,15 +84,12 @@ def frontiers(part: Part) -> Figure | None:
     if not lines:
         return None
     styles = strokes(part)
-    fig, axes = panels(len(lines), 3.6)
-    for axis, (task, drawn) in zip(axes, lines.items(), strict=True):
+    fig, axes = panels(list(lines), 3.6, "target loss (nats)", "retained loss (nats)")
+    for axis, drawn in zip(axes, lines.values(), strict=True):
         for name, (target, retained) in drawn.items():
             axis.plot(target, retained, **{**styles[name], "markevery": [0]})
         axis.set_xscale("log")
         log_ticks(axis.xaxis)
-        axis.set_title(task)
-        axis.set_xlabel("target loss (nats)")
-    axes[0].set_ylabel("retained loss (nats)")
     shared_legend(fig, axes, 6)
     return fig
 
@@ -105,7 +99,7 @@ def learning_curves(part: Part) -> Figure:
     """Held-out loss of the target task over steps, one panel per task: mean over seeds and draws, range shaded."""
     tasks = list(dict.fromkeys(r.cell.task for runs in part.whole.values() for r in runs))
     styles = strokes(part)
-    fig, axes = panels(len(tasks), 3.6)
+    fig, axes = panels(tasks, 3.6, "optimizer step", "held-out loss (nats per answer token)")
     for axis, task in zip(axes, tasks, strict=True):
         for name, runs in part.whole.items():
             curves = [r.measures.curve for r in runs if r.cell.task == task and r.measures and r.measures.curve]
@@ -119,9 +113,6 @@ def learning_curves(part: Part) -> Figure:
                                   linewidth=0)  # fmt: skip
         axis.set_yscale("log")
         log_ticks(axis.yaxis)
-        axis.set_title(task)
-        axis.set_xlabel("optimizer step")
-    axes[0].set_ylabel("held-out loss (nats per answer token)")
     shared_legend(fig, axes, 6)
     return fig
 

@@ -98,7 +98,7 @@ def staleness(rows: Sequence[Row]) -> Figure:
         rows: the answers `staleness`, by one scorer.
     """
     strategies = values(rows, "strategy")
-    fig, axes = panels(len(strategies), 2.9)
+    fig, axes = panels(strategies, 2.9, y="overlap with the circuit")
     for axis, strategy in zip(axes, strategies, strict=True):
         here = where(rows, strategy=strategy)
         steps = [row["step"] for row in here]
@@ -110,9 +110,7 @@ def staleness(rows: Sequence[Row]) -> Figure:
         _points(axis, steps, known, color=colour(strategy), marker=marker, label="the map of step 0, 95 % interval")
         axis.plot(steps, [r["chance"] for r in here], color="#777777", linestyle=":", label="chance")
         axis.set_ylim(0, 1.02)
-        axis.set_title(strategy)
         step_axis(axis, steps)
-    axes[0].set_ylabel("overlap with the circuit")
     shared_legend(fig, axes[:1], 3)
     return fig
 
@@ -126,7 +124,7 @@ def curves(rows: Sequence[Row]) -> Figure:
     """
     rows = [r for r in rows if r["measure"] == "faithfulness" and r["fraction"] and r["value"] is not None]
     tasks, models = values(rows, "circuit_of"), sorted(values(rows, "strategy"), key=lambda model: model is not None)
-    fig, axes = panels(len(tasks), 2.9)
+    fig, axes = panels(tasks, 2.9, "share of components in the circuit", "faithfulness")
     for axis, task in zip(axes, tasks, strict=True):
         axis.axhline(1, color="#777777", linewidth=0.8)
         for model in models:
@@ -142,9 +140,6 @@ def curves(rows: Sequence[Row]) -> Figure:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_ylim(*np.clip(axis.get_ylim(), -1, 2.5))
-        axis.set_title(task)
-        axis.set_xlabel("share of components in the circuit")
-    axes[0].set_ylabel("faithfulness")
     shared_legend(fig, axes, len(models))
     return fig
 

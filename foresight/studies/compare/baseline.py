@@ -97,6 +97,5 @@ def gains(mine: Mapping[Unit, float], baselines: ArmValues) -> dict[str, dict[Un
 def _p_value(found: Sequence[Mapping[Unit, float]]) -> float | None:
     better = [p for values in found if (p := p_value(values, "greater")) is not None]
     worse = [p for values in found if (p := p_value(values, "less")) is not None]
-    if not better:  # they share their units, so that all have a p-value, or none
-        return None
-    return min(1.0, 2 * min(max(better), len(found) * min(worse)))
+    # They share their units, so that all have a p-value, or none.
+    return min(1.0, 2 * min(max(better), len(found) * min(worse))) if better else None

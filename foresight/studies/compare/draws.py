@@ -7,15 +7,16 @@ learning rate and optimizer memory that the arm was tuned to, or the difference 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
-from ...common.intervals import Unit, among_random, holm
-from .measures import Measure, grouped
+from ...common.intervals import among_random, holm
+from .measures import draws
 from .part import Part
-from .results import Record
+
+_SETTING = attrgetter("cell.learning_rate", "cell.memory")
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,20 @@ def among_draws(part: Part) -> tuple[AmongRandom, ...]:
     Left out are arms at whose learning rate and optimizer memory no random mask ran, and hindsight: if that is better,
     locations differ, but it does not follow that a good one can be found.
     """
-    measure, runs = part.config.measure, part.whole
-    fixed = [name for name, arm in part.arms.items() if arm.settings == {"policy": "random"} and len(runs[name]) > 1]
-    if not fixed:
-        return ()
-    found = {}
+    measure, runs, found = part.config.measure, part.whole, {}
+    drawn = [name for name, arm in part.arms.items() if arm.settings == {"policy": "random"} and len(runs[name]) > 1]
     for name, arm in part.arms.items():
-        tuned = {_setting(record) for record in runs[name]}
-        mine = _values(runs[name], measure)
-        others = _values([r for r in part.points[fixed[0]] if _setting(r) in tuned], measure)
-        pairs = [(float(np.mean(mine[unit])), np.array(others[unit])) for unit in mine if len(others.get(unit, ())) > 1]
         fair = arm.method == "mask" and not (arm.weights or arm.trains_everything or arm.hindsight or arm.sized_by)
-        if fair and pairs and name != fixed[0]:
+        if not drawn or name == drawn[0] or not fair:
+            continue
+        tuned = {_SETTING(record) for record in runs[name]}
+        others = draws([record for record in part.points[drawn[0]] if _SETTING(record) in tuned], measure)
+        pairs = [
+            (measure.sign * float(np.mean(values)), measure.sign * np.array(others[unit]))
+            for unit, values in draws(runs[name], measure).items()
+            if len(others.get(unit, ())) > 1
+        ]
+        if pairs:
             found[name] = pairs
     p = {name: among_random(pairs) for name, pairs in found.items()}
     corrected = holm(p)
@@ -62,19 +65,9 @@ def among_draws(part: Part) -> tuple[AmongRandom, ...]:
             arm=name,
             p=p[name],
             p_holm=corrected[name],
-            beaten=float(np.mean([np.mean(drawn < value) for value, drawn in pairs])),
+            beaten=float(np.mean([np.mean(random < value) for value, random in pairs])),
             units=len(pairs),
-            draws=min(len(drawn) for _, drawn in pairs),
+            draws=min(len(random) for _, random in pairs),
         )
         for name, pairs in found.items()
     )
-
-
-def _setting(record: Record) -> tuple[float, str]:
-    return record.cell.learning_rate, record.cell.memory
-
-
-def _values(records: Sequence[Record], measure: Measure) -> dict[Unit, list[float]]:
-    """Unit -> values of its draws; higher is better."""
-    values = ((record.cell.unit, measure.read(record)) for record in records)
-    return grouped((unit, measure.sign * value) for unit, value in values if value is not None)

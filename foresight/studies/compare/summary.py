@@ -15,10 +15,9 @@ from .baseline import ArmValues, task_means
 from .contrasts import Contrast, contrasts, decided
 from .draws import AmongRandom, among_draws
 from .measures import MEASURES, by_unit, grouped
-from .part import Broken, Part
+from .part import Broken, Part, Tuned
 from .results import Measures, Record
 from .settings import CompareConfig
-from .tuning import Tuned
 from .verdict import Verdict, judge
 
 
