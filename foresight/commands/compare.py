@@ -32,7 +32,7 @@ def run(out: str, config: CompareConfig, quick: bool) -> int:
     show({name: value for name, value in changed(config).items() if usual.get(name) != value})
     summary = run_comparison(out, config)
     print(summary.verdict.sentence)
-    open_page(write_report([Path(out)], Path(out)))
+    open_page(write_report([out]))
     failed = {name: cause for name, cause in summary.failures if not cause.startswith(NonFiniteError.__name__)}
     failed |= {one.run: one.words for one in summary.broken if one.how == "failed"}
     if not failed:
@@ -47,8 +47,7 @@ def run(out: str, config: CompareConfig, quick: bool) -> int:
 
 def report(folders: Sequence[str], out: str | None) -> None:
     """Rebuild the report of finished comparisons from what their folders hold, several of equal settings as one."""
-    places = [Path(folder) for folder in folders]
-    open_page(write_report(places, Path(out) if out else places[0]))
+    open_page(write_report(folders, out))
 
 
 def evidence(out: str, config: EvidenceConfig) -> None:
@@ -56,7 +55,7 @@ def evidence(out: str, config: EvidenceConfig) -> None:
     show(changed(config))
     found = run_study(out, config)
     print("\n".join(found.sentences))
-    open_page(write_evidence(Path(out)))
+    open_page(write_evidence(out))
 
 
 def open_page(page: Path) -> None:

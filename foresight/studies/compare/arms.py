@@ -68,8 +68,8 @@ def _mask(name: str, label: str, about: str, policy: str | None = None, **given:
     return Arm(name, label, about, {"policy": policy or name, **given}, **parts)
 
 
-def _weights(name: str, label: str, about: str, policy: str, **given: Any) -> Arm:
-    return _mask(f"weights_{name}", label, about, policy, granularity="weights", **given)
+def _weights(policy: str, label: str, about: str, name: str | None = None, **given: Any) -> Arm:
+    return _mask(f"weights_{name or policy}", label, about, policy, granularity="weights", **given)
 
 
 ARMS = {
@@ -104,13 +104,12 @@ ARMS = {
               "tasks", "static", replay_share=0.25),
         _mask("damage_replay", "Damage-aware with replay", "both: gain minus harm, and replay of a quarter", "reactive",
               target="damage", replay_share=0.25),
-        _weights("random", "Weights: random", "single weights drawn at random", "random", draws=2),
-        _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training",
-                 "static"),
+        _weights("random", "Weights: random", "single weights drawn at random", draws=2),
+        _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training"),
         _weights("foresight", "Weights: foresight", "single weights drawn by how much their row and column moved in "
-                 "the first steps", "foresight"),
-        _weights("hindsight", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
-                 "movement", hindsight="movement"),
+                 "the first steps"),
+        _weights("movement", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
+                 "hindsight", hindsight="movement"),
         Arm("lora", "LoRA", "low-rank changes of all Linears, with as many parameters", method="lora"),
         Arm("adalora", "AdaLoRA", "low-rank changes whose ranks are pruned during the run", method="adalora"),
         Arm("circuit_lora", "LoRA by circuit", "LoRA whose ranks follow the circuit before training",
