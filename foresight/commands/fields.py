@@ -94,9 +94,9 @@ def _from_source(name: str) -> dict[str, Setting]:
 
 def _folder(package: str) -> Path:
     spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None or spec.origin is None:
         raise LookupError(package)
-    return Path(spec.submodule_search_locations[0])
+    return Path(spec.origin).parent
 
 
 def _literal(node: ast.expr | None) -> Any:

@@ -91,10 +91,10 @@ def read(recipe: str | Path | None, flags: Sequence[str], settings: Mapping[str,
             raise ConfigError(f"{recipe}:{line}: {error}") from error
     whole, flat = _split(flags, settings)
     found, unknown = parser.parse_known_args(whole)
-    for word in unknown:
-        if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument {word!r}; a setting is given as --name value")
-        raise ConfigError(f"{_unknown(_name(word), settings)}; --settings lists all")
+    if unknown:
+        if unknown[0].startswith("--"):
+            raise ConfigError(f"{_unknown(_name(unknown[0]), settings)}; --settings lists all")
+        raise ConfigError(f"unexpected argument {unknown[0]!r}; a setting is given as --name value")
     values |= vars(found)
     for key, value in flat.items():
         _put(values, key, value)
@@ -129,10 +129,9 @@ def _rule(setting: Setting) -> dict[str, Any]:
 
 
 def _true_or_false(word: str) -> bool:
-    for value, words in ((True, "true yes t y 1"), (False, "false no f n 0")):
-        if word.lower() in words.split():
-            return value
-    raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    if word.lower() not in "true yes t y 1 false no f n 0".split():
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return word.lower() in "true yes t y 1".split()
 
 
 def _typed(parser: _Parser, settings: Mapping[str, Setting], key: str, value: Any) -> Any:

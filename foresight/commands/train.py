@@ -72,10 +72,8 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
 
 def _words(data: DataConfig, rows: int | None) -> str:
     """The training data, for the model card."""
-    name = f"task `{data.task}`" if data.task else f"`{data.dataset}`"
-    more = [] if data.task else [part for part in (data.dataset_config, data.dataset_split) if part]
-    size = "a stream" if rows is None else f"{rows:,} rows"
-    return f"{', '.join([name, *more])}: {size}"
+    parts = [f"task `{data.task}`"] if data.task else [f"`{data.dataset}`", data.dataset_config, data.dataset_split]
+    return f"{', '.join(filter(None, parts))}: {'a stream' if rows is None else f'{rows:,} rows'}"
 
 
 class _Record(TrainerCallback):

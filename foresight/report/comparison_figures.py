@@ -162,9 +162,7 @@ def overlap_over_time(part: Part, vectors: Mapping[str, int], chance: float | No
         axis.step(steps, np.mean(lines, 0), where="post", **{**styles[name], "marker": "", "linewidth": 2})
     if chance is not None:
         axis.axhline(chance, color="#999999", linestyle=":", linewidth=1.2, label="chance")
-    axis.set_ylim(-0.02, 1.04)
-    axis.set_xlabel("optimizer step")
-    axis.set_ylabel("share of the realised\ncircuit in the mask")
+    axis.set(ylim=(-0.02, 1.04), xlabel="optimizer step", ylabel="share of the realised\ncircuit in the mask")
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig
 
@@ -185,8 +183,7 @@ class Picture:
         series: scores of the full run.
         schedule: (step, component names) of the arm; empty if it failed or trains no components.
         realised: the circuit at the end of the full run.
-        forecast: the arm's last forecast.
-        arm: label of the arm.
+        forecast: the last one of the arm, whose label is `arm`.
     """
 
     task: str

@@ -99,7 +99,7 @@ def _looks(evidence: Evidence) -> dict[str, Look]:
     every = {o.name: o.kind for found in evidence.outcomes.values() for o in found if o.kind != RANDOM}
     made = {FULL: Look(COLOURS["full"], "s", "-"), LORA_ARM: Look(COLOURS["oracle"], "*", "--")}
     localized = looks(name for name, kind in every.items() if kind == LOCALIZED)
-    return {name: localized.get(name) or made[kind] for name, kind in every.items()}
+    return {name: made.get(kind) or localized[name] for name, kind in every.items()}
 
 
 def _interval(found: Interval | None) -> str:

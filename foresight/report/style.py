@@ -85,8 +85,8 @@ def panels(titles: Sequence[str], height: float, x: str = "", y: str = "") -> tu
         x, y: labels of every x axis, and of the first y axis.
     """
     n = len(titles)
-    columns = max(1, min(3, n))
-    rows = -(-max(1, n) // columns)
+    columns = min(3, n) or 1
+    rows = -(-n // columns) or 1
     fig = figure(10, height * rows + 0.4)
     axes = list(fig.subplots(rows, columns, squeeze=False).flatten())
     for axis, title in zip(axes, titles, strict=False):

@@ -171,11 +171,9 @@ def stability(rows: Sequence[Row]) -> Figure:
                     texts[i, j] = f"{number(image[i, j])}{texts[i, j]}\n({floor})"
             _matrix(axis, image, texts, cmap=colours, vmin=least, vmax=most)
             ticks = range(0, len(steps), -(-len(steps) // MOST_LABELS))
-            axis.set_xticks(ticks, [str(steps[i]) for i in ticks])
-            axis.set_yticks(ticks, [str(steps[i]) for i in ticks])
-            axis.set_xlabel("t: step of the model")
-            axis.set_ylabel("s: step of the circuit")
-            axis.set_title(f"{strategy}: {title}")
+            labels = [str(steps[i]) for i in ticks]
+            axis.set(xticks=ticks, xticklabels=labels, yticks=ticks, yticklabels=labels)
+            axis.set(title=f"{strategy}: {title}", xlabel="t: step of the model", ylabel="s: step of the circuit")
     return fig
 
 
@@ -187,23 +185,21 @@ def conflict(rows: Sequence[Row]) -> Figure:
         rows: the answers `conflict`.
     """
     tasks = list(dict.fromkeys(name for row in rows for name in (row["task_a"], row["task_b"])))
-    n = len(tasks)
+    n, labelled = len(tasks), len(tasks) <= MOST_TASKS
     fig = figure(10, 4.6)
     axis = fig.subplots()
     image, texts, bold = np.full((n, n), np.nan), {}, set()
     for row in rows:
         i, j = tasks.index(row["task_a"]), tasks.index(row["task_b"])
-        text = f"{row['value']:.2f}\n({row['floor_high']:.2f})"
-        if n > MOST_TASKS:
-            text = "\N{BULLET}" if row["beyond_floor"] else ""
+        dot = "\N{BULLET}" if row["beyond_floor"] else ""
         for at in ((i, j), (j, i)):
-            image[at], texts[at] = row["value"], text
+            image[at] = row["value"]
+            texts[at] = f"{row['value']:.2f}\n({row['floor_high']:.2f})" if labelled else dot
             bold |= {at} if row["beyond_floor"] else set()
     _matrix(axis, image, texts, bold, cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(n), tasks, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(n), tasks)
-    sign = "in brackets: 95 % of halves lie below" if n <= MOST_TASKS else "dot: beyond the floor"
-    axis.set_title(f"Conflict ({sign})")
+    axis.set_title(f"Conflict ({'in brackets: 95 % of halves lie below' if labelled else 'dot: beyond the floor'})")
     return fig
 
 

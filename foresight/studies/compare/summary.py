@@ -12,8 +12,7 @@ import numpy as np
 from ...common.intervals import Interval, holm, mean_interval
 from ..ledger import SCHEMA
 from .baseline import ArmValues, task_means
-from .contrasts import Contrast, contrasts, decided
-from .draws import AmongRandom, among_draws
+from .contrasts import AmongRandom, Contrast, among_draws, contrasts, decided
 from .measures import MEASURES, by_unit, grouped
 from .part import Broken, Part, Tuned
 from .results import Measures, Record
@@ -70,7 +69,7 @@ class BudgetSummary:
     Attributes:
         arms, tuning: by arm.
         tasks: task -> arm -> mean of the primary measure.
-        among_random: arms among the draws of the random arm, see `draws`.
+        among_random: arms among the draws of the random arm, see `among_draws`.
         p_holm: of the verdict; None at the first budget, whose verdict is not one of the secondary contrasts.
     """
 
