@@ -8,11 +8,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .commands import early
-from .common.errors import ConfigError, ForesightError, StoppedError, UnknownNameError, did_you_mean
+from .common.errors import ConfigError, ForesightError, StoppedError, did_you_mean, one_of
+from .common.plugins import part
 
 _SETTINGS = (
     "Settings come from a recipe, or from flags, --name value; flags win. `foresight {} --settings` lists them with "
@@ -49,18 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     parser, commands = _parsers()
     name = next((word for word in words if not word.startswith("-")), None)
-    if name is not None and name not in commands:
-        raise UnknownNameError("command", name, commands)
+    if name is not None:
+        one_of("command", name, commands)
     args, rest = parser.parse_known_args(words)
     if name is None:
-        if rest:
-            raise ConfigError(f"unexpected argument {rest[0]!r}; see foresight --help")
+        parser.refuse(rest)
         parser.print_help()
         return 0
-    if getattr(args, "settings", None) is not None or getattr(args, "schema", False):
-        _explain(args, rest)
-        return 0
-    return args.run(args, rest) or 0
+    if args.read is None:
+        args.parser.refuse(rest)
+        return args.run(args) or 0
+    if args.settings is None and not args.schema:
+        return args.run(args, args.read(args.config, rest)) or 0
+    args.parser.refuse(rest)
+    from .commands.explain import listing, schema
+
+    print(json.dumps(schema(name), indent=2) if args.schema else listing(name, args.settings))
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,9 +74,9 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def refuse(self, rest: list[str]) -> None:
-        """What is left over must be nothing, for a command without settings."""
+        """Raise ConfigError for arguments that are left over, which only a command with settings can use."""
         if rest:
-            raise ConfigError(f"unexpected argument {rest[0]!r}{did_you_mean(rest[0], self._option_string_actions)}")
+            self.error(f"unexpected argument {rest[0]!r}{did_you_mean(rest[0], self._option_string_actions)}")
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -84,11 +90,12 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors (or set FORESIGHT_DEBUG=1)")
     sub = parser.add_subparsers(metavar="COMMAND")
 
-    def command(name: str, run: Callable, help: str, settings: bool = False) -> _Parser:
-        epilog = _SETTINGS.format(name) if settings else None
-        result = sub.add_parser(name, help=help, description=help, epilog=epilog, allow_abbrev=False)
-        result.set_defaults(run=run, parser=result, command=name)
-        if settings:
+    def command(name: str, run: Callable | None, help: str, read: Callable | None = None, among: Any = sub) -> _Parser:
+        """Add a command; `read` reads and checks the settings of one that has settings, which `run` gets."""
+        epilog = _SETTINGS.format(name) if read else None
+        result = among.add_parser(name, help=help, description=help, epilog=epilog, allow_abbrev=False)
+        result.set_defaults(run=run, parser=result, read=read)
+        if read:
             result.add_argument("--config", metavar="RECIPE", help="a YAML recipe, see the folder recipes")
             listing = "list the settings, or those with WORD in their name or help, and stop"
             result.add_argument("--settings", metavar="WORD", nargs="?", const="", help=listing)
@@ -96,14 +103,15 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
             result.add_argument("--schema", action="store_true", help=schema)
         return result
 
+    def out(of: _Parser, what: str, default: str) -> None:
+        of.add_argument("--out", metavar="DIR", default=default, help=f"folder of the {what} (default: %(default)s)")
+
     for name, about in (
         ("demo", "a comparison on the shipped model: track, forecast, train, judge; minutes on a CPU"),
         ("compare", "masks against baselines: arms, tasks, seeds and budgets, run, judged and reported"),
     ):
-        comparing = command(name, _compare, about, True)
-        comparing.add_argument(
-            "--out", metavar="DIR", default=name, help="folder of the results (default: %(default)s)"
-        )
+        comparing = command(name, _compare, about, early.compare)
+        out(comparing, "results", name)
         comparing.add_argument("--quick", action="store_true", help="the same in a minute; its numbers mean nothing")
 
     report = command("report", _report, "rebuild the report of finished comparisons from their recorded runs")
@@ -111,22 +119,18 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     report.add_argument("--out", metavar="DIR", help="where report.html goes (default: the first folder)")
 
     locating = "does the location matter: edits at localized heads against edits at random ones"
-    evidence = command("evidence", _evidence, locating, True)
-    evidence.add_argument(
-        "--out",
-        metavar="DIR",
-        default="evidence",
-        help="folder of the study; a rerun continues it (default: %(default)s)",
-    )
+    out(command("evidence", _evidence, locating, early.evidence), "study; a rerun continues it", "evidence")
 
-    train = command("train", _train, "fine-tune a model with a predictive mask", True)
+    train = command("train", _train, "fine-tune a model with a predictive mask", early.train)
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
     train.add_argument("--max-hours", type=float, metavar="H", help="stop in time, with a checkpoint (exit code 75)")
 
-    preview = command("preview", _preview, "show what the model will see of the training rows; loads no model", True)
+    seeing = "show what the model will see of the training rows; loads no model"
+    preview = command("preview", _preview, seeing, early.preview)
     preview.add_argument("--rows", metavar="N", type=int, default=3, help="rows to show (default: %(default)s)")
 
-    track = command("track", _track, "watch circuits evolve: a study of tasks, strategies and seeds", True)
+    watching = "watch circuits evolve: a study of tasks, strategies and seeds"
+    track = command("track", _track, watching, early.track)
     track.add_argument("--out", metavar="DIR", help="folder of the study (default: the setting output_dir)")
     track.add_argument("--resume", action="store_true", help="continue the study in that folder")
 
@@ -137,37 +141,31 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
     mapping = "keep how much each row and column took part in other runs of a model, for policy foresight over weights"
     maps = command("maps", _maps, mapping)
-    maps.add_argument(
-        "sources", metavar="SOURCE", nargs="+", help="run folders, deltas, PEFT adapters or checkpoints of the model"
-    )
+    sources = "run folders, deltas, PEFT adapters or checkpoints of the model"
+    maps.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
     maps.add_argument("--model", metavar="MODEL", help="folder or Hub name (default: the shipped model)")
-    maps.add_argument("--out", metavar="DIR", default="maps", help="folder of the maps (default: %(default)s)")
+    out(maps, "maps", "maps")
 
-    plan = command("plan", _plan, "dry run of train: budget, parameters, memory and steps; nothing is loaded", True)
+    planning = "dry run of train: budget, parameters, memory and steps; nothing is loaded"
+    plan = command("plan", _plan, planning, early.plan)
     plan.add_argument("--processes", metavar="N", type=int, default=1, help="processes that ZeRO would shard over")
     plan.add_argument("--rows", metavar="N", type=int, help="training examples, where max_steps is not set")
 
-    forecasters = command("forecasters", _forecasters, "list forecasters, and check that one keeps the contract")
-    verbs = forecasters.add_subparsers(metavar="ACTION", dest="action", required=True)
-    listing = "built-in ones, those of installed packages, and what each can do"
-    verbs.add_parser("list", help=listing, description=listing, allow_abbrev=False)
-    checking = "try every rule of the contract; exit code 1 if one is broken"
-    check = verbs.add_parser("check", help=checking, description=checking, allow_abbrev=False)
+    forecasters = command("forecasters", None, "list forecasters, and check that one keeps the contract")
+    verbs = forecasters.add_subparsers(metavar="ACTION", required=True)
+    command("list", _list, "built-in ones, those of installed packages, and what each can do", among=verbs)
+    check = command("check", _check, "try every rule of the contract; exit code 1 if one is broken", among=verbs)
     check.add_argument("name", metavar="NAME", help="a name from the list, or module:Class")
     racing = "judge forecasters on recorded runs that they have not learned from; a rerun continues where it stopped"
-    bench = verbs.add_parser("bench", help=racing, description=racing, allow_abbrev=False)
+    bench = command("bench", _bench, racing, among=verbs)
     bench.add_argument("names", metavar="NAME", nargs="*", help="forecasters, or module:Class (default: all)")
-    bench.add_argument(
-        "--runs",
-        metavar="PLACE",
-        nargs="+",
-        help="studies of `foresight track`, recorded runs, or corpus files (default: the shipped corpus)",
-    )
+    recorded = "studies of `foresight track`, recorded runs, or corpus files (default: the shipped corpus)"
+    bench.add_argument("--runs", metavar="PLACE", nargs="+", help=recorded)
     bench.add_argument("--add", metavar="PLACE", nargs="+", default=[], help="recorded runs besides the shipped corpus")
     bench.add_argument("--leave-out", metavar="KIND", choices=("task", "model"), help="task or model (default: both)")
     bench.add_argument("--scorer", metavar="NAME", help="which scores, where runs have several")
     bench.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: %(default)s)")
-    bench.add_argument("--out", metavar="DIR", default="bench", help="folder of the results (default: %(default)s)")
+    out(bench, "results", "bench")
 
     export = command("export", _export, "write what a run has learned as a model folder or as a delta")
     export.add_argument("folder", metavar="RUN", help="output_dir of a finished run, or a checkpoint in it")
@@ -176,105 +174,67 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, sub.choices
 
 
-def _explain(args: argparse.Namespace, rest: list[str]) -> None:
-    """Answer --settings or --schema."""
-    from .commands.explain import listing, schema
-
-    args.parser.refuse(rest)
-    print(json.dumps(schema(args.command), indent=2) if args.schema else listing(args.command, args.settings))
+# What a command is given is checked first, in well under a second; the module that does the work imports torch.
 
 
-# Each command first checks what it is given, in well under a second; the module that does the work imports torch.
+def _compare(args: argparse.Namespace, config: Any) -> int:
+    return part("commands.compare.run")(args.out, config, args.quick)
 
 
-def _compare(args: argparse.Namespace, flags: list[str]) -> int:
-    config = early.compare(args.config, flags)
-    from .commands import compare
-
-    return compare.run(args.out, config, args.quick)
-
-
-def _report(args: argparse.Namespace, rest: list[str]) -> None:
-    args.parser.refuse(rest)
+def _report(args: argparse.Namespace) -> None:
     early.check_folders("a folder of `foresight compare`", args.folders)
-    from .commands import compare
-
-    compare.report(args.folders, args.out)
+    part("commands.compare.report")(args.folders, args.out)
 
 
-def _evidence(args: argparse.Namespace, flags: list[str]) -> None:
-    config = early.evidence(args.config, flags)
-    from .commands import compare
-
-    compare.evidence(args.out, config)
+def _evidence(args: argparse.Namespace, config: Any) -> None:
+    part("commands.compare.evidence")(args.out, config)
 
 
-def _train(args: argparse.Namespace, flags: list[str]) -> None:
-    values = early.train(args.config, flags)
-    from .commands import train
-
-    train.run(values, args.resume, args.max_hours)
+def _train(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    part("commands.train.run")(values, args.resume, args.max_hours)
 
 
-def _preview(args: argparse.Namespace, flags: list[str]) -> None:
-    values = early.preview(args.config, flags)
-    from .commands import preview
-
-    preview.show(values, args.rows)
+def _preview(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    part("commands.preview.show")(values, args.rows)
 
 
-def _track(args: argparse.Namespace, flags: list[str]) -> None:
-    values = early.track(args.config, flags)
-    from .commands import track
-
-    track.run(values, args.out, args.resume)
+def _track(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    part("commands.track.run")(values, args.out, args.resume)
 
 
-def _components(args: argparse.Namespace, rest: list[str]) -> None:
-    args.parser.refuse(rest)
+def _components(args: argparse.Namespace) -> None:
     early.check_model(args.model)
-    from .commands import components
-
-    components.show(args.model, args.mlp_block, args.list)
+    part("commands.components.show")(args.model, args.mlp_block, args.list)
 
 
-def _maps(args: argparse.Namespace, rest: list[str]) -> None:
-    args.parser.refuse(rest)
+def _maps(args: argparse.Namespace) -> None:
     early.check_model(args.model)
     early.check_folders("a run folder, a delta, a PEFT adapter or a checkpoint", args.sources)
-    from .commands import maps
-
-    maps.make(args.sources, args.model, args.out)
+    part("commands.maps.make")(args.sources, args.model, args.out)
 
 
-def _plan(args: argparse.Namespace, flags: list[str]) -> None:
-    values = early.plan(args.config, flags)
-    from .commands import plan
-
-    plan.show(values, args.processes, args.rows)
+def _plan(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    part("commands.plan.show")(values, args.processes, args.rows)
 
 
-def _forecasters(args: argparse.Namespace, rest: list[str]) -> int:
-    args.parser.refuse(rest)
-    if args.action == "bench":
-        early.check_forecasters(args.names)
-        early.check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
-        from .commands import bench
-
-        bench.run(args.out, args.runs, args.add, args.names, args.leave_out, args.scorer, args.workers)
-        return 0
-    if args.action == "check":
-        early.check_forecasters([args.name], of_scores=True)
-    from .commands import forecasters
-
-    return forecasters.show() if args.action == "list" else forecasters.check(args.name)
+def _list(args: argparse.Namespace) -> None:
+    part("commands.forecasters.show")()
 
 
-def _export(args: argparse.Namespace, rest: list[str]) -> None:
-    args.parser.refuse(rest)
-    from .training.export import export
+def _check(args: argparse.Namespace) -> int:
+    early.check_forecasters([args.name], of_scores=True)
+    return part("commands.forecasters.check")(args.name)
 
-    print(f"written to {export(args.folder, args.to, args.out)}")
+
+def _bench(args: argparse.Namespace) -> None:
+    early.check_forecasters(args.names)
+    early.check_folders("recorded runs, or a corpus file", [*(args.runs or []), *args.add])
+    bench = part("commands.bench.run")
+    bench(args.out, args.runs, args.add, args.names, args.leave_out, args.scorer, args.workers)
+
+
+def _export(args: argparse.Namespace) -> None:
+    print(f"written to {part('training.export.export')(args.folder, args.to, args.out)}")
 
 
 if __name__ == "__main__":

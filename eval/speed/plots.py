@@ -81,7 +81,7 @@ def steps_figure(result: dict[str, Any], clock: str) -> Figure:
 def growth_figure(growth: dict[str, dict[str, Any]], clock: str) -> Figure:
     """A panel for each axis, both scales logarithmic: medians with ranges, and the fitted power laws."""
     found = [axis for axis in AXES if any(axis in laws for laws in growth.values())]
-    fig, axes = panels(len(found), 3.5)
+    fig, axes = panels([""] * len(found), 3.5)
     for name, axis in zip(found, axes, strict=True):
         drawn = [_draw(axis, cost, laws[name]) for cost, laws in growth.items() if name in laws]
         sizes = next(laws[name]["sizes"] for laws in growth.values() if name in laws)

@@ -109,8 +109,9 @@ def open_run(run: Run) -> Opened:
 
 def _table(board: Leaderboard) -> Table:
     table = Table(title=f"Leaving out each {board.split}", title_justify="left")
-    for column in ("forecaster", "gain, points", "interval", "precision", "newcomers", "seconds"):
-        table.add_column(column, justify="left" if column == "forecaster" else "right")
+    table.add_column("forecaster")
+    for column in ("gain, points", "interval", "precision", "newcomers", "seconds"):
+        table.add_column(column, justify="right")
     for line in board.lines:
         gain = line.gain
         known = gain.low is not None and gain.high is not None and line.forecaster != PERSISTENCE

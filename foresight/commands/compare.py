@@ -11,11 +11,12 @@ from pathlib import Path
 from ..common.errors import NonFiniteError
 from ..report.comparison import write_report
 from ..report.evidence import write_evidence
+from ..studies.compare.measures import grouped
 from ..studies.compare.settings import CompareConfig
 from ..studies.compare.study import run_comparison
 from ..studies.evidence.settings import EvidenceConfig
 from ..studies.evidence.study import run_study
-from .building import changed, show
+from .settings import changed, show
 
 SHOWN = 5
 """Causes of failures that are shown on the screen; the report has all of them."""
@@ -31,15 +32,13 @@ def run(out: str, config: CompareConfig, quick: bool) -> int:
     show({name: value for name, value in changed(config).items() if usual.get(name) != value})
     summary = run_comparison(out, config)
     print(summary.verdict.sentence)
-    open_page(write_report([Path(out)], Path(out)))
+    open_page(write_report([out]))
     failed = {name: cause for name, cause in summary.failures if not cause.startswith(NonFiniteError.__name__)}
     failed |= {one.run: one.words for one in summary.broken if one.how == "failed"}
     if not failed:
         return 0
     print(f"foresight: {len(failed)} runs failed:", file=sys.stderr)
-    causes: dict[str, list[str]] = {}
-    for name, cause in failed.items():
-        causes.setdefault(cause, []).append(name)
+    causes = grouped((cause, name) for name, cause in failed.items())
     for cause, names in list(causes.items())[:SHOWN]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         print(f"  {names[0]}{more}: {cause}", file=sys.stderr)
@@ -48,8 +47,7 @@ def run(out: str, config: CompareConfig, quick: bool) -> int:
 
 def report(folders: Sequence[str], out: str | None) -> None:
     """Rebuild the report of finished comparisons from what their folders hold, several of equal settings as one."""
-    places = [Path(folder) for folder in folders]
-    open_page(write_report(places, Path(out) if out else places[0]))
+    open_page(write_report(folders, out))
 
 
 def evidence(out: str, config: EvidenceConfig) -> None:
@@ -57,7 +55,7 @@ def evidence(out: str, config: EvidenceConfig) -> None:
     show(changed(config))
     found = run_study(out, config)
     print("\n".join(found.sentences))
-    open_page(write_evidence(Path(out)))
+    open_page(write_evidence(out))
 
 
 def open_page(page: Path) -> None:

@@ -43,30 +43,16 @@ def _summary(table: ComponentTable, source: str) -> Table:
         result.add_section()
     for kind, members in kinds.items():
         result.add_row("all", *_row(kind, members, table))
-    maskable = table.n_vectors * table.d_model
-    rest = table.model_parameters - maskable
-    result.add_row("all", "components", str(len(table)), "", "", f"{maskable:,}", _share(maskable, table))
-    result.add_row("all", "not maskable", "", "", "", f"{rest:,}", _share(rest, table))
-    result.add_row("all", "all", "", "", "", f"{table.model_parameters:,}", _share(table.model_parameters, table))
+    maskable, every = table.n_vectors * table.d_model, table.model_parameters
+    sums = {"components": (str(len(table)), maskable), "not maskable": ("", every - maskable), "all": ("", every)}
+    for kind, (count, parameters) in sums.items():
+        result.add_row("all", kind, count, "", "", f"{parameters:,}", f"{parameters / every:.2%}")
     return result
 
 
 def _row(kind: str, members: list[Component], table: ComponentTable) -> tuple[str, ...]:
-    least, most = min(c.n_vectors for c in members), max(c.n_vectors for c in members)
-    parameters = sum(c.n_vectors for c in members) * table.d_model
-    return (
-        kind,
-        f"{len(members):,}",
-        _range(least, most),
-        _range(least * table.d_model, most * table.d_model),
-        f"{parameters:,}",
-        _share(parameters, table),
-    )
-
-
-def _range(least: int, most: int) -> str:
-    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
-
-
-def _share(parameters: int, table: ComponentTable) -> str:
-    return f"{parameters / table.model_parameters:.2%}"
+    sizes = [component.n_vectors for component in members]
+    ranges = [(weights * min(sizes), weights * max(sizes)) for weights in (1, table.d_model)]
+    each = [f"{most:,}" if least == most else f"{least:,} to {most:,}" for least, most in ranges]
+    parameters = sum(sizes) * table.d_model
+    return kind, f"{len(members):,}", *each, f"{parameters:,}", f"{parameters / table.model_parameters:.2%}"

@@ -18,9 +18,8 @@ from ..model.model_config import ModelConfig
 from ..model.shipped import SHIPPED
 from ..tasks import DATA_TASKS, TASKS
 from ..tasks.data_config import DataConfig
-from .building import build
 from .fields import command_settings, trl_settings
-from .settings import parse, read
+from .settings import build, parse, read
 
 if TYPE_CHECKING:
     from ..studies.compare.settings import CompareConfig
@@ -103,9 +102,8 @@ def check_model(name: str | None) -> None:
     if name is None or name == SHIPPED:
         return
     if missing(name):
-        raise ConfigError(
-            f"model {name}: expected a local folder with a config.json, or the name of a model on the Hub"
-        )
+        expected = "a local folder with a config.json, or the name of a model on the Hub"
+        raise ConfigError(f"model {name}: expected {expected}")
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ConfigError(f"model {name}: the folder has no config.json; expected a Hugging Face model folder")
 
@@ -147,19 +145,15 @@ def _check_run(values: Mapping[str, Any]) -> None:
     check_model(model.model)
     if model.tokenizer and (problem := missing(model.tokenizer)):
         raise ConfigError(f"tokenizer cannot be loaded: {problem}; set `tokenizer` to a folder or Hub name")
-    _check_local("history", mask.history or (), "a trajectory folder of a past run")
+    _check_local("history", mask.history, "a trajectory folder of a past run")
     params = dict(mask.policy_params or {})  # type: ignore[arg-type]  # parsed by now
     for name in ("oracle_trajectory", "mask_schedule", "movement_from"):
-        if params.get(name):
-            _check_local(f"policy_params.{name}", (params[name],), "a file or folder that a run wrote")
-    listed = params.get("maps") or ()
-    places = (listed,) if isinstance(listed, str) else listed
-    _check_local(
-        "policy_params.maps", places, "run folders, deltas, adapters, checkpoints or files by `foresight maps`"
-    )
-    for name in ("deepspeed", "resume_from_checkpoint"):
+        _check_local(f"policy_params.{name}", params.get(name), "a file or folder that a run wrote")
+    maps = "run folders, deltas, adapters, checkpoints or files by `foresight maps`"
+    _check_local("policy_params.maps", params.get("maps"), maps)
+    for name, expected in (("deepspeed", "a file, or a mapping"), ("resume_from_checkpoint", "a checkpoint folder")):
         if isinstance(text := values.get(name), str) and not text.lstrip().startswith("{") and missing(text):
-            _check_local(name, (text,), "a file, or a mapping" if name == "deepspeed" else "a checkpoint folder")
+            _check_local(name, text, expected)
 
 
 _LOGGERS = "wandb tensorboard mlflow comet_ml clearml neptune dvclive swanlab trackio codecarbon".split()
@@ -171,10 +165,9 @@ def _check_output(values: Mapping[str, Any]) -> None:
     output = Path(values.get("output_dir") or ".").absolute()
     there = next(place for place in (output, *output.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is no folder" if not there.is_dir() else "may not be written to"
+        what = "may not be written to" if there.is_dir() else "is no folder"
         raise ConfigError(f"output_dir is {str(output)!r}, but {there} {what}; name another one")
-    given = values.get("report_to") or ()
-    for name in (given,) if isinstance(given, str) else given:
+    for name in _as_list(values.get("report_to")):
         if name in _LOGGERS and find_spec(name) is None:
             raise ConfigError(f"report_to is {name!r}, which is not installed; install it, or set report_to to none")
     if values.get("push_to_hub") and os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
@@ -185,18 +178,15 @@ def _check_data(values: Mapping[str, Any]) -> None:
     data = build(DataConfig, values)
     if data.task and data.task not in _TASKS and not Path(data.task).exists():
         raise UnknownNameError("task", data.task, _TASKS)
-    _check_files("data", (data.dataset, data.eval_dataset, data.contrast, *data.shares()))
-    if data.retained not in _TASKS:
-        _check_files("data", (data.retained,))
+    retained = None if data.retained in _TASKS else data.retained
+    _check_files("data", (data.dataset, data.eval_dataset, data.contrast, retained, *data.shares()))
 
 
 def _check_training(given: Mapping[str, Any] | None, known: Mapping[str, Any]) -> None:
     for name in given or {}:
         if name not in known:
-            raise ConfigError(
-                f"training has the unknown setting {name!r}{did_you_mean(name, known)}; `foresight train --settings "
-                "trl` lists those of TRL"
-            )
+            hint = f"{did_you_mean(name, known)}; `foresight train --settings trl` lists those of TRL"
+            raise ConfigError(f"training has the unknown setting {name!r}{hint}")
 
 
 def _check_files(what: str, sources: Iterable[str | None]) -> None:
@@ -205,7 +195,11 @@ def _check_files(what: str, sources: Iterable[str | None]) -> None:
             raise DataError(f"{what}: {problem}")
 
 
-def _check_local(name: str, places: Iterable[str], expected: str) -> None:
-    for place in places:
+def _check_local(name: str, places: str | Iterable[str] | None, expected: str) -> None:
+    for place in _as_list(places):
         if not Path(place).exists():
             raise ConfigError(f"{name} is {place!r}, which does not exist; expected {expected}")
+
+
+def _as_list(given: str | Iterable[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())

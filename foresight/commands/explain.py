@@ -21,18 +21,18 @@ def listing(command: str, word: str = "") -> str:
         word: "" for our own settings in groups; "policy_params" for those of every policy; "trl" for TRL's; any other
             word for every setting whose name or help has it.
     """
-    groups, trl = _groups(command), trl_of(command)
-    runs = "policy_params" in {setting.name for group in groups.values() for setting in group}
+    groups = {name: {one.name: _setting(one) for one in group} for name, group in _groups(command).items()}
+    own = {name: text for group in groups.values() for name, text in group.items()}
+    runs, trl = "policy_params" in own, [_setting(setting) for setting in trl_of(command).values()]
     params = [_policy_param(name, *found) for name, found in parameters().items()] if runs else []
     if word == "policy_params" and runs:
         return "\n".join([_heading("Settings of policies, set as --policy_params.NAME VALUE"), *params])
     if word == "trl" and trl:
-        return "\n".join([_heading("Settings of TRL's SFTConfig"), *map(_setting, trl.values())])
+        return "\n".join([_heading("Settings of TRL's SFTConfig"), *trl])
     if word:
-        own = [_setting(setting) for group in groups.values() for setting in group]
-        found = [text for text in [*own, *params, *map(_setting, trl.values())] if word.lower() in text.lower()]
-        return "\n".join(found) if found else f"No setting of {command} has {word!r} in its name or help."
-    parts = ["\n".join([_heading(name), *map(_setting, group)]) for name, group in groups.items()]
+        found = [text for text in [*own.values(), *params, *trl] if word.lower() in text.lower()]
+        return "\n".join(found) or f"No setting of {command} has {word!r} in its name or help."
+    parts = ["\n".join([_heading(name), *group.values()]) for name, group in groups.items()]
     more = f"`--settings WORD` shows every setting that has WORD in its name or help{'.' if not trl else ','}"
     if trl:
         more += f" `--settings policy_params` those of each policy, and `--settings trl` TRL's {len(trl)}, such as "
@@ -105,10 +105,7 @@ def schema(command: str) -> dict[str, Any]:
     properties = {name: _property(setting) for name, setting in settings.items()}
     mappings = [name for name, setting in settings.items() if setting.accepts(dict) and name != "policy_params"]
     if "policy_params" in settings:
-        known = {name: _parameter(parameter.kind, parameter.help) for name, (parameter, _) in parameters().items()}
-        for name, (parameter, _) in parameters().items():
-            if parameter.choices:
-                known[name]["enum"] = [*parameter.choices, None]
+        known = {name: _parameter(parameter) for name, (parameter, _) in parameters().items()}
         properties["policy_params"] |= {"properties": known, "additionalProperties": False}
         properties |= {f"policy_params.{name}": one for name, one in known.items()}
     return {
@@ -132,10 +129,12 @@ def _property(setting: Setting) -> dict[str, Any]:
     return found | {"description": setting.help}
 
 
-def _parameter(kind: type, help: str) -> dict[str, Any]:
-    if kind is list:  # of texts; one may be written without the list
-        return {"type": ["array", "string", "null"], "items": {"type": "string"}, "description": help}
-    return {"type": [_JSON_TYPES[kind], "null"], "description": help}
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": [_JSON_TYPES.get(parameter.kind), "null"]}
+    if parameter.kind is list:  # of texts; one may be written without the list
+        found = {"type": ["array", "string", "null"], "items": {"type": "string"}}
+    choices = {"enum": [*parameter.choices, None]} if parameter.choices else {}
+    return found | {"description": parameter.help} | choices
 
 
 def _json_type(hint: Any) -> dict[str, Any]:

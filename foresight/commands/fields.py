@@ -15,8 +15,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .building import default_of
-
 UNKNOWN = ...
 """The default of a setting whose source code computes it."""
 
@@ -47,12 +45,17 @@ class Setting:
 
 def settings_of(cls: type) -> dict[str, Setting]:
     """The settings of a dataclass by name, in its order."""
-    hints, found = get_type_hints(cls), {}
-    for field in dataclasses.fields(cls):
-        if field.init:
-            help = str(field.metadata.get("help", ""))
-            found[field.name] = Setting(field.name, hints[field.name], default_of(field), help)
-    return found
+    hints = get_type_hints(cls)
+    return {
+        field.name: Setting(field.name, hints[field.name], default_of(field), str(field.metadata.get("help", "")))
+        for field in dataclasses.fields(cls)
+        if field.init
+    }
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """The default of a dataclass field, made anew if it has a factory."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @cache
@@ -91,9 +94,9 @@ def _from_source(name: str) -> dict[str, Setting]:
 
 def _folder(package: str) -> Path:
     spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None or spec.origin is None:
         raise LookupError(package)
-    return Path(spec.submodule_search_locations[0])
+    return Path(spec.origin).parent
 
 
 def _literal(node: ast.expr | None) -> Any:

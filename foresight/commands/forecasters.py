@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from rich.table import Table
 from rich.text import Text
@@ -16,17 +17,14 @@ from ..forecasters.wrap import FunctionForecaster
 _COLOURS = {"pass": "green", "fail": "bold red", "expected failure": "yellow"}
 
 
-def show() -> int:
+def show() -> None:
     """Print every forecaster by name. A package that cannot be imported is listed with its error."""
-    table = Table(
-        "name", "origin", "what it does", "quantiles", "pretraining", title="Forecasters", title_justify="left"
-    )
+    columns = ("name", "origin", "what it does", "quantiles", "pretraining")
+    table = Table(*columns, title="Forecasters", title_justify="left", caption_justify="left")
     table.caption = f"Default: {DEFAULT}. Any other one: module:Class, for a module that can be imported from here."
-    table.caption_justify = "left"
     for name in forecaster_names():
         table.add_row(*(Text(cell) for cell in (name, REGISTRY.origin(name), *_abilities(name))))
     console().print(table)
-    return 0
 
 
 def check(name: str) -> int:
@@ -38,18 +36,16 @@ def check(name: str) -> int:
     made = make_forecaster(name)
     screen = console()
     table = Table("rule", "outcome", "what it says, or why not", title=str(made), title_justify="left")
-    results = []
+    outcomes: Counter[str] = Counter()
     with screen.status("checking") as status:
         for result in iterate_checks(made):
-            results.append(result)
-            status.update(f"{len(results)} rules tried")
-            table.add_row(
-                result.rule, Text(result.outcome, _COLOURS[result.outcome]), Text(result.reason or result.doc)
-            )
+            outcomes[result.outcome] += 1
+            status.update(f"{outcomes.total()} rules tried")
+            outcome = Text(result.outcome, _COLOURS[result.outcome])
+            table.add_row(result.rule, outcome, Text(result.reason or result.doc))
     screen.print(table)
-    failed = sum(result.outcome == "fail" for result in results)
-    expected = sum(result.outcome == "expected failure" for result in results)
-    screen.print(f"{len(results)} rules: {failed} failed, {expected} expected to fail")
+    failed, expected = outcomes["fail"], outcomes["expected failure"]
+    screen.print(f"{outcomes.total()} rules: {failed} failed, {expected} expected to fail")
     return 1 if failed else 0
 
 
@@ -60,9 +56,6 @@ def _abilities(name: str) -> tuple[str, str, str]:
         return str(error), "?", "?"
     past = "needed" if found.needs_pretraining else "used" if found.learns_from_past() else "ignored"
     described = found.function if isinstance(found, FunctionForecaster) else found
-    return _first_sentence(described.__doc__ or ""), "yes" if found.has_quantiles() else "no", past
-
-
-def _first_sentence(doc: str) -> str:
-    paragraph = " ".join(doc.strip().split("\n\n")[0].split())
-    return re.split(r"(?<=\.) ", paragraph)[0]
+    paragraph = " ".join((described.__doc__ or "").strip().split("\n\n")[0].split())
+    first_sentence = re.split(r"(?<=\.) ", paragraph)[0]
+    return first_sentence, "yes" if found.has_quantiles() else "no", past

@@ -22,9 +22,8 @@ def make(sources: list[str], model: str | None, out: str) -> None:
     places = [Path(out) / f"{Path(source).absolute().name}.safetensors" for source in sources]
     for source, place in zip(sources, places, strict=True):
         if place.exists() or places.count(place) > 1:
-            raise ConfigError(
-                f"{place}, the map of {source}, would be written over; rename one, or choose another --out"
-            )
+            what = f"{place}, the map of {source},"
+            raise ConfigError(f"{what} would be written over; rename one, or choose another --out")
     settings = ModelConfig(model=model)
     base = load_model(settings, 0)
     table = weight_table(base)

@@ -25,7 +25,7 @@ from ..training.config import ForesightConfig
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
 from ..training.plan import Plan, make_plan
-from .building import build
+from .settings import build
 
 
 def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
@@ -61,10 +61,7 @@ def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> T
     share = "everything (policy full)" if args.policy == "full" else f"{args.budget:.4g} of all parameters"
     table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {unit}")
     if not BudgetSchedule.of(args.budget_schedule).constant:
-        table.add_row(
-            "over the run",
-            f"{plan.mean_vectors:,.0f} {unit} on average, {plan.bank_vectors:,} at the peak",
-        )
+        table.add_row("over the run", f"{plan.mean_vectors:,.0f} {unit} on average, {plan.bank_vectors:,} at the peak")
     table.add_row("trainable parameters", f"{plan.trainable_parameters:,}")
     table.add_row("optimizer state", size(plan.optimizer_bytes))
     table.add_row("weights", size(plan.sizes.weights * plan.sizes.element))
@@ -82,10 +79,8 @@ def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:
         table.add_row("scout", f"{policy.share:.3g} of the training rows once, at least one step; then undone")
     if args.retained_source != "data" and (args.target == "damage" or args.replay_share):
         written = retained_size(args)
-        table.add_row(
-            "retained text",
-            f"{written['examples']:,} rows of at most {written['tokens']} new tokens, written before training",
-        )
+        rows = f"{written['examples']:,} rows of at most {written['tokens']} new tokens"
+        table.add_row("retained text", f"{rows}, written before training")
     if plan.calendar is None:
         table.add_row("optimizer steps", "depends on the data; set max_steps, or pass --rows N")
         table.add_row("snapshots", f"every {args.probe_every} steps, {plan.probe_batches} batches each")

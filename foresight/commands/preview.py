@@ -23,7 +23,7 @@ from ..tasks.seen import lost, refuse_unknown, spaced, unknown_share
 from ..training.config import ForesightConfig
 from ..training.rendered import rendered
 from ..training.rows import checked
-from .building import build
+from .settings import build
 
 _LOOKED_AT = 1_000
 _NUMBER = "number in the table"

@@ -1,22 +1,27 @@
 """The settings that a command is given: a YAML recipe, then flags that override it. Nothing heavy is imported here.
 
 A recipe is a flat mapping of names to values. Its scalars go through the same parser as flags, so that both are checked
-alike; unknown and repeated keys are errors that name file, line and the closest match.
+alike; unknown and repeated keys are errors that name file, line and the closest match. The values become dataclasses,
+which check them, and plain values again, to be printed and kept.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 
 from ..common.errors import ConfigError, did_you_mean, mapping
 from ..training.settings import REMOVED
-from .building import build
-from .fields import Setting, settings_of
+from .fields import Setting, default_of, settings_of
+
+T = TypeVar("T")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,6 +37,41 @@ def parse(recipe: str | Path | None, flags: Sequence[str], classes: Sequence[typ
     """
     values = read(recipe, flags, {name: one for cls in classes for name, one in settings_of(cls).items()})
     return tuple(build(cls, values) for cls in classes)
+
+
+def build(cls: Callable[..., T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass from those of the values that are its own. Raises ConfigError if it refuses them."""
+    names = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    try:
+        with warnings.catch_warnings():  # TRL sets the deprecated name itself, whatever a recipe says
+            warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
+            return cls(**{name: value for name, value in values.items() if name in names})
+    except ConfigError:
+        raise
+    except (ValueError, ImportError) as error:  # from TRL's own checks
+        raise ConfigError(str(error)) from error
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """Every field of a dataclass instance as JSON-able values; access tokens are hidden."""
+    fields = part.to_dict() if hasattr(part, "to_dict") else dataclasses.asdict(part)
+    return json.loads(json.dumps(fields, default=str))
+
+
+def changed(*parts: Any) -> dict[str, Any]:
+    """The fields of dataclass instances that differ from their defaults, by name, as JSON-able values."""
+    return {
+        field.name: values[field.name]
+        for part, values in ((part, plain(part)) for part in parts)
+        for field in dataclasses.fields(part)
+        if field.init and field.name in values and getattr(part, field.name) != default_of(field)
+    }
+
+
+def show(settings: Mapping[str, Any]) -> None:
+    """Print settings as a recipe has them."""
+    if settings:
+        print(yaml.safe_dump(dict(settings), sort_keys=False))
 
 
 def read(recipe: str | Path | None, flags: Sequence[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -51,10 +91,10 @@ def read(recipe: str | Path | None, flags: Sequence[str], settings: Mapping[str,
             raise ConfigError(f"{recipe}:{line}: {error}") from error
     whole, flat = _split(flags, settings)
     found, unknown = parser.parse_known_args(whole)
-    for word in unknown:
-        if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument {word!r}; a setting is given as --name value")
-        raise ConfigError(f"{_unknown(_name(word), settings)}; --settings lists all")
+    if unknown:
+        if unknown[0].startswith("--"):
+            raise ConfigError(f"{_unknown(_name(unknown[0]), settings)}; --settings lists all")
+        raise ConfigError(f"unexpected argument {unknown[0]!r}; a setting is given as --name value")
     values |= vars(found)
     for key, value in flat.items():
         _put(values, key, value)
@@ -89,10 +129,9 @@ def _rule(setting: Setting) -> dict[str, Any]:
 
 
 def _true_or_false(word: str) -> bool:
-    for value, words in ((True, "true yes t y 1"), (False, "false no f n 0")):
-        if word.lower() in words.split():
-            return value
-    raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    if word.lower() not in "true yes t y 1 false no f n 0".split():
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return word.lower() in "true yes t y 1".split()
 
 
 def _typed(parser: _Parser, settings: Mapping[str, Setting], key: str, value: Any) -> Any:

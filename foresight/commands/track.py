@@ -27,8 +27,8 @@ from ..studies.track.tables import Tables
 from ..studies.track.words import sentences
 from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
-from .building import build, changed, resolved, show
 from .fields import settings_of
+from .settings import build, changed, plain, show
 
 
 def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
@@ -41,7 +41,7 @@ def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
         disable_progress_bars()
         logging.disable_progress_bar()
     show(changed(settings, data, track, args))
-    everything = resolved(model=settings, data=data, track=track, training=args)
+    everything = {"model": plain(settings), "data": plain(data), "track": plain(track), "training": plain(args)}
     try:
         study = run_study(folder, setting, everything, resume, console())
     except KeyboardInterrupt:
@@ -82,16 +82,9 @@ def reopen(folder: str | Path) -> Setting:
 def _summary(study: Study, answers: Tables) -> Table:
     """How far circuits had moved at each step, of the first scorer, by strategy."""
     table = Table(title="Circuit distance from step 0 (Jaccard)", title_justify="left")
-    for column in (
-        "strategy",
-        "step",
-        "distance",
-        "floor: halves",
-        "floor: runs",
-        "movement alone",
-        "step-0 map holds",
-    ):
-        table.add_column(column, justify="left" if column == "strategy" else "right")
+    table.add_column("strategy")
+    for column in ("step", "distance", "floor: halves", "floor: runs", "movement alone", "step-0 map holds"):
+        table.add_column(column, justify="right")
     stale = {(row["strategy"], row["scorer"], row["step"]): row for row in answers["staleness"]}
     for row in answers["moves"]:
         if (row["scorer"], row["kind"], row["measure"]) != (answers["moves"][0]["scorer"], "all", "jaccard"):
@@ -99,13 +92,8 @@ def _summary(study: Study, answers: Tables) -> Table:
         held = stale[row["strategy"], row["scorer"], row["step"]]["held"]
         low, high = row["interval_low"], row["interval_high"]
         interval = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
-        numbers = f"{row['distance']:.2f}", f"{row['floor']:.2f}", _or_dash(row["between_runs"], ".2f")
-        table.add_row(
-            row["strategy"], str(row["step"]), *numbers, f"{row['mean']:+.2f}{interval}", _or_dash(held, ".0%")
-        )
+        floors = f"{row['floor']:.2f}", "-" if isnan(row["between_runs"]) else f"{row['between_runs']:.2f}"
+        numbers = f"{row['distance']:.2f}", *floors, f"{row['mean']:+.2f}{interval}"
+        table.add_row(row["strategy"], str(row["step"]), *numbers, "-" if isnan(held) else f"{held:.0%}")
     table.caption = f"{len(study.results)} runs; tables and recordings in {study.folder}"
     return table
-
-
-def _or_dash(value: float, form: str) -> str:
-    return "-" if isnan(value) else format(value, form)

@@ -22,7 +22,7 @@ from ..tasks.load_data import load_data, load_retained
 from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
-from .building import build, changed, resolved, show
+from .settings import build, changed, plain, show
 
 
 def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None) -> None:
@@ -55,7 +55,8 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     )
     trainer.trained_on = _words(data, len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None)
     trainer.stopping.hours = max_hours
-    trainer.add_callback(_Record(trainer, resolved(model=settings, data=data, training=args), settings.from_config))
+    everything = {"model": plain(settings), "data": plain(data), "training": plain(args)}
+    trainer.add_callback(_Record(trainer, everything, settings.from_config))
     try:
         trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
     except KeyboardInterrupt:
@@ -71,10 +72,8 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
 
 def _words(data: DataConfig, rows: int | None) -> str:
     """The training data, for the model card."""
-    name = f"task `{data.task}`" if data.task else f"`{data.dataset}`"
-    more = [] if data.task else [part for part in (data.dataset_config, data.dataset_split) if part]
-    size = "a stream" if rows is None else f"{rows:,} rows"
-    return f"{', '.join([name, *more])}: {size}"
+    parts = [f"task `{data.task}`"] if data.task else [f"`{data.dataset}`", data.dataset_config, data.dataset_split]
+    return f"{', '.join(filter(None, parts))}: {'a stream' if rows is None else f'{rows:,} rows'}"
 
 
 class _Record(TrainerCallback):

@@ -14,16 +14,15 @@ from ..common.plugins import names_of_files
 from ..studies.compare.arms import Arm
 from ..studies.compare.contrasts import Contrast
 from ..studies.compare.measures import FORGETTING, MEASURES, Measure, grouped
-from ..studies.compare.part import Part
+from ..studies.compare.part import MARGIN, Part
 from ..studies.compare.results import Record
 from ..studies.compare.settings import CompareConfig
 from ..studies.compare.study import read_comparisons
 from ..studies.compare.summary import BudgetSummary, Summary
-from ..studies.compare.tuning import MARGIN
 from ..studies.runner import RUNS
 from ..trajectory.trajectory import Trajectory
-from .circuit_figures import Picture, heatmap, predicted_against_realised
-from .comparison_figures import PALE, frontiers, learning_curves, outcomes, overlap_over_time, strokes
+from . import comparison_figures as plots
+from .comparison_figures import Picture
 from .page import REPORT, fill, listed, write_page
 from .style import data_uri, looks
 
@@ -64,9 +63,9 @@ def pictures(part: Part, runs: Sequence[Path]) -> list[Picture]:
     for record in part.whole["full"]:
         if record.cell.task in found or not record.measures or len(found) == PICTURES:
             continue
-        folder = next((place / record.key for place in runs if (place / record.key).exists()), None)
+        place = next((place for place in runs if (place / record.key).exists()), Path())
         try:
-            trajectory = Trajectory.read((folder or Path(record.key)) / "run" / "trajectory")
+            trajectory = Trajectory.read(place / record.key / "run" / "trajectory")
         except TrajectoryError:
             continue  # it was deleted after the run
         other = primary.get(record.cell.unit)
@@ -126,19 +125,19 @@ def render(
 
 
 def _figures(part: Part, first: BudgetSummary, circuits: Sequence[Picture]) -> dict[str, Any]:
-    figures: dict[str, Any] = {"heatmaps": [(picture.task, data_uri(heatmap(picture))) for picture in circuits]}
+    figures: dict[str, Any] = {"heatmaps": [(picture.task, data_uri(plots.heatmap(picture))) for picture in circuits]}
     if any(part.whole.values()):
-        figures["outcomes"] = data_uri(outcomes(part, first))
-        figures["curves"] = data_uri(learning_curves(part))
-        figures["pale"] = any(part.whole[name] for name, style in strokes(part).items() if style is PALE)
-    if drawn := frontiers(part):
+        figures["outcomes"] = data_uri(plots.outcomes(part, first))
+        figures["curves"] = data_uri(plots.learning_curves(part))
+        figures["pale"] = any(part.whole[name] for name, style in plots.strokes(part).items() if style is plots.PALE)
+    if drawn := plots.frontiers(part):
         figures["frontiers"] = data_uri(drawn)
     if circuits:
         vectors = dict(zip(circuits[0].series.name.tolist(), circuits[0].series.vectors.tolist(), strict=True))
         chance = next((a.chance for name, a in first.arms.items() if name != "full" and a.chance is not None), None)
-        figures["overlap"] = data_uri(overlap_over_time(part, vectors, chance))
+        figures["overlap"] = data_uri(plots.overlap_over_time(part, vectors, chance))
     if forecast := [picture for picture in circuits if picture.forecast and picture.schedule]:
-        figures["forecasts"] = data_uri(predicted_against_realised(forecast))
+        figures["forecasts"] = data_uri(plots.predicted_against_realised(forecast))
     return figures
 
 
@@ -146,19 +145,18 @@ def _groups(part: BudgetSummary, primary: str, arms: Mapping[str, Arm]) -> dict[
     """Map title -> (a, b) -> measure -> contrast, with those of the primary arm first, then by the arm b."""
     found: dict[str, dict[tuple[str, str], dict[str, Contrast]]] = {}
     for contrast in sorted(part.contrasts, key=lambda contrast: primary not in (contrast.a, contrast.b)):
-        a, b = contrast.a, contrast.b
-        title = f"{arms[primary].label} and the others" if primary in (a, b) else f"Against {arms[b].label}"
-        found.setdefault(title, {}).setdefault((a, b), {})[contrast.measure] = contrast
+        pair = contrast.a, contrast.b
+        title = f"{arms[primary].label} and the others" if primary in pair else f"Against {arms[contrast.b].label}"
+        found.setdefault(title, {}).setdefault(pair, {})[contrast.measure] = contrast
     return found
 
 
 def _before(config: CompareConfig, summary: Summary) -> dict[str, float]:
     """Return measures of the models before training, where they are known."""
     found = {}
-    for key in ("accuracy", "loss"):
+    for key, values in summary.base.items():
         for kind, tasks in (("target", config.target_tasks), ("retained", summary.retained)):
-            known = [summary.base[key][task] for task in tasks if task in summary.base[key]]
-            if known:
+            if known := [values[task] for task in tasks if task in values]:
                 found[f"{kind}_{key}"] = sum(known) / len(known)
     return found
 

@@ -52,8 +52,9 @@ def render(config: EvidenceConfig, evidence: Evidence, environment: Mapping[str,
 @styled()
 def null_distributions(evidence: Evidence) -> Figure:
     """Histogram of the effect of random sets, one panel per method, with the named sets marked."""
-    fig, axes = panels(len(evidence.outcomes), 3.4)
-    for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
+    titles = [METHODS[method] for method in evidence.outcomes]
+    fig, axes = panels(titles, 3.4, EFFECTS[evidence.effect], "sets of heads")
+    for axis, outcomes in zip(axes, evidence.outcomes.values(), strict=True):
         values = [o.effect for o in outcomes]
         bins = np.linspace(min([*values, evidence.before]), max([*values, evidence.before]) + 1e-9, 21).tolist()
         random = [value for value, o in zip(values, outcomes, strict=True) if o.kind == RANDOM]
@@ -62,9 +63,6 @@ def null_distributions(evidence: Evidence) -> Figure:
         for name, look in _looks(evidence).items():
             for effect in (o.effect for o in outcomes if o.name == name):
                 axis.axvline(effect, color=look.colour, linestyle=look.line, linewidth=2, label=name)
-        axis.set_title(METHODS[method])
-        axis.set_xlabel(EFFECTS[evidence.effect])
-    axes[0].set_ylabel("sets of heads")
     shared_legend(fig, axes, 6)
     return fig
 
@@ -72,17 +70,15 @@ def null_distributions(evidence: Evidence) -> Figure:
 @styled()
 def frontier(evidence: Evidence) -> Figure:
     """Effect over side effect of every set at every setting, one panel per method; chosen settings are filled."""
-    fig, axes = panels(len(evidence.outcomes), 4.0)
-    for axis, (method, outcomes) in zip(axes, evidence.outcomes.items(), strict=True):
+    titles = [METHODS[method] for method in evidence.outcomes]
+    fig, axes = panels(titles, 4.0, "KL divergence from the model before (nats)", EFFECTS[evidence.effect])
+    for axis, outcomes in zip(axes, evidence.outcomes.values(), strict=True):
         _scatter(axis, [o for o in outcomes if o.kind == RANDOM], Look(COLOURS["random"], "o", "-"), "random sets")
         for name, look in _looks(evidence).items():
             _scatter(axis, [o for o in outcomes if o.name == name], look, name)
         axis.axhline(evidence.before, color="#999999", linestyle=":", linewidth=1.4, label="before the edit")
         axis.set_xscale("symlog", linthresh=0.01)
         axis.set_xlim(left=0)
-        axis.set_title(METHODS[method])
-        axis.set_xlabel("KL divergence from the model before (nats)")
-    axes[0].set_ylabel(EFFECTS[evidence.effect])
     shared_legend(fig, axes, 6)
     return fig
 
@@ -90,12 +86,11 @@ def frontier(evidence: Evidence) -> Figure:
 def _scatter(axis, outcomes: Sequence[Outcome], look: Look, label: str) -> None:
     if not outcomes:
         return
+    size, front = (16, 2) if outcomes[0].kind == RANDOM else (60, 3)
     every = [(max(point.kl, 0.0), point.test) for o in outcomes for point in o.points]
-    size = 16 if outcomes[0].kind == RANDOM else 60
-    axis.scatter(*zip(*every, strict=True), s=size, marker=look.marker, facecolors="none", edgecolors=look.colour,
-                 linewidths=0.9)  # fmt: skip
+    hollow = {"facecolors": "none", "edgecolors": look.colour, "linewidths": 0.9}
+    axis.scatter(*zip(*every, strict=True), s=size, marker=look.marker, **hollow)
     chosen = [(max(o.best.kl, 0.0), o.best.test) for o in outcomes]
-    front = 2 if outcomes[0].kind == RANDOM else 3
     axis.scatter(*zip(*chosen, strict=True), s=size, marker=look.marker, color=look.colour, label=label, zorder=front)
 
 
@@ -104,7 +99,7 @@ def _looks(evidence: Evidence) -> dict[str, Look]:
     every = {o.name: o.kind for found in evidence.outcomes.values() for o in found if o.kind != RANDOM}
     made = {FULL: Look(COLOURS["full"], "s", "-"), LORA_ARM: Look(COLOURS["oracle"], "*", "--")}
     localized = looks(name for name, kind in every.items() if kind == LOCALIZED)
-    return {name: localized.get(name) or made[kind] for name, kind in every.items()}
+    return {name: made.get(kind) or localized[name] for name, kind in every.items()}
 
 
 def _interval(found: Interval | None) -> str:

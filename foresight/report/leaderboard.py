@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,12 @@ _ROW = 0.28
 
 def write_leaderboard(boards: Sequence[Leaderboard], environment: dict[str, str], path: str | Path) -> Path:
     """Write the page, with one board per kind of split; return its path."""
-    figures = {
-        board.split: {"gains": data_uri(gains(board)), "questions": data_uri(by_question(board))} for board in boards
-    }
-    filters: dict[str, Callable[..., str]] = {"points": _points, "change": _change, "number": _number}
     html = fill(
         "leaderboard.html.j2",
-        filters,
+        {"points": _points, "change": _change, "number": _number},
         boards=boards,
         said={board.split: sentences(board) for board in boards},
-        figures=figures,
+        figures={b.split: {"gains": data_uri(gains(b)), "questions": data_uri(by_question(b))} for b in boards},
         environment=environment,
         labels=YARDSTICK_LABELS,
         persistence=PERSISTENCE,

@@ -47,9 +47,7 @@ def heatmap(
                                 rasterized=True)  # fmt: skip
         step_axis(axis, steps.tolist())
         _label_layers(axis, layer[shown])
-        axis.set_xlim(edges[0], edges[-1])
-        axis.set_ylim(len(shown), 0)
-        axis.set_title(KINDS[name])
+        axis.set(xlim=(edges[0], edges[-1]), ylim=(len(shown), 0), title=KINDS[name])
         axis.grid(visible=False)
         place = np.full(len(layer), np.nan)
         place[shown] = np.arange(len(shown))

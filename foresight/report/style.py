@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import colorsys
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +44,12 @@ class Look:
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """Give every arm a look: from COLOURS and MARKERS if it is there, otherwise made up in turn."""
-    found: dict[str, Look] = {}
-    others = 0
-    for name in names:
-        if name in COLOURS:
-            found[name] = Look(COLOURS[name], MARKERS[name], "-")
-            continue
-        hue = (0.03 + 0.618034 * others) % 1  # the golden ratio, so that neighbours in the list differ most in colour
+    given = list(names)
+    found = {name: Look(COLOURS[name], MARKERS[name], "-") for name in given if name in COLOURS}
+    for i, name in enumerate(name for name in given if name not in COLOURS):
+        hue = (0.03 + 0.618034 * i) % 1  # the golden ratio, so that neighbours in the list differ most in colour
         colour = to_hex(colorsys.hsv_to_rgb(hue, 0.75, 0.72))
-        found[name] = Look(colour, "PX<>pdhH8"[others % 9], ("--", "-.", ":")[others % 3])
-        others += 1
+        found[name] = Look(colour, "PX<>pdhH8"[i % 9], ("--", "-.", ":")[i % 3])
     return found
 
 
@@ -81,14 +77,23 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure with n panels, three to a row; `height` is the height of a row in inches."""
-    columns = max(1, min(3, n))
-    rows = -(-max(1, n) // columns)
+def panels(titles: Sequence[str], height: float, x: str = "", y: str = "") -> tuple[Figure, list[Axes]]:
+    """Make a figure with a panel per title, three to a row.
+
+    Args:
+        height: of a row, in inches.
+        x, y: labels of every x axis, and of the first y axis.
+    """
+    n = len(titles)
+    columns = min(3, n) or 1
+    rows = -(-n // columns) or 1
     fig = figure(10, height * rows + 0.4)
     axes = list(fig.subplots(rows, columns, squeeze=False).flatten())
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set(title=title, xlabel=x)
     for axis in axes[n:]:
         axis.set_visible(False)
+    axes[0].set_ylabel(y)
     return fig, axes[:n]
 
 

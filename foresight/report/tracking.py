@@ -24,12 +24,8 @@ from .style import data_uri
 from .tracking_maps import ScoreMap, comings_and_goings, heatmap, read_map
 
 
-def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of an analysed study from its tables; return its path.
-
-    Args:
-        folder: of the study, with its analysis (see `foresight.studies.track.analysis`).
-        out: the file to write; by default report.html in `folder`.
+def write_report(folder: str | Path) -> Path:
+    """Write report.html for a study from its tables (see `foresight.studies.track.analysis`); return its path.
 
     Raises:
         TrajectoryError: the folder has no study, or one that was not analysed.
@@ -43,16 +39,15 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     except (OSError, ValueError, KeyError) as error:
         raise TrajectoryError(f"{folder} holds no complete study ({error!r}); run or resume it") from error
     maps = [read_map(folder / FOLDER / f"{SCORES}.parquet", **run) for run in mapped(tables)]
-    return write_page(Path(out or folder / REPORT), render(tables, maps, settings, environment))
+    return write_page(folder / REPORT, render(tables, maps, settings, environment))
 
 
 def mapped(tables: Tables) -> list[Row]:
     """Choose the task, strategy, seed and scorer whose components are shown: one per task, strategy free if it ran."""
-    chosen: dict[str, Row] = {}
     rows = [row for row in tables["staleness"] if row["circuit_of"] == row["task"]]
-    for row in sorted(rows, key=lambda r: (r["strategy"] != "free", r["seed"])):  # stable: first scorer first
-        chosen.setdefault(row["task"], {name: row[name] for name in ("task", "strategy", "seed", "scorer")})
-    return list(chosen.values())
+    rows.sort(key=lambda r: (r["strategy"] != "free", r["seed"]))  # stable: first scorer first
+    first = [of_task[0] for _, of_task in grouped(rows, "task")]
+    return [{name: row[name] for name in ("task", "strategy", "seed", "scorer")} for row in first]
 
 
 def render(tables: Tables, maps: Sequence[ScoreMap], settings: dict[str, Any], environment: dict[str, str]) -> str:
@@ -62,7 +57,6 @@ def render(tables: Tables, maps: Sequence[ScoreMap], settings: dict[str, Any], e
         tables: as `foresight.studies.track.analysis.tabulate` makes them.
         maps: the runs whose components are shown.
         settings: part -> setting -> value.
-        environment: versions of the libraries and the machine.
     """
     answers, cost = answer(tables), tables["cost"]
     scorers = values(tables["staleness"], "scorer")
@@ -107,8 +101,8 @@ def _figures(tables: Tables, answers: Tables) -> dict[str, Any]:
     own = {name: [r for r in where(tables[name], **first) if r["circuit_of"] == r["task"]]
            for name in ("distance", "between", "stability")}  # fmt: skip
     if since_start := where(own["distance"], since="start"):
-        for measure in plots.MEASURES:
-            found[measure] = plots.distances(since_start, own["between"], where(answers["moves"], **first), measure)
+        moves = where(answers["moves"], **first)
+        found = {name: plots.distances(since_start, own["between"], moves, name) for name in plots.MEASURES}
         found["staleness"] = plots.staleness(where(answers["staleness"], **first))
     if own["stability"]:
         found["stability"] = plots.stability(own["stability"])

@@ -98,7 +98,7 @@ def staleness(rows: Sequence[Row]) -> Figure:
         rows: the answers `staleness`, by one scorer.
     """
     strategies = values(rows, "strategy")
-    fig, axes = panels(len(strategies), 2.9)
+    fig, axes = panels(strategies, 2.9, y="overlap with the circuit")
     for axis, strategy in zip(axes, strategies, strict=True):
         here = where(rows, strategy=strategy)
         steps = [row["step"] for row in here]
@@ -110,9 +110,7 @@ def staleness(rows: Sequence[Row]) -> Figure:
         _points(axis, steps, known, color=colour(strategy), marker=marker, label="the map of step 0, 95 % interval")
         axis.plot(steps, [r["chance"] for r in here], color="#777777", linestyle=":", label="chance")
         axis.set_ylim(0, 1.02)
-        axis.set_title(strategy)
         step_axis(axis, steps)
-    axes[0].set_ylabel("overlap with the circuit")
     shared_legend(fig, axes[:1], 3)
     return fig
 
@@ -126,7 +124,7 @@ def curves(rows: Sequence[Row]) -> Figure:
     """
     rows = [r for r in rows if r["measure"] == "faithfulness" and r["fraction"] and r["value"] is not None]
     tasks, models = values(rows, "circuit_of"), sorted(values(rows, "strategy"), key=lambda model: model is not None)
-    fig, axes = panels(len(tasks), 2.9)
+    fig, axes = panels(tasks, 2.9, "share of components in the circuit", "faithfulness")
     for axis, task in zip(axes, tasks, strict=True):
         axis.axhline(1, color="#777777", linewidth=0.8)
         for model in models:
@@ -142,9 +140,6 @@ def curves(rows: Sequence[Row]) -> Figure:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_ylim(*np.clip(axis.get_ylim(), -1, 2.5))
-        axis.set_title(task)
-        axis.set_xlabel("share of components in the circuit")
-    axes[0].set_ylabel("faithfulness")
     shared_legend(fig, axes, len(models))
     return fig
 
@@ -176,11 +171,9 @@ def stability(rows: Sequence[Row]) -> Figure:
                     texts[i, j] = f"{number(image[i, j])}{texts[i, j]}\n({floor})"
             _matrix(axis, image, texts, cmap=colours, vmin=least, vmax=most)
             ticks = range(0, len(steps), -(-len(steps) // MOST_LABELS))
-            axis.set_xticks(ticks, [str(steps[i]) for i in ticks])
-            axis.set_yticks(ticks, [str(steps[i]) for i in ticks])
-            axis.set_xlabel("t: step of the model")
-            axis.set_ylabel("s: step of the circuit")
-            axis.set_title(f"{strategy}: {title}")
+            labels = [str(steps[i]) for i in ticks]
+            axis.set(xticks=ticks, xticklabels=labels, yticks=ticks, yticklabels=labels)
+            axis.set(title=f"{strategy}: {title}", xlabel="t: step of the model", ylabel="s: step of the circuit")
     return fig
 
 
@@ -192,23 +185,21 @@ def conflict(rows: Sequence[Row]) -> Figure:
         rows: the answers `conflict`.
     """
     tasks = list(dict.fromkeys(name for row in rows for name in (row["task_a"], row["task_b"])))
-    n = len(tasks)
+    n, labelled = len(tasks), len(tasks) <= MOST_TASKS
     fig = figure(10, 4.6)
     axis = fig.subplots()
     image, texts, bold = np.full((n, n), np.nan), {}, set()
     for row in rows:
         i, j = tasks.index(row["task_a"]), tasks.index(row["task_b"])
-        text = f"{row['value']:.2f}\n({row['floor_high']:.2f})"
-        if n > MOST_TASKS:
-            text = "\N{BULLET}" if row["beyond_floor"] else ""
+        dot = "\N{BULLET}" if row["beyond_floor"] else ""
         for at in ((i, j), (j, i)):
-            image[at], texts[at] = row["value"], text
+            image[at] = row["value"]
+            texts[at] = f"{row['value']:.2f}\n({row['floor_high']:.2f})" if labelled else dot
             bold |= {at} if row["beyond_floor"] else set()
     _matrix(axis, image, texts, bold, cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(n), tasks, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(n), tasks)
-    sign = "in brackets: 95 % of halves lie below" if n <= MOST_TASKS else "dot: beyond the floor"
-    axis.set_title(f"Conflict ({sign})")
+    axis.set_title(f"Conflict ({'in brackets: 95 % of halves lie below' if labelled else 'dot: beyond the floor'})")
     return fig
 
 

@@ -109,12 +109,10 @@ def comings_and_goings(scores: ScoreMap) -> Figure:
             axis.scatter(x, y, label=label, **style)
         axis.set_yticks(range(len(rows)), scores.name[rows].tolist(), fontsize=8)
         axis.set_xticks(ticks, [str(step) for step in scores.steps[ticks]])
-        axis.set_xlim(-0.6, len(scores.steps) - 0.4)
-        axis.set_ylim(len(rows) - 0.4, -0.6)
+        axis.set(xlim=(-0.6, len(scores.steps) - 0.4), ylim=(len(rows) - 0.4, -0.6))
         ever = scores.inside[:, scores.kind == kind].any(0).sum()
         left_out = f" ({len(rows)} largest of {ever})" if len(rows) < ever else ""
-        axis.set_title(KINDS[kind] + left_out)
-        axis.set_xlabel("snapshot (optimizer step)")
+        axis.set(title=KINDS[kind] + left_out, xlabel="snapshot (optimizer step)")
     shared_legend(fig, axes[:1], 3)
     return fig
 

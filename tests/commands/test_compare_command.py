@@ -22,7 +22,7 @@ def test_failed_runs_are_named_with_their_cause(tmp_path, monkeypatch, capsys, e
     config = settings()
     summary = summarise(comparison(config, fails=errors), config)
     monkeypatch.setattr(compare, "run_comparison", lambda out, config: summary)
-    monkeypatch.setattr(compare, "write_report", lambda folders, out: tmp_path / "report.html")
+    monkeypatch.setattr(compare, "write_report", lambda folders: tmp_path / "report.html")
     assert compare.run(str(tmp_path), config, quick=False) == code
     err = capsys.readouterr().err
     assert said in err and (not errors) == (err == "")
@@ -34,5 +34,5 @@ def test_a_rate_at_which_tuning_diverged_is_no_failure(tmp_path, monkeypatch, ca
     config = settings()
     summary = replace(summarise(comparison(config), config), failures=(("static at 1", "NonFiniteError: nan"),))
     monkeypatch.setattr(compare, "run_comparison", lambda out, config: summary)
-    monkeypatch.setattr(compare, "write_report", lambda folders, out: tmp_path / "report.html")
+    monkeypatch.setattr(compare, "write_report", lambda folders: tmp_path / "report.html")
     assert compare.run(str(tmp_path), config, quick=False) == 0 and capsys.readouterr().err == ""

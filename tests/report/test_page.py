@@ -11,9 +11,18 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
-from foresight.report.circuit_figures import Picture, heatmap, predicted_against_realised
 from foresight.report.comparison import pictures, render, write_report
-from foresight.report.comparison_figures import MANY, PALE, frontiers, learning_curves, overlap_over_time, strokes
+from foresight.report.comparison_figures import (
+    MANY,
+    PALE,
+    Picture,
+    frontiers,
+    heatmap,
+    learning_curves,
+    overlap_over_time,
+    predicted_against_realised,
+    strokes,
+)
 from foresight.report.style import COLOURS, MARKERS, looks
 from foresight.studies.compare.arms import ARMS
 from foresight.studies.compare.part import Part

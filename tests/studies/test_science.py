@@ -13,10 +13,10 @@ import pytest
 
 from foresight.studies.bench.bench import Candidate
 from foresight.studies.bench.splits import splits
+from foresight.studies.compare.part import Tuned
 from foresight.studies.compare.plan import Plan
 from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.compare.trial import run_cell
-from foresight.studies.compare.tuning import Tuned
 from foresight.studies.provenance import SCIENCE, cell_key
 from support.planted_corpus import runs
 

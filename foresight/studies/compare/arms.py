@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ...common.errors import ConfigError, UnknownNameError, did_you_mean
+from ...common.errors import ConfigError, did_you_mean, one_of
 from ...forecasters import REGISTRY as FORECASTERS
 from ...scoring import SCORERS
 from ...training.checks import check_settings
@@ -68,8 +68,8 @@ def _mask(name: str, label: str, about: str, policy: str | None = None, **given:
     return Arm(name, label, about, {"policy": policy or name, **given}, **parts)
 
 
-def _weights(name: str, label: str, about: str, policy: str, **given: Any) -> Arm:
-    return _mask(f"weights_{name}", label, about, policy, granularity="weights", **given)
+def _weights(policy: str, label: str, about: str, name: str | None = None, **given: Any) -> Arm:
+    return _mask(f"weights_{name or policy}", label, about, policy, granularity="weights", **given)
 
 
 ARMS = {
@@ -104,13 +104,12 @@ ARMS = {
               "tasks", "static", replay_share=0.25),
         _mask("damage_replay", "Damage-aware with replay", "both: gain minus harm, and replay of a quarter", "reactive",
               target="damage", replay_share=0.25),
-        _weights("random", "Weights: random", "single weights drawn at random", "random", draws=2),
-        _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training",
-                 "static"),
+        _weights("random", "Weights: random", "single weights drawn at random", draws=2),
+        _weights("static", "Weights: static", "single weights of highest |gradient x weight| before training"),
         _weights("foresight", "Weights: foresight", "single weights drawn by how much their row and column moved in "
-                 "the first steps", "foresight"),
-        _weights("hindsight", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
-                 "movement", hindsight="movement"),
+                 "the first steps"),
+        _weights("movement", "Weights: hindsight", "the single weights that a full run of this task moved farthest",
+                 "hindsight", hindsight="movement"),
         Arm("lora", "LoRA", "low-rank changes of all Linears, with as many parameters", method="lora"),
         Arm("adalora", "AdaLoRA", "low-rank changes whose ranks are pruned during the run", method="adalora"),
         Arm("circuit_lora", "LoRA by circuit", "LoRA whose ranks follow the circuit before training",
@@ -165,7 +164,7 @@ def arm(given: str | Mapping[str, Any]) -> Arm:
         if key not in _OWN:
             raise ConfigError(f"arm {given['name']!r}: unknown key {key!r}{did_you_mean(key, _OWN)}")
     base = _named(given["like"])
-    changes = {key: value for key, value in given.items() if key in {f.name for f in fields(Arm)}}
+    changes = {key: value for key, value in given.items() if key != "like"}
     settings, policy = dict(given.get("settings") or {}), base.settings.get("policy")
     if "policy_params" in settings and settings.get("policy", policy) == policy:
         settings["policy_params"] = {**base.settings.get("policy_params", {}), **settings["policy_params"]}
@@ -194,10 +193,9 @@ def recorded(given: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
         return given
     except ConfigError:
         entry = {"name": given, "like": given} if isinstance(given, str) else {**given, "settings": {}}
-    like = entry["like"]
-    family, _, value = like.partition(":")
-    if like in GONE:
-        return {**GONE[like], **entry, "like": GONE[like]["like"]}
+    family, _, value = entry["like"].partition(":")
+    if (gone := GONE.get(entry["like"])) is not None:
+        return {**gone, **entry, "like": gone["like"]}
     if value and family in FAMILIES:
         label, about = f"{ARMS[family].label}: {value}", FAMILIES[family][1].format(value)
         return {"label": label, "about": about, **entry, "like": family}
@@ -229,20 +227,17 @@ def _named(name: str) -> Arm:
         instead = {"name": name, **GONE[name]}
         raise ConfigError(f"arm {name!r} no longer exists; write {json.dumps(instead)} instead")
     if not value:
-        if name not in ARMS:
-            raise UnknownNameError("arm", name, (*ARMS, *(f"{family}:..." for family in FAMILIES)))
-        return ARMS[name]
-    if family not in FAMILIES:
-        raise UnknownNameError("family of arms", family, FAMILIES)
-    base, (setting, about) = ARMS[family], FAMILIES[family]
+        return ARMS[one_of("arm", name, (*ARMS, *(f"{family}:..." for family in FAMILIES)))]
+    base = ARMS[one_of("family of arms", family, FAMILIES)]
+    setting, about = FAMILIES[family]
     chosen: dict[str, Any] = {setting: value}
-    if family == "static" and value not in SCORERS:
-        raise UnknownNameError("scorer", value, SCORERS)
-    if family == "reactive":
+    if family == "static":
+        one_of("scorer", value, SCORERS)
+    elif family == "reactive":
         if not value.isdecimal() or int(value) < 1:
             raise ConfigError(f"arm {name!r}: {value!r} is no number of steps; write for example reactive:10")
         chosen = {setting: int(value)}
-    if family == "foresight":
+    else:
         FORECASTERS.check_name(value)
         chosen["gate"] = False
     label, about = f"{base.label}: {value}", about.format(value)

@@ -79,24 +79,14 @@ def against_best(mine: Mapping[Unit, float], baselines: ArmValues, level: float 
         # The nested mean is never below the lower end, but may be above the upper one; a wider interval holds as well.
         high = max(estimate.mean, min(value for value in highs if value is not None))
         estimate = replace(estimate, low=min(value for value in lows if value is not None), high=high)
-    return AgainstBest(
-        nested=estimate,
-        hindsight=mean_interval(found[best], level),
-        p=_p_value(list(found.values())),
-        best=best,
-        by_task=by_task,
-    )
+    # All have a p-value, or none, as they share their units.
+    better = [p for values in found.values() if (p := p_value(values, "greater")) is not None]
+    worse = [p for values in found.values() if (p := p_value(values, "less")) is not None]
+    p = min(1.0, 2 * min(max(better), len(found) * min(worse))) if better else None
+    return AgainstBest(estimate, mean_interval(found[best], level), p, best, by_task)
 
 
 def gains(mine: Mapping[Unit, float], baselines: ArmValues) -> dict[str, dict[Unit, float]]:
     """Baseline -> unit -> advantage over it, on the units that all have."""
     shared = [unit for unit in mine if all(unit in values for values in baselines.values())]
     return {name: {unit: mine[unit] - values[unit] for unit in shared} for name, values in baselines.items()}
-
-
-def _p_value(found: Sequence[Mapping[Unit, float]]) -> float | None:
-    better = [p for values in found if (p := p_value(values, "greater")) is not None]
-    worse = [p for values in found if (p := p_value(values, "less")) is not None]
-    if not better:  # they share their units, so that all have a p-value, or none
-        return None
-    return min(1.0, 2 * min(max(better), len(found) * min(worse)))

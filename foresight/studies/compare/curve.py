@@ -86,15 +86,12 @@ def train(trainer: Any, cell: Cell, run: Run | None = None) -> LearningCurve:
 
 def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:
     """First step at which the accuracy is reached, interpolated linearly between evaluations; None if it never is."""
-    before = None
-    for point in points:
-        if point.accuracy >= accuracy:
-            if before is None:
-                return float(point.step)
-            share = (accuracy - before.accuracy) / (point.accuracy - before.accuracy)
-            return before.step + share * (point.step - before.step)
-        before = point
-    return None
+    reached = next((i for i, point in enumerate(points) if point.accuracy >= accuracy), None)
+    if not reached:
+        return None if reached is None else float(points[0].step)
+    before, after = points[reached - 1], points[reached]
+    share = (accuracy - before.accuracy) / (after.accuracy - before.accuracy)
+    return before.step + share * (after.step - before.step)
 
 
 def evaluate_tasks(model, cell: Cell, names: list[str]) -> dict[str, Any]:
@@ -117,10 +114,10 @@ def tokenizer_of(model: str) -> PreTrainedTokenizerBase:
 
 
 def held_bytes(trainer: Any, ledger: Any = None, scout: int = 0) -> int:
-    """Bytes of parameters, buffers, gradients, optimizer state and ledger, counted tensor by tensor.
+    """Bytes of parameters, buffers, gradients, optimizer state and ledger of changed vectors after the last step.
 
-    Args:
-        scout: bytes that a scout held besides the parameters; counted instead if there were more of them.
+    The sum of their tensors' sizes, without activations; `scout` is what a scout held besides the parameters, counted
+    instead if it is more.
     """
     trained = [p for p in trainer.model.parameters() if p.requires_grad]  # each has a gradient as large as itself
     state = [v for slots in trainer.optimizer.state.values() for v in slots.values() if torch.is_tensor(v)]

@@ -32,10 +32,8 @@ def points(records: Iterable[Record]) -> dict[Unit, list[list[Point]]]:
     """(task, replicate) -> for each draw, the points of all its runs (none without retained losses)."""
     found: dict[Unit, dict[int, list[Point]]] = {}
     for record in records:
-        if record.measures is None:
-            continue
-        seen = [(p.loss, p.retained_loss) for p in record.measures.curve if p.retained_loss is not None]
-        if seen:
+        curve = record.measures.curve if record.measures else ()
+        if seen := [(p.loss, p.retained_loss) for p in curve if p.retained_loss is not None]:
             found.setdefault(record.cell.unit, {}).setdefault(record.cell.draw, []).extend(seen)
     return {unit: list(draws.values()) for unit, draws in found.items()}
 

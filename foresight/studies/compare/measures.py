@@ -98,9 +98,13 @@ FORGETTING = _loss("forgetting", "retained loss at equal target loss")
 
 def by_unit(records: Iterable[Record], measure: Measure) -> dict[Unit, float]:
     """(task, (model, seed)) -> value, averaged over draws: several random masks are not several independent facts."""
+    return {unit: sum(found) / len(found) for unit, found in draws(records, measure).items()}
+
+
+def draws(records: Iterable[Record], measure: Measure) -> dict[Unit, list[float]]:
+    """(task, (model, seed)) -> values of its draws."""
     values = ((record.cell.unit, measure.read(record)) for record in records)
-    draws = grouped((unit, value) for unit, value in values if value is not None)
-    return {unit: sum(found) / len(found) for unit, found in draws.items()}
+    return grouped((unit, value) for unit, value in values if value is not None)
 
 
 def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:

@@ -1,4 +1,8 @@
-"""The runs of a comparison at one budget, and which of them count.
+"""The runs of a comparison at one budget: how each arm was tuned, and which of its runs count.
+
+Every arm is tuned over the same learning rates and optimizer memories on the same unscored tasks, and the best rate on
+those is taken. Of memories whose best rates cannot be told apart by one run per setting (within `MARGIN`) the first
+named is taken, so that arms differ in memory only for a reason.
 
 Broken runs say nothing about their arm, so they are listed and not averaged. A run is broken if it failed; if it
 diverged without an error (the target loss ended a quarter higher than it began, and by more than runs differ by chance;
@@ -20,12 +24,48 @@ from .baseline import ArmValues
 from .measures import MEASURES, Measure, by_unit, grouped
 from .results import Record
 from .settings import CompareConfig
-from .tuning import tune
 
 How = Literal["failed", "diverged", "idle"]
 GROWTH, TIMES = 1.25, 2
 """How far above its start the loss of a diverged run ends: this many times the start, and standard deviations of seeds
 above it."""
+MARGIN = 0.05
+"""Difference in log-loss area below which two memories, each at its best rate, count as equally good."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How the learning rate and optimizer memory of an arm were chosen, at one budget.
+
+    Attributes:
+        learning_rate, memory: the chosen ones; None if every setting has a failed run.
+        areas: memory -> learning rate -> log-loss area, averaged over base models, tuning tasks and draws; None if a
+            run failed.
+        at_edge: whether the rate is the smallest or largest of the grid, so that a better one may lie outside.
+    """
+
+    learning_rate: float | None
+    memory: str | None
+    areas: dict[str, dict[float, float | None]]
+    at_edge: bool
+
+
+def tune(records: Iterable[Record]) -> Tuned:
+    """Choose for one arm at one budget from its tuning runs; the order of the records is that of the memories."""
+    areas: dict[str, dict[float, float | None]] = {}
+    for memory, of in grouped((record.cell.memory, record) for record in records).items():
+        rates = grouped((r.cell.learning_rate, MEASURES["log_loss_area"].read(r)) for r in of)
+        areas[memory] = {
+            rate: None if None in found else float(np.mean(np.array(found, float)))
+            for rate, found in sorted(rates.items())
+        }
+    usable = {memory: [(area, rate) for rate, area in of.items() if area is not None] for memory, of in areas.items()}
+    best = {memory: min(found) for memory, found in usable.items() if found}
+    if not best:
+        return Tuned(None, None, areas, False)
+    lowest, _ = min(best.values())
+    memory, rate = next((memory, rate) for memory, (area, rate) in best.items() if area <= lowest + MARGIN)
+    return Tuned(rate, memory, areas, len(areas[memory]) > 1 and rate in (min(areas[memory]), max(areas[memory])))
 
 
 @dataclass(frozen=True)
@@ -58,7 +98,9 @@ class Part:
         self.scored = {name: [r for r in found if self._is_tuned(r)] for name, found in self.points.items()}
         lost = broken([r for found in self.scored.values() for r in found])
         self.whole = {name: [r for r in found if r.key not in lost] for name, found in self.scored.items()}
-        self.lost = [*lost.values(), *self._never_scored()]
+        words = "every setting that it was tuned over has a failed run, so it was never scored"
+        never = [name for name, t in self.tuning.items() if t.areas and t.memory is None and not self.scored[name]]
+        self.lost = [*lost.values(), *(Broken(a, "failed", f"tune {a}, budget {budget:g}", words) for a in never)]
         self.damaged = {run.arm for run in self.lost}
 
     def values(self, measure: Measure) -> ArmValues:
@@ -71,23 +113,12 @@ class Part:
             return True
         return (record.cell.learning_rate, record.cell.memory) == (tuned.learning_rate, tuned.memory)
 
-    def _never_scored(self) -> list[Broken]:
-        words = "every setting that it was tuned over has a failed run, so it was never scored"
-        return [
-            Broken(name, "failed", f"tune {name}, budget {self.budget:g}", words)
-            for name, tuned in self.tuning.items()
-            if tuned.areas and tuned.learning_rate is None and not self.scored[name]
-        ]
-
 
 def broken(records: Sequence[Record]) -> dict[str, Broken]:
     """Key of the record -> what is wrong with it; for scored runs."""
     noise = max(MEASURES["target_loss"].margin, TIMES * seed_noise(records))
-    found = {}
-    for record in records:
-        if judged := _judge(record, noise):
-            found[record.key] = Broken(record.cell.arm, judged[0], record.cell.label, judged[1])
-    return found
+    judged = {record.key: (record.cell, _judge(record, noise)) for record in records}
+    return {key: Broken(cell.arm, found[0], cell.label, found[1]) for key, (cell, found) in judged.items() if found}
 
 
 def _judge(record: Record, noise: float) -> tuple[How, str] | None:

@@ -20,9 +20,9 @@ from ...training.checks import only_taken
 from ..provenance import cell_key, digest
 from ..runner import Runner
 from .arms import Arm
+from .part import Tuned, tune
 from .results import Cell, Measures, Record, Stage
 from .settings import CompareConfig
-from .tuning import Tuned, tune
 
 ALL = 1.0
 """The budget of arms that train everything, whatever the budgets of masks are."""
@@ -39,14 +39,17 @@ class Plan:
 
     Attributes:
         tuned: (arm, budget) -> its chosen learning rate and memory, once the arm is tuned.
+        inputs: path -> digest of the models, tasks and sources that are on disk.
     """
 
     def __init__(self, config: CompareConfig):
-        self.config = config
+        assert isinstance(config.memories, dict) and isinstance(config.sources, dict)  # parsed by now
+        self.config, self.memories, self.sources = config, config.memories, config.sources
         self.arms = config.chosen
         self.full = self.arms["full"]
-        self.inputs = {path: digest(Path(path)) for path in _files(config)}
         self.tuned: dict[tuple[str, float], Tuned] = {}
+        named = {*config.models, *config.tasks, *config.retained(), *config.sources.values()}
+        self.inputs = {name: digest(Path(name)) for name in named if Path(name).exists()}
 
     # -- goals ------------------------------------------------------------------------------------------------------
 
@@ -68,14 +71,11 @@ class Plan:
     def total(self) -> int:
         """Number of cells in the whole plan, if none fails."""
         tuning, scored, config = len(self.goals("tune")), len(self.goals("score")), self.config
-        rates, memories = len(config.learning_rates), len(config.memories or {})
-        count = len(config.models) + len(self.goals("track"))
+        rates = len(config.learning_rates)
+        count = len(config.models) + len(self.goals("track")) + (tuning + scored) * self._hindsight("utility")
         for arm in self.arms.values():
-            budgets = len(self.budgets(arm))
-            count += budgets * tuning * rates * (1 if arm.memory else memories)
-            count += budgets * scored * arm.draws * (rates if config.frontier else 1)
-        if self._hindsight("utility"):
-            count += tuning + scored
+            tuned = tuning * rates * (1 if arm.memory else len(self.memories))
+            count += len(self.budgets(arm)) * (tuned + scored * arm.draws * (rates if config.frontier else 1))
         return count
 
     # -- the order --------------------------------------------------------------------------------------------------
@@ -94,21 +94,18 @@ class Plan:
         records, due = [], self._base()
         for name, wave in waves.items():
             records += runner.run([*due, *self._tuning(wave)], f"{name} tuned")
-            self._choose(wave, records)
-            if self.tuned["full", ALL].learning_rate is None:
-                return records
-            due = self._scored(wave)
-            if wave == [self.full]:
-                due += self._references()
-        records += runner.run(due, "last arms scored")
-        return list({record.key: record for record in records}.values())
-
-    def _choose(self, arms: Iterable[Arm], records: list[Record]) -> None:
-        for arm in arms:
-            for budget in self.budgets(arm):
+            for arm, budget in self._places(wave):
                 own = ("tune", arm.name, budget)
                 mine = [r for r in records if (r.cell.stage, r.cell.arm, r.cell.budget) == own]
                 self.tuned[arm.name, budget] = tune(mine)
+            if self.tuned["full", ALL].learning_rate is None:
+                return records
+            due = self._scored(wave) + (self._references() if wave == [self.full] else [])
+        records += runner.run(due, "last arms scored")
+        return list({record.key: record for record in records}.values())
+
+    def _places(self, arms: Iterable[Arm]) -> list[tuple[Arm, float]]:
+        return [(arm, budget) for arm in arms for budget in self.budgets(arm)]
 
     # -- cells ------------------------------------------------------------------------------------------------------
 
@@ -120,7 +117,7 @@ class Plan:
         """Full runs that are only learned from, and those that record utility if an arm with hindsight needs them."""
         known = [self._tuned_cell("track", self.full, ALL, goal) for goal in self.goals("track")]
         looked_into = [*self.goals("tune"), *self.goals("score")] if self._hindsight("utility") else []
-        return [cell for cell in (*known, *map(self._utility_run, looked_into)) if cell is not None]
+        return [*known, *map(self._utility_run, looked_into)]
 
     def _utility_run(self, goal: Goal) -> Cell:
         arm = Arm(UTILITY, "", "", self.full.settings | {"scorer": "utility"})
@@ -128,42 +125,38 @@ class Plan:
         return self._cell("track", arm, ALL, goal, tuned.learning_rate, tuned.memory)
 
     def _tuning(self, wanted: Iterable[Arm]) -> list[Cell]:
-        config = self.config
         return [
             self._cell("tune", arm, budget, goal, rate, memory)
-            for arm in wanted
-            for budget in self.budgets(arm)
-            for memory in ([arm.memory] if arm.memory else config.memories or {})
-            for rate in config.learning_rates
+            for arm, budget in self._places(wanted)
+            for memory in ([arm.memory] if arm.memory else self.memories)
+            for rate in self.config.learning_rates
             for goal in self.goals("tune")
         ]
 
     def _scored(self, wanted: Iterable[Arm]) -> list[Cell]:
         """Scored runs at the arm's tuned settings; none for an arm without a working setting."""
-        cells = []
-        for arm in wanted:
-            for budget in self.budgets(arm):
-                tuned = self.tuned[arm.name, budget]
-                if tuned.learning_rate is None:
-                    continue
-                rates = self.config.learning_rates if self.config.frontier else [tuned.learning_rate]
-                for rate, goal, draw in product(rates, self.goals("score"), range(arm.draws)):
-                    cells.append(self._cell("score", arm, budget, goal, rate, tuned.memory, draw))
-        return cells
+        return [
+            self._cell("score", arm, budget, goal, rate, tuned.memory, draw)
+            for arm, budget in self._places(wanted)
+            if (tuned := self.tuned[arm.name, budget]).learning_rate is not None
+            for rate in (self.config.learning_rates if self.config.frontier else [tuned.learning_rate])
+            for goal in self.goals("score")
+            for draw in range(arm.draws)
+        ]
 
-    def _tuned_cell(self, stage: Stage, arm: Arm, budget: float, goal: Goal) -> Cell | None:
-        """None for an arm without a working setting."""
-        budget = ALL if arm.trains_everything else budget
-        tuned = self.tuned[arm.name, budget]
-        if tuned.learning_rate is None:
-            return None
+    def _tuned_cell(self, stage: Stage, arm: Arm, budget: float, goal: Goal) -> Cell:
+        tuned = self._chosen(arm, budget)
         return self._cell(stage, arm, budget, goal, tuned.learning_rate, tuned.memory)
+
+    def _chosen(self, arm: Arm, budget: float) -> Tuned:
+        return self.tuned[arm.name, ALL if arm.trains_everything else budget]
 
     def _cell(
         self, stage: Stage, arm: Arm, budget: float, goal: Goal, rate: float | None, memory: str | None, draw: int = 0
     ) -> Cell:
         assert rate is not None and memory is not None
         model, name, seed = goal
+        budget = ALL if arm.trains_everything else budget
         return Cell(
             stage=stage,
             arm=arm.name,
@@ -185,7 +178,7 @@ class Plan:
     def _training(self, arm: Arm, budget: float, memory: str) -> dict[str, Any]:
         """The settings of a run: those shared by the study that the arm's policy takes, and the arm's own."""
         config = self.config
-        assert isinstance(config.memories, dict) and isinstance(config.training, dict)
+        assert isinstance(config.training, dict)
         shared: dict[str, Any] = {
             "max_steps": config.steps,
             "per_device_train_batch_size": config.batch_size,
@@ -197,7 +190,7 @@ class Plan:
             "logging_strategy": "no",
             "disable_tqdm": True,
             **config.training,
-            **config.memories[memory],
+            **self.memories[memory],
         }
         if arm.method != "mask":
             return shared | arm.settings
@@ -208,14 +201,10 @@ class Plan:
 
     def _data(self, name: str | None, **more: Any) -> dict[str, Any]:
         config = self.config
-        sizes = {
-            key: getattr(config, key)
-            for key in ("train_examples", "eval_examples", "evaluations", "probe_examples", "target_accuracy")
-        }
-        assert isinstance(config.sources, dict)
-        sources = {task: config.sources[task] for task in self._measured(name) if task in config.sources}
-        base = {} if name else {"targets": config.target_tasks}
-        return {**sizes, **base, "retained": config.retained(name), "sources": sources, "circuit": config.budgets[0],
+        names = ("train_examples", "eval_examples", "evaluations", "probe_examples", "target_accuracy")
+        found = {key: getattr(config, key) for key in names} | ({} if name else {"targets": config.target_tasks})
+        sources = {task: self.sources[task] for task in self._measured(name) if task in self.sources}
+        return {**found, "retained": config.retained(name), "sources": sources, "circuit": config.budgets[0],
                 "cpu": not torch.accelerator.is_available(), **more}  # fmt: skip
 
     def _learned(self, goal: Goal) -> tuple[str, ...]:
@@ -234,11 +223,11 @@ class Plan:
 
     def _key(self, arm: Arm, budget: float, goal: Goal) -> str:
         """The key of the tuned run on a goal; empty for an arm without a working setting."""
+        if self._chosen(arm, budget).learning_rate is None:
+            return ""
         stages: tuple[Stage, ...] = ("tune", "track", "score")
-        cell = self._tuned_cell(next(stage for stage in stages if goal in self.goals(stage)), arm, budget, goal)
-        return "" if cell is None else cell_key(cell)
-
-    # -- files ------------------------------------------------------------------------------------------------------
+        stage = next(stage for stage in stages if goal in self.goals(stage))
+        return cell_key(self._tuned_cell(stage, arm, budget, goal))
 
     def _hindsight(self, kind: str) -> bool:
         """Whether some arm knows this of a full run."""
@@ -250,14 +239,6 @@ class Plan:
 
     def _inputs(self, model: str, name: str | None) -> dict[str, str]:
         """Digests of the files of a run's model and tasks, if they are on disk."""
-        assert isinstance(self.config.sources, dict)
         named = (model, *self._measured(name))
-        paths = [path for one in named for path in (one, self.config.sources.get(one)) if path in self.inputs]
+        paths = [path for one in named for path in (one, self.sources.get(one)) if path in self.inputs]
         return {str(path): self.inputs[str(path)] for path in paths}
-
-
-def _files(config: CompareConfig) -> list[str]:
-    """The models, tasks and sources that are on disk."""
-    assert isinstance(config.sources, dict)
-    named = [*config.models, *config.tasks, *config.retained(), *config.sources.values()]
-    return [name for name in dict.fromkeys(named) if Path(name).exists()]

@@ -103,8 +103,7 @@ class Measures:
         train_seconds: wall time of training, of masks and of what the policy needs to choose them, without held-out
             evaluation, loading, and snapshots that only the report needs.
         scoring_seconds: the part of `train_seconds` spent on scores, masks and scouts.
-        peak_bytes: parameters, gradients, optimizer state and the ledger of changed vectors, as the sum of their
-            tensors' sizes after the last step, or more if a scout held more; without activations.
+        peak_bytes: see `curve.held_bytes`.
         trainable: most parameters that were trained at a time; `model_parameters`: all of the model's.
         touched: parameters that were trained at some time.
         schedule: [step, names of the mask's components] for each re-mask; empty for masks of single weights.

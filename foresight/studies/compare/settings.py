@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...common.errors import BudgetError, ConfigError, UnknownNameError, mapping, one_of
+from ...common.errors import BudgetError, ConfigError, mapping, one_of
 from ...common.setting import setting
 from ...model.shipped import SHIPPED, card
 from ...tasks import DATA_TASKS, TASKS
@@ -114,16 +114,13 @@ class CompareConfig:
             if not 0 < budget <= 1:
                 raise BudgetError(f"budget {budget}: expected a share of all model parameters in (0, 1]")
         for name in (*self.tasks, *self.retained()):
-            if name not in (*TASKS, *DATA_TASKS) and not Path(name).exists():
-                raise UnknownNameError("task, file or folder", name, (*TASKS, *DATA_TASKS))
-        self._check_memories()
-        self._check_arms()
-
-    def _check_memories(self) -> None:
+            if not Path(name).exists():
+                one_of("task, file or folder", name, (*TASKS, *DATA_TASKS))
         assert isinstance(self.memories, dict)
         for name, settings in self.memories.items():
             for key in mapping(f"memory {name!r}", settings, "restart_every: 20") or {}:
                 one_of(f"setting of memory {name!r}", key, MEMORY_FIELDS)
+        self._check_arms()
 
     def _check_arms(self) -> None:
         known = self.chosen
@@ -137,10 +134,8 @@ class CompareConfig:
         one_of("primary_arm", self.primary_arm, known)
         one_of("primary_measure", self.primary_measure, MEASURES)
         if not self.against:
-            raise ConfigError(
-                f"none of primary_against ({', '.join(self.primary_against)}) is among the arms "
-                f"({', '.join(known)}); the primary contrast needs at least one"
-            )
+            among = f"({', '.join(self.primary_against)}) is among the arms ({', '.join(known)})"
+            raise ConfigError(f"none of primary_against {among}; the primary contrast needs at least one")
 
     @cached_property
     def chosen(self) -> dict[str, Arm]:
@@ -166,7 +161,8 @@ class CompareConfig:
         """The retained tasks, without `task`."""
         found = self.retained_tasks
         if found is None:
-            found = [name for name in card()["retained"] if name not in self.tasks] if SHIPPED in self.models else []
+            known = card()["retained"] if SHIPPED in self.models else []
+            found = [name for name in known if name not in self.tasks]
         return [name for name in found if name != task]
 
     def quick(self) -> CompareConfig:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from ...common.errors import ConfigError, DataError
 from ...common.files import write_json
@@ -41,17 +39,13 @@ Comparison = tuple[CompareConfig, Summary, list[Record], dict[str, str]]
 """Settings, summary, records and environment of a comparison."""
 
 
-def run_comparison(out: str | Path, config: CompareConfig | None = None, console: Console | None = None) -> Summary:
+def run_comparison(out: str | Path, config: CompareConfig) -> Summary:
     """Run a comparison in the folder `out`, or continue one that was interrupted there, and write its results.
 
     Workers are spawned processes, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
-
-    Returns:
-        The summary, which results.json holds as well; `foresight.report` turns the folder into a page.
     """
-    config = config or CompareConfig()
     plan = Plan(config)
-    with Runner(Path(out) / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
+    with Runner(Path(out) / RUNS, Work(_work, Cell, Measures), config.workers, plan.total) as runner:
         records = plan.carry_out(runner)
     return write_results(out, config, records)
 
@@ -82,21 +76,20 @@ def read_comparisons(folders: Sequence[str | Path]) -> Comparison:
     found = [_read(Path(folder)) for folder in folders]
     if not found:
         raise DataError("no folder to read; name at least one folder of `foresight compare`")
-    first, _, versions = found[0]
-    for (config, _, _), folder in zip(found[1:], folders[1:], strict=True):
-        _refuse_different(first, config, folders[0], folder)
-    merged = first
+    config, _, versions = found[0]
+    for (other, _, _), folder in zip(found[1:], folders[1:], strict=True):
+        _refuse_different(config, other, folders[0], folder)
     if len(found) > 1:
         joined: dict[str, Any] = {
-            name: list(dict.fromkeys(value for config, _, _ in found for value in getattr(config, name)))
+            name: list(dict.fromkeys(value for other, _, _ in found for value in getattr(other, name)))
             for name in MERGED
         }
-        merged = replace(first, retained_tasks=first.retained(), **joined)
+        config = replace(config, retained_tasks=config.retained(), **joined)
     distinct: dict[tuple, Record] = {}
     for record in (record for _, part, _ in found for record in part):
         distinct.setdefault(WHAT(record.cell), record)
     records = list(distinct.values())
-    return merged, summarise(records, merged), records, versions
+    return config, summarise(records, config), records, versions
 
 
 def recorded_settings(data: dict[str, Any]) -> CompareConfig:
@@ -118,28 +111,24 @@ def _read(folder: Path) -> tuple[CompareConfig, list[Record], dict[str, str]]:
         data: dict[str, Any] = json.loads(path.read_text())
         if data["schema"] != SCHEMA:
             raise DataError(f"{path} has schema {data['schema']}, expected {SCHEMA}; run the comparison again")
-        config = recorded_settings(data)
-        records = [read_record(folder / RUNS / key) for key in data["records"]]
-        versions = dict(data["environment"])
+        config, keys, versions = recorded_settings(data), data["records"], dict(data["environment"])
+        records = [record for key in keys if (record := read_record(folder / RUNS / key))]
     except ConfigError as error:
         raise DataError(f"the settings in {path} cannot be used here: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not the result of a finished comparison ({error}); run `foresight compare` into that folder"
         ) from error
-    found = [record for record in records if record is not None]
-    if len(found) < len(records):
-        raise DataError(f"{folder} lacks {len(records) - len(found)} of its {len(records)} runs; run it again")
-    return config, found, versions
+    if len(records) < len(keys):
+        raise DataError(f"{folder} lacks {len(keys) - len(records)} of its {len(keys)} runs; run it again")
+    return config, records, versions
 
 
 def _refuse_different(first: CompareConfig, other: CompareConfig, where: str | Path, there: str | Path) -> None:
-    for name in (field.name for field in fields(CompareConfig) if field.name not in (*MERGED, "workers")):
-        mine, its = getattr(first, name), getattr(other, name)
-        if name == "retained_tasks":  # None stands for the defaults
-            mine, its = first.retained(), other.retained()
-        if mine != its:
+    given, others = (asdict(config) | {"retained_tasks": config.retained()} for config in (first, other))
+    for name in given:
+        if name not in (*MERGED, "workers") and given[name] != others[name]:
             raise DataError(
-                f"{there} has another {name} than {where} ({its!r}, not {mine!r}); only comparisons of equal settings "
-                f"are reported as one ({', '.join(MERGED)} may differ)"
+                f"{there} has another {name} than {where} ({others[name]!r}, not {given[name]!r}); only comparisons of "
+                f"equal settings are reported as one ({', '.join(MERGED)} may differ)"
             )

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ...common.intervals import Interval, Unit, holm, mean_interval
+from ...common.intervals import Interval, holm, mean_interval
 from ..ledger import SCHEMA
 from .baseline import ArmValues, task_means
-from .contrasts import Contrast, contrasts, decided
-from .draws import AmongRandom, among_draws
+from .contrasts import AmongRandom, Contrast, among_draws, contrasts, decided
 from .measures import MEASURES, by_unit, grouped
-from .part import Broken, Part
+from .part import Broken, Part, Tuned
 from .results import Measures, Record
 from .settings import CompareConfig
-from .tuning import Tuned
 from .verdict import Verdict, judge
 
 
@@ -71,7 +69,7 @@ class BudgetSummary:
     Attributes:
         arms, tuning: by arm.
         tasks: task -> arm -> mean of the primary measure.
-        among_random: arms among the draws of the random arm, see `draws`.
+        among_random: arms among the draws of the random arm, see `among_draws`.
         p_holm: of the verdict; None at the first budget, whose verdict is not one of the secondary contrasts.
     """
 
@@ -155,7 +153,6 @@ def _of_arm(part: Part, name: str) -> ArmSummary:
     runs, tuned = part.whole[name], part.tuning[name]
     done = [r.measures for r in runs if r.measures]
     intervals = {key: mean_interval(by_unit(runs, measure)) for key, measure in MEASURES.items()}
-    intervals |= {key: interval.within(0, 1) for key, interval in intervals.items() if MEASURES[key].most == 1}
     steps = [np.inf if m.steps_to_target is None else m.steps_to_target for m in done]
     median = float(np.median(steps)) if done else np.inf
     how = [run.how for run in part.lost if run.arm == name]
@@ -165,7 +162,7 @@ def _of_arm(part: Part, name: str) -> ArmSummary:
         return float(np.mean(known)) if known else None
 
     return ArmSummary(
-        measures=intervals,
+        measures={key: found.within(0, 1) if MEASURES[key].most == 1 else found for key, found in intervals.items()},
         reached=float(np.isfinite(steps).mean()) if done else None,
         steps_to_target=median if np.isfinite(median) else None,
         train_seconds=mean(lambda m: m.train_seconds),
@@ -204,9 +201,8 @@ def corrected(parts: Sequence[BudgetSummary]) -> tuple[BudgetSummary, ...]:
 
 
 def _spread(values: ArmValues) -> float | None:
-    seeds = grouped(
-        ((name, task, model), value) for name, of in values.items() for (task, (model, _)), value in of.items()
-    )
+    every = [(name, unit, value) for name, of in values.items() for unit, value in of.items()]
+    seeds = grouped(((name, task, model), value) for name, (task, (model, _)), value in every)
     variances = [float(np.var(group, ddof=1)) for group in seeds.values() if len(group) > 1]
     return float(np.sqrt(np.mean(variances))) if variances else None
 
@@ -216,11 +212,11 @@ def _circuits(full: Sequence[Record]) -> Interval:
     circuits = grouped(
         ((r.cell.task, r.cell.model), set(r.measures.realised)) for r in full if r.measures and r.measures.realised
     )
-    shares: dict[Unit, float] = {}
-    for unit, found in circuits.items():
-        pairs = [2 * len(a & b) / (len(a) + len(b)) for a, b in combinations(found, 2)]
-        if pairs:
-            shares[unit] = float(np.mean(pairs))
+    shares = {
+        unit: float(np.mean([2 * len(a & b) / (len(a) + len(b)) for a, b in combinations(found, 2)]))
+        for unit, found in circuits.items()
+        if len(found) > 1
+    }
     return mean_interval(shares).within(0, 1)
 
 

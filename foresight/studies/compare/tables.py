@@ -44,7 +44,8 @@ SCHEMAS = {
         },
     }.items()
 }  # fmt: skip
-"""Table -> its columns. In `contrasts`, the row of the primary contrast has a = "primary", and higher is better."""
+"""Table -> its columns; of a row, only these are written. In `contrasts`, the row of the primary contrast has
+a = "primary", and higher is better."""
 
 
 def write_tables(folder: Path, records: Sequence[Record], summary: Summary) -> None:
@@ -59,21 +60,17 @@ def run_rows(records: Sequence[Record]) -> Iterable[Row]:
     """A row per run, of every stage."""
     lost = broken([r for r in records if r.cell.stage == "score"])
     for record in records:
-        of = record.measures
-        yield {
-            **_cell(record),
-            "error": record.error,
-            "broken": lost[record.key].how if record.key in lost else None,
-            **{key: measure.read(record) for key, measure in MEASURES.items()},
-            **{key: getattr(of, key) if of else None for key in _OWN},
-        }
+        how = lost[record.key].how if record.key in lost else None
+        found = {key: measure.read(record) for key, measure in MEASURES.items()}
+        measured = vars(record.measures) if record.measures else {}
+        yield {**_cell(record), **measured, **found, "error": record.error, "broken": how}
 
 
 def curve_rows(records: Iterable[Record]) -> Iterable[Row]:
     """A row per run and evaluation."""
     for record in records:
         for point in record.measures.curve if record.measures else ():
-            yield {**_cell(record), **{key: getattr(point, key) for key in _POINT}}
+            yield {**_cell(record), **vars(point)}
 
 
 def contrast_rows(summary: Summary) -> Iterable[Row]:
@@ -87,14 +84,12 @@ def contrast_rows(summary: Summary) -> Iterable[Row]:
                 "outcome": verdict.outcome, "unmatched": 0,
             }  # fmt: skip
         for contrast in part.contrasts:
-            same = ("a", "b", "measure", "p", "p_holm", "outcome", "unmatched")
-            own = {name: getattr(contrast, name) for name in same}
-            yield {"budget": part.budget, **own, **_interval(contrast.interval)}
+            yield {"budget": part.budget, **vars(contrast), **_interval(contrast.interval)}
 
 
 def _interval(of: Interval) -> Row:
-    return {"mean": of.mean, "low": of.low, "high": of.high, "runs": of.n, "units": of.units, "method": of.method}
+    return {"runs": of.n, **vars(of)}
 
 
 def _cell(record: Record) -> Row:
-    return {"key": record.key} | {key: getattr(record.cell, key) for key in list(_CELL)[1:]}
+    return {"key": record.key, **vars(record.cell)}

@@ -77,7 +77,12 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         trainable=trainer.bank.vectors.numel(),
         model_parameters=trainer.table.model_parameters,
         touched=trainer.bank.changed()[1].numel(),
-        notes=_last_logged(trainer.state.log_history),
+        notes={
+            name: float(value)  # the last finite one
+            for entry in trainer.state.log_history
+            for name, value in entry.items()
+            if name.startswith("foresight/") and np.isfinite(value)
+        },
         words=trainer.policy.words or None,
         **_of_components(cell, folder, trainer),
     )
@@ -106,7 +111,6 @@ def _run_adapter(cell: Cell, folder: Path, model: Any) -> Measures:
         trajectory = Trajectory.read(folder.parent / cell.sources["realised"] / RUN / "trajectory")
         scores = trajectory.series(trajectory.scorers[0]).until(0)
     table = component_table(model)
-    everything = sum(p.numel() for p in model.parameters())
     given = dict(cell.training)
     restart_every = given.pop("restart_every", 0)
     adapter = adapt(
@@ -131,7 +135,7 @@ def _run_adapter(cell: Cell, folder: Path, model: Any) -> Measures:
         **curve.measured(),
         peak_bytes=held_bytes(trainer),
         trainable=adapter.parameters,
-        model_parameters=everything,
+        model_parameters=table.model_parameters,
         touched=adapter.parameters,
     )
 
@@ -162,12 +166,11 @@ def _settings(cell: Cell, folder: Path) -> ForesightConfig:
 
 
 def _of_components(cell: Cell, folder: Path, trainer: ForesightTrainer) -> dict[str, Any]:
-    """Measures of masks of components against the realised circuit; none for masks of single weights.
+    """Measures of masks of components against the realised circuit (see `Measures`); none for single weights.
 
-    The realised circuit is that of a full run of the same task, seed and data order at its end: the top components at
-    its last snapshot that fit into the budget. Shares count vectors, as a budget does, and are averaged over optimizer
-    steps, because a mask that becomes right only at the end has trained the wrong components until then. The
-    definitions are this project's own.
+    The realised circuit is the top components at the last snapshot of the full run that fit into the budget. Shares
+    count vectors, as a budget does, and are averaged over optimizer steps, because a mask that becomes right only at
+    the end has trained the wrong components until then. The definitions are this project's own.
     """
     if not isinstance(trainer.bank, Bank):
         return {}
@@ -198,10 +201,7 @@ def circuit_at(trajectory: Trajectory, table: ComponentTable, budget: float, sna
 
 
 def share_trained(schedule: MaskSchedule, circuit: Iterable[int], table: ComponentTable, steps: int) -> float | None:
-    """Share of the vectors of these components that were being trained, averaged over `steps` optimizer steps.
-
-    None if there are no components.
-    """
+    """Share of the components' vectors in training, averaged over `steps` optimizer steps; None without components."""
     wanted = set(table.vector_ids(tuple(circuit)).tolist())
     if not wanted:
         return None
@@ -211,11 +211,3 @@ def share_trained(schedule: MaskSchedule, circuit: Iterable[int], table: Compone
         assert isinstance(mask, Mask)  # of components
         shared += (until - step) * len(wanted.intersection(table.vector_ids(mask.components).tolist()))
     return shared / (steps * len(wanted))
-
-
-def _last_logged(history: list[dict[str, float]]) -> dict[str, float]:
-    """The last finite value of every number that foresight logged."""
-    notes: dict[str, float] = {}
-    for entry in history:
-        notes |= {k: float(v) for k, v in entry.items() if k.startswith("foresight/") and np.isfinite(v)}
-    return notes

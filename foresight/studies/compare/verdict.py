@@ -63,20 +63,18 @@ def judge(values: ArmValues, config: CompareConfig, broken: Collection[str] = ()
     headroom, opening = _headroom(to_win, gain.best, shown, config)
     outcome, closing = _outcome(gain.nested, shown[primary], config)
     if damaged:
-        outcome = "broken"
-        closing += f", but that decides nothing, because {_listed(damaged, config)} {_have(damaged)} broken runs"
-    caveats = tuple(_caveats(gain, worth, config, broken))
+        outcome, closing = "broken", f"{closing}, but that decides nothing, because {_damage(damaged, config)}"
     least = detectable(list(gains(worth[primary], baselines).values()))
-    power = _power(gain, least, measure)
-    return Verdict(outcome, headroom, gain, to_win, least, f"{opening}; {closing}.", power, caveats)
+    sentence, power = f"{opening}; {closing}.", _power(gain, least, measure)
+    return Verdict(outcome, headroom, gain, to_win, least, sentence, power, _caveats(gain, worth, config, broken))
 
 
 def _without(config: CompareConfig, worth: ArmValues, damaged: Sequence[str]) -> Verdict:
     outcome: Outcome = "broken" if damaged else "incomplete"
     if damaged:
-        reason = f"{_listed(damaged, config)} {_have(damaged)} broken runs, and too few whole ones are left"
+        reason = f"{_damage(damaged, config)}, and too few whole ones are left"
     elif config.primary_arm not in worth:
-        reason = f"{_label(config.primary_arm, config)} has no run"
+        reason = f"{_listed([config.primary_arm], config)} has no run"
     elif not any(name in worth for name in config.against):
         reason = "no baseline has a run"
     else:
@@ -87,8 +85,8 @@ def _without(config: CompareConfig, worth: ArmValues, damaged: Sequence[str]) ->
 def _headroom(
     to_win: Mapping[str, AgainstBest], best: str, shown: Mapping[str, str], config: CompareConfig
 ) -> tuple[Headroom, str]:
-    measure = config.measure
-    baseline = f"the best baseline ({_label(best, config)}, {shown[best]})"
+    measure, arms = config.measure, config.chosen
+    baseline = f"the best baseline ({arms[best].label}, {shown[best]})"
     if not to_win:
         return "unknown", f"How much there was to win over {baseline} is unknown, as no arm with hindsight has a run"
     nested = {name: found.nested for name, found in to_win.items()}
@@ -97,28 +95,28 @@ def _headroom(
     if nested[name].low is not None:
         name = next((other for other in ranked if nested[other].decided > 0), name)
     found = nested[name]
-    hindsight = f"hindsight ({_label(name, config)}, {shown[name]} {measure.label})"
+    hindsight = f"hindsight ({arms[name].label}, {shown[name]} {measure.label})"
     difference = measure.difference(found)
     if found.low is None:
         return "unclear", f"One run of each arm shows no certainty: {hindsight} against {baseline}, {difference}"
     if found.decided > 0:
         return "some", f"There was something to win: {hindsight} beat {baseline}, gain {difference}"
+    no_better = f"even {hindsight} did no better than {baseline}, gain {difference}"
     if all(other.high is not None and other.high < measure.margin for other in nested.values()):
-        return "none", f"There was nothing to win: even {hindsight} did no better than {baseline}, gain {difference}"
+        return "none", f"There was nothing to win: {no_better}"
     if (found.mean or 0.0) <= 0:
-        return "unclear", f"No headroom was seen: even {hindsight} did no better than {baseline}, gain {difference}"
+        return "unclear", f"No headroom was seen: {no_better}"
     return "unclear", f"Whether there was anything to win is open: {hindsight} against {baseline}, gain {difference}"
 
 
 def _outcome(gain: Interval, shown: str, config: CompareConfig) -> tuple[Outcome, str]:
-    name, numbers = _label(config.primary_arm, config), f"{shown}, gain {config.measure.difference(gain)}"
+    name, numbers = config.chosen[config.primary_arm].label, f"{shown}, gain {config.measure.difference(gain)}"
     if gain.low is None:
         return "undecidable", f"{name} ended at {numbers} against the baseline"
-    if gain.decided > 0:
-        return "win", f"{name} beat the best baseline ({numbers})"
-    if gain.decided < 0:
-        return "loss", f"{name} lost to the best baseline ({numbers})"
-    return "level", f"{name} could not be told from the best baseline ({numbers})"
+    outcomes: dict[int, tuple[Outcome, str]]
+    outcomes = {1: ("win", "beat"), -1: ("loss", "lost to"), 0: ("level", "could not be told from")}
+    outcome, verb = outcomes[gain.decided]
+    return outcome, f"{name} {verb} the best baseline ({numbers})"
 
 
 def _power(gain: AgainstBest, smallest: float | None, measure: Measure) -> str:
@@ -133,10 +131,10 @@ def _power(gain: AgainstBest, smallest: float | None, measure: Measure) -> str:
     return words
 
 
-def _caveats(gain: AgainstBest, worth: ArmValues, config: CompareConfig, broken: Collection[str]) -> list[str]:
+def _caveats(gain: AgainstBest, worth: ArmValues, config: CompareConfig, broken: Collection[str]) -> tuple[str, ...]:
     found = []
     if lost := [name for name, arm in config.chosen.items() if arm.hindsight and name in broken]:
-        found.append(f"{_listed(lost, config)} {_have(lost)} broken runs; what there was to win rests on the others.")
+        found.append(f"{_damage(lost, config)}; what there was to win rests on the others.")
     compared = [name for name in (config.primary_arm, *config.against) if name in worth]
     most = len({unit for name in compared for unit in worth[name]})
     if gain.nested.n < most:
@@ -153,17 +151,13 @@ def _caveats(gain: AgainstBest, worth: ArmValues, config: CompareConfig, broken:
             f"{tasks} tasks: an interval says how much other tasks might differ, and from so few it is wide. "
             "Only large effects could have been seen."
         )
-    return found
+    return tuple(found)
 
 
-def _label(name: str, config: CompareConfig) -> str:
-    return config.chosen[name].label
+def _damage(names: Sequence[str], config: CompareConfig) -> str:
+    return f"{_listed(names, config)} {'have' if len(names) > 1 else 'has'} broken runs"
 
 
 def _listed(names: Sequence[str], config: CompareConfig) -> str:
-    labels = [_label(name, config) for name in names]
-    return " and ".join([", ".join(labels[:-1]), labels[-1]]) if len(labels) > 1 else labels[0]
-
-
-def _have(names: Sequence[str]) -> str:
-    return "have" if len(names) > 1 else "has"
+    *others, last = (config.chosen[name].label for name in names)
+    return f"{', '.join(others)} and {last}" if others else last

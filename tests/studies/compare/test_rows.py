@@ -6,10 +6,10 @@ import pytest
 from datasets import Dataset
 
 from foresight.studies.compare import rows
+from foresight.studies.compare.part import Tuned
 from foresight.studies.compare.plan import Plan
 from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.compare.trial import run_cell
-from foresight.studies.compare.tuning import Tuned
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ import pytest
 
 from foresight.common.files import write_json
 from foresight.studies.compare.curve import steps_to
+from foresight.studies.compare.part import Tuned
 from foresight.studies.compare.plan import ALL, Plan
 from foresight.studies.compare.results import CurvePoint, Record, read_record
 from foresight.studies.compare.settings import CompareConfig
 from foresight.studies.compare.trial import Restart, run_cell
-from foresight.studies.compare.tuning import Tuned
 from foresight.studies.ledger import RESULT
 from foresight.studies.provenance import cell_key, environment
 

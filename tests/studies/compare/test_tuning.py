@@ -1,7 +1,7 @@
 """The same rule picks a learning rate and an optimizer memory for every arm."""
 
+from foresight.studies.compare.part import tune
 from foresight.studies.compare.results import Cell, Measures, Record
-from foresight.studies.compare.tuning import tune
 
 
 def run(rate: float, area: float | None, task: str = "t", memory: str = "m", model: str = "one") -> Record:
