@@ -8,6 +8,7 @@ formed, and of a column Linear only the masked inputs are kept for the backward 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from ..masks.masks import Mask
 from ..model.components import ComponentTable, stored_transposed
 from ..model.numbering import Target
-from .base import AnyBank, OtherForward
+from .base import AnyBank
 
 TOGETHER = 16
 """Features per run from which slices beat an index; components of the usual sizes lie in runs at least as long."""
@@ -29,13 +30,13 @@ class Bank(AnyBank):
     table: ComponentTable
     mask: Mask
 
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
+    def _forward_of(self, module: nn.Module, target: Target, index: Tensor) -> Callable[[Tensor], Tensor]:
         touched, train = Features(index), _WithRows if target.axis == "row" else _WithColumns
 
         def forward(inputs: Tensor) -> Tensor:
             return train.apply(inputs, self._pieces[target.module], module.weight, module, touched)
 
-        return OtherForward(module, forward)
+        return forward
 
 
 class _Trained(torch.autograd.Function):

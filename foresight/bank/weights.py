@@ -12,6 +12,7 @@ dropped before the next Linear's turn: on a CPU the former is up to ten times as
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from ..model.components import stored_transposed
 from ..model.finer import WeightTable
 from ..model.numbering import Target
 from ..model.placement import Placement
-from .base import AnyBank, OtherForward
+from .base import AnyBank
 
 FEW = 0.01
 """Share of a weight's entries up to which they alone are computed on a CPU: at .4 % that takes a tenth to a quarter of
@@ -56,7 +57,7 @@ class WeightBank(AnyBank):
     def _computed(self) -> torch.dtype:
         return self.vectors.dtype  # as they are: a bf16 weight in effect is rounded once, from the sum in fp32
 
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
+    def _forward_of(self, module: nn.Module, target: Target, index: Tensor) -> Callable[[Tensor], Tensor]:
         pattern = _pattern(index, module.weight)
 
         def forward(inputs: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class WeightBank(AnyBank):
             transposed = stored_transposed(module)
             return _SparselyTrained.apply(inputs.to(dtype), piece, module.weight, bias, index, transposed, pattern)
 
-        return OtherForward(module, forward)
+        return forward
 
 
 class _SparselyTrained(torch.autograd.Function):

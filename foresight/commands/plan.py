@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from ..common.console import console, size
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..masks.selection import Limit, depths, select
 from ..model.loading import load_meta_model
 from ..model.model_config import ModelConfig
@@ -57,7 +57,7 @@ def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> T
     table.add_row("components", f"{len(plan.table):,}, together {plan.numbers.n_vectors:,} {vectors}")
     share = "everything (policy full)" if args.policy == "full" else f"{args.budget:.4g} of all parameters"
     table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {unit}")
-    if not BudgetSchedule.of(args.budget_schedule).constant:
+    if budget_over_time(args.budget_schedule) is not None:
         table.add_row(
             "over the run",
             f"{plan.mean_vectors:,.0f} {unit} on average, {plan.bank_vectors:,} at the peak",

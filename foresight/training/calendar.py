@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..policies.policy import Policy
 from .settings import MaskSettings
 
 
 class Calendar:
-    """When things happen, in optimizer steps done; step 0 is before training. Settings and policy make it; forecasting
-    policies watch before they decide.
+    """When things happen, in optimizer steps done; step 0 is before training.
 
     Attributes:
         total_steps: length of the run.
-        first_decision: step at which the policy first chooses the mask; the steps before it are the watch.
+        first_decision: step at which the policy first chooses the mask; those before it are the watch of a forecast.
         remask_every: steps between decisions after the first, up to `last_decision`; 0 for no other.
         probe_every: steps between snapshots, and between turns of rotating masks.
         probes: whether snapshots are taken at that cadence.
@@ -39,7 +38,8 @@ class Calendar:
         self.probes = args.record or (policy.needs_scores and policy.forecasts)
         self.scored, self.remasks, self.own_steps = policy.needs_scores, policy.remasks, policy.own_steps
         self.rotates = policy.watch == "rotate"
-        self.resizes = BudgetSchedule.of(args.budget_schedule).boundaries(total_steps)
+        budgets = budget_over_time(args.budget_schedule)
+        self.resizes: frozenset[int] = frozenset() if budgets is None else budgets.boundaries(total_steps)
 
     def decides(self, step: int) -> bool:
         """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""

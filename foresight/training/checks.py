@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..common.errors import BudgetError, ConfigError, UnknownNameError, did_you_mean, mapping
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..policies.catalogue import OPTIONAL, PARAMETERS, RECORDING, Parameter, checked_params, entry, takers
 from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
 
@@ -48,8 +48,7 @@ def check_settings(settings: MaskSettings) -> None:
     params = checked_params(settings.policy, settings.granularity, settings.policy_params)
     retained_size(settings)
     for name, least in _LEAST.items():
-        value = getattr(settings, name)
-        if value is not None and value < least:
+        if (value := getattr(settings, name)) is not None and value < least:
             raise ConfigError(f"{name} is {value}; expected at least {least}")
     if not 0 <= settings.replay_share < 1:
         raise ConfigError(f"replay_share is {settings.replay_share}; expected a share in [0, 1)")
@@ -206,8 +205,8 @@ def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
 
 
 def _check_budget_schedule(settings: MaskSettings, params: dict[str, Any]) -> None:
-    schedule = BudgetSchedule.of(settings.budget_schedule)
-    if schedule.constant:
+    schedule = budget_over_time(settings.budget_schedule)
+    if schedule is None:
         return
     if str(params.get("watch", "hold")).startswith("full-"):
         raise ConfigError(f"budget_schedule does not go with watch {params['watch']!r}; use 'hold' or 'rotate'")

@@ -5,53 +5,44 @@ The adapter is taken off again: the model's weights are never written to.
 
 from __future__ import annotations
 
-import copy
 from time import perf_counter
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, Trainer
-from transformers.data.data_collator import DataCollator
 
 from ..common.errors import NonFiniteError
 from ..forecasters.single_weights.margins import Map, Margins
 from ..policies.scouted import Scouting
 from ..policies.single_weights.foresight import WeightForesight
-from .run import Run
-from .scout import attributes_kept, random_state_kept
+from .masked import MaskedTrainer
+from .scout import attributes_kept, random_state_kept, silent
 
 RANK, RATE = 8, 1e-3
 """Of the adapter; the rate is the one at which LoRA learns most on SmolLM2-135M and still keeps what the base knew."""
 
 
-def scout(run: Run, rows: Dataset, collator: DataCollator) -> None:
+def scout(masked: MaskedTrainer) -> None:
     """Tell the run's policy what `lora_steps` steps of LoRA have moved, and set `run.scouting`.
 
     Model, bank and random state are as they were afterwards.
-
-    Args:
-        rows: tokenized training rows, of which the run's own batches are taken.
 
     Raises:
         NonFiniteError: the scout diverged.
         MaskLeakError: a weight of the model is not what it was, to the bit.
     """
+    run = masked.run
     policy, model = run.policy, run.model
     assert isinstance(policy, WeightForesight) and policy.lora_steps is not None
     began = perf_counter()
-    args = copy.copy(run.args)
-    for name, value in dict(
-        learning_rate=RATE, lr_scheduler_type="constant", max_steps=policy.lora_steps, logging_strategy="no",
-        save_strategy="no", eval_strategy="no", disable_tqdm=True, remove_unused_columns=False,
-    ).items():  # fmt: skip
-        setattr(args, name, value)
+    args = silent(run.args, RATE, max_steps=policy.lora_steps, remove_unused_columns=False)
     modules = [target.module for target in run.numbers.targets]
     trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
     with random_state_kept(), attributes_kept(model):
         adapted = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=modules))
         try:
+            rows, collator = masked.train_dataset, masked.data_collator
             trainer = Trainer(model=adapted, args=args, train_dataset=rows, data_collator=collator)
             trainer.remove_callback(PrinterCallback)
             trainer.train()

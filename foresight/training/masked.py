@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
-from transformers import DefaultFlowCallback, Trainer, TrainerControl, TrainerState
-from transformers.trainer_callback import CallbackHandler
+from transformers import Trainer
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from ..bank.delta import INFO, write_delta
+from ..bank.optimizer import BankAdamW
 from ..common.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
 from ..common.files import one_writer, write_whole
 from ..common.plugins import part
@@ -24,9 +23,7 @@ from . import checkpoint
 from .card import NAME, card
 from .config import ForesightConfig
 from .remask import RemaskCallback, diverged
-from .resuming import fixed, load_scheduler
 from .run import Run
-from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 from .stopping import StopInTime
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
@@ -80,9 +77,8 @@ class MaskedTrainer(FiniteLoss):
 
     def drive(self, run: Run) -> None:
         """Train this run from now on. Called once, at the end of `__init__`."""
-        refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
-        run.fixed = fixed(run.args, self.train_dataset)
+        run.fixed = checkpoint.fixed(run.args, self.train_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast
         self.stopping = StopInTime(run)
         self.add_callback(self.remasking)
@@ -96,7 +92,8 @@ class MaskedTrainer(FiniteLoss):
         args: ForesightConfig = self.args
         if self.optimizer is None:
             run = self.run
-            run.optimizer = optimizer_class(args)(
+            optimizer = part("training.sharding.optimizer_class")(args) if args.deepspeed else BankAdamW
+            run.optimizer = optimizer(
                 run.bank.vectors,
                 args.learning_rate * run.policy.rate_factor(run.n_vectors, run.mask_seed),
                 (args.adam_beta1, args.adam_beta2),
@@ -194,9 +191,9 @@ class MaskedTrainer(FiniteLoss):
         if args.should_save:
             self.processing_class.save_pretrained(run.output / "tokenizer")
         if run.policy.scouts == "bank":
-            part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
+            part("training.scout.scout")(self)
         elif run.policy.scouts:
-            part("training.lora_scout.scout")(run, self.train_dataset, self.data_collator)
+            part("training.lora_scout.scout")(self)
         if run.watcher is not None:
             run.watcher.trajectory = Trajectory.create(
                 run.output / checkpoint.TRAJECTORY if args.should_save else None,
@@ -205,27 +202,6 @@ class MaskedTrainer(FiniteLoss):
                 data_hash=run.watcher.probe.hash,
                 info=run.trajectory_info(),
             )
-
-    def _train_on(self, rows: np.ndarray, rate: float) -> tuple[int, int]:
-        """Train the bank as it is now on some rows, once, at a constant rate: same loss, collator and precision as the
-        run's. Nothing is written or reported, and this trainer stays as it is. See `scout.TrainOn`.
-        """
-        other, args = copy.copy(self), copy.copy(self.args)
-        other._metrics = copy.deepcopy(getattr(self, "_metrics", None))  # SFTTrainer counts there
-        for name, value in dict(
-            learning_rate=rate, lr_scheduler_type="constant", max_steps=-1, num_train_epochs=1,
-            logging_strategy="no", save_strategy="no", eval_strategy="no", disable_tqdm=True,
-        ).items():  # fmt: skip
-            setattr(args, name, value)
-        other.args, other.run = args, copy.copy(self.run)
-        other.train_dataset = self.train_dataset.select(rows)
-        other.state, other.control = TrainerState(), TrainerControl()
-        flow = DefaultFlowCallback()
-        other.callback_handler = CallbackHandler([flow], other.model, other.processing_class, None, None)
-        super(MaskedTrainer, other).train()
-        bank = other.run.bank
-        moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, other.run.optimizer))
-        return other.state.global_step, 2 * bank.placement.values(bank.vectors).nbytes + moments
 
     def diverged(self, what: str) -> str:
         # Of `FiniteLoss`.
@@ -290,13 +266,13 @@ class MaskedTrainer(FiniteLoss):
         if self.args.deepspeed:
             if self.model_wrapped.optimizer.optimizer is not self.run.optimizer:
                 raise ConfigError("DeepSpeed has replaced the bank's optimizer; leave the choice of it to foresight")
-            bank.place(placement_of(self.model, self.args, self.model_wrapped))
+            bank.place(part("bank.zero.ZeroPlacement")(self.model, self.model_wrapped))
             self.run.optimizer.rank = bank.placement.rank
         if resume_from_checkpoint is not None:
             folder = Path(resume_from_checkpoint)
-            changed = checkpoint.load(self.run, folder)
+            changed = part("training.resuming.load")(self.run, folder)
             state = torch.load(folder / "scheduler.pt", weights_only=True)
-            load_scheduler(self.lr_scheduler, self.optimizer, state, changed)
+            part("training.resuming.load_scheduler")(self.lr_scheduler, self.optimizer, state, changed)
             self._load_scaler(resume_from_checkpoint)
             if self.state.global_step >= max_steps:
                 raise _FinishedError
@@ -304,7 +280,8 @@ class MaskedTrainer(FiniteLoss):
 
     def _load_best_model(self) -> None:
         """The mask and the bank as they were at the best checkpoint, with `load_best_model_at_end`."""
-        checkpoint.load_best(self.run, self.run.output / Path(self.state.best_model_checkpoint).name)
+        folder = self.run.output / Path(self.state.best_model_checkpoint).name
+        part("training.resuming.load_best")(self.run, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """Nothing yet: the state is loaded when the optimizer exists, see `_prepare_for_training`."""
@@ -338,4 +315,6 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
         raise ConfigError("leave enable_jit_checkpoint off: at SIGTERM every run writes a checkpoint by itself")
     if args.save_only_model:
         raise ConfigError("save_only_model leaves nothing to resume from; leave it off, the bank is small")
-    refuse_world(args)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.deepspeed or launched > 1 or args.world_size > 1 or getattr(args, "parallelism_config", None) is not None:
+        part("training.sharding.refuse_world")(args)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time, budget_vectors
 from ..masks.costs import StepCosts
 from ..model.components import ComponentTable, features
 from ..model.numbering import Numbering
@@ -91,10 +91,11 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     policy = make_policy(args.policy, args.granularity, args.policy_params)
     table = grain.table(model, args.mlp_block)
     numbers = grain.numbers(model, table)
-    if args.policy == "full":
-        mean, rows = float(numbers.n_vectors), numbers.n_vectors
-    else:
-        mean, rows = BudgetSchedule.of(args.budget_schedule).mean_and_peak(numbers, args.budget)
+    budgets = budget_over_time(args.budget_schedule)
+    rows = numbers.n_vectors if args.policy == "full" else budget_vectors(numbers, args.budget)
+    mean = float(rows)
+    if budgets is not None:
+        mean, rows = budgets.mean_and_peak(numbers, args.budget)
     watches = calendar is None or calendar.first_decision > 0
     scouts = policy.scouts == "bank"  # on all components, before the run; undone, so not in the ledger
     peak = numbers.n_vectors if watches and policy.watch.startswith("full") else rows

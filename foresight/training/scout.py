@@ -7,8 +7,9 @@ it lasts: the model's weights are never written to, the change is the bank, and 
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import get_scheduler
+from transformers import DefaultFlowCallback, TrainerControl, TrainerState, get_scheduler
+from transformers.trainer_callback import CallbackHandler
 
 from ..common.errors import ConfigError, NonFiniteError
 from ..forecasters.single_weights.extrapolate import draw_factors, shifted_scores, taylor_scores
@@ -30,14 +32,10 @@ from ..scoring.probes import Probe
 from ..scoring.scorer import Scorer
 from .calendar import total_steps
 from .config import ForesightConfig
-from .run import Run
+from .masked import MaskedTrainer
 
 SMALLER = 10
 """How many times smaller the scout's learning rate is than the run's, by default."""
-
-TrainOn = Callable[[np.ndarray, float], tuple[int, int]]
-"""Trains the bank as the run would, on the training rows at some positions, once, at a constant learning rate, and
-returns optimizer steps and bytes held."""
 
 
 def refuse_scout(args: ForesightConfig, dataset: Any) -> None:
@@ -56,7 +54,7 @@ def refuse_scout(args: ForesightConfig, dataset: Any) -> None:
         )
 
 
-def scout(run: Run, available: int, train_on: TrainOn) -> None:
+def scout(trainer: MaskedTrainer) -> None:
     """Scout for a run that has not begun to train: set its policy's scores and `run.scouting`.
 
     ``probing`` scores at the weights after the scout, ``predicted`` by the Taylor method and ``displaced``, its
@@ -67,13 +65,11 @@ def scout(run: Run, available: int, train_on: TrainOn) -> None:
     about the learning rate at each step, whatever the gradient; the change is wanted as a direction at the weights
     as they are, which it is the better the shorter it is, and K makes up for the length.
 
-    Args:
-        available: training rows.
-
     Raises:
         NonFiniteError: the scout diverged; the weights are back.
         MaskLeakError: a weight of the model is not what it was, to the bit.
     """
+    run, available = trainer.run, len(trainer.train_dataset)
     args, policy, watcher = run.args, run.policy, run.watcher
     assert isinstance(policy, Scouted) and watcher is not None  # which is built for every policy that scouts
     began = perf_counter()
@@ -81,7 +77,7 @@ def scout(run: Run, available: int, train_on: TrainOn) -> None:
     least = args.train_batch_size * args.gradient_accumulation_steps
     n = min(available, max(least, round(policy.share * available)))
     rows = np.random.default_rng([args.seed]).permutation(available)[:n]
-    shift, steps, held = _shift(run, rows, rate, train_on)
+    shift, steps, held = _shift(trainer, rows, rate)
     middle = perf_counter()
     where = (run.model, run.table, watcher.probe, watcher.scorer)
     if args.policy == "probing":
@@ -110,13 +106,8 @@ def scout(run: Run, available: int, train_on: TrainOn) -> None:
 def planned_rates(args: ForesightConfig, steps: int) -> np.ndarray:
     """Learning rate of every optimizer step of a run of `steps` steps, as its scheduler will set them: [steps]."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], args.learning_rate)
-    scheduler = get_scheduler(
-        args.lr_scheduler_type,
-        optimizer,
-        args.get_warmup_steps(steps),
-        steps,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-    )
+    how, warmup = args.lr_scheduler_kwargs, args.get_warmup_steps(steps)
+    scheduler = get_scheduler(args.lr_scheduler_type, optimizer, warmup, steps, scheduler_specific_kwargs=how)
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -125,13 +116,13 @@ def planned_rates(args: ForesightConfig, steps: int) -> np.ndarray:
     return np.array(rates, np.float64)
 
 
-def _shift(run: Run, rows: np.ndarray, rate: float, train_on: TrainOn) -> tuple[dict[str, Tensor], int, int]:
+def _shift(trainer: MaskedTrainer, rows: np.ndarray, rate: float) -> tuple[dict[str, Tensor], int, int]:
     """Train all components on the rows once, and undo it: (the change of the weights, optimizer steps, bytes held)."""
-    bank, table, size = run.bank, run.table, run.bank.n_vectors
-    with random_state_kept(), attributes_kept(run.model):
+    bank, table, size = trainer.run.bank, trainer.run.table, trainer.run.bank.n_vectors
+    with random_state_kept(), attributes_kept(trainer.run.model):
         bank.remask(everything(table), n_vectors=table.n_vectors)
         try:
-            steps, held = train_on(rows, rate)
+            steps, held = _train_on(trainer, rows, rate)
             values = bank.placement.values(bank.vectors)
             if not torch.isfinite(values).all():
                 raise NonFiniteError(
@@ -141,6 +132,33 @@ def _shift(run: Run, rows: np.ndarray, rate: float, train_on: TrainOn) -> tuple[
             return {t.module: vectors_first(values[part], t).clone() for t, part in parts}, steps, held
         finally:
             bank.remask(Mask(()), rollback=True, n_vectors=size)  # checks every weight to the bit
+
+
+def _train_on(trainer: MaskedTrainer, rows: np.ndarray, rate: float) -> tuple[int, int]:
+    """Train the bank as it is now on some rows, once, at a constant rate: same loss, collator and precision as the
+    run's. Nothing is written or reported, and the trainer stays as it is: (optimizer steps, bytes held).
+    """
+    other = copy.copy(trainer)
+    other._metrics = copy.deepcopy(getattr(trainer, "_metrics", None))  # SFTTrainer counts there
+    other.args, other.run = silent(trainer.args, rate, max_steps=-1, num_train_epochs=1), copy.copy(trainer.run)
+    other.train_dataset = trainer.train_dataset.select(rows)
+    other.state, other.control = TrainerState(), TrainerControl()
+    other.callback_handler = CallbackHandler([DefaultFlowCallback()], other.model, other.processing_class, None, None)
+    super(MaskedTrainer, other).train()
+    bank = other.run.bank
+    moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, other.run.optimizer))
+    return other.state.global_step, 2 * bank.placement.values(bank.vectors).nbytes + moments
+
+
+def silent(args: ForesightConfig, rate: float, **changes: Any) -> ForesightConfig:
+    """A copy of the settings for a training run at a constant rate that writes and reports nothing."""
+    args = copy.copy(args)
+    for name, value in dict(
+        learning_rate=rate, lr_scheduler_type="constant", logging_strategy="no", save_strategy="no",
+        eval_strategy="no", disable_tqdm=True, **changes,
+    ).items():  # fmt: skip
+        setattr(args, name, value)
+    return args
 
 
 def _calibration(model: nn.Module, table: ComponentTable, probe: Probe, scorer: Scorer) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""Several processes: which ways of running them are sound, where parameters are, and that all ranks train one mask."""
+"""Several processes: which ways of running them are sound, and that all ranks train one mask."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from ..bank import AnyBank
 from ..bank.optimizer import BankAdamW
 from ..common.errors import ConfigError, MaskLeakError
 from ..common.plugins import part
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..masks.masks import Mask, WeightMask
-from ..model.placement import Placement, bit_sum
+from ..model.placement import bit_sum
 from ..policies.granularity import granularity
 from .config import ForesightConfig
 
@@ -37,19 +36,10 @@ _UNTESTED = {
 """Settings of a DeepSpeed config that shard or step in ways nothing here was tested with, and why they are refused."""
 
 
-def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) -> Placement:
-    """Where the model's parameters are at this moment; `engine` is DeepSpeed's, once there is one."""
-    if not args.deepspeed:
-        return Placement()
-    return part("bank.zero.ZeroPlacement")(model, engine)  # deepspeed takes seconds to import
-
-
 def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
-    """The bank's AdamW, in DeepSpeedCPUAdam's form where DeepSpeed would insist on that: offloaded to the CPU, unless
-    the config has ``"zero_force_ds_cpu_optimizer": false``.
+    """The bank's AdamW under DeepSpeed, in DeepSpeedCPUAdam's form where DeepSpeed would insist on that: offloaded to
+    the CPU, unless the config has ``"zero_force_ds_cpu_optimizer": false``.
     """
-    if not args.deepspeed:
-        return BankAdamW
     settings = args.hf_deepspeed_config
     if not granularity(args.granularity).neighbours_share_age:  # the kernel takes one age at a time
         settings.config["zero_force_ds_cpu_optimizer"] = False
@@ -107,7 +97,7 @@ def refuse_world(args: ForesightConfig) -> None:
             raise ConfigError(
                 f"the DeepSpeed config has {offload} to {device!r}, which is untested; use 'cpu' or 'none'"
             )
-    if not BudgetSchedule.of(args.budget_schedule).constant:
+    if budget_over_time(args.budget_schedule) is not None:
         raise ConfigError("budget_schedule would resize the bank, whose shards are fixed under DeepSpeed; remove it")
     watch = str((args.policy_params or {}).get("watch", "hold"))  # type: ignore[union-attr]  # it was checked
     if watch.startswith("full-"):
@@ -117,7 +107,7 @@ def refuse_world(args: ForesightConfig) -> None:
 def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:
     """Raise ConfigError if DeepSpeed would compute in another dtype than the frozen weights have."""
     dtype = next(p.dtype for p in model.parameters())
-    if args.deepspeed and (dtype == torch.bfloat16) != bool(args.bf16):
+    if (dtype == torch.bfloat16) != bool(args.bf16):
         name = str(dtype).removeprefix("torch.")
         raise ConfigError(
             f"the model's weights are {name} and bf16 is {bool(args.bf16)}: under DeepSpeed both must agree, as it "
@@ -128,15 +118,12 @@ def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:
 def agreed(mask: Mask | WeightMask, bank: AnyBank) -> Mask | WeightMask:
     """Rank 0's mask, after making sure that every rank came to the same one and holds the same run.
 
-    Every rank plans. Compared are hashes: of the next mask, of the vectors in force and of the ledger.
+    Compared are hashes: of the next mask, of the vectors in force and of the ledger.
 
     Raises:
         MaskLeakError: a rank differs; names it and what differs, up to ten components. All ranks stop.
     """
-    place = bank.placement
-    if place.world == 1:
-        return mask
-    ledger = bank.ledger
+    place, ledger = bank.placement, bank.ledger
     found = place.gather((mask.hash, _hash(bank.ids), (_hash(ledger.ids), bit_sum(ledger.values))))
     for rank, (chosen, ids, folded) in enumerate(found):
         if chosen != found[0][0]:

@@ -26,10 +26,11 @@ class StopInTime(TrainerCallback):
             says "try again" (EX_TEMPFAIL). None as long as nothing has stopped it.
     """
 
+    code: int | None = None
+    _asked = False
+
     def __init__(self, run: Run, hours: float | None = None):
         self.run, self.hours = run, hours
-        self.code: int | None = None
-        self._asked = False
 
     def __enter__(self) -> StopInTime:
         self._began, self.code, self._asked = time.monotonic(), None, False

@@ -21,7 +21,6 @@ from ..trajectory.trajectory import Trajectory
 from .config import ForesightConfig, target_of
 from .masked import MaskedTrainer, refuse
 from .run import Run
-from .sharding import refuse_dtype
 
 
 class ForesightTrainer(MaskedTrainer, SFTTrainer):
@@ -67,7 +66,6 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
             raise DataError("the training dataset is empty; check its path, split and filters")
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
-        refuse_dtype(self.model, args)
         refuse_unknown(self.train_dataset, self._tokenizer)
         run = Run(self.model, args, target, pairs, forecaster)
         if run.policy.scouts:

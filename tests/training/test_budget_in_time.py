@@ -5,7 +5,7 @@ import torch
 from transformers import TrainerCallback
 
 from foresight.common.errors import BudgetError, ConfigError
-from foresight.masks.budget import BudgetSchedule
+from foresight.masks.budget_schedule import BudgetSchedule
 from foresight.model.components import component_table
 from foresight.policies.catalogue import make_policy
 from foresight.training.calendar import Calendar
