@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class AnyBank(nn.Module, ABC):
 
     table: Numbering
     mask: Mask | WeightMask
+    nothing: ClassVar[Mask | WeightMask] = Mask(())
+    """The mask to begin with."""
 
     def __init__(self, model: nn.Module, table: Numbering, n_vectors: int, placement: Placement | None = None):
         super().__init__()
@@ -55,7 +58,7 @@ class AnyBank(nn.Module, ABC):
             dtype = model.get_submodule(target.module).weight.dtype
             if dtype not in (torch.float32, torch.bfloat16):
                 raise ConfigError(f"{target.module} has dtype {dtype}; expected float32 or bfloat16 weights")
-        self.table, self.mask, self.n_vectors = table, Mask(()), n_vectors
+        self.table, self.mask, self.n_vectors = table, self.nothing, n_vectors
         self.ids = torch.zeros(0, dtype=torch.int64)
         self.ledger = Ledger(table.d_model)
         # Not registered as a submodule: the model owns the bank, not the other way round.

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -24,7 +25,6 @@ from ..masks.masks import WeightMask
 from ..model.components import stored_transposed
 from ..model.finer import WeightTable
 from ..model.numbering import Target
-from ..model.placement import Placement
 from .base import AnyBank
 
 FEW = 0.01
@@ -33,12 +33,8 @@ the dense product's time, for 200 to 2,000 tokens."""
 
 
 class WeightBank(AnyBank):
-    """Trainable single weights of one model, attached to it on construction.
-
-    Args:
-        model: as for `AnyBank`; weights of ZeRO 3 are not supported.
-        table: its weights.
-        n_weights: rows of the bank.
+    """Trainable single weights of one model, attached to it on construction; see `AnyBank`. Weights of ZeRO 3 are not
+    supported.
 
     Attributes:
         vectors: float32 Parameter [n_weights, 1], the differences to the base.
@@ -48,10 +44,7 @@ class WeightBank(AnyBank):
 
     table: WeightTable
     mask: WeightMask
-
-    def __init__(self, model: nn.Module, table: WeightTable, n_weights: int, placement: Placement | None = None):
-        super().__init__(model, table, n_weights, placement)
-        self.mask = WeightMask(table.vector_ids([]))
+    nothing = WeightMask(np.zeros(0, np.int64))
 
     @property
     def _computed(self) -> torch.dtype:

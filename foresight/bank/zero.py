@@ -31,12 +31,7 @@ from .optimizer import MOMENTS, BankAdamW
 
 
 class ZeroPlacement(Placement):
-    """Parameters that DeepSpeed holds; before the engine exists, those that `zero.Init` has sharded on loading.
-
-    Args:
-        model: the one whose parameters they are.
-        engine: DeepSpeed's, once there is one.
-    """
+    """Parameters that DeepSpeed holds; before its engine exists, those that `zero.Init` has sharded on loading."""
 
     def __init__(self, model: nn.Module, engine: deepspeed.DeepSpeedEngine | None = None) -> None:
         self._engine = engine

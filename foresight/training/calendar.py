@@ -30,11 +30,8 @@ class Calendar:
         self.total_steps = total_steps
         self.first_decision = (policy.watch_steps or max(1, total_steps // 5)) if policy.forecasts else 0
         self.last_decision = policy.latest * total_steps
-        self.remask_every, self.probe_every, self.restart_every = (
-            args.remask_every,
-            args.probe_every,
-            args.restart_every,
-        )
+        self.remask_every, self.probe_every = args.remask_every, args.probe_every
+        self.restart_every = args.restart_every
         self.probes = args.record or (policy.needs_scores and policy.forecasts)
         self.scored, self.remasks, self.own_steps = policy.needs_scores, policy.remasks, policy.own_steps
         self.rotates = policy.watch == "rotate"

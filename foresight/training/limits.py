@@ -8,12 +8,11 @@ operation counts. The timings are in the checkpoint, so that a resumed run choos
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,10 +50,7 @@ class Pace:
 
 
 class StepLimits:
-    """The limits of one run.
-
-    Args:
-        model: without a bank; on the meta device, too.
+    """The limits of one run of a model without a bank, which may lie on the meta device.
 
     Attributes:
         pace: what was timed, where `limits.seconds` is set; None before.
@@ -62,9 +58,9 @@ class StepLimits:
     """
 
     rows: Dataset
+    pace: Pace | None = None
 
     def __init__(self, model: nn.Module, table: ComponentTable, args: ForesightConfig):
-        self.pace: Pace | None = None
         self._given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
         self._table, self._args = table, args
         self._costs = cache(lambda length: StepCosts(model, table, length, args.gradient_checkpointing))
@@ -106,7 +102,7 @@ class StepLimits:
         rows = list(islice(self.rows, BATCHES * size))
         probes = [TextProbe.from_dataset(rows[at : at + size], size) for at in range(0, len(rows), size)]
         with _as_in_training(run.model, run.bank.placement):
-            found = [[_timed(run.model, probe, run.autocast) for probe in probes] for _ in range(ROUNDS)]
+            found = [[_timed(run, probe) for probe in probes] for _ in range(ROUNDS)]
         forward, backward = np.median(np.concatenate(found[1:]), 0)
         length = float(np.mean([probe.batches[0].input_ids.shape[1] for probe in probes]))
         ranks = run.bank.placement.gather((float(forward), float(backward), length))
@@ -119,12 +115,10 @@ class StepLimits:
         self.pace = Pace(**state) if state else None
 
 
-def _timed(
-    model: nn.Module, probe: TextProbe, autocast: Callable[[], AbstractContextManager[Any]]
-) -> tuple[float, float]:
+def _timed(run: Run, probe: TextProbe) -> tuple[float, float]:
     """Seconds of a forward and of a backward pass over the probe's one batch."""
-    batch = probe.batches[0].to(model.device)
-    with embeddings(model) as leaves, autocast():
+    model, batch = run.model, probe.batches[0].to(run.model.device)
+    with embeddings(model) as leaves, run.autocast():
         began = _now()
         loss = batch_loss(logits_of(model, batch), batch)
         middle = _now()

@@ -36,8 +36,8 @@ class _FinishedError(Exception):
 class FiniteLoss(Trainer):
     """A trainer that stops at a loss that is not finite; transformers would go on and log zero.
 
-    To be named before a trainer of transformers among the bases. Raises NonFiniteError from `compute_loss` in training,
-    before anything learns from the loss, with the message of `diverged`.
+    To be named before a trainer of transformers among the bases. Raises NonFiniteError in training, before anything
+    learns from the loss, with the message of `diverged`.
     """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -87,11 +87,9 @@ class MaskedTrainer(FiniteLoss):
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW over the bank, with an age per vector; betas, epsilon and decay from the config, and the learning rate
-        too, as far as the policy does not scale it."""
-        args: ForesightConfig = self.args
+        """AdamW over the bank, with an age per vector, by the config; policies may scale the learning rate."""
+        args, run = self.args, self.run
         if self.optimizer is None:
-            run = self.run
             optimizer = part("training.sharding.optimizer_class")(args) if args.deepspeed else BankAdamW
             run.optimizer = optimizer(
                 run.bank.vectors,
@@ -104,7 +102,7 @@ class MaskedTrainer(FiniteLoss):
         return self.optimizer
 
     def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
-        # With replay, training batches come from training rows and retained rows (see foresight.training.retention).
+        # With replay, training batches come from training rows and retained rows.
         if is_training and self.args.replay_share:
             assert self.run.retained is not None
             dataset = part("training.retention.with_retained")(dataset, self.run.retained.rows)
@@ -119,7 +117,7 @@ class MaskedTrainer(FiniteLoss):
         sampler = part("training.retention.ReplaySampler")
         return sampler(len(train_dataset) - retained, retained, args.replay_share, seed)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Train, from the start or from a checkpoint, and write the delta to `output_dir/delta` at the end.
 
         A finished run that is resumed has nothing left to do and stays as it is.
@@ -193,25 +191,19 @@ class MaskedTrainer(FiniteLoss):
         if run.policy.scouts == "bank":
             part("training.scout.scout")(self)
         elif run.policy.scouts:
-            part("training.lora_scout.scout")(self)
+            part("training.scout.lora_scout")(self)
         if run.watcher is not None:
-            run.watcher.trajectory = Trajectory.create(
-                run.output / checkpoint.TRAJECTORY if args.should_save else None,
-                run.table,
-                model_hash=run.bank.base.hash,
-                data_hash=run.watcher.probe.hash,
-                info=run.trajectory_info(),
-            )
+            folder = run.output / checkpoint.TRAJECTORY if args.should_save else None
+            hashes = {"model_hash": run.bank.base.hash, "data_hash": run.watcher.probe.hash}
+            run.watcher.trajectory = Trajectory.create(folder, run.table, **hashes, info=run.trajectory_info())
 
     def diverged(self, what: str) -> str:
         # Of `FiniteLoss`.
         return diverged(self.run, what, self.state.global_step + 1)
 
     def note(self, numbers: dict[str, float]) -> None:
-        """Log numbers now, without making the training loop believe that its own turn to log is over.
-
-        What trainers such as TRL's add to their own log lines (token accuracy, entropy) waits for the next of them,
-        averaged since the last.
+        """Log numbers now, without making the training loop believe that its own turn to log is over. What trainers
+        such as TRL's add to their log lines (token accuracy, entropy) waits for the next of those.
         """
         due = self.control.should_log
         Trainer.log(self, numbers)
@@ -279,7 +271,6 @@ class MaskedTrainer(FiniteLoss):
         return prepared
 
     def _load_best_model(self) -> None:
-        """The mask and the bank as they were at the best checkpoint, with `load_best_model_at_end`."""
         folder = self.run.output / Path(self.state.best_model_checkpoint).name
         part("training.resuming.load_best")(self.run, folder)
 
@@ -287,19 +278,13 @@ class MaskedTrainer(FiniteLoss):
         """Nothing yet: the state is loaded when the optimizer exists, see `_prepare_for_training`."""
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """The scheduler alone: the optimizer's moments are among the run's own tensors."""
-        if self.args.should_save:
+        if self.args.should_save:  # the optimizer's moments are among the run's own tensors
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
 
 def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
-    """Name what a bank cannot be combined with, before any work is done.
-
-    Args:
-        kwargs: further arguments of the trainer.
-
-    Raises:
-        ConfigError: one of them, an optimizer other than AdamW, or a way of running that is known to go wrong.
+    """Raise ConfigError for what a bank cannot be combined with, among the settings and further arguments of the
+    trainer, and for ways of running that are known to go wrong; before any work is done.
     """
     for name, remedy in {
         "peft_config": "the bank is the adapter; use SFTTrainer for a PEFT run",

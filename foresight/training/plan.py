@@ -1,7 +1,6 @@
 """The plan of a run: what it will train, when, and what memory that takes, from the model's shapes alone.
 
-Parameters, vectors, optimizer state and steps are exact. Activations are an estimate (see `costs.py`).
-What memory all of it makes, sharded or not, is in `memory.py`.
+All is exact except activations, an estimate (see `costs.py`). What memory it makes, sharded or not: see `memory.py`.
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ from .calendar import Calendar
 from .checks import taken
 from .config import ForesightConfig
 from .memory import FP32, Sharding, Sizes, memory
-
-VECTOR_ID = 8
-"""Bytes of the id of a ledger entry."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +80,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
     """Plan a run of `model`, which may lie on the meta device: only shapes, dtypes and names are read.
 
     Raises:
-        ArchitectureError: a family that foresight does not know.
-        BudgetError: a budget that no mask can fill.
+        ArchitectureError: an unknown family; BudgetError: a budget that no mask can fill.
     """
     grain = granularity(args.granularity)
     policy = make_policy(args.policy, args.granularity, args.policy_params)
@@ -98,23 +93,29 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
         mean, rows = budgets.mean_and_peak(numbers, args.budget)
     watches = calendar is None or calendar.first_decision > 0
     scouts = policy.scouts == "bank"  # on all components, before the run; undone, so not in the ledger
-    peak = numbers.n_vectors if watches and policy.watch.startswith("full") else rows
+    peak = numbers.n_vectors if watches and policy.watch.startswith("full") else rows  # while it watches
+    most = numbers.n_vectors if scouts else peak
     length = int(min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings))
     element = next(model.parameters()).element_size()
     row = length * min(element, 2 if args.bf16 else FP32)
     costs = StepCosts(model, table, length, args.gradient_checkpointing)
-    largest, known = args.per_device_train_batch_size, taken(args.policy, args.granularity, args.record)
-    if "probe_batch_size" in known:
+    largest = args.per_device_train_batch_size
+    if "probe_batch_size" in taken(args.policy, args.granularity, args.record):
         largest = max(largest, args.probe_batch_size)
-    entry = numbers.d_model * FP32 + VECTOR_ID
-    ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * entry
+    ledger = None
+    if calendar is not None:
+        changed = peak  # vectors that differ from the base at the end, if every mask of the run brings only new ones
+        if calendar.remasks or calendar.resizes or calendar.rotates or args.policy == "replay":
+            masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
+            changed = min(numbers.n_vectors, peak + rows * (masks - 1))
+        ledger = changed * (numbers.d_model * FP32 + 8)  # an id takes 8 bytes
     weights = [math.prod(features(model.get_submodule(t.module))) for t in numbers.targets]
     return Plan(
         table=table,
         numbers=numbers,
         bank_vectors=rows,
         mean_vectors=mean,
-        watch_vectors=numbers.n_vectors if scouts else peak if watches else rows,
+        watch_vectors=most,
         ledger_bytes=ledger,
         calendar=calendar,
         probe_batches=math.ceil(args.probe_examples / args.probe_batch_size),
@@ -123,7 +124,7 @@ def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None
             element=element,
             largest=max(getattr(p, "ds_numel", p.numel()) for p in model.parameters()),
             targets=sum(weights),
-            rows=numbers.n_vectors if scouts else max(rows, peak if watches else rows),
+            rows=most,
             d_model=table.d_model,
             activations=largest * row * costs.activations(np.arange(len(table))),
             ledger=ledger or 0,
@@ -150,11 +151,3 @@ def sharding_of(args: ForesightConfig) -> Sharding:
         bucket=None if bucket in (None, "auto") else int(bucket),
         live=Sharding.live if live in (None, "auto") else int(live),
     )
-
-
-def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:
-    """Vectors that differ from the base at the end if every mask of the run brings only new ones."""
-    if not (calendar.remasks or calendar.resizes or calendar.rotates or args.policy == "replay"):
-        return peak
-    masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
-    return min(table.n_vectors, peak + rows * (masks - 1))

@@ -1,4 +1,4 @@
-"""The scout: a short fine-tuning run before the real one, for the direction in which the weights will go.
+"""The scout: a short fine-tuning run before the real one, for where the weights will go: of the bank, or by LoRA.
 
 "Beyond Static Interpretability" fine-tunes on 1 % of the data at a small learning rate, takes the change of the
 weights, and puts them back. Here all components are trained through the run's own bank, at full size for as long as
@@ -16,16 +16,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import DefaultFlowCallback, TrainerControl, TrainerState, get_scheduler
+from transformers import (
+    DefaultFlowCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    get_scheduler,
+)
 from transformers.trainer_callback import CallbackHandler
 
 from ..common.errors import ConfigError, NonFiniteError
 from ..forecasters.single_weights.extrapolate import draw_factors, shifted_scores, taylor_scores
+from ..forecasters.single_weights.margins import Map, Margins
 from ..forecasters.single_weights.shift import in_float32
 from ..masks.masks import Mask, everything
 from ..model.components import ComponentTable
 from ..policies.scouted import Scouted, Scouting
+from ..policies.single_weights.foresight import WeightForesight
 from ..scoring.calibration import calibrate
 from ..scoring.gradient_taps import vectors_first
 from ..scoring.probes import Probe
@@ -36,6 +46,8 @@ from .masked import MaskedTrainer
 
 SMALLER = 10
 """How many times smaller the scout's learning rate is than the run's, by default."""
+LORA_RANK, LORA_RATE = 8, 1e-3
+"""Of the adapter; the rate is the one at which LoRA learns most on SmolLM2-135M and still keeps what the base knew."""
 
 
 def refuse_scout(args: ForesightConfig, dataset: Any) -> None:
@@ -101,6 +113,45 @@ def scout(trainer: MaskedTrainer) -> None:
         scoring_seconds=perf_counter() - middle,
         bytes=max(held, 2 * shifts + 4 * low),
     )
+
+
+def lora_scout(masked: MaskedTrainer) -> None:
+    """Tell the run's policy how far rows and columns move in `lora_steps` steps of LoRA on the same data, and set
+    `run.scouting`. Nothing is written to the model's weights; bank and random state are as they were afterwards.
+
+    Raises:
+        NonFiniteError: the scout diverged.
+        MaskLeakError: a weight of the model is not what it was, to the bit.
+    """
+    run = masked.run
+    policy, model = run.policy, run.model
+    assert isinstance(policy, WeightForesight) and policy.lora_steps is not None
+    began = perf_counter()
+    args = silent(run.args, LORA_RATE, max_steps=policy.lora_steps, remove_unused_columns=False)
+    modules = [target.module for target in run.numbers.targets]
+    trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    with random_state_kept(), attributes_kept(model):
+        adapted = get_peft_model(model, LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=modules))
+        try:
+            rows, collator = masked.train_dataset, masked.data_collator
+            trainer = Trainer(model=adapted, args=args, train_dataset=rows, data_collator=collator)
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            held = sum(3 * p.nbytes for p in adapted.parameters() if p.requires_grad)
+            found = {}
+            for module in modules:
+                layer = model.get_submodule(module)
+                found[module] = Margins.of(layer.get_delta_weight(layer.active_adapter[0]).detach().float().cpu())
+        finally:
+            adapted.unload()
+            for parameter, was in trained.items():
+                parameter.requires_grad_(was)
+    if not all(torch.isfinite(one.rows).all() for one in found.values()):
+        raise NonFiniteError("the scout's adapter diverged; leave policy_params.lora_steps away")
+    run.bank.base.verify()
+    policy.scouted(Map(found))
+    examples = policy.lora_steps * args.train_batch_size * args.gradient_accumulation_steps
+    run.scouting = Scouting(examples, policy.lora_steps, LORA_RATE, perf_counter() - began, 0.0, held)
 
 
 def planned_rates(args: ForesightConfig, steps: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class WeightForesight(WeightPolicy):
     Args:
         maps: what other runs of the model tell: run folders, deltas, PEFT adapters, checkpoints or files of maps.
         lora_steps: steps of a LoRA run that is made first, undone, and becomes a map like others (see
-            `foresight.training.lora_scout`).
+            `foresight.training.scout`).
         scale_rate: whether the run's learning rate is that of a random mask, too high for weights that move farther. It
             is divided by how much farther than the average those of the first mask have moved by the maps. Adam moves
             a weight the farther the more its gradients agree in sign; with equal distances outputs change about
