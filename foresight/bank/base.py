@@ -139,10 +139,7 @@ class AnyBank(nn.Module, ABC):
 
     def changed(self) -> tuple[Tensor, Tensor]:
         """Every vector this run has changed, active ones included: (ids int64 [m], fp32 values [m, d_model])."""
-        record = Ledger(self.table.d_model)
-        record.record(self.ledger.ids, self.ledger.values)
-        record.record(self.ids, self.base.plus(self.ids, self.placement.values(self.vectors)))
-        return record.ids, record.values
+        return self.base.changed(self.ledger, self.ids, self.placement.values(self.vectors))
 
     def merged_state_dict(self) -> dict[str, Tensor]:
         """The model's state dict without the bank, everything learned merged into the weights (in their dtype).
@@ -158,9 +155,8 @@ class AnyBank(nn.Module, ABC):
         state = {k: v for k, v in self.model.state_dict().items() if not is_bank_key(k)}
         ids, values = self.changed()
         for target, part in self.table.by_target(ids):
-            key = f"{target.module}.weight"
+            key, module = f"{target.module}.weight", self.model.get_submodule(target.module)
             state[key] = state[key].clone()
-            module = self.model.get_submodule(target.module)
             write_vectors(state[key], module, target.axis, ids[part] - target.offset, values[part])
         return state
 
@@ -239,8 +235,7 @@ class AnyBank(nn.Module, ABC):
         They are those in the ledger: they start with what a bf16 base has lost of their recorded value.
         """
         found, values = self.ledger.find(ids)
-        again = found & entering
-        values = values[entering[found]]
+        again, values = found & entering, values[entering[found]]
         return again.nonzero().flatten(), values - self.base.plus(ids[again], torch.zeros_like(values))
 
     def _forget(self) -> None:
@@ -270,13 +265,10 @@ class AnyBank(nn.Module, ABC):
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], mask: Mask | WeightMask, optimizer: BankAdamW) -> None:
-        """Undo of `tensors()` on a freshly loaded base: writes the ledger into it, refills bank and optimizer.
-
-        Raises:
-            CheckpointError: shapes or ids do not fit this model and mask.
+        """Undo of `tensors()` on a freshly loaded base: writes the ledger into it, refills bank and optimizer. Raises
+        CheckpointError for shapes or ids that do not fit this model and mask.
         """
-        missing = {"bank.vectors", "bank.ids", "ledger.ids", "ledger.values", "optimizer.ages"} - tensors.keys()
-        if missing:
+        if missing := {"bank.vectors", "bank.ids", "ledger.ids", "ledger.values", "optimizer.ages"} - tensors.keys():
             raise CheckpointError(f"the checkpoint lacks {', '.join(sorted(missing))}")
         vectors, ids = tensors["bank.vectors"], torch.from_numpy(self.table.vector_ids(mask.components))
         recorded, values = tensors["ledger.ids"], tensors["ledger.values"]

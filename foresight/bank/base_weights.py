@@ -85,6 +85,15 @@ class BaseWeights:
         for part, weight, places in self._open(ids, write=True):
             _assign(weight, places, values[part])
 
+    def changed(self, ledger: Ledger, ids: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+        """All that a ledger (which is written in) and deltas [k, d_model] of a bank at sorted ids int64 [k] have
+        changed: (ids int64 [m], float32 values [m, d_model]).
+        """
+        record = Ledger(self.table.d_model)
+        record.record(ledger.ids, ledger.values)
+        record.record(ids, self.plus(ids, deltas))
+        return record.ids, record.values
+
     @torch.no_grad()
     def verify(self) -> None:
         """Check that no weight has changed by one bit since the last write; one pass over them.

@@ -81,13 +81,11 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     model = _base_model(info)
     require_base(folder, data, model)
     table = numbering_of(model, data.get("unit", "vectors"))
-    base, changed = BaseWeights(model, table, Placement()), Ledger(table.d_model)
+    base, ledger = BaseWeights(model, table, Placement()), Ledger(table.d_model)
     info["base_hash"] = base.hash
-    changed.record(tensors["ledger.ids"], tensors["ledger.values"])
-    base.write(changed.ids, changed.values)
-    ids = tensors["bank.ids"]
-    changed.record(ids, base.plus(ids, tensors["bank.vectors"]))
-    write_delta(out, table, changed.ids, changed.values, info)
+    ledger.record(tensors["ledger.ids"], tensors["ledger.values"])
+    base.write(ledger.ids, ledger.values)
+    write_delta(out, table, *base.changed(ledger, tensors["bank.ids"], tensors["bank.vectors"]), info)
 
 
 def _base_model(info: dict):

@@ -54,8 +54,7 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
 
 def refuse_world(args: ForesightConfig) -> None:
     """Raise ConfigError for ways of running that are known to go wrong, before any work is done."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != args.world_size:
+    if (launched := int(os.environ.get("WORLD_SIZE", "1"))) != args.world_size:
         raise ConfigError(
             f"{launched} processes were launched, but each of them would train alone; with `accelerate launch` add "
             "--use_deepspeed (its --cpu does not start a process group)"
@@ -70,8 +69,7 @@ def refuse_world(args: ForesightConfig) -> None:
             )
         return
     settings = args.hf_deepspeed_config
-    stage = settings.get_value("zero_optimization.stage", 0)
-    if stage not in (1, 2, 3):
+    if (stage := settings.get_value("zero_optimization.stage", 0)) not in (1, 2, 3):
         raise ConfigError(
             f"DeepSpeed with ZeRO stage {stage}: expected 1, 2 or 3 (stage 0 counts optimizer steps wrongly in bf16)"
         )
@@ -129,10 +127,10 @@ def agreed(mask: Mask | WeightMask, bank: AnyBank) -> Mask | WeightMask:
         if chosen != found[0][0]:
             masks = place.gather(mask.components)  # all ranks get here
             differ = np.setxor1d(masks[rank], masks[0]).tolist()
-            shown = f"{differ[:10]}{f' and {len(differ) - 10} more' if len(differ) > 10 else ''}"
+            more = f" and {len(differ) - 10} more" if len(differ) > 10 else ""
             raise MaskLeakError(
-                f"rank {rank} chose another mask than rank 0: they differ in components {shown}; the ranks have seen "
-                "other scores or settings. All ranks stop, as their gradients would not belong together"
+                f"rank {rank} chose another mask than rank 0: they differ in components {differ[:10]}{more}; the ranks "
+                "have seen other scores or settings. All ranks stop, as their gradients would not belong together"
             )
         if (ids, folded) != found[0][1:]:
             what = "vectors in force" if ids != found[0][1] else "folded vectors (the ledger)"
