@@ -23,7 +23,7 @@ from ..training.checks import retained_size
 from ..training.config import ForesightConfig
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
-from ..training.plan import Plan, make_plan
+from ..training.plan import Plan
 from .building import build
 
 
@@ -41,7 +41,7 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     policy = make_policy(args.policy, args.granularity, args.policy_params)
     calendar = None if steps is None else Calendar(args, policy, steps)
     model = load_meta_model(settings)
-    plan = make_plan(model, args, calendar)
+    plan = Plan(model, args, calendar)
     console().print(_budget(plan, settings.source, args, policy))
     console().print(_steps(plan, args, policy))
     if not granularity(args.granularity).needs_whole_weights:

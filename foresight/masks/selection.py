@@ -57,16 +57,14 @@ def select(
     smallest unselected component is left over. Equal scores are taken in table order: the result is deterministic.
 
     With a `head_share`, heads and KV groups are first taken into that share of the vectors (to the nearest one), MLP
-    blocks into the others; then, of either kind by score, whatever still fits into what both have left. So the whole
-    budget is used: a kind that cannot fill its share, or has a rest smaller than a component, gives it to the other.
+    blocks into the others; then, of either kind by score, whatever still fits into what both have left.
 
-    `limits` and `cost_aware` choose among the masks that the same rule takes from each depth upwards (two depths per
-    layer: attention, then MLP). Limits leave those that keep all of them, and of these the one with most score is
-    taken; so where the mask of all depths keeps them, that is the result. `cost_aware` then goes to the highest depth
-    whose mask keeps at least 1 - `cost_aware` of that score. The definition is our own. The score of a mask is the sum
-    of the positive scores of its components, and counts no further than that of the mask of all depths (skipped
-    components can make it larger); masks of equal score go to the lower depth, and where it is 0 or infinite nothing
-    is traded.
+    `limits` and `cost_aware` choose among the masks that the same rule takes from each depth upwards. Limits leave
+    those that keep all of them, and of these the one with most score is taken. `cost_aware` then goes to the highest
+    depth whose mask keeps at least 1 - `cost_aware` of that score. The definition is our own. The score of a mask is
+    the sum of the positive scores of its components, and counts no further than that of the mask of all depths (skipped
+    components can make it larger); masks of equal score go to the lower depth; of a score of 0 or infinity nothing is
+    traded.
 
     Args:
         scores: float [n_components]; larger is more important (take absolute values of signed scores first).

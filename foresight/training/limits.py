@@ -27,7 +27,7 @@ from ..scoring.goodness import batch_loss
 from ..scoring.probes import TextProbe
 from ..scoring.taps import embeddings, logits_of
 from .config import ForesightConfig
-from .plan import make_plan, sharding_of
+from .plan import Plan, sharding_of
 from .run import Run
 from .settings import LIMITS
 
@@ -65,7 +65,7 @@ class StepLimits:
         self._table, self._args = table, args
         self._costs = cache(lambda length: StepCosts(model, table, length, args.gradient_checkpointing))
         if self._given.keys() & {"share", "gib"}:
-            self._plan, self._way = make_plan(model, args, None), sharding_of(args)
+            self._plan, self._way = Plan(model, args, None), sharding_of(args)
 
     def of_masks(self) -> tuple[Limit, ...]:
         """What every mask of the run has to keep; that in seconds once passes are timed."""

@@ -128,18 +128,12 @@ def ways(processes: int, bf16: bool) -> dict[str, Sharding]:
 def memory(sizes: Sizes, way: Sharding) -> Memory:
     """Predict the memory of one process.
 
-    States, each of them where its name says unless it is offloaded:
-        frozen weights: e each; a share of them under ZeRO 3. bf16 under DeepSpeed is 2 bytes whatever was loaded.
-        bank: what holds its values. Without DeepSpeed 4 b; ZeRO 1 and 2 e b, whole on each process; ZeRO 3 e s.
+    States are where their names say unless they are offloaded. Of those whose names do not say it all:
         fetched bank: what the forward splits and keeps until the next one. Without DeepSpeed a copy in the weights'
-            dtype unless that is fp32; under ZeRO 3 the gathered e b; else the bank itself.
-        master: 4 s under DeepSpeed, also where the bank is fp32 itself.
-        moments: 8 b, 8 s under DeepSpeed. ages: 4 a vector, whole everywhere.
-        gradient: what outlives a step. ZeRO 3: e s; an offloaded optimizer: 4 s as well, on the host, and with
-            accumulation under ZeRO 1 and 2 another e b.
-        buckets: ZeRO 3 keeps e x bucket. ZeRO 1 and 2 with offload keep staging buffers: e b on the device, e (b + s)
-            on the host.
-        ledger: on the host of every process. ids: of single weights, 8 each on the device and on the host.
+            dtype unless that is fp32; under ZeRO 3 gathered; else the bank itself.
+        master: under DeepSpeed, also where the bank is fp32 itself. ages: one per vector, whole everywhere.
+        gradient: what outlives a step. buckets: ZeRO 1 and 2 with offload keep staging buffers on both sides.
+        ledger: on the host of every process. ids: of single weights, on the device and on the host.
 
     Phases:
         forward: activations; a gradient being accumulated; under ZeRO 3 the gathered weights; with single weights, of
@@ -152,7 +146,7 @@ def memory(sizes: Sizes, way: Sharding) -> Memory:
     """
     if way.stage == 0:
         return _alone(sizes)
-    e = 2 if way.bf16 else sizes.element
+    e = 2 if way.bf16 else sizes.element  # whatever was loaded
     bucket = e * (sizes.d_model**2 if way.bucket is None else way.bucket)
     return (_partitioned if way.stage < 3 else _sharded)(sizes, way, e, bucket)
 

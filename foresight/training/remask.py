@@ -97,7 +97,7 @@ class RemaskCallback(TrainerCallback):
 
     def _watched(self, step: int) -> Mask | WeightMask:
         """What is trained within the budget before the first decision."""
-        run, turn = self.run, step // self.run.calendar.probe_every
+        run, turn = self.run, step // self.run.args.probe_every
         if (own := run.policy.watched(run.view(step), turn)) is not None:
             return own
         n_vectors = run.vectors_at(step)

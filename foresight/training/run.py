@@ -209,7 +209,7 @@ class Run:
     def view(self, step: int) -> View:
         """What the policy may know after `step` steps."""
         args, n_vectors, rest = self.args, self.vectors_at(step), self.calendar.total_steps - step
-        watcher = self.watcher if self.calendar.scored else None
+        watcher = self.watcher if self.policy.needs_scores else None
         return self.granularity.view(
             self.bank,
             self.probe,

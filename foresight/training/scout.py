@@ -18,14 +18,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import (
-    DefaultFlowCallback,
-    PrinterCallback,
-    Trainer,
-    TrainerControl,
-    TrainerState,
-    get_scheduler,
-)
+from transformers import DefaultFlowCallback, PrinterCallback, Trainer, TrainerControl, TrainerState, get_scheduler
 from transformers.trainer_callback import CallbackHandler
 
 from ..common.errors import ConfigError, NonFiniteError
@@ -105,14 +98,8 @@ def scout(trainer: MaskedTrainer) -> None:
     policy.scouted = np.abs(signed) * (_calibration(*where) if args.calibrate else 1.0)
     shifts = sum(delta.nbytes for delta in shift.values())
     low = sum(p.numel() for p in run.model.parameters() if p.dtype != torch.float32)
-    run.scouting = Scouting(
-        rows=len(rows),
-        steps=steps,
-        learning_rate=rate,
-        training_seconds=middle - began,
-        scoring_seconds=perf_counter() - middle,
-        bytes=max(held, 2 * shifts + 4 * low),
-    )
+    seconds = middle - began, perf_counter() - middle
+    run.scouting = Scouting(len(rows), steps, rate, *seconds, bytes=max(held, 2 * shifts + 4 * low))
 
 
 def lora_scout(masked: MaskedTrainer) -> None:

@@ -14,9 +14,8 @@ from .run import Run
 
 
 class StopInTime(TrainerCallback):
-    """Ends a run with a checkpoint, after the step in which it was asked to; a context manager around the loop.
-
-    All processes stop after the same step. A run that ends anyway is left to end.
+    """Ends a run with a checkpoint, after the step in which it was asked to; a context manager around the loop. All
+    processes stop after the same step. A run that ends anyway is left to end.
 
     Args:
         hours: wall time after which it asks itself; None for no limit.
