@@ -26,7 +26,7 @@ CHUNKS = 16
 
 
 class AnyBank(nn.Module, ABC):
-    """Base of all banks. A subclass says how a Linear computes with its piece (`_attach`).
+    """Base of all banks. A subclass says how a Linear computes with its piece (`_forward_of`).
 
     Args:
         model: a stock Hugging Face causal LM with fp32 or bf16 weights. All its parameters are frozen.

@@ -8,7 +8,7 @@ operation counts. The timings are in the checkpoint, so that a resumed run choos
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -69,7 +69,11 @@ class StepLimits:
 
     def of_masks(self) -> tuple[Limit, ...]:
         """What every mask of the run has to keep; that in seconds once passes are timed."""
-        costs = dict(zip(LIMITS, (self._share, self._seconds, self._gib), strict=True))
+        costs: dict[str, Callable[[np.ndarray], float]] = {
+            "share": lambda components: self._plan.costs.share(components),
+            "seconds": self._seconds,
+            "gib": lambda components: self._plan.step_bytes(components, self._way) / 2**30,
+        }
         known = (name for name in LIMITS if name in self._given and (name != "seconds" or self.pace is not None))
         return tuple(Limit(f"limits.{name}", self._given[name], costs[name]) for name in known)
 
@@ -77,12 +81,6 @@ class StepLimits:
         """Raise BudgetError if no mask of so many vectors keeps the limits that are known already."""
         if limits := self.of_masks():
             select(np.zeros(len(self._table)), self._table, n_vectors, limits=limits)
-
-    def _share(self, components: np.ndarray) -> float:
-        return self._plan.costs.share(components)
-
-    def _gib(self, components: np.ndarray) -> float:
-        return self._plan.step_bytes(components, self._way) / 2**30
 
     def _seconds(self, components: np.ndarray) -> float:
         """Of an optimizer step: timed passes, scaled by operation count."""
