@@ -45,7 +45,7 @@ from foresight.masks.selection import select
 from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import Memory, Sharding, memory
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 
 from .speed.peaks import allocated_by
 
@@ -138,7 +138,7 @@ def predicted(model: nn.Module, way: Sharding, budget: float, folder: str) -> Me
         probe_batch_size=1, gradient_accumulation_steps=ACCUMULATE, gradient_checkpointing=False, bf16=way.bf16,
         use_cpu=True, report_to="none",
     )  # fmt: skip
-    return memory(make_plan(model, args, None).sizes, way)
+    return memory(Plan(model, args, None).sizes, way)
 
 
 def train(way: Sharding, dtype: str, rank: int, model_sizes: dict[str, int], budget: float, steps: int):

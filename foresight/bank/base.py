@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,29 +25,8 @@ from .optimizer import BankAdamW
 CHUNKS = 16
 
 
-class OtherForward:
-    """Another forward for a module, until it is removed."""
-
-    def __init__(self, module: nn.Module, forward: Callable[[Tensor], Tensor]):
-        self._module = module
-        module.forward = forward
-
-    def remove(self) -> None:
-        del self._module.forward  # that of the class is left
-
-
-@dataclass(frozen=True)
-class Remask:
-    """What a re-mask did, in vectors; `unmoved` counts those that were still exactly zero after their training."""
-
-    stayed: int
-    entered: int
-    left: int
-    unmoved: int
-
-
 class AnyBank(nn.Module, ABC):
-    """Base of all banks. A subclass says how a Linear computes with its piece (`_attach`).
+    """Base of all banks. A subclass says how a Linear computes with its piece (`_forward_of`).
 
     Args:
         model: a stock Hugging Face causal LM with fp32 or bf16 weights. All its parameters are frozen.
@@ -59,9 +38,7 @@ class AnyBank(nn.Module, ABC):
         vectors: float32 Parameter [n_vectors, length], the differences to the base, whatever the base's dtype.
         ids: int64 [n_active], sorted ids of the table's vectors in rows 0..n_active-1.
         mask: the mask in force.
-        ledger: the `Ledger`.
-        base: the `BaseWeights`.
-        placement: where parameters are; set it to another one once they have been sharded (`place`).
+        placement: where parameters are; `place` sets another one once they have been sharded.
 
     Raises:
         ConfigError: a target is neither fp32 nor bf16, or the model has a bank already.
@@ -69,10 +46,11 @@ class AnyBank(nn.Module, ABC):
 
     table: Numbering
     mask: Mask | WeightMask
+    nothing: ClassVar[Mask | WeightMask] = Mask(())
+    """The mask to begin with."""
 
     def __init__(self, model: nn.Module, table: Numbering, n_vectors: int, placement: Placement | None = None):
         super().__init__()
-        self.placement = placement or Placement()
         backbone = model.base_model
         if hasattr(backbone, BANK_NAME):
             raise ConfigError("this model has a bank already; call detach() on it first, or load the model afresh")
@@ -80,21 +58,20 @@ class AnyBank(nn.Module, ABC):
             dtype = model.get_submodule(target.module).weight.dtype
             if dtype not in (torch.float32, torch.bfloat16):
                 raise ConfigError(f"{target.module} has dtype {dtype}; expected float32 or bfloat16 weights")
-        self.table = table
-        self.mask = Mask(())
+        self.table, self.mask, self.n_vectors = table, self.nothing, n_vectors
         self.ids = torch.zeros(0, dtype=torch.int64)
         self.ledger = Ledger(table.d_model)
         # Not registered as a submodule: the model owns the bank, not the other way round.
         object.__setattr__(self, "model", model)
         model.requires_grad_(False)
+        self.placement = placement or Placement()
         self.base = BaseWeights(model, table, self.placement)
-        self.n_vectors = n_vectors
         weight = model.get_submodule(table.targets[0].module).weight
         self.vectors = nn.Parameter(torch.zeros(n_vectors, table.d_model, device=weight.device))
         self._dtype = self.base.dtype
         self._pieces: dict[str, Tensor] = {}
-        self._hooks: dict[str, OtherForward] = {}
-        self._place_hooks()
+        self._touched: dict[str, nn.Module] = {}
+        self._touch()
         backbone.add_module(BANK_NAME, self)
         self._fetch_hook = backbone.register_forward_pre_hook(lambda module, args: self._fetch())
 
@@ -110,7 +87,7 @@ class AnyBank(nn.Module, ABC):
         """Split the bank once per forward pass; checkpoint recomputation reads the same pieces again."""
         self._pieces = {}  # so that the last forward pass's are not kept beside the new ones
         pieces = self.vectors.to(self._computed).split(self._sizes)
-        self._pieces = dict(zip(self._hooks, pieces, strict=False))
+        self._pieces = dict(zip(self._touched, pieces, strict=False))
 
     @property
     def _computed(self) -> torch.dtype:
@@ -119,17 +96,21 @@ class AnyBank(nn.Module, ABC):
         return self._dtype if self.placement.sharded else self.base.dtype
 
     @abstractmethod
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
-        """Make a Linear compute with its piece, the vectors at `index` (int64 [k], on the module's device)."""
+    def _forward_of(self, module: nn.Module, target: Target, index: Tensor) -> Callable[[Tensor], Tensor]:
+        """A Linear's forward with its piece, the vectors at `index` (int64 [k], on the module's device)."""
 
-    def _place_hooks(self) -> None:
-        for handle in self._hooks.values():
-            handle.remove()
-        self._hooks, sizes = {}, []
+    def _untouch(self) -> None:
+        for module in self._touched.values():
+            del module.forward  # that of the class is left
+        self._touched = {}
+
+    def _touch(self) -> None:
+        self._untouch()
+        sizes = []
         for target, part in self.table.by_target(self.ids):
-            module = self.model.get_submodule(target.module)
+            module = self._touched[target.module] = self.model.get_submodule(target.module)
             local = self.ids[part] - target.offset
-            self._hooks[target.module] = self._attach(module, target, local.to(module.weight.device))
+            module.forward = self._forward_of(module, target, local.to(module.weight.device))
             sizes.append(len(local))
         self._sizes = [*sizes, self.n_vectors - sum(sizes)]  # the last piece is the spare rows
 
@@ -149,16 +130,16 @@ class AnyBank(nn.Module, ABC):
             if (part := parts.get(module)) is not None:
                 local = (self.ids[part] - target.offset).to(vectors.device)
                 vectors.index_add_(0, local, deltas[part].to(vectors.device))
-            return _in_features(vectors, self.model.get_submodule(module), target.axis)
+            if target.axis == "entry":
+                linear = self.model.get_submodule(module)
+                return turned(vectors.view(linear.weight.shape), linear)
+            return vectors if target.axis == "row" else vectors.T
 
         return read
 
     def changed(self) -> tuple[Tensor, Tensor]:
         """Every vector this run has changed, active ones included: (ids int64 [m], fp32 values [m, d_model])."""
-        record = Ledger(self.table.d_model)
-        record.record(self.ledger.ids, self.ledger.values)
-        record.record(self.ids, self.base.plus(self.ids, self.placement.values(self.vectors)))
-        return record.ids, record.values
+        return self.base.changed(self.ledger, self.ids, self.placement.values(self.vectors))
 
     def merged_state_dict(self) -> dict[str, Tensor]:
         """The model's state dict without the bank, everything learned merged into the weights (in their dtype).
@@ -174,9 +155,8 @@ class AnyBank(nn.Module, ABC):
         state = {k: v for k, v in self.model.state_dict().items() if not is_bank_key(k)}
         ids, values = self.changed()
         for target, part in self.table.by_target(ids):
-            key = f"{target.module}.weight"
+            key, module = f"{target.module}.weight", self.model.get_submodule(target.module)
             state[key] = state[key].clone()
-            module = self.model.get_submodule(target.module)
             write_vectors(state[key], module, target.axis, ids[part] - target.offset, values[part])
         return state
 
@@ -189,7 +169,7 @@ class AnyBank(nn.Module, ABC):
         optimizer: BankAdamW | None = None,
         rollback: bool = False,
         n_vectors: int | None = None,
-    ) -> Remask:
+    ) -> tuple[int, int]:
         """Train `mask` from now on. To be called between optimizer steps.
 
         Where the bank is sharded, one matrix at a time is whole on a process: each moment, then the values, then, if
@@ -199,6 +179,9 @@ class AnyBank(nn.Module, ABC):
             optimizer: the one that trains `vectors`; its state and ages are carried along.
             rollback: forget what was learned since construction instead of folding it in.
             n_vectors: new number of rows; by default unchanged.
+
+        Returns:
+            How many vectors entered, and how many of those before were still exactly zero after their training.
 
         Raises:
             MaskLeakError: something outside the mask changed since the last re-mask.
@@ -236,10 +219,9 @@ class AnyBank(nn.Module, ABC):
         if leaving.any():
             ids = self.ids[leaving]
             self.ledger.record(ids, self.base.fold(ids, left))
-        result = Remask(int(staying.sum()), int((~staying).sum()), int(leaving.sum()), unmoved)
         self.mask, self.ids, self.n_vectors = mask, new, rows
-        self._place_hooks()
-        return result
+        self._touch()
+        return int((~staying).sum()), unmoved
 
     @torch.no_grad()
     def restart(self, optimizer: BankAdamW) -> None:
@@ -253,8 +235,7 @@ class AnyBank(nn.Module, ABC):
         They are those in the ledger: they start with what a bf16 base has lost of their recorded value.
         """
         found, values = self.ledger.find(ids)
-        again = found & entering
-        values = values[entering[found]]
+        again, values = found & entering, values[entering[found]]
         return again.nonzero().flatten(), values - self.base.plus(ids[again], torch.zeros_like(values))
 
     def _forget(self) -> None:
@@ -272,37 +253,31 @@ class AnyBank(nn.Module, ABC):
     def tensors(self, optimizer: BankAdamW) -> dict[str, Tensor]:
         """Everything needed to put bank, optimizer and base back, as named whole tensors on the CPU."""
         tensors = {
-            "bank.vectors": self.placement.values(self.vectors),
-            "bank.ids": self.ids,
-            "ledger.ids": self.ledger.ids,
-            "ledger.values": self.ledger.values,
-            "optimizer.ages": optimizer.ages,
+            "bank.vectors": _on_cpu(self.placement.values(self.vectors)),
+            "bank.ids": _on_cpu(self.ids),
+            "ledger.ids": _on_cpu(self.ledger.ids),
+            "ledger.values": _on_cpu(self.ledger.values),
+            "optimizer.ages": _on_cpu(optimizer.ages),
         }
-        whole = {key: _on_cpu(value) for key, value in tensors.items()}
-        del tensors
         for key, value in self.placement.state(self.vectors, optimizer):
-            whole[f"optimizer.{key}"] = _on_cpu(value)
-        return whole
+            tensors[f"optimizer.{key}"] = _on_cpu(value)
+        return tensors
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], mask: Mask | WeightMask, optimizer: BankAdamW) -> None:
-        """Undo of `tensors()` on a freshly loaded base: writes the ledger into it, refills bank and optimizer.
-
-        Raises:
-            CheckpointError: shapes or ids do not fit this model and mask.
+        """Undo of `tensors()` on a freshly loaded base: writes the ledger into it, refills bank and optimizer. Raises
+        CheckpointError for shapes or ids that do not fit this model and mask.
         """
-        missing = {"bank.vectors", "bank.ids", "ledger.ids", "ledger.values", "optimizer.ages"} - tensors.keys()
-        if missing:
+        if missing := {"bank.vectors", "bank.ids", "ledger.ids", "ledger.values", "optimizer.ages"} - tensors.keys():
             raise CheckpointError(f"the checkpoint lacks {', '.join(sorted(missing))}")
         vectors, ids = tensors["bank.vectors"], torch.from_numpy(self.table.vector_ids(mask.components))
         recorded, values = tensors["ledger.ids"], tensors["ledger.values"]
-        d_model = self.table.d_model
+        d_model, n = self.table.d_model, self.table.n_vectors
         if vectors.shape[1:] != (d_model,) or len(ids) > len(vectors) or not torch.equal(ids, tensors["bank.ids"]):
             raise CheckpointError(
                 f"bank of shape {tuple(vectors.shape)} does not hold its mask of {len(ids)} vectors of {d_model}"
             )
-        in_range = len(recorded) == 0 or (recorded.min() >= 0 and recorded.max() < self.table.n_vectors)
-        if values.shape != (len(recorded), d_model) or not in_range:
+        if values.shape != (len(recorded), d_model) or not ((recorded >= 0) & (recorded < n)).all():
             raise CheckpointError(f"ledger of {len(recorded)} ids and values {tuple(values.shape)} does not fit")
         self.ledger = Ledger(d_model)
         self.ledger.record(recorded, values)
@@ -312,20 +287,13 @@ class AnyBank(nn.Module, ABC):
         optimizer.ages = state.pop("ages").to(optimizer.ages.device)
         optimizer.pending = state
         self.mask, self.ids, self.n_vectors = mask, ids, len(vectors)
-        self._place_hooks()
+        self._touch()
 
     def detach(self) -> None:
         """Remove the bank and its hooks from the model; what was not folded is dropped."""
-        for handle in (*self._hooks.values(), self._fetch_hook):
-            handle.remove()
+        self._untouch()
+        self._fetch_hook.remove()
         delattr(self.model.base_model, BANK_NAME)
-
-
-def _in_features(vectors: Tensor, module: nn.Module, axis: str) -> Tensor:
-    """A weight given as its vectors [n, length], as [out features, in features]."""
-    if axis == "entry":
-        return turned(vectors.view(module.weight.shape), module)
-    return vectors if axis == "row" else vectors.T
 
 
 def _moved(matrix: Tensor, source: Tensor, target: Tensor, rows: int) -> Tensor:

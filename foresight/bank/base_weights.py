@@ -43,6 +43,17 @@ class BaseWeights:
     def dtype(self) -> torch.dtype:
         return self.model.get_submodule(self.table.targets[0].module).weight.dtype
 
+    def _open(self, ids: Tensor, write: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield for each target that has some of the sorted ids, gathered once: their slice of `ids`, its vectors, and
+        their places among these.
+        """
+        for target, part in self.table.by_target(ids):
+            with self.vectors_of(target, write) as weight:
+                yield part, weight, (ids[part] - target.offset).to(weight.device)
+            if write:
+                name = f"{target.module}.weight"
+                self._fingerprint[name] = self.placement.checksum(self.model.get_parameter(name))
+
     @contextmanager
     def vectors_of(self, target: Target, write: bool = False) -> Iterator[Tensor]:
         """The stored weight with this target's vectors as rows: a view [n, length] in the weight's dtype."""
@@ -53,37 +64,35 @@ class BaseWeights:
     def plus(self, ids: Tensor, deltas: Tensor) -> Tensor:
         """Stored vectors plus `deltas` [k, d_model], for sorted ids int64 [k]: float32 [k, d_model] on the CPU."""
         parts = [torch.zeros(0, self.table.d_model)]
-        for target, part in self.table.by_target(ids):
-            with self.vectors_of(target) as weight:
-                base = weight[(ids[part] - target.offset).to(weight.device)].float()
-            parts.append((base + deltas[part].to(base.device)).cpu())
+        for part, weight, places in self._open(ids):
+            parts.append((weight[places].float() + deltas[part].to(weight.device)).cpu())
         return torch.cat(parts)
 
     def fold(self, ids: Tensor, deltas: Tensor) -> Tensor:
-        """Add `deltas` [k, d_model] to stored vectors (sorted ids int64 [k]), gathering each weight once.
+        """Add `deltas` [k, d_model] to stored vectors (sorted ids int64 [k]).
 
         Returns their exact values, float32 [k, d_model] on the CPU; what is stored is rounded to the weights' dtype.
         """
         parts = [torch.zeros(0, self.table.d_model)]
-        for target, part in self.table.by_target(ids):
-            with self.vectors_of(target, write=True) as weight:
-                local = (ids[part] - target.offset).to(weight.device)
-                values = weight[local].float() + deltas[part].to(weight.device)
-                _assign(weight, local, values)
+        for part, weight, places in self._open(ids, write=True):
+            values = weight[places].float() + deltas[part].to(weight.device)
+            _assign(weight, places, values)
             parts.append(values.cpu())
-            self._written(target)
         return torch.cat(parts)
 
     def write(self, ids: Tensor, values: Tensor) -> None:
         """Set vectors (sorted ids int64 [k]) to float32 values [k, d_model], rounded to the weights' dtype."""
-        for target, part in self.table.by_target(ids):
-            with self.vectors_of(target, write=True) as weight:
-                _assign(weight, ids[part] - target.offset, values[part])
-            self._written(target)
+        for part, weight, places in self._open(ids, write=True):
+            _assign(weight, places, values[part])
 
-    def _written(self, target: Target) -> None:
-        name = f"{target.module}.weight"
-        self._fingerprint[name] = self.placement.checksum(self.model.get_parameter(name))
+    def changed(self, ledger: Ledger, ids: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+        """All that a ledger (which is written in) and deltas [k, d_model] of a bank at sorted ids int64 [k] have
+        changed: (ids int64 [m], float32 values [m, d_model]).
+        """
+        record = Ledger(self.table.d_model)
+        record.record(ledger.ids, ledger.values)
+        record.record(ids, self.plus(ids, deltas))
+        return record.ids, record.values
 
     @torch.no_grad()
     def verify(self) -> None:

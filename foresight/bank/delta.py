@@ -75,11 +75,7 @@ def require_base(folder: str | Path, info: dict[str, Any], model: nn.Module) -> 
 
 @torch.no_grad()
 def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
-    """Write a delta into a plain Hugging Face model, in place, and return it.
-
-    Raises:
-        CheckpointError: the delta is unreadable or damaged, or was made from other weights than the model has.
-    """
+    """Write a delta into a plain Hugging Face model, in place, and return it. Raises CheckpointError as `Delta`."""
     for target, index, values in list(Delta(folder, model)):  # nothing is written before all of it has been checked
         module = model.get_submodule(target.module)
         write_vectors(module.weight.data, module, target.axis, index, values)
@@ -88,13 +84,10 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
 
 class Delta:
     """A delta on disk, checked against the model that it changes; iterating reads one Linear at a time, in the order of
-    the table.
-
-    Attributes:
-        table: what its vectors are numbered in; info: its JSON part.
+    its `table`. `info` is its JSON part.
 
     Raises:
-        CheckpointError: damaged, forged, or of another model; also while it is iterated over.
+        CheckpointError: damaged, forged, or made from other weights than the model has; also while it is iterated over.
     """
 
     def __init__(self, folder: str | Path, model: nn.Module):
@@ -120,11 +113,11 @@ class Delta:
     def of(self, target: Target) -> tuple[Tensor, Tensor] | None:
         """Places and values of one target's vectors; None if it is untouched."""
         names = [f"{target.module}.{part}" for part in ("index", "values")]
-        held = [name in self._file.keys() for name in names]  # noqa: SIM118 (it is no mapping)
-        if not any(held):
+        missing = [name for name in names if name not in self._file.keys()]  # noqa: SIM118 (it is no mapping)
+        if missing == names:
             return None
-        if not all(held):
-            raise CheckpointError(f"{self.folder}: {names[held.index(False)]} is missing")
+        if missing:
+            raise CheckpointError(f"{self.folder}: {missing[0]} is missing")
         index, values = (self._file.get_tensor(name) for name in names)
         length = 1 if target.axis == "entry" else self.table.d_model
         sorted_within = index.dtype == torch.int64 and index.dim() == 1 and bool((index.diff() > 0).all())

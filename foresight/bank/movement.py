@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
-from ..model.components import stored_transposed
+from ..model.components import turned
 from ..model.numbering import Target
 from .base_weights import as_vectors, write_vectors
 from .delta import INFO, Delta
@@ -75,15 +75,12 @@ def _of_delta(folder: Path, model: nn.Module) -> Movement:
     table = delta.table
 
     def moved(target: Target) -> Tensor:
-        name, axis = target.module, table.target_of[target.module].axis
-        found = delta.of(table.target_of[name])
-        module = model.get_submodule(name)
+        own, module = table.target_of[target.module], model.get_submodule(target.module)
         weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
-        if found is None:
-            return result
-        index, values = found
-        before = as_vectors(weight, module, axis)[index.to(weight.device)].float().cpu()
-        write_vectors(result, module, axis, index, (values - before).abs())
+        if (found := delta.of(own)) is not None:
+            index, values = found
+            before = as_vectors(weight, module, own.axis)[index.to(weight.device)].float().cpu()
+            write_vectors(result, module, own.axis, index, (values - before).abs())
         return result
 
     return Movement(moved, "every weight" if delta.info["vectors"] == table.n_vectors else "a mask")
@@ -103,11 +100,10 @@ def _of_adapter(folder: Path, model: nn.Module) -> Movement:
 
     def moved(target: Target) -> Tensor:
         name, module = f"base_model.model.{target.module}", model.get_submodule(target.module)
-        sides = [_read(folder / ADAPTER_WEIGHTS, f"{name}.lora_{side}.weight") for side in "AB"]
-        if sides[0] is None or sides[1] is None:
+        a, b = (_read(folder / ADAPTER_WEIGHTS, f"{name}.lora_{side}.weight") for side in "AB")
+        if a is None or b is None:
             return torch.zeros(module.weight.shape)
-        change = scale * (sides[1].float() @ sides[0].float())
-        return _of_shape(change.T if stored_transposed(module) else change, target, module, folder).abs()
+        return _of_shape(turned(scale * (b.float() @ a.float()), module), target, module, folder).abs()
 
     return Movement(moved, "an adapter")
 

@@ -35,10 +35,8 @@ class BankAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ):
         self.ages = torch.zeros(vectors.shape[0], device=vectors.device)
-        self.rank = 0
+        self.rank, self.d_model, self.started = 0, vectors.shape[1], False
         self.pending: dict[str, Tensor] = {}
-        self.started = False
-        self.d_model = vectors.shape[1]
         super().__init__([vectors], dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
 
     @torch.no_grad()

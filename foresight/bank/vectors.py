@@ -8,6 +8,7 @@ formed, and of a column Linear only the masked inputs are kept for the backward 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from ..masks.masks import Mask
 from ..model.components import ComponentTable, stored_transposed
 from ..model.numbering import Target
-from .base import AnyBank, OtherForward
+from .base import AnyBank
 
 TOGETHER = 16
 """Features per run from which slices beat an index; components of the usual sizes lie in runs at least as long."""
@@ -29,83 +30,52 @@ class Bank(AnyBank):
     table: ComponentTable
     mask: Mask
 
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
-        touched, train = Features(index), _WithRows if target.axis == "row" else _WithColumns
+    def _forward_of(self, module: nn.Module, target: Target, index: Tensor) -> Callable[[Tensor], Tensor]:
+        touched, rows = Features(index), target.axis == "row"
 
         def forward(inputs: Tensor) -> Tensor:
-            return train.apply(inputs, self._pieces[target.module], module.weight, module, touched)
+            return _Trained.apply(inputs, self._pieces[target.module], module.weight, module, touched, rows)
 
-        return OtherForward(module, forward)
+        return forward
 
 
 class _Trained(torch.autograd.Function):
-    """A frozen Linear with trained vectors; gradients are of its inputs [..., in] and of its piece [k, d_model]."""
+    """A frozen Linear with trained rows or columns; gradients are of inputs [..., in] and of its piece [k, d_model]."""
 
     @staticmethod
-    def plain(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(outputs [..., out] of the frozen Linear alone, inputs [n, in] in their dtype, which autocast may choose)."""
-        outputs = type(module).forward(module, inputs)
-        return outputs, inputs.flatten(0, -2).to(outputs.dtype)
-
-    @staticmethod
-    def of_inputs(ctx: Any, gradient: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of the inputs through the frozen weight, [n, in]."""
-        weight = weight.to(gradient.dtype)
-        return gradient @ (weight.T if ctx.transposed else weight)
-
-
-class _WithRows(_Trained):
-    @staticmethod
-    def forward(ctx: Any, inputs, piece, weight, module, touched):
-        outputs, flat = _Trained.plain(module, inputs)
-        piece = piece.to(outputs.dtype)
-        touched.add_product(outputs.flatten(0, -2), flat, piece.T)
-        ctx.save_for_backward(inputs, piece, weight)
-        ctx.transposed, ctx.touched = stored_transposed(module), touched
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient):
-        inputs, piece, weight = ctx.saved_tensors
-        flat = gradient.flatten(0, -2)
-        chosen = ctx.touched.of(flat)
-        of_inputs = of_piece = None
-        if ctx.needs_input_grad[0]:
-            of_inputs = _Trained.of_inputs(ctx, flat, weight)
-            of_inputs.addmm_(chosen, piece)
-            of_inputs = of_inputs.view(inputs.shape).to(inputs.dtype)
-        if ctx.needs_input_grad[1]:
-            of_piece = chosen.T @ inputs.flatten(0, -2).to(chosen.dtype)
-        return of_inputs, of_piece, None, None, None
-
-
-class _WithColumns(_Trained):
-    @staticmethod
-    def forward(ctx: Any, inputs, piece, weight, module, touched):
-        outputs, flat = _Trained.plain(module, inputs)
-        piece = piece.to(outputs.dtype)
-        chosen = touched.of(flat).contiguous()  # a view would keep all inputs alive
-        outputs.flatten(0, -2).addmm_(chosen, piece)
-        ctx.save_for_backward(chosen, piece, weight)
-        ctx.transposed, ctx.touched = stored_transposed(module), touched
+    def forward(ctx: Any, inputs, piece, weight, module, touched, rows):
+        outputs = type(module).forward(module, inputs)  # autocast may choose another dtype
+        sums, flat, piece = outputs.flatten(0, -2), inputs.flatten(0, -2).to(outputs.dtype), piece.to(outputs.dtype)
+        if rows:
+            kept = inputs
+            touched.add_product(sums, flat, piece.T)
+        else:
+            kept = touched.of(flat).contiguous()  # a view would keep all inputs alive
+            sums.addmm_(kept, piece)
+        ctx.save_for_backward(kept, piece, weight)
+        ctx.transposed, ctx.touched, ctx.rows = stored_transposed(module), touched, rows
         ctx.like = inputs.shape, inputs.dtype
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient):
-        chosen, piece, weight = ctx.saved_tensors
+        kept, piece, weight = ctx.saved_tensors
         flat = gradient.flatten(0, -2)
+        chosen = ctx.touched.of(flat) if ctx.rows else kept
         of_inputs = of_piece = None
         if ctx.needs_input_grad[0]:
-            of_inputs = _Trained.of_inputs(ctx, flat, weight)
-            ctx.touched.add_product(of_inputs, flat, piece.T)
+            frozen = weight.to(flat.dtype)
+            of_inputs = flat @ (frozen.T if ctx.transposed else frozen)
+            if ctx.rows:
+                of_inputs.addmm_(chosen, piece)
+            else:
+                ctx.touched.add_product(of_inputs, flat, piece.T)
             shape, dtype = ctx.like
             of_inputs = of_inputs.view(shape).to(dtype)
         if ctx.needs_input_grad[1]:
-            of_piece = chosen.T @ flat
-        return of_inputs, of_piece, None, None, None
+            of_piece = chosen.T @ (kept.flatten(0, -2).to(chosen.dtype) if ctx.rows else flat)
+        return of_inputs, of_piece, None, None, None, None
 
 
 class Features:

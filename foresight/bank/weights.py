@@ -12,8 +12,10 @@ dropped before the next Linear's turn: on a CPU the former is up to ten times as
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -23,8 +25,7 @@ from ..masks.masks import WeightMask
 from ..model.components import stored_transposed
 from ..model.finer import WeightTable
 from ..model.numbering import Target
-from ..model.placement import Placement
-from .base import AnyBank, OtherForward
+from .base import AnyBank
 
 FEW = 0.01
 """Share of a weight's entries up to which they alone are computed on a CPU: at .4 % that takes a tenth to a quarter of
@@ -32,12 +33,8 @@ the dense product's time, for 200 to 2,000 tokens."""
 
 
 class WeightBank(AnyBank):
-    """Trainable single weights of one model, attached to it on construction.
-
-    Args:
-        model: as for `AnyBank`; weights of ZeRO 3 are not supported.
-        table: its weights.
-        n_weights: rows of the bank.
+    """Trainable single weights of one model, attached to it on construction; see `AnyBank`. Weights of ZeRO 3 are not
+    supported.
 
     Attributes:
         vectors: float32 Parameter [n_weights, 1], the differences to the base.
@@ -47,16 +44,13 @@ class WeightBank(AnyBank):
 
     table: WeightTable
     mask: WeightMask
-
-    def __init__(self, model: nn.Module, table: WeightTable, n_weights: int, placement: Placement | None = None):
-        super().__init__(model, table, n_weights, placement)
-        self.mask = WeightMask(table.vector_ids([]))
+    nothing = WeightMask(np.zeros(0, np.int64))
 
     @property
     def _computed(self) -> torch.dtype:
         return self.vectors.dtype  # as they are: a bf16 weight in effect is rounded once, from the sum in fp32
 
-    def _attach(self, module: nn.Module, target: Target, index: Tensor) -> OtherForward:
+    def _forward_of(self, module: nn.Module, target: Target, index: Tensor) -> Callable[[Tensor], Tensor]:
         pattern = _pattern(index, module.weight)
 
         def forward(inputs: Tensor) -> Tensor:
@@ -66,7 +60,7 @@ class WeightBank(AnyBank):
             transposed = stored_transposed(module)
             return _SparselyTrained.apply(inputs.to(dtype), piece, module.weight, bias, index, transposed, pattern)
 
-        return OtherForward(module, forward)
+        return forward
 
 
 class _SparselyTrained(torch.autograd.Function):

@@ -44,11 +44,9 @@ _log = logging.getLogger(__name__)
 
 
 class ZeroPlacement(Placement):
-    """Parameters that DeepSpeed holds; before the engine exists, those that `zero.Init` has sharded on loading.
+    """Parameters that DeepSpeed holds; before its engine exists, those that `zero.Init` has sharded on loading.
 
     Args:
-        model: the one whose parameters they are.
-        engine: DeepSpeed's, once there is one.
         timeout: seconds that ranks wait for each other where objects are gathered.
     """
 

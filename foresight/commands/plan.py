@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..common.console import console
 from ..common.numbers import size
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..masks.selection import Limit, depths, select
 from ..model.loading import load_meta_model
 from ..model.model_config import ModelConfig
@@ -24,7 +24,7 @@ from ..training.checks import retained_size
 from ..training.config import ForesightConfig
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
-from ..training.plan import Plan, make_plan
+from ..training.plan import Plan
 from .settings import build
 
 
@@ -44,7 +44,7 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     if calendar is not None:
         calendar.check(args.get_warmup_steps(calendar.total_steps))
     model = load_meta_model(settings)
-    plan = make_plan(model, args, calendar)
+    plan = Plan(model, args, calendar)
     console().print(_budget(plan, settings.source, args, policy))
     console().print(_steps(plan, args, policy))
     if not granularity(args.granularity).needs_whole_weights:
@@ -60,7 +60,7 @@ def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> T
     table.add_row("components", f"{len(plan.table):,}, together {plan.numbers.n_vectors:,} {vectors}")
     share = "everything (policy full)" if args.policy == "full" else f"{args.budget:.4g} of all parameters"
     table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {unit}")
-    if not BudgetSchedule.of(args.budget_schedule).constant:
+    if budget_over_time(args.budget_schedule) is not None:
         table.add_row("over the run", f"{plan.mean_vectors:,.0f} {unit} on average, {plan.bank_vectors:,} at the peak")
     table.add_row("trainable parameters", f"{plan.trainable_parameters:,}")
     table.add_row("optimizer state", size(plan.optimizer_bytes))

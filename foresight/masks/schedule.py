@@ -95,10 +95,8 @@ class MaskSchedule:
     def write(self, path: Path, table: Numbering, mask: Mask | WeightMask) -> None:
         """Write the schedule, and where `mask`, the one in force, is of single weights, its file unless it exists."""
         if isinstance(mask, WeightMask):
-            file = path.parent / MASKS / f"{mask.hash}.safetensors"
+            ids, file = mask.components, path.parent / MASKS / f"{mask.hash}.safetensors"
             if not file.exists():
-                file.parent.mkdir(exist_ok=True)
-                ids = mask.components
                 write_whole(file, lambda temporary: save_file({"ids": ids}, temporary))
         write_json(path, self.to_json(table))
 
@@ -111,32 +109,26 @@ class MaskSchedule:
         """Raises ConfigError for anything else than `to_json` of a schedule for this table."""
         schedule = cls(table=table, folder=folder)
         try:
-            version, made_for = data["version"], data["table"]
-            if version == VERSION and made_for == table.hash:
-                for entry in data["entries"]:
-                    schedule.append(int(entry["step"]), _mask(entry, table))
+            if (data["version"], data["table"]) != (VERSION, table.hash):
+                raise ConfigError(
+                    f"mask schedule has version {data['version']} and was made for {table.unit} {data['table']}; "
+                    f"expected version {VERSION} and {table.hash}: the same names can be other weights, so use the "
+                    "model and mlp_block it was made with"
+                )
+            for entry in data["entries"]:
+                schedule.append(int(entry["step"]), _mask(entry, table))
+        except ConfigError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
             raise ConfigError(
                 f"not a mask schedule ({error!r}); expected version, table and entries of {table.unit}, as a run over "
                 f"{'single weights' if table.unit == 'weights' else 'components or vectors'} writes them"
             ) from error
-        if version != VERSION or made_for != table.hash:
-            raise ConfigError(
-                f"mask schedule has version {version} and was made for {table.unit} {made_for}; expected version "
-                f"{VERSION} and {table.hash}: the same names can be other weights, so use the model and mlp_block it "
-                "was made with"
-            )
         return schedule
 
     @classmethod
     def read(cls, path: str | Path, table: Numbering) -> MaskSchedule:
-        """Read a file; masks of single weights are read when they are asked for.
-
-        Raises:
-            ConfigError: it cannot be read, or is not a schedule for this table.
-        """
+        """Read a file (raises as `from_json`); masks of single weights are read when they are asked for."""
         try:
             data = json.loads(Path(path).read_text())
         except (OSError, ValueError) as error:
@@ -162,10 +154,9 @@ class MaskSchedule:
         return mask
 
 
-def _plain(mask: Mask | StoredMask, table: Numbering) -> dict[str, Any]:
+def _plain(mask: Mask | StoredMask, table: Any) -> dict[str, Any]:
     if isinstance(mask, StoredMask):
         return {"mask": mask.hash, "weights": mask.n}
-    assert isinstance(table, ComponentTable)
     return {"components": mask.names(table)}
 
 

@@ -7,7 +7,7 @@ the choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,16 +57,14 @@ def select(
     smallest unselected component is left over. Equal scores are taken in table order: the result is deterministic.
 
     With a `head_share`, heads and KV groups are first taken into that share of the vectors (to the nearest one), MLP
-    blocks into the others; then, of either kind by score, whatever still fits into what both have left. So the whole
-    budget is used: a kind that cannot fill its share, or has a rest smaller than a component, gives it to the other.
+    blocks into the others; then, of either kind by score, whatever still fits into what both have left.
 
-    `limits` and `cost_aware` choose among the masks that the same rule takes from each depth upwards (two depths per
-    layer: attention, then MLP). Limits leave those that keep all of them, and of these the one with most score is
-    taken; so where the mask of all depths keeps them, that is the result. `cost_aware` then goes to the highest depth
-    whose mask keeps at least 1 - `cost_aware` of that score. The definition is our own. The score of a mask is the sum
-    of the positive scores of its components, and counts no further than that of the mask of all depths (skipped
-    components can make it larger); masks of equal score go to the lower depth, and where it is 0 or infinite nothing
-    is traded.
+    `limits` and `cost_aware` choose among the masks that the same rule takes from each depth upwards. Limits leave
+    those that keep all of them, and of these the one with most score is taken. `cost_aware` then goes to the highest
+    depth whose mask keeps at least 1 - `cost_aware` of that score. The definition is our own. The score of a mask is
+    the sum of the positive scores of its components, and counts no further than that of the mask of all depths (skipped
+    components can make it larger); masks of equal score go to the lower depth; of a score of 0 or infinity nothing is
+    traded.
 
     Args:
         scores: float [n_components]; larger is more important (take absolute values of signed scores first).
@@ -85,16 +83,17 @@ def select(
         bad = table.name[int(np.flatnonzero(np.isnan(scores))[0])]
         raise NonFiniteError(f"{int(np.isnan(scores).sum())} scores are NaN (first: {bad}); no mask can be chosen")
     order = np.argsort(-scores, kind="stable")
-
-    def taken(candidates: np.ndarray) -> np.ndarray:
-        return _ranked(candidates, table, n_vectors, head_share)
-
-    best = taken(order)
+    best = _ranked(order, table, n_vectors, head_share)
     if not len(best):
-        raise BudgetError(f"no component fits into {n_vectors} vectors; raise the budget or lower mlp_block")
+        raise BudgetError(_nothing_fits(n_vectors))
     if not cost_aware and all(limit.allows(best) for limit in limits):
         return Mask.of(best)
-    masks = list(_by_depth(order, table, taken))
+    masks = []  # from each depth upwards, lowest first, without repeats
+    depth, found = depths(table), best
+    while len(found):
+        masks.append(found)
+        order = order[depth[order] > depth[found].min()]
+        found = _ranked(order, table, n_vectors, head_share)
     fitting = [mask for mask in masks if all(limit.allows(mask) for limit in limits)]
     if not fitting:
         raise BudgetError(_none_fits(masks, limits))
@@ -122,17 +121,17 @@ def rotation(table: ComponentTable, n_vectors: int, seed: int) -> list[Mask]:
     """Masks that take turns: a seeded random order of all components, cut into groups that fit into `n_vectors`.
 
     Every component that fits at all is in exactly one group; the last groups may be smaller.
+
+    Raises:
+        BudgetError: nothing fits.
     """
     turns: list[Mask] = []
-    waiting = np.random.default_rng([seed]).permutation(len(table)).tolist()
-    while waiting:
-        order = np.full(len(table), -np.inf)
-        order[waiting] = -np.arange(len(waiting))
-        turn = [i for i in select(order, table, n_vectors).components if i in set(waiting)]
-        if not turn:
-            break
+    waiting = np.random.default_rng([seed]).permutation(len(table))
+    while len(turn := _fill(waiting, table.vectors, n_vectors)):
         turns.append(Mask.of(turn))
-        waiting = [i for i in waiting if i not in set(turn)]
+        waiting = waiting[~np.isin(waiting, turn)]
+    if not turns:
+        raise BudgetError(_nothing_fits(n_vectors))
     return turns
 
 
@@ -161,22 +160,14 @@ def _fill(order: np.ndarray, vectors: np.ndarray, room: int) -> np.ndarray:
     return np.concatenate(taken)
 
 
-def _by_depth(
-    order: np.ndarray, table: ComponentTable | Series, taken: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Yield what is `taken` from each depth upwards, lowest first, without repeats."""
-    depth = depths(table)
-    found = taken(order)
-    while len(found):
-        yield found
-        order = order[depth[order] > depth[found].min()]
-        found = taken(order)
+def _nothing_fits(n_vectors: int) -> str:
+    return f"no component fits into {n_vectors} vectors; raise the budget or lower mlp_block"
 
 
 def _none_fits(masks: Sequence[np.ndarray], limits: Sequence[Limit]) -> str:
-    words = []
-    for limit in limits:
-        least = min(limit.cost(mask) for mask in masks)
-        words.append(f"{limit.setting} is {limit.most:.4g}, and the cheapest mask takes {least:.4g}")
+    words = [
+        f"{limit.setting} is {limit.most:.4g}, and the cheapest mask takes {min(map(limit.cost, masks)):.4g}"
+        for limit in limits
+    ]
     at_all = "" if len(limits) == 1 else ", and no mask keeps all of them"
     return f"{'; '.join(words)}{at_all}: raise {' or '.join(limit.setting for limit in limits)}, or lower the budget"

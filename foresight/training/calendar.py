@@ -5,63 +5,51 @@ from __future__ import annotations
 import math
 
 from ..common.errors import ConfigError
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..policies.policy import Policy
 from .settings import MaskSettings
 
 
 class Calendar:
-    """When things happen, in optimizer steps done; step 0 is before training. Settings and policy make it; forecasting
-    policies watch before they decide.
+    """When things happen, in optimizer steps done; step 0 is before training.
 
     Attributes:
         total_steps: length of the run.
-        first_decision: step at which the policy first chooses the mask; the steps before it are the watch.
-        remask_every: steps between decisions after the first, up to `last_decision`; 0 for no other.
-        probe_every: steps between snapshots, and between turns of rotating masks.
-        probes: whether snapshots are taken at that cadence.
-        scored: whether the policy chooses by scores at all, and so needs those of step 0.
-        remasks: whether it looks at new scores at every decision.
+        first_decision: step at which the policy first chooses the mask; those before it are the watch of a forecast.
         rotates: whether masks take turns during the watch.
-        own_steps: further steps at which the policy decides (those of a replayed schedule).
         resizes: steps after which the bank has another size (a budget schedule's); the mask is then chosen anew.
-        restart_every: steps between restarts of the mask's Adam moments; 0 for none.
     """
 
     def __init__(self, args: MaskSettings, policy: Policy, total_steps: int):
-        self.total_steps = total_steps
+        self.args, self.policy, self.total_steps = args, policy, total_steps
         self.first_decision = (policy.watch_steps or max(1, total_steps // 5)) if policy.forecasts else 0
-        self.last_decision = policy.latest * total_steps
-        self.remask_every, self.probe_every, self.restart_every = (
-            args.remask_every,
-            args.probe_every,
-            args.restart_every,
-        )
-        self.probes = args.record or (policy.needs_scores and policy.forecasts)
-        self.scored, self.remasks, self.own_steps = policy.needs_scores, policy.remasks, policy.own_steps
         self.rotates = policy.watch == "rotate"
-        self.resizes = BudgetSchedule.of(args.budget_schedule).boundaries(total_steps)
+        budgets = budget_over_time(args.budget_schedule)
+        self.resizes: frozenset[int] = frozenset() if budgets is None else budgets.boundaries(total_steps)
 
     def decides(self, step: int) -> bool:
         """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""
-        since = step - self.first_decision
-        due = self.remask_every > 0 and since % self.remask_every == 0 and step <= self.last_decision
+        since, every = step - self.first_decision, self.args.remask_every
+        due = every > 0 and since % every == 0 and step <= self.policy.latest * self.total_steps
         again = since > 0 and (due or step in self.resizes)
-        return step < self.total_steps and (since == 0 or again or step in self.own_steps)
+        return step < self.total_steps and (since == 0 or again or step in self.policy.own_steps)
 
     def turns(self, step: int) -> bool:
         """Whether the next of the rotating masks has its turn."""
-        return self.rotates and step < min(self.first_decision, self.total_steps) and step % self.probe_every == 0
+        return self.rotates and step < min(self.first_decision, self.total_steps) and step % self.args.probe_every == 0
 
     def restarts(self, step: int) -> bool:
         """Whether the Adam moments of the whole mask start afresh after `step` steps; never at the ends of the run."""
-        return self.restart_every > 0 and 0 < step < self.total_steps and step % self.restart_every == 0
+        return self.args.restart_every > 0 and 0 < step < self.total_steps and step % self.args.restart_every == 0
 
     def snapshot(self, step: int) -> bool:
-        """Whether the components are scored after `step` steps."""
-        if self.probes and step % self.probe_every == 0:
+        """Whether the components are scored after `step` steps: at the cadence of probes, at step 0 for a policy that
+        chooses by scores at all, and at every decision of one that looks at new ones.
+        """
+        policy = self.policy
+        if (self.args.record or (policy.needs_scores and policy.forecasts)) and step % self.args.probe_every == 0:
             return True
-        return self.scored and (step == 0 or (self.remasks and self.decides(step)))
+        return policy.needs_scores and (step == 0 or (policy.remasks and self.decides(step)))
 
     def check(self, warmup_steps: int) -> None:
         """Refuse a run that is over before it has really begun.

@@ -14,13 +14,11 @@ NAME = "README.md"
 
 
 def card(run: Run, trained_on: str, state: Any) -> str:
-    """The card as Markdown, with the header that the Hub reads.
-
-    Args:
-        trained_on: the data in words; state: the trainer's, for steps and what was logged.
-    """
+    """The card as Markdown with the Hub's header; `trained_on` is the data in words, `state` the trainer's."""
     args, base, n = run.args, run.base_info(), run.n_vectors * run.numbers.d_model
     name = base["model"] or "a model without a name"
+    given: Any = args.policy_params or {}
+    params = f" ({', '.join(f'{key}: {value}' for key, value in given.items())})" if given else ""
     masks = len(run.schedule.entries)
     rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     rate = run.optimizer.param_groups[0].get("initial_lr", args.learning_rate)
@@ -28,13 +26,12 @@ def card(run: Run, trained_on: str, state: Any) -> str:
     header = ModelCardData(
         base_model=hub, library_name="transformers", pipeline_tag="text-generation", tags=["foresight", "sft"]
     )
+    total = run.numbers.model_parameters
     facts = {
         "base": f"{name}, {base['dtype']}, weights `{base['base_hash']}`",
         "data": trained_on,
-        "trained": f"{n:,} of {run.numbers.model_parameters:,} parameters at a time "
-        f"({n / run.numbers.model_parameters:.3%}), {args.granularity}",
-        "chosen by": f"policy `{args.policy}`{_params(args.policy_params)}: "
-        f"{masks} {'masks' if masks != 1 else 'mask'} over the run",
+        "trained": f"{n:,} of {total:,} parameters at a time ({n / total:.3%}), {args.granularity}",
+        "chosen by": f"policy `{args.policy}`{params}: {masks} {'masks' if masks != 1 else 'mask'} over the run",
         "steps": f"{state.global_step:,} of {rows} rows, learning rate {rate:.3g} ({args.lr_scheduler_type.value})",
         **_measured(state.log_history),
         "made with": f"foresight {metadata.version('foresight-sft')}",
@@ -70,10 +67,6 @@ from foresight import apply_delta
 model = apply_delta(AutoModelForCausalLM.from_pretrained({name!r}, dtype={base["dtype"]!r}), "RUN/delta")
 ```
 """
-
-
-def _params(params: Any) -> str:
-    return f" ({', '.join(f'{name}: {value}' for name, value in params.items())})" if params else ""
 
 
 def _measured(log: list[dict[str, Any]]) -> dict[str, str]:

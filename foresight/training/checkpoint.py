@@ -8,28 +8,42 @@ rank 0 writes whole tensors, and every rank takes its part when it resumes, on a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..bank.base_weights import digest, fingerprint
 from ..common.errors import CheckpointError, NonFiniteError
 from ..common.files import sha256, sync, write_json, write_whole
-from ..trajectory.skill_log import SkillLog
-from ..trajectory.trajectory import Trajectory
-from .resuming import changes
+from ..tasks.seen import sampled
+from .config import ForesightConfig
 from .run import Run
 
 TENSORS, STATE, SEAL = "foresight.safetensors", "foresight.json", "seal.json"
 VERSION = 2
 TRAJECTORY = "trajectory"
+_FREE = frozenset(
+    "output_dir disable_tqdm run_name project do_train do_eval do_predict local_rank deepspeed use_cpu tf32 debug "
+    "per_device_train_batch_size gradient_accumulation_steps torch_compile torch_compile_backend torch_compile_mode "
+    "gradient_checkpointing gradient_checkpointing_kwargs activation_checkpointing activation_checkpointing_kwargs "
+    "activation_offloading torch_empty_cache_steps include_num_input_tokens_seen include_for_metrics report_to "
+    "prediction_loss_only batch_eval_metrics metric_for_best_model greater_is_better label_names skip_memory_metrics "
+    "restore_callback_states_from_checkpoint parallelism_config accelerator_config fsdp fsdp_config dataset_num_proc "
+    "trust_remote_code model_init_kwargs enable_jit_checkpoint".split()
+)
+_FREE_PREFIXES = ("logging_", "log_", "eval_", "save_", "hub_", "push_", "trackio_", "dataloader_", "ddp_", "resume_",
+                  "per_device_eval", "bf16_full_eval", "fp16_full_eval")  # fmt: skip
+"""Settings that change nothing of what is learned. The batch of a step is compared as a whole: its parts may change."""
+ROWS = 1_000
+"""Training rows that the digest is of, evenly spaced, and their number."""
 
 
 def save(run: Run, folder: Path) -> None:
@@ -38,7 +52,7 @@ def save(run: Run, folder: Path) -> None:
     Raises:
         NonFiniteError: the bank holds NaN or infinity; the checkpoints before it stay the last good ones.
     """
-    tensors, data = _tensors(run), _data(run)
+    tensors, data = _state(run)
     if not torch.isfinite(tensors["bank.vectors"]).all():
         raise NonFiniteError(
             f"trained values are NaN or infinite at step {run.step}, so no checkpoint is written; resume from the last "
@@ -48,78 +62,23 @@ def save(run: Run, folder: Path) -> None:
         write_state(folder, tensors, data)
 
 
-def load(run: Run, folder: Path) -> dict[str, list[Any]]:
-    """Put a freshly built run, whose optimizer exists, where the checkpoint's was.
-
-    Returns:
-        Settings that are others now, with both values (see `resuming.changes`).
-
-    Raises:
-        CheckpointError: incomplete, damaged, of another model or data, or of settings that may not change.
-    """
-    tensors, data = _read(run, folder)
-    changed = changes(folder, data["fixed"], run.fixed) if "fixed" in data else {}  # earlier versions kept none
-    run.resumed = data.get("resumed", [])
-    if changed:
-        run.resumed.append({"step": data["step"], "changed": changed})
-    _restore_bank(run, tensors, data)
-    if run.watcher is not None:
-        path = run.output / TRAJECTORY
-        PartialState().wait_for_everyone()
-        if run.args.should_save:
-            run.watcher.trajectory = Trajectory.open_append(path, keep=data["snapshots"])
-        PartialState().wait_for_everyone()
-        if not run.args.should_save:
-            run.watcher.trajectory = Trajectory.read(path)
-        run.watcher.seconds = data["scoring_seconds"]
-        run.watcher.scorer.damage_seconds = data["damage_seconds"]
-    times = data["remasking"]
-    run.learning_rates, run.seconds, run.choosing = times["learning_rates"], times["seconds"], times["choosing"]
-    if run.limits is not None:
-        run.limits.load_state(times.get("pace"))
-    run.skill_log = SkillLog.from_state(_group(tensors, "skill."), data["skill"])
-    run.policy.load_state(_group(tensors, "policy."), data["policy"])
-    run.save_schedule()
-    return changed
+def fixed(args: ForesightConfig, rows: Any) -> dict[str, Any]:
+    """What a checkpoint keeps: every setting that matters, the rows of a step and the digest of the data (JSON)."""
+    given = json.loads(json.dumps(args.to_dict(), default=str))
+    given = {k: v for k, v in given.items() if k not in _FREE and not k.startswith(_FREE_PREFIXES)}
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return {"settings": given, "rows of a step": batch, "training rows": digest(rows)}
 
 
-def load_best(run: Run, folder: Path) -> None:
-    """Give a run that has ended the mask and the trained weights of one of its checkpoints.
-
-    Raises:
-        CheckpointError: as `load`.
-    """
-    tensors, data = _read(run, folder)
-    _restore_bank(run, tensors, data)
-    run.step = data["step"]
-    run.save_schedule()
-
-
-def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, data = read_state(folder)
-    for what, expected, found in (
-        ("model weights", _base_hash(run, data), data["base_hash"]),
-        ("component table", run.numbers.hash, data["table"]),
-    ):
-        if expected != found:
-            raise CheckpointError(
-                f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
-                "mlp_block (or granularity) that it was started with"
-            )
-    return tensors, data
-
-
-def _base_hash(run: Run, data: dict[str, Any]) -> str:
-    """The hash of the run's base, in the way in which the checkpoint's was made."""
-    if data["version"] != 1:
-        return run.bank.base.hash
-    here = run.bank.placement
-    return digest(fingerprint(run.model, here, ordered=False), here)
-
-
-def _restore_bank(run: Run, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-    run.schedule = type(run.schedule).from_json(data["schedule"], run.numbers)
-    run.bank.restore(tensors, run.schedule.newest(tensors["bank.ids"]), run.optimizer)
+def digest(rows: Any) -> str | None:
+    """Digest of tokenized training rows; None for a stream."""
+    if not hasattr(rows, "__len__"):
+        return None
+    found = hashlib.sha256(str(len(rows)).encode())
+    for row in sampled(rows, ROWS):
+        for name in sorted({"input_ids", "labels"} & set(row)):
+            found.update(np.asarray(row[name], np.int64).tobytes())
+    return found.hexdigest()[:16]
 
 
 def write_state(folder: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -148,7 +107,7 @@ def read_state(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def seal(folder: str | Path) -> None:
-    """Declare a checkpoint folder complete; call it when everything else is in the folder."""
+    """Declare a checkpoint folder complete, when everything else is in it."""
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL)
     for path in files:
@@ -157,11 +116,7 @@ def seal(folder: str | Path) -> None:
 
 
 def check(folder: str | Path) -> None:
-    """Compare a checkpoint folder with its seal.
-
-    Raises:
-        CheckpointError: names the first file that is missing or differs, and what to do instead.
-    """
+    """Raise CheckpointError unless a folder is as it was sealed; names the first file that differs, and the remedy."""
     folder = Path(folder)
     remedy = "resume from an earlier checkpoint (--resume picks the last complete one)"
     try:
@@ -180,16 +135,11 @@ def check(folder: str | Path) -> None:
 
 def last_complete(output_dir: str | Path) -> Path | None:
     """The checkpoint of the highest step under `output_dir` that is complete, or None."""
-    numbered = []
-    for folder in Path(output_dir).glob("checkpoint-*"):
-        if match := re.fullmatch(r"checkpoint-(\d+)", folder.name):
-            numbered.append((int(match[1]), folder))
-    for _, folder in sorted(numbered, reverse=True):
-        try:
+    folders = [f for f in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", f.name)]
+    for folder in sorted(folders, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), reverse=True):
+        with suppress(CheckpointError):
             check(folder)
             return folder
-        except CheckpointError:
-            continue
     return None
 
 
@@ -200,15 +150,11 @@ def refuse_damaged(output_dir: str | Path) -> None:
             check(folder)
 
 
-def _tensors(run: Run) -> dict[str, torch.Tensor]:
-    arrays = {f"skill.{k}": v for k, v in run.skill_log.state()[0].items()}
-    arrays |= {f"policy.{k}": v for k, v in run.policy.state()[0].items()}
-    return run.bank.tensors(run.optimizer) | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}
-
-
-def _data(run: Run) -> dict[str, Any]:
+def _state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     watcher = run.watcher
-    return {
+    (skill_arrays, skill), (policy_arrays, policy) = run.skill_log.state(), run.policy.state()
+    arrays = {f"skill.{k}": v for k, v in skill_arrays.items()} | {f"policy.{k}": v for k, v in policy_arrays.items()}
+    return run.bank.tensors(run.optimizer) | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}, {
         **run.base_info(),
         "unit": run.numbers.unit,
         "fixed": run.fixed,
@@ -224,10 +170,6 @@ def _data(run: Run) -> dict[str, Any]:
             "choosing": run.choosing,
             "pace": run.limits.state() if run.limits is not None else None,
         },
-        "skill": run.skill_log.state()[1],
-        "policy": run.policy.state()[1],
+        "skill": skill,
+        "policy": policy,
     }
-
-
-def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:
-    return {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}

@@ -6,18 +6,16 @@ Nothing heavy is imported here. What needs the target, the model or the data is 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from ..common.errors import BudgetError, ConfigError, UnknownNameError, did_you_mean, mapping
-from ..masks.budget import BudgetSchedule
+from ..common.errors import BudgetError, ConfigError, did_you_mean, mapping, one_of
+from ..masks.budget import budget_over_time
 from ..policies.catalogue import OPTIONAL, PARAMETERS, RECORDING, Parameter, checked_params, entry, takers
 from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
 
-LEARNS = ("prior", "foresight")
-"""Policies that learn from past runs."""
 _DEFAULTS = {field.name: field.default for field in fields(MaskSettings)}
 _LEAST = {
     **dict.fromkeys(("probe_every", "probe_examples", "probe_batch_size", "horizon", "mlp_block"), 1),
@@ -43,13 +41,12 @@ def check_settings(settings: MaskSettings) -> None:
     settings.target_params = mapping("target_params", settings.target_params, '{"preconditioner": "none"}')
     settings.forecaster_params = mapping("forecaster_params", settings.forecaster_params, '{"penalty": 1.0}')
     settings.limits = _checked_limits(settings)
-    settings.head_share = _checked_head_share(settings)
+    settings.head_share = _checked_head_share(settings.head_share)
     _check_taken(settings)
     params = checked_params(settings.policy, settings.granularity, settings.policy_params)
     retained_size(settings)
     for name, least in _LEAST.items():
-        value = getattr(settings, name)
-        if value is not None and value < least:
+        if (value := getattr(settings, name)) is not None and value < least:
             raise ConfigError(f"{name} is {value}; expected at least {least}")
     if not 0 <= settings.replay_share < 1:
         raise ConfigError(f"replay_share is {settings.replay_share}; expected a share in [0, 1)")
@@ -82,11 +79,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
 
 
 def taken(policy: str, granularity: str, record: bool = False) -> frozenset[str]:
-    """Names of the settings that mean something to a policy, besides those that every run takes.
-
-    Raises:
-        ConfigError: as `entry`.
-    """
+    """Names of the settings that mean something to a policy, besides those of every run. Raises as `entry`."""
     names = entry(policy, granularity).takes
     if granularity == "components":
         names |= {"mlp_block"}
@@ -105,24 +98,18 @@ def only_taken(settings: dict[str, Any]) -> dict[str, Any]:
     known, own = taken(policy, granularity, bool(settings.get("record"))), entry(policy, granularity).parameters
     given = mapping("policy_params", settings.get("policy_params"), '{"redraw": true}') or {}
     params = {name: value for name, value in given.items() if name in own or name not in PARAMETERS}
-    if policy == "random" and not params.get("redraw"):
-        known -= {"remask_every"}
-    if policy not in LEARNS and settings.get("head_share") != "prior":
-        known -= {"history"}
+    known -= _idle(policy, settings.get("head_share"), params).keys()
     kept = {name: value for name, value in settings.items() if name not in OPTIONAL or name in known}
     return kept | {"policy_params": params or None}
 
 
 def retained_size(settings: MaskSettings) -> dict[str, int]:
     """What the base model is to write for `retained_source: base`: {"examples": rows, "tokens": at most in each}.
-
-    Raises:
-        ConfigError: neither a known source nor such a mapping.
+    Raises ConfigError for neither a known source nor such a mapping.
     """
     source = settings.retained_source or "data"
     if isinstance(source, str) and not source.lstrip().startswith("{"):
-        if source not in RETAINED_SOURCES:
-            raise UnknownNameError("retained_source", source, RETAINED_SOURCES)
+        one_of("retained_source", source, RETAINED_SOURCES)
         source = {}
     return {name: size.default for name, size in _RETAINED.items()} | _checked("retained_source", source, _RETAINED)
 
@@ -141,23 +128,26 @@ def _check_taken(settings: MaskSettings) -> None:
     policy, granularity = settings.policy, settings.granularity
     known = taken(policy, granularity, settings.record)
     changed = [name for name in _DEFAULTS if name in OPTIONAL and getattr(settings, name) != _DEFAULTS[name]]
-    for name in changed:
-        if name not in known:
-            raise ConfigError(
-                f"{name} is {getattr(settings, name)!r}, but policy {policy!r} over {granularity} does not take it; "
-                f"remove it, or use {_who_takes(name, granularity)}"
-            )
-    if "history" in changed and policy not in LEARNS and settings.head_share != "prior":
+    if beyond := [name for name in changed if name not in known]:
         raise ConfigError(
-            f"history is {settings.history}, but only policies 'prior' and 'foresight' and head_share 'prior' learn "
-            "from past runs; remove it"
+            f"{beyond[0]} is {getattr(settings, beyond[0])!r}, but policy {policy!r} over {granularity} does not take "
+            f"it; remove it, or use {_who_takes(beyond[0], granularity)}"
         )
-    redraws = isinstance(settings.policy_params, dict) and settings.policy_params.get("redraw")
-    if policy == "random" and not redraws and "remask_every" in changed:
-        raise ConfigError(
-            f"remask_every is {settings.remask_every}, but policy 'random' keeps its mask; remove it, or set "
-            "policy_params.redraw"
+    for name, why in _idle(policy, settings.head_share, settings.policy_params or {}).items():
+        if name in changed:
+            raise ConfigError(f"{name} is {getattr(settings, name)}, but {why}")
+
+
+def _idle(policy: str, head_share: Any, params: Any) -> dict[str, str]:
+    """Settings that the policy takes, but does nothing with as it is set, and why."""
+    found = {}
+    if policy not in ("prior", "foresight") and head_share != "prior":
+        found["history"] = (
+            "only policies 'prior' and 'foresight' and head_share 'prior' learn from past runs; remove it"
         )
+    if policy == "random" and not params.get("redraw"):
+        found["remask_every"] = "policy 'random' keeps its mask; remove it, or set policy_params.redraw"
+    return found
 
 
 def _who_takes(name: str, granularity: str) -> str:
@@ -179,18 +169,14 @@ def _checked_limits(settings: MaskSettings) -> dict[str, float] | None:
     return given or None
 
 
-def _checked_head_share(settings: MaskSettings) -> float | str | None:
-    share = settings.head_share
+def _checked_head_share(share: Any) -> float | str | None:
     if share is None or share == "prior":
         return share
-    try:
-        number = float(share)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number <= 1:
-        hint = did_you_mean(str(share), ("prior",))
-        raise ConfigError(f"head_share is {share!r}{hint}; expected a number in [0, 1], or 'prior'")
-    return number
+    with suppress(TypeError, ValueError):
+        if 0 <= (number := float(share)) <= 1:
+            return number
+    hint = did_you_mean(str(share), ("prior",))
+    raise ConfigError(f"head_share is {share!r}{hint}; expected a number in [0, 1], or 'prior'")
 
 
 def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
@@ -206,8 +192,8 @@ def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
 
 
 def _check_budget_schedule(settings: MaskSettings, params: dict[str, Any]) -> None:
-    schedule = BudgetSchedule.of(settings.budget_schedule)
-    if schedule.constant:
+    schedule = budget_over_time(settings.budget_schedule)
+    if schedule is None:
         return
     if str(params.get("watch", "hold")).startswith("full-"):
         raise ConfigError(f"budget_schedule does not go with watch {params['watch']!r}; use 'hold' or 'rotate'")

@@ -12,8 +12,6 @@ from tempfile import TemporaryDirectory
 
 from ..common.errors import CheckpointError, ConfigError, one_of
 
-FORMS = ("merged", "delta")
-
 
 def export(run: str | Path, to: str, out: str | Path) -> Path:
     """Write what a finished run has learned to `out` and return it.
@@ -29,24 +27,18 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
         CheckpointError: no finished run or complete checkpoint there, or a base model that is missing or has changed.
     """
     run, out = Path(run), Path(out)
-    one_of("export form", to, FORMS)
+    one_of("export form", to, ("merged", "delta"))
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder")
     if not run.is_dir():
         raise CheckpointError(f"{run} does not exist; name the output_dir of a finished run, or a checkpoint in it")
-    from . import checkpoint
-
-    if not (run / checkpoint.STATE).exists():
-        return _export(_delta_of(run), run, to, out)
-    with TemporaryDirectory() as scratch:
-        _write_delta_of_checkpoint(run, scratch)
-        return _export(Path(scratch), run.parent, to, out)
-
-
-def _delta_of(run: Path) -> Path:
     from ..bank.delta import INFO
     from . import checkpoint
 
+    if (run / checkpoint.STATE).exists():
+        with TemporaryDirectory() as scratch:
+            _write_delta_of_checkpoint(run, scratch)
+            return _export(Path(scratch), run.parent, to, out)
     delta = run if (run / INFO).exists() else run / "delta"
     if not (delta / INFO).exists():
         last = checkpoint.last_complete(run)
@@ -55,7 +47,7 @@ def _delta_of(run: Path) -> Path:
             f"{run} holds no finished run (no {delta / INFO}); finish it with `foresight train --resume`{others} or "
             "name the output_dir of one that is"
         )
-    return delta
+    return _export(delta, run, to, out)
 
 
 def _export(delta: Path, run: Path, to: str, out: Path) -> Path:
@@ -89,13 +81,11 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     model = _base_model(info)
     require_base(folder, data, model)
     table = numbering_of(model, data.get("unit", "vectors"))
-    base, changed = BaseWeights(model, table, Placement()), Ledger(table.d_model)
+    base, ledger = BaseWeights(model, table, Placement()), Ledger(table.d_model)
     info["base_hash"] = base.hash
-    changed.record(tensors["ledger.ids"], tensors["ledger.values"])
-    base.write(changed.ids, changed.values)
-    ids = tensors["bank.ids"]
-    changed.record(ids, base.plus(ids, tensors["bank.vectors"]))
-    write_delta(out, table, changed.ids, changed.values, info)
+    ledger.record(tensors["ledger.ids"], tensors["ledger.values"])
+    base.write(ledger.ids, ledger.values)
+    write_delta(out, table, *base.changed(ledger, tensors["bank.ids"], tensors["bank.vectors"]), info)
 
 
 def _base_model(info: dict):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from ..scoring.goodness import batch_loss
 from ..scoring.probes import TextProbe
 from ..scoring.taps import embeddings, logits_of
 from .config import ForesightConfig
-from .plan import make_plan, sharding_of
+from .plan import Plan, sharding_of
 from .run import Run
 from .settings import LIMITS
 
@@ -51,10 +50,7 @@ class Pace:
 
 
 class StepLimits:
-    """The limits of one run.
-
-    Args:
-        model: without a bank; on the meta device, too.
+    """The limits of one run of a model without a bank, which may lie on the meta device.
 
     Attributes:
         pace: what was timed, where `limits.seconds` is set; None before.
@@ -62,18 +58,22 @@ class StepLimits:
     """
 
     rows: Dataset
+    pace: Pace | None = None
 
     def __init__(self, model: nn.Module, table: ComponentTable, args: ForesightConfig):
-        self.pace: Pace | None = None
         self._given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
         self._table, self._args = table, args
         self._costs = cache(lambda length: StepCosts(model, table, length, args.gradient_checkpointing))
         if self._given.keys() & {"share", "gib"}:
-            self._plan, self._way = make_plan(model, args, None), sharding_of(args)
+            self._plan, self._way = Plan(model, args, None), sharding_of(args)
 
     def of_masks(self) -> tuple[Limit, ...]:
         """What every mask of the run has to keep; that in seconds once passes are timed."""
-        costs = dict(zip(LIMITS, (self._share, self._seconds, self._gib), strict=True))
+        costs: dict[str, Callable[[np.ndarray], float]] = {
+            "share": lambda components: self._plan.costs.share(components),
+            "seconds": self._seconds,
+            "gib": lambda components: self._plan.step_bytes(components, self._way) / 2**30,
+        }
         known = (name for name in LIMITS if name in self._given and (name != "seconds" or self.pace is not None))
         return tuple(Limit(f"limits.{name}", self._given[name], costs[name]) for name in known)
 
@@ -81,12 +81,6 @@ class StepLimits:
         """Raise BudgetError if no mask of so many vectors keeps the limits that are known already."""
         if limits := self.of_masks():
             select(np.zeros(len(self._table)), self._table, n_vectors, limits=limits)
-
-    def _share(self, components: np.ndarray) -> float:
-        return self._plan.costs.share(components)
-
-    def _gib(self, components: np.ndarray) -> float:
-        return self._plan.step_bytes(components, self._way) / 2**30
 
     def _seconds(self, components: np.ndarray) -> float:
         """Of an optimizer step: timed passes, scaled by operation count."""
@@ -106,7 +100,7 @@ class StepLimits:
         rows = list(islice(self.rows, BATCHES * size))
         probes = [TextProbe.from_dataset(rows[at : at + size], size) for at in range(0, len(rows), size)]
         with _as_in_training(run.model, run.bank.placement):
-            found = [[_timed(run.model, probe, run.autocast) for probe in probes] for _ in range(ROUNDS)]
+            found = [[_timed(run, probe) for probe in probes] for _ in range(ROUNDS)]
         forward, backward = np.median(np.concatenate(found[1:]), 0)
         length = float(np.mean([probe.batches[0].input_ids.shape[1] for probe in probes]))
         ranks = run.bank.placement.gather((float(forward), float(backward), length))
@@ -119,12 +113,10 @@ class StepLimits:
         self.pace = Pace(**state) if state else None
 
 
-def _timed(
-    model: nn.Module, probe: TextProbe, autocast: Callable[[], AbstractContextManager[Any]]
-) -> tuple[float, float]:
+def _timed(run: Run, probe: TextProbe) -> tuple[float, float]:
     """Seconds of a forward and of a backward pass over the probe's one batch."""
-    batch = probe.batches[0].to(model.device)
-    with embeddings(model) as leaves, autocast():
+    model, batch = run.model, probe.batches[0].to(run.model.device)
+    with embeddings(model) as leaves, run.autocast():
         began = _now()
         loss = batch_loss(logits_of(model, batch), batch)
         middle = _now()

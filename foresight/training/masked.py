@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
-from transformers import DefaultFlowCallback, Trainer, TrainerControl, TrainerState
-from transformers.trainer_callback import CallbackHandler
+from transformers import Trainer
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from ..bank.delta import INFO, write_delta
+from ..bank.optimizer import BankAdamW
 from ..common.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
 from ..common.files import one_writer, write_whole
 from ..common.plugins import part
@@ -23,11 +22,8 @@ from ..trajectory.trajectory import Trajectory
 from . import checkpoint
 from .card import NAME, card
 from .config import ForesightConfig
-from .ranks import refuse_unequal_run, refuse_unequal_settings
 from .remask import RemaskCallback, diverged
-from .resuming import fixed, load_scheduler
 from .run import Run
-from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 from .stopping import StopInTime
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
@@ -40,8 +36,8 @@ class _FinishedError(Exception):
 class FiniteLoss(Trainer):
     """A trainer that stops at a loss that is not finite; transformers would go on and log zero.
 
-    To be named before a trainer of transformers among the bases. Raises NonFiniteError from `compute_loss` in training,
-    before anything learns from the loss, with the message of `diverged`.
+    To be named before a trainer of transformers among the bases. Raises NonFiniteError in training, before anything
+    learns from the loss, with the message of `diverged`.
     """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -83,10 +79,10 @@ class MaskedTrainer(FiniteLoss):
 
     def drive(self, run: Run) -> None:
         """Train this run from now on. Called once, at the end of `__init__`."""
-        refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
-        run.fixed = fixed(run.args, self.train_dataset)
-        refuse_unequal_run(run, self.eval_dataset)
+        run.fixed = checkpoint.fixed(run.args, self.train_dataset)
+        if run.args.world_size > 1:
+            part("training.ranks.refuse_unequal_run")(run, self.eval_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast
         self.stopping = StopInTime(run)
         self.add_callback(self.remasking)
@@ -95,12 +91,11 @@ class MaskedTrainer(FiniteLoss):
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW over the bank, with an age per vector; betas, epsilon and decay from the config, and the learning rate
-        too, as far as the policy does not scale it."""
-        args: ForesightConfig = self.args
+        """AdamW over the bank, with an age per vector, by the config; policies may scale the learning rate."""
+        args, run = self.args, self.run
         if self.optimizer is None:
-            run = self.run
-            run.optimizer = optimizer_class(args)(
+            optimizer = part("training.sharding.optimizer_class")(args) if args.deepspeed else BankAdamW
+            run.optimizer = optimizer(
                 run.bank.vectors,
                 args.learning_rate * run.policy.rate_factor(run.n_vectors, run.mask_seed),
                 (args.adam_beta1, args.adam_beta2),
@@ -111,7 +106,7 @@ class MaskedTrainer(FiniteLoss):
         return self.optimizer
 
     def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
-        # With replay, training batches come from training rows and retained rows (see foresight.training.retention).
+        # With replay, training batches come from training rows and retained rows.
         if is_training and self.args.replay_share:
             assert self.run.retained is not None
             dataset = part("training.retention.with_retained")(dataset, self.run.retained.rows)
@@ -126,7 +121,7 @@ class MaskedTrainer(FiniteLoss):
         sampler = part("training.retention.ReplaySampler")
         return sampler(len(train_dataset) - retained, retained, args.replay_share, seed)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Train, from the start or from a checkpoint, and write the delta to `output_dir/delta` at the end.
 
         A finished run that is resumed has nothing left to do and stays as it is.
@@ -198,48 +193,21 @@ class MaskedTrainer(FiniteLoss):
         if args.should_save:
             self._save_tokenizer(run.output / "tokenizer")
         if run.policy.scouts == "bank":
-            part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
+            part("training.scout.scout")(self)
         elif run.policy.scouts:
-            part("training.lora_scout.scout")(run, self.train_dataset, self.data_collator)
+            part("training.scout.lora_scout")(self)
         if run.watcher is not None:
-            run.watcher.trajectory = Trajectory.create(
-                run.output / checkpoint.TRAJECTORY if args.should_save else None,
-                run.table,
-                model_hash=run.bank.base.hash,
-                data_hash=run.watcher.probe.hash,
-                info=run.trajectory_info(),
-            )
-
-    def _train_on(self, rows: np.ndarray, rate: float) -> tuple[int, int]:
-        """Train the bank as it is now on some rows, once, at a constant rate: same loss, collator and precision as the
-        run's. Nothing is written or reported, and this trainer stays as it is. See `scout.TrainOn`.
-        """
-        other, args = copy.copy(self), copy.copy(self.args)
-        other._metrics = copy.deepcopy(getattr(self, "_metrics", None))  # SFTTrainer counts there
-        for name, value in dict(
-            learning_rate=rate, lr_scheduler_type="constant", max_steps=-1, num_train_epochs=1,
-            logging_strategy="no", save_strategy="no", eval_strategy="no", disable_tqdm=True,
-        ).items():  # fmt: skip
-            setattr(args, name, value)
-        other.args, other.run = args, copy.copy(self.run)
-        other.train_dataset = self.train_dataset.select(rows)
-        other.state, other.control = TrainerState(), TrainerControl()
-        flow = DefaultFlowCallback()
-        other.callback_handler = CallbackHandler([flow], other.model, other.processing_class, None, None)
-        super(MaskedTrainer, other).train()
-        bank = other.run.bank
-        moments = sum(state.nbytes for _, state in bank.placement.state(bank.vectors, other.run.optimizer))
-        return other.state.global_step, 2 * bank.placement.values(bank.vectors).nbytes + moments
+            folder = run.output / checkpoint.TRAJECTORY if args.should_save else None
+            hashes = {"model_hash": run.bank.base.hash, "data_hash": run.watcher.probe.hash}
+            run.watcher.trajectory = Trajectory.create(folder, run.table, **hashes, info=run.trajectory_info())
 
     def diverged(self, what: str) -> str:
         # Of `FiniteLoss`.
         return diverged(self.run, what, self.state.global_step + 1)
 
     def note(self, numbers: dict[str, float]) -> None:
-        """Log numbers now, without making the training loop believe that its own turn to log is over.
-
-        What trainers such as TRL's add to their own log lines (token accuracy, entropy) waits for the next of them,
-        averaged since the last.
+        """Log numbers now, without making the training loop believe that its own turn to log is over. What trainers
+        such as TRL's add to their log lines (token accuracy, entropy) waits for the next of those.
         """
         due = self.control.should_log
         Trainer.log(self, numbers)
@@ -300,39 +268,34 @@ class MaskedTrainer(FiniteLoss):
         if self.args.deepspeed:
             if self.model_wrapped.optimizer.optimizer is not self.run.optimizer:
                 raise ConfigError("DeepSpeed has replaced the bank's optimizer; leave the choice of it to foresight")
-            bank.place(placement_of(self.model, self.args, self.model_wrapped))
+            engine, wait = self.model_wrapped, self.args.ddp_timeout
+            bank.place(part("bank.zero.ZeroPlacement")(self.model, engine, wait))
             self.run.optimizer.rank = bank.placement.rank
         if resume_from_checkpoint is not None:
             folder = Path(resume_from_checkpoint)
-            changed = checkpoint.load(self.run, folder)
+            changed = part("training.resuming.load")(self.run, folder)
             state = torch.load(folder / "scheduler.pt", weights_only=True)
-            load_scheduler(self.lr_scheduler, self.optimizer, state, changed)
+            part("training.resuming.load_scheduler")(self.lr_scheduler, self.optimizer, state, changed)
             self._load_scaler(resume_from_checkpoint)
             if self.state.global_step >= max_steps:
                 raise _FinishedError
         return prepared
 
     def _load_best_model(self) -> None:
-        """The mask and the bank as they were at the best checkpoint, with `load_best_model_at_end`."""
-        checkpoint.load_best(self.run, self.run.output / Path(self.state.best_model_checkpoint).name)
+        folder = self.run.output / Path(self.state.best_model_checkpoint).name
+        part("training.resuming.load_best")(self.run, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """Nothing yet: the state is loaded when the optimizer exists, see `_prepare_for_training`."""
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """The scheduler alone: the optimizer's moments are among the run's own tensors."""
-        if self.args.should_save:
+        if self.args.should_save:  # the optimizer's moments are among the run's own tensors
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
 
 def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
-    """Name what a bank cannot be combined with, before any work is done.
-
-    Args:
-        kwargs: further arguments of the trainer.
-
-    Raises:
-        ConfigError: one of them, an optimizer other than AdamW, or a way of running that is known to go wrong.
+    """Raise ConfigError for what a bank cannot be combined with, among the settings and further arguments of the
+    trainer, and for ways of running that are known to go wrong; before any work is done.
     """
     for name, remedy in {
         "peft_config": "the bank is the adapter; use SFTTrainer for a PEFT run",
@@ -350,5 +313,7 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
         raise ConfigError("leave enable_jit_checkpoint off: at SIGTERM every run writes a checkpoint by itself")
     if args.save_only_model:
         raise ConfigError("save_only_model leaves nothing to resume from; leave it off, the bank is small")
-    refuse_world(args)
-    refuse_unequal_settings(args)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.deepspeed or launched > 1 or args.world_size > 1 or getattr(args, "parallelism_config", None) is not None:
+        part("training.sharding.refuse_world")(args)
+        part("training.ranks.refuse_unequal_settings")(args)

@@ -19,10 +19,9 @@ from ..common.errors import ConfigError
 
 FP32 = 4
 """Bytes of a master value, of each of its two moments and of an age."""
-STEP_WHOLE = 8
-"""Bytes per element that `BankAdamW` works with for a whole bank: two fp32 temporaries."""
-STEP_SHARD = 12
-"""The same for a flat shard, where a correction by age is spread out to every element."""
+STEP_WHOLE, STEP_SHARD = 8, 12
+"""Bytes per element that `BankAdamW` works with: two fp32 temporaries for a whole bank; for a flat shard, a correction
+by age is spread out to every element as well."""
 
 
 @dataclass(frozen=True)
@@ -129,22 +128,16 @@ def ways(processes: int, bf16: bool) -> dict[str, Sharding]:
 def memory(sizes: Sizes, way: Sharding) -> Memory:
     """Predict the memory of one process.
 
-    States, each of them where its name says unless it is offloaded:
-        frozen weights: e each; a share of them under ZeRO 3. bf16 under DeepSpeed is 2 bytes whatever was loaded.
-        bank: what holds its values. Without DeepSpeed 4 b; ZeRO 1 and 2 e b, whole on each process; ZeRO 3 e s.
+    States are where their names say unless they are offloaded. Of those whose names do not say it all:
         fetched bank: what the forward splits and keeps until the next one. Without DeepSpeed a copy in the weights'
-            dtype unless that is fp32; under ZeRO 3 the gathered e b; else the bank itself.
-        master: 4 s under DeepSpeed, also where the bank is fp32 itself.
-        moments: 8 b, 8 s under DeepSpeed. ages: 4 a vector, whole everywhere.
-        gradient: what outlives a step. ZeRO 3: e s; an offloaded optimizer: 4 s as well, on the host, and with
-            accumulation under ZeRO 1 and 2 another e b.
-        buckets: ZeRO 3 keeps e x bucket. ZeRO 1 and 2 with offload keep staging buffers: e b on the device, e (b + s)
-            on the host.
-        ledger: on the host of every process. ids: of single weights, 8 each on the device and on the host.
+            dtype unless that is fp32; under ZeRO 3 gathered; else the bank itself.
+        master: under DeepSpeed, also where the bank is fp32 itself. ages: one per vector, whole everywhere.
+        gradient: what outlives a step. buckets: ZeRO 1 and 2 with offload keep staging buffers on both sides.
+        ledger: on the host of every process. ids: of single weights, on the device and on the host.
 
     Phases:
-        forward: activations; a gradient being accumulated; under ZeRO 3 the gathered weights (`_gathered`); with single
-            weights, of one matrix at a time the weight in effect, or its gradient and a copy of what is kept of it.
+        forward: activations; a gradient being accumulated; under ZeRO 3 the gathered weights; with single weights, of
+            one matrix at a time the weight in effect, or its gradient and a copy of what is kept of it.
         reduction: the pieces of the bank's gradient and the whole made of them; then (without DeepSpeed) the fp32
             gradient, or (ZeRO 1 and 2) the bucket and the copy that the process keeps: of the whole bank, as it is one
             parameter that lies in every process's partition. ZeRO 2 therefore saves no gradient memory here.
@@ -153,7 +146,7 @@ def memory(sizes: Sizes, way: Sharding) -> Memory:
     """
     if way.stage == 0:
         return _alone(sizes)
-    e = 2 if way.bf16 else sizes.element
+    e = 2 if way.bf16 else sizes.element  # whatever was loaded
     bucket = e * (sizes.d_model**2 if way.bucket is None else way.bucket)
     return (_partitioned if way.stage < 3 else _sharded)(sizes, way, e, bucket)
 
@@ -207,7 +200,11 @@ def _sharded(sizes: Sizes, way: Sharding, e: int, bucket: int) -> Memory:
     optimizer = {"master": FP32 * s, "moments": 2 * FP32 * s}
     step = {"temporaries": STEP_SHARD * s}
     phases = {
-        "forward": {"activations": sizes.activations, "gathered weights": e * _gathered(sizes, way)},
+        # ZeRO 3 fetches ahead and keeps what is used again soon, up to `live`; the weight needed next comes on top.
+        "forward": {
+            "activations": sizes.activations,
+            "gathered weights": e * min(sizes.weights, way.live + sizes.largest),
+        },
         "reduction": {"gradient": 2 * e * b},
         "re-mask": {"gathered bank": FP32 * b, "gathered weights": e * sizes.largest},
     }
@@ -216,15 +213,6 @@ def _sharded(sizes: Sizes, way: Sharding, e: int, bucket: int) -> Memory:
         return Memory(Parts(device, phases), Parts(host, {"step": step}))
     phases["step"] = step | {"gradient": FP32 * s if e < FP32 else 0}
     return Memory(Parts(device | optimizer | {"gradient": e * s}, phases), Parts(host, {}))
-
-
-def _gathered(sizes: Sizes, way: Sharding) -> int:
-    """Elements of frozen weights that ZeRO 3 has gathered at most.
-
-    It fetches ahead, and keeps what is used again soon, until `live` of them are there; the weight that is needed next
-    comes on top of that.
-    """
-    return min(sizes.weights, way.live + sizes.largest)
 
 
 def remask_bytes(sizes: Sizes, way: Sharding) -> tuple[int, int]:

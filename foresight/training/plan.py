@@ -1,21 +1,19 @@
 """The plan of a run: what it will train, when, and what memory that takes, from the model's shapes alone.
 
-Parameters, vectors, optimizer state and steps are exact. Activations are an estimate (see `costs.py`).
-What memory all of it makes, sharded or not, is in `memory.py`.
+All is exact except activations, an estimate (see `costs.py`). What memory it makes, sharded or not: see `memory.py`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
 
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time, budget_vectors
 from ..masks.costs import StepCosts
-from ..model.components import ComponentTable, features
-from ..model.numbering import Numbering
+from ..model.components import features
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from .calendar import Calendar
@@ -23,13 +21,9 @@ from .checks import taken
 from .config import ForesightConfig
 from .memory import FP32, Sharding, Sizes, memory
 
-VECTOR_ID = 8
-"""Bytes of the id of a ledger entry."""
 
-
-@dataclass(frozen=True)
 class Plan:
-    """What a run will take.
+    """What a run of `model` will take, which may lie on the meta device: only shapes, dtypes and names are read.
 
     Attributes:
         table: components; numbers: what the bank can hold, vectors or single weights.
@@ -41,19 +35,54 @@ class Plan:
         probe_batches: batches in a snapshot.
         sizes: what `memory.memory` needs to know; its ledger is 0 if `ledger_bytes` is None.
         costs: of a step by its mask; batch: bytes that a training batch keeps for each element that a token does.
+
+    Raises:
+        ArchitectureError: an unknown family; BudgetError: a budget that no mask can fill.
     """
 
-    table: ComponentTable
-    numbers: Numbering
-    bank_vectors: int
-    mean_vectors: float
-    watch_vectors: int
-    ledger_bytes: int | None
-    calendar: Calendar | None
-    probe_batches: int
-    sizes: Sizes
-    costs: StepCosts
-    batch: int
+    def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None):
+        grain = granularity(args.granularity)
+        policy = make_policy(args.policy, args.granularity, args.policy_params)
+        self.table, self.calendar = grain.table(model, args.mlp_block), calendar
+        self.numbers = grain.numbers(model, self.table)
+        everything, budgets = self.numbers.n_vectors, budget_over_time(args.budget_schedule)
+        rows = everything if args.policy == "full" else budget_vectors(self.numbers, args.budget)
+        mean = float(rows)
+        if budgets is not None:
+            mean, rows = budgets.mean_and_peak(self.numbers, args.budget)
+        watches = calendar is None or calendar.first_decision > 0
+        peak = everything if watches and policy.watch.startswith("full") else rows  # while it watches
+        # A scout trains all components before the run; it is undone, so not in the ledger.
+        self.watch_vectors = everything if policy.scouts == "bank" else peak
+        self.bank_vectors, self.mean_vectors = rows, mean
+        self.probe_batches = math.ceil(args.probe_examples / args.probe_batch_size)
+        self.ledger_bytes: int | None = None
+        if calendar is not None:
+            changed = peak  # vectors that differ from the base at the end, if every mask brings only new ones
+            if calendar.policy.remasks or calendar.resizes or calendar.rotates or args.policy == "replay":
+                masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
+                changed = min(everything, peak + rows * (masks - 1))
+            self.ledger_bytes = changed * (self.numbers.d_model * FP32 + 8)  # an id takes 8 bytes
+        length = int(min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings))
+        element = next(model.parameters()).element_size()
+        row = length * min(element, 2 if args.bf16 else FP32)
+        self.costs = StepCosts(model, self.table, length, args.gradient_checkpointing)
+        self.batch, largest = args.per_device_train_batch_size * row, args.per_device_train_batch_size
+        if "probe_batch_size" in taken(args.policy, args.granularity, args.record):
+            largest = max(largest, args.probe_batch_size)
+        weights = [math.prod(features(model.get_submodule(t.module))) for t in self.numbers.targets]
+        self.sizes = Sizes(
+            weights=self.table.model_parameters,
+            element=element,
+            largest=max(getattr(p, "ds_numel", p.numel()) for p in model.parameters()),
+            targets=sum(weights),
+            rows=self.watch_vectors,
+            d_model=self.table.d_model,
+            activations=largest * row * self.costs.activations(np.arange(len(self.table))),
+            ledger=self.ledger_bytes or 0,
+            accumulates=args.gradient_accumulation_steps > 1,
+            matrix=max(weights) if grain.needs_whole_weights else 0,
+        )
 
     def step_bytes(self, components: np.ndarray, way: Sharding) -> int:
         """Bytes on the device of one process at the peak of a step that trains some components, int64 [k], k > 0."""
@@ -80,60 +109,6 @@ class Plan:
         return [s for s in self.calendar.steps if self.calendar.decides(s)] if self.calendar else []
 
 
-def make_plan(model: nn.Module, args: ForesightConfig, calendar: Calendar | None) -> Plan:
-    """Plan a run of `model`, which may lie on the meta device: only shapes, dtypes and names are read.
-
-    Raises:
-        ArchitectureError: a family that foresight does not know.
-        BudgetError: a budget that no mask can fill.
-    """
-    grain = granularity(args.granularity)
-    policy = make_policy(args.policy, args.granularity, args.policy_params)
-    table = grain.table(model, args.mlp_block)
-    numbers = grain.numbers(model, table)
-    if args.policy == "full":
-        mean, rows = float(numbers.n_vectors), numbers.n_vectors
-    else:
-        mean, rows = BudgetSchedule.of(args.budget_schedule).mean_and_peak(numbers, args.budget)
-    watches = calendar is None or calendar.first_decision > 0
-    scouts = policy.scouts == "bank"  # on all components, before the run; undone, so not in the ledger
-    peak = numbers.n_vectors if watches and policy.watch.startswith("full") else rows
-    length = int(min(args.max_length or math.inf, model.config.get_text_config().max_position_embeddings))
-    element = next(model.parameters()).element_size()
-    row = length * min(element, 2 if args.bf16 else FP32)
-    costs = StepCosts(model, table, length, args.gradient_checkpointing)
-    largest, known = args.per_device_train_batch_size, taken(args.policy, args.granularity, args.record)
-    if "probe_batch_size" in known:
-        largest = max(largest, args.probe_batch_size)
-    entry = numbers.d_model * FP32 + VECTOR_ID
-    ledger = None if calendar is None else _changed(args, calendar, rows, peak, numbers) * entry
-    weights = [math.prod(features(model.get_submodule(t.module))) for t in numbers.targets]
-    return Plan(
-        table=table,
-        numbers=numbers,
-        bank_vectors=rows,
-        mean_vectors=mean,
-        watch_vectors=numbers.n_vectors if scouts else peak if watches else rows,
-        ledger_bytes=ledger,
-        calendar=calendar,
-        probe_batches=math.ceil(args.probe_examples / args.probe_batch_size),
-        sizes=Sizes(
-            weights=table.model_parameters,
-            element=element,
-            largest=max(getattr(p, "ds_numel", p.numel()) for p in model.parameters()),
-            targets=sum(weights),
-            rows=numbers.n_vectors if scouts else max(rows, peak if watches else rows),
-            d_model=table.d_model,
-            activations=largest * row * costs.activations(np.arange(len(table))),
-            ledger=ledger or 0,
-            accumulates=args.gradient_accumulation_steps > 1,
-            matrix=max(weights) if grain.needs_whole_weights else 0,
-        ),
-        costs=costs,
-        batch=args.per_device_train_batch_size * row,
-    )
-
-
 def sharding_of(args: ForesightConfig) -> Sharding:
     """How the run is spread over processes, in the terms that memory is predicted in."""
     if not args.deepspeed:
@@ -149,11 +124,3 @@ def sharding_of(args: ForesightConfig) -> Sharding:
         bucket=None if bucket in (None, "auto") else int(bucket),
         live=Sharding.live if live in (None, "auto") else int(live),
     )
-
-
-def _changed(args: ForesightConfig, calendar: Calendar, rows: int, peak: int, table: Numbering) -> int:
-    """Vectors that differ from the base at the end if every mask of the run brings only new ones."""
-    if not (calendar.remasks or calendar.resizes or calendar.rotates or args.policy == "replay"):
-        return peak
-    masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
-    return min(table.n_vectors, peak + rows * (masks - 1))

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..common.errors import ConfigError
 from ..common.plugins import part
+from .checkpoint import digest
 from .config import ForesightConfig
-from .resuming import digest
 from .run import Run
 
 _OWN = frozenset(

@@ -10,13 +10,12 @@ import torch
 from transformers import TrainerCallback
 
 from ..common.errors import MaskLeakError, NonFiniteError
+from ..common.plugins import part
 from ..masks.masks import Mask, WeightMask, churn
 from ..masks.selection import rotation, select
 from . import checkpoint
 from .calendar import Calendar
 from .run import Run
-from .sharding import agreed
-from .watcher import Watcher
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +36,12 @@ class RemaskCallback(TrainerCallback):
             if run.scouting is not None:
                 run.log(run.scouting.logged())
             if run.retained is not None:
-                self.run.seconds += run.retained.seconds
-                run.log({"foresight/retained_seconds": run.retained.seconds})
-        began = time.perf_counter()
+                run.seconds += run.retained.seconds
+                self._note(retained_seconds=run.retained.seconds)
         if run.limits is not None:
+            began = time.perf_counter()
             run.limits.time(run)
-        self.run.choosing += time.perf_counter() - began
+            run.choosing += time.perf_counter() - began
         if state.global_step == 0:
             self._at(0)
 
@@ -75,63 +74,47 @@ class RemaskCallback(TrainerCallback):
             self._snapshot(step)
         if calendar.decides(step):
             self._decide(step)
-        elif step == 0:
-            self._begin_watch()
-        elif calendar.turns(step) or step in calendar.resizes:
+        elif step == 0 and self.run.policy.watch.startswith("full-"):
+            numbers = self.run.numbers
+            self._apply(0, self.run.granularity.everything(numbers), n_vectors=numbers.n_vectors)
+        elif step == 0 or calendar.turns(step) or step in calendar.resizes:
             self._apply(step, self._watched(step))
         if calendar.restarts(step):
             self.run.bank.restart(self.run.optimizer)
 
-    @property
-    def _watcher(self) -> Watcher:
-        assert self.run.watcher is not None  # the calendar takes snapshots only where there is one
-        return self.run.watcher
-
     def _snapshot(self, step: int) -> None:
-        run, watcher = self.run, self._watcher
+        run, watcher = self.run, self.run.watcher
+        assert watcher is not None  # the calendar takes snapshots only where there is one
         watcher.snapshot(step)
         if cost := watcher.cost():
-            run.log({f"foresight/{name}": value for name, value in cost.items()})
+            self._note(**cost)
         if step == 0 and run.args.calibrate and watcher.scorer.name.startswith("attribution"):
             watcher.calibrate()
         for outcome in run.skill_log.resolve(step, run.ranking(-1)):
-            run.log(
-                {
-                    "foresight/skill": outcome.skill,
-                    "foresight/forecast_overlap": outcome.overlap,
-                    "foresight/persistence_overlap": outcome.persistence_overlap,
-                }
-            )
-
-    def _begin_watch(self) -> None:
-        run = self.run
-        if run.policy.watch in ("hold", "rotate"):
-            self._apply(0, self._watched(0))
-        else:
-            self._apply(0, run.granularity.everything(run.numbers), n_vectors=run.numbers.n_vectors)
+            persistence = outcome.persistence_overlap
+            self._note(skill=outcome.skill, forecast_overlap=outcome.overlap, persistence_overlap=persistence)
 
     def _watched(self, step: int) -> Mask | WeightMask:
         """What is trained within the budget before the first decision."""
         run = self.run
-        own = run.policy.watched(run.view(step))
-        if own is not None:
+        if (own := run.policy.watched(run.view(step))) is not None:
             return own
         n_vectors = run.vectors_at(step)
         if not run.calendar.rotates:
             share, limits = run.head_share(n_vectors), run.mask_limits
             return select(run.ranking(0), run.table, n_vectors, share, run.args.cost_aware, limits)
         turns = rotation(run.table, n_vectors, run.mask_seed)
-        return turns[step // run.calendar.probe_every % len(turns)]
+        return turns[step // run.args.probe_every % len(turns)]
 
     def _decide(self, step: int) -> None:
         run, policy = self.run, self.run.policy
         began = time.perf_counter()
         mask = policy.mask(run.view(step))
-        self.run.choosing += time.perf_counter() - began
+        run.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == run.calendar.first_decision
         self._apply(step, mask, rollback=ends_watch and policy.watch == "full-rollback")
         if policy.notes:
-            run.log({f"foresight/{name}": value for name, value in policy.notes.items()})
+            self._note(**policy.notes)
         if policy.last_forecast is not None:
             run.skill_log.record(policy.last_forecast)
         if policy.words:
@@ -139,7 +122,8 @@ class RemaskCallback(TrainerCallback):
 
     def _explain(self, step: int, words: str) -> None:
         """Log what a gate found, and note it in the trajectory's head."""
-        trajectory = self._watcher.trajectory
+        trajectory = self.run.trajectory
+        assert trajectory is not None  # the gate reads it
         said = {**trajectory.info.get("gate", {}), str(step): words}
         trajectory.annotate(gate={at: words for at, words in said.items() if int(at) <= step})
         _log.info("step %d: %s", step, words)
@@ -147,29 +131,30 @@ class RemaskCallback(TrainerCallback):
     def _apply(self, step: int, mask: Mask | WeightMask, rollback: bool = False, n_vectors: int | None = None) -> None:
         run, bank = self.run, self.run.bank
         before, active = bank.mask, len(bank.ids)
-        mask = agreed(mask, bank)
-        done = bank.remask(mask, run.optimizer, rollback=rollback, n_vectors=n_vectors or run.vectors_at(step))
+        if bank.placement.world > 1:  # every rank plans
+            mask = part("training.sharding.agreed")(mask, bank)
+        rows = n_vectors or run.vectors_at(step)
+        entered, unmoved = bank.remask(mask, run.optimizer, rollback=rollback, n_vectors=rows)
         if step > 0 and not rollback:
-            self._check_moved(done.unmoved, active)
+            self._check_moved(unmoved, active)
         if run.args.torch_compile:
             torch.compiler.reset()  # hooks have moved: compiled code must not remember where they were
         if mask != before:
             run.schedule.append(step, mask)
             run.save_schedule()
-        limits = {
-            f"foresight/predicted_step_{limit.setting.removeprefix('limits.')}": limit.cost(np.array(mask.components))
-            for limit in run.mask_limits
+        numbers = {
+            run.args.granularity: len(mask),
+            "churn": churn(before, mask),
+            "entered_vectors": entered,
+            "budget": bank.vectors.numel() / run.table.model_parameters,
+            "scoring_share": self.scoring_share(),
         }
-        run.log(
-            {
-                f"foresight/{run.args.granularity}": len(mask),
-                "foresight/churn": churn(before, mask),
-                "foresight/entered_vectors": done.entered,
-                "foresight/budget": bank.vectors.numel() / run.table.model_parameters,
-                "foresight/scoring_share": self.scoring_share(),
-                **limits,
-            }
-        )
+        for limit in run.mask_limits:
+            numbers[f"predicted_step_{limit.setting.removeprefix('limits.')}"] = limit.cost(np.array(mask.components))
+        self._note(**numbers)
+
+    def _note(self, **numbers: float) -> None:
+        self.run.log({f"foresight/{name}": number for name, number in numbers.items()})
 
     def scoring_share(self) -> float:
         """Share of the run's wall time that went into scoring and choosing, in [0, 1]."""

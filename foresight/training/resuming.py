@@ -1,22 +1,22 @@
-"""Which settings may change when a run is resumed, and which may not.
-
-A checkpoint keeps the settings it was written under and a digest of the training rows.
-"""
+"""Resuming a run: its state comes back from a checkpoint, and some settings may be others from there on."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate import PartialState
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..bank.base_weights import digest, fingerprint
 from ..common.errors import CheckpointError, ConfigError
-from ..tasks.seen import sampled
-from .config import ForesightConfig
+from ..trajectory.skill_log import SkillLog
+from ..trajectory.trajectory import Trajectory
+from . import checkpoint
+from .run import Run
 
 _log = logging.getLogger(__name__)
 
@@ -25,42 +25,71 @@ APPLIED = frozenset(
     "num_train_epochs".split()
 )
 """Settings that may change and matter: they hold from the checkpoint's step on, and are recorded."""
-_FREE = frozenset(
-    "output_dir disable_tqdm run_name project do_train do_eval do_predict local_rank deepspeed use_cpu tf32 debug "
-    "per_device_train_batch_size gradient_accumulation_steps torch_compile torch_compile_backend torch_compile_mode "
-    "gradient_checkpointing gradient_checkpointing_kwargs activation_checkpointing activation_checkpointing_kwargs "
-    "activation_offloading torch_empty_cache_steps include_num_input_tokens_seen include_for_metrics report_to "
-    "prediction_loss_only batch_eval_metrics metric_for_best_model greater_is_better label_names skip_memory_metrics "
-    "restore_callback_states_from_checkpoint parallelism_config accelerator_config fsdp fsdp_config dataset_num_proc "
-    "trust_remote_code model_init_kwargs enable_jit_checkpoint".split()
-)
-_FREE_PREFIXES = ("logging_", "log_", "eval_", "save_", "hub_", "push_", "trackio_", "dataloader_", "ddp_", "resume_",
-                  "per_device_eval", "bf16_full_eval", "fp16_full_eval")  # fmt: skip
-"""Settings that change nothing of what is learned. The batch of a step is compared as a whole: its parts may change."""
-ROWS = 1_000
-"""Training rows that the digest is of, evenly spaced, and their number."""
 
 
-def fixed(args: ForesightConfig, rows: Any) -> dict[str, Any]:
-    """What a checkpoint keeps: every setting that matters, the rows of a step and the digest of the data (JSON)."""
-    given = {
-        name: value
-        for name, value in json.loads(json.dumps(args.to_dict(), default=str)).items()
-        if name not in _FREE and not name.startswith(_FREE_PREFIXES)
-    }
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return {"settings": given, "rows of a step": batch, "training rows": digest(rows)}
+def load(run: Run, folder: Path) -> dict[str, list[Any]]:
+    """Put a freshly built run, whose optimizer exists, where the checkpoint's was.
+
+    Returns:
+        Settings that are others now, with both values (see `changes`).
+
+    Raises:
+        CheckpointError: incomplete, damaged, of another model or data, or of settings that may not change.
+    """
+    tensors, data = _read(run, folder)
+    changed = changes(folder, data["fixed"], run.fixed) if "fixed" in data else {}  # earlier versions kept none
+    run.resumed = data.get("resumed", [])
+    if changed:
+        run.resumed.append({"step": data["step"], "changed": changed})
+    _restore_bank(run, tensors, data)
+    if run.watcher is not None:
+        path = run.output / checkpoint.TRAJECTORY
+        PartialState().wait_for_everyone()
+        if run.args.should_save:
+            run.watcher.trajectory = Trajectory.open_append(path, keep=data["snapshots"])
+        PartialState().wait_for_everyone()
+        if not run.args.should_save:
+            run.watcher.trajectory = Trajectory.read(path)
+        run.watcher.seconds = data["scoring_seconds"]
+        run.watcher.scorer.damage_seconds = data["damage_seconds"]
+    times = data["remasking"]
+    run.learning_rates, run.seconds, run.choosing = times["learning_rates"], times["seconds"], times["choosing"]
+    if run.limits is not None:
+        run.limits.load_state(times.get("pace"))
+    run.skill_log = SkillLog.from_state(_group(tensors, "skill."), data["skill"])
+    run.policy.load_state(_group(tensors, "policy."), data["policy"])
+    run.save_schedule()
+    return changed
 
 
-def digest(rows: Any) -> str | None:
-    """Digest of tokenized training rows; None for a stream."""
-    if not hasattr(rows, "__len__"):
-        return None
-    found = hashlib.sha256(str(len(rows)).encode())
-    for row in sampled(rows, ROWS):
-        for name in sorted({"input_ids", "labels"} & set(row)):
-            found.update(np.asarray(row[name], np.int64).tobytes())
-    return found.hexdigest()[:16]
+def load_best(run: Run, folder: Path) -> None:
+    """Give a run that has ended the mask and the trained weights of one of its checkpoints. Raises as `load`."""
+    tensors, data = _read(run, folder)
+    _restore_bank(run, tensors, data)
+    run.step = data["step"]
+    run.save_schedule()
+
+
+def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, data = checkpoint.read_state(folder)
+    base, here = run.bank.base.hash, run.bank.placement
+    if data["version"] == 1:
+        base = digest(fingerprint(run.model, here, ordered=False), here)
+    for what, expected, found in (
+        ("model weights", base, data["base_hash"]),
+        ("component table", run.numbers.hash, data["table"]),
+    ):
+        if expected != found:
+            raise CheckpointError(
+                f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
+                "mlp_block (or granularity) that it was started with"
+            )
+    return tensors, data
+
+
+def _restore_bank(run: Run, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+    run.schedule = type(run.schedule).from_json(data["schedule"], run.numbers)
+    run.bank.restore(tensors, run.schedule.newest(tensors["bank.ids"]), run.optimizer)
 
 
 def changes(folder: Any, before: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
@@ -69,7 +98,7 @@ def changes(folder: Any, before: dict[str, Any], now: dict[str, Any]) -> dict[st
     Settings that another version of the libraries has, or had, are not compared.
 
     Raises:
-        CheckpointError: another one has changed; the message shows both values.
+        CheckpointError: any other has changed; the message shows both values.
     """
     old, new = ({**{k: v for k, v in one.items() if k != "settings"}, **one["settings"]} for one in (before, now))
     found = {name: [old[name], new[name]] for name in old if name in new and old[name] != new[name]}
@@ -111,3 +140,7 @@ def load_scheduler(
         found = scheduler._last_lr = [rate * share(scheduler.last_epoch) for rate, share in pairs]
     for group, rate in zip(optimizer.param_groups, found, strict=True):
         group["lr"] = rate  # a scheduler remembers the rate, but sets it at its next step only
+
+
+def _group(tensors: dict[str, torch.Tensor], prefix: str) -> dict:
+    return {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}

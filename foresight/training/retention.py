@@ -29,10 +29,6 @@ from .config import ForesightConfig
 from .run import Retained
 
 COLUMNS = ["input_ids", "labels"]
-_REMEDY = (
-    "give a retained dataset (setting retained, or retained_dataset in Python), or let the base model write one "
-    "(retained_source: base)"
-)
 Prepare = Callable[[Dataset], Dataset]
 """Tokenizes, labels and cuts rows as a trainer does its training rows; columns input_ids and labels."""
 
@@ -45,20 +41,26 @@ def retained_rows(
     dataset: Dataset | None,
     prepare: Prepare,
 ) -> Retained:
-    """The rows to keep, for damage or replay.
-
-    Text of the base model is kept in the run's folder as retained-*.jsonl, so that a resumed run has the same.
+    """The rows to keep, for damage or replay. Text of the base model is kept in the run's folder as retained-*.jsonl,
+    so that a resumed run has the same.
 
     Raises:
         ConfigError: rows are needed and there are none, or settings that do not go together.
         DataError: rows that cannot be used.
     """
+    seconds = 0.0
     if args.retained_source != "data":
-        return _written(args, bank, tokenizer, dataset, prepare)
+        dataset, seconds = _written(args, bank, tokenizer, dataset)
     if dataset is None:
         what = f"target {args.target!r}" if DAMAGE in target.measures else f"replay_share {args.replay_share}"
-        raise ConfigError(f"{what} needs to know what is to be kept: {_REMEDY}")
-    return Retained(_usable(prepare(dataset)))
+        raise ConfigError(
+            f"{what} needs to know what is to be kept: give a retained dataset (setting retained, or retained_dataset "
+            "in Python), or let the base model write one (retained_source: base)"
+        )
+    rows = prepare(dataset)
+    if len(rows) == 0:
+        raise DataError("no retained row has a token to predict within max_length; check its columns and labels")
+    return Retained(rows.select_columns(COLUMNS), seconds)
 
 
 def refuse_replay(args: ForesightConfig, dataset: Dataset) -> None:
@@ -72,19 +74,10 @@ def refuse_replay(args: ForesightConfig, dataset: Dataset) -> None:
         )
 
 
-def _usable(rows: Dataset) -> Dataset:
-    if len(rows) == 0:
-        raise DataError("no retained row has a token to predict within max_length; check its columns and labels")
-    return rows.select_columns(COLUMNS)
-
-
 def _written(
-    args: ForesightConfig,
-    bank: AnyBank,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Dataset | None,
-    prepare: Prepare,
-) -> Retained:
+    args: ForesightConfig, bank: AnyBank, tokenizer: PreTrainedTokenizerBase, prompts: Dataset | None
+) -> tuple[Dataset, float]:
+    """Text of the base model, and the seconds that it took now."""
     if bank.placement.sharded:
         raise ConfigError(
             "retained_source 'base' is not supported under ZeRO 3, whose weights no process has whole; start the run "
@@ -104,8 +97,7 @@ def _written(
     if args.should_save:
         seconds = generate_once(bank.model, tokenizer, source, path)
     PartialState().wait_for_everyone()
-    table = Dataset.from_list([{name: row[name] for name in COLUMNS} for row in read(path)])
-    return Retained(_usable(prepare(table)), seconds)
+    return Dataset.from_list([{name: row[name] for name in COLUMNS} for row in read(path)]), seconds
 
 
 class ReplaySampler(Sampler[int]):

@@ -21,10 +21,11 @@ from ..bank.optimizer import BankAdamW
 from ..common.plugins import part
 from ..forecasters import experienced
 from ..forecasters.forecaster import Forecaster
-from ..masks.budget import BudgetSchedule, budget_vectors
+from ..masks.budget import budget_over_time, budget_vectors
 from ..masks.masks import Mask
 from ..masks.schedule import MaskSchedule
 from ..masks.selection import Limit, circuit_size, head_share_of
+from ..model.placement import Placement
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from ..policies.policy import Ground, View
@@ -35,7 +36,6 @@ from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
 from .calendar import Calendar
 from .config import ForesightConfig
-from .sharding import placement_of
 from .watcher import Watcher, probe_of, scorer_of
 
 
@@ -64,8 +64,7 @@ class Run:
     Attributes:
         granularity: the `Granularity`; table: components that scores and reports are about; numbers: what the bank
             can hold; bank: the bank; n_vectors: its rows; optimizer: the bank's, once there is one.
-        ground: what the policy was prepared with.
-        policy, target, budget_schedule: what chooses the mask, by what, and how large; limits: at what cost, or None.
+        policy, target: what chooses the mask, and by what; budget_schedule, limits: how large, at what cost, or None.
         scorer: name of the scores that the run takes.
         schedule: the masks so far; skill_log: forecasts and what became of them.
         watcher: takes snapshots; None for runs that need none. probe: what gradients of single weights are taken on.
@@ -86,6 +85,8 @@ class Run:
         pairs: bool = False,
         forecaster: Forecaster | None = None,
     ):
+        if args.deepspeed:
+            part("training.sharding.refuse_dtype")(model, args)
         self.model, self.args, self.target = model, args, target
         self.granularity = granularity(args.granularity)
         self.table = self.granularity.table(model, args.mlp_block)
@@ -94,7 +95,7 @@ class Run:
         self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else None
         self.scorer = BENEFIT if target.measures else self.granularity.scorer(target.scorer or args.scorer, pairs)
         self._prepare_policy(forecaster)
-        self.budget_schedule = BudgetSchedule.of(args.budget_schedule)
+        self.budget_schedule = budget_over_time(args.budget_schedule)
         self._attach_bank()
         self.schedule = MaskSchedule()
         self.skill_log = SkillLog(circuit_size(self.table, self.n_vectors))
@@ -114,15 +115,12 @@ class Run:
     # -- building -----------------------------------------------------------------------------------------------------
 
     def _prepare_policy(self, forecaster: Forecaster | None) -> None:
-        args = self.args
-
-        def forecaster_of_settings() -> Forecaster:
-            assert not isinstance(args.forecaster_params, str)  # the settings were checked
-            return forecaster or experienced(args.forecaster, **(args.forecaster_params or {}))
-
+        args, params = self.args, self.args.forecaster_params or {}
+        assert not isinstance(params, str)  # the settings were checked
         ground = Ground(
-            self.model, self.table, self.numbers, self.scorer, self.target, forecaster_of_settings, args.gate
-        )
+            self.model, self.table, self.numbers, self.scorer, self.target,
+            lambda: forecaster or experienced(args.forecaster, **params), args.gate,
+        )  # fmt: skip
         self.ground = replace(ground, history=[ground.past(path) for path in args.history or []])
         self.policy.prepare(self.ground)
 
@@ -130,12 +128,14 @@ class Run:
         """Give the model a bank of the budget's size; BudgetError if a later stage or a limit leaves no mask."""
         numbers, args = self.numbers, self.args
         n_vectors = numbers.n_vectors if args.policy == "full" else budget_vectors(numbers, args.budget)
-        placement = placement_of(self.model, args)
+        # deepspeed takes seconds to import
+        placement = Placement()
+        if args.deepspeed:  # which takes seconds to import
+            placement = part("bank.zero.ZeroPlacement")(self.model, timeout=args.ddp_timeout)
         self.n_vectors = placement.whole_vectors(n_vectors, numbers.d_model)
         self.bank = self.granularity.bank(self.model, numbers, self.n_vectors, placement)
-        peak = self.n_vectors
-        if not self.budget_schedule.constant:
-            peak = self.budget_schedule.mean_and_peak(numbers, args.budget)[1]
+        schedule = self.budget_schedule
+        peak = self.n_vectors if schedule is None else schedule.mean_and_peak(numbers, args.budget)[1]
         if self.limits is not None:
             self.limits.check(peak)
         self.head_share(peak)
@@ -157,18 +157,16 @@ class Run:
                 self.probe = TextProbe.from_dataset(rows, args.probe_batch_size, args.probe_examples)
         elif policy.needs_scores or args.record or policy.scouts:
             assert isinstance(self.bank, Bank)  # of components or vectors
-            if self.target.measures:
-                scorer: Scorer = self._virtual_moves()
-            else:
+            scorer: Scorer
+            if not self.target.measures:
                 scorer = scorer_of(self.scorer, self.bank, **self.target.scorer_params)
+            else:
+                kept = None
+                if DAMAGE in self.target.measures:
+                    assert self.retained is not None  # `retained_rows` raises where there are none
+                    kept = TextProbe.from_dataset(self.retained.rows, args.probe_batch_size, args.probe_examples)
+                scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
             self.watcher = Watcher(self.bank, scorer, probe_of(args, scorer, pairs, rows, tokenizer))
-
-    def _virtual_moves(self) -> Scorer:
-        kept: Probe | None = None
-        if DAMAGE in self.target.measures:
-            assert self.retained is not None  # `retained_rows` raises where there are none
-            kept = TextProbe.from_dataset(self.retained.rows, self.args.probe_batch_size, self.args.probe_examples)
-        return part("scoring.virtual_moves.VirtualMoves")(self.args.learning_rate, self.args.adam_epsilon, kept)
 
     # -- what a decision is made of -----------------------------------------------------------------------------------
 
@@ -183,7 +181,7 @@ class Run:
 
     def vectors_at(self, step: int) -> int:
         """Rows of the bank after `step` steps, as the budget schedule has it."""
-        if self.budget_schedule.constant:
+        if self.budget_schedule is None:
             return self.n_vectors
         return self.budget_schedule.vectors(self.numbers, self.args.budget, step, self.calendar.total_steps)
 
@@ -212,8 +210,8 @@ class Run:
 
     def view(self, step: int) -> View:
         """What the policy may know after `step` steps."""
-        args, rest = self.args, self.calendar.total_steps - step
-        n_vectors, scored = self.vectors_at(step), self.calendar.scored and self.watcher is not None
+        args, n_vectors, rest = self.args, self.vectors_at(step), self.calendar.total_steps - step
+        watcher = self.watcher if self.policy.needs_scores else None
         return self.granularity.view(
             self.bank,
             self.probe,
@@ -221,10 +219,10 @@ class Run:
             n_vectors=n_vectors,
             step=step,
             total_steps=self.calendar.total_steps,
-            series=self.watcher.series() if scored else None,  # type: ignore[union-attr]
+            series=None if watcher is None else watcher.series(),
             seed=self.mask_seed,
             horizon=args.horizon or min(args.remask_every or rest, rest),
-            damage=self.watcher.damage() if scored else None,  # type: ignore[union-attr]
+            damage=None if watcher is None else watcher.damage(),
             head_share=self.head_share(n_vectors),
             cost_aware=args.cost_aware,
             limits=self.mask_limits,

@@ -1,10 +1,9 @@
-"""Several processes: which ways of running them are sound, where parameters are, and that all ranks train one mask."""
+"""Several processes: which ways of running them are sound, and that all ranks train one mask."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from ..bank import AnyBank
 from ..bank.optimizer import BankAdamW
 from ..common.errors import ConfigError, MaskLeakError
 from ..common.plugins import part
-from ..masks.budget import BudgetSchedule
+from ..masks.budget import budget_over_time
 from ..masks.masks import Mask, WeightMask
-from ..model.placement import Placement, bit_sum
+from ..model.placement import bit_sum
 from ..policies.granularity import granularity
 from .config import ForesightConfig
 
@@ -37,19 +36,10 @@ _UNTESTED = {
 """Settings of a DeepSpeed config that shard or step in ways nothing here was tested with, and why they are refused."""
 
 
-def placement_of(model: nn.Module, args: ForesightConfig, engine: Any = None) -> Placement:
-    """Where the model's parameters are at this moment; `engine` is DeepSpeed's, once there is one."""
-    if not args.deepspeed:
-        return Placement()
-    return part("bank.zero.ZeroPlacement")(model, engine, args.ddp_timeout)  # deepspeed takes seconds to import
-
-
 def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
-    """The bank's AdamW, in DeepSpeedCPUAdam's form where DeepSpeed would insist on that: offloaded to the CPU, unless
-    the config has ``"zero_force_ds_cpu_optimizer": false``.
+    """The bank's AdamW under DeepSpeed, in DeepSpeedCPUAdam's form where DeepSpeed would insist on that: offloaded to
+    the CPU, unless the config has ``"zero_force_ds_cpu_optimizer": false``.
     """
-    if not args.deepspeed:
-        return BankAdamW
     settings = args.hf_deepspeed_config
     if not granularity(args.granularity).neighbours_share_age:  # the kernel takes one age at a time
         settings.config["zero_force_ds_cpu_optimizer"] = False
@@ -64,8 +54,7 @@ def optimizer_class(args: ForesightConfig) -> type[BankAdamW]:
 
 def refuse_world(args: ForesightConfig) -> None:
     """Raise ConfigError for ways of running that are known to go wrong, before any work is done."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != args.world_size:
+    if (launched := int(os.environ.get("WORLD_SIZE", "1"))) != args.world_size:
         raise ConfigError(
             f"{launched} processes were launched, but each of them would train alone; with `accelerate launch` add "
             "--use_deepspeed (its --cpu does not start a process group)"
@@ -80,8 +69,7 @@ def refuse_world(args: ForesightConfig) -> None:
             )
         return
     settings = args.hf_deepspeed_config
-    stage = settings.get_value("zero_optimization.stage", 0)
-    if stage not in (1, 2, 3):
+    if (stage := settings.get_value("zero_optimization.stage", 0)) not in (1, 2, 3):
         raise ConfigError(
             f"DeepSpeed with ZeRO stage {stage}: expected 1, 2 or 3 (stage 0 counts optimizer steps wrongly in bf16)"
         )
@@ -107,7 +95,7 @@ def refuse_world(args: ForesightConfig) -> None:
             raise ConfigError(
                 f"the DeepSpeed config has {offload} to {device!r}, which is untested; use 'cpu' or 'none'"
             )
-    if not BudgetSchedule.of(args.budget_schedule).constant:
+    if budget_over_time(args.budget_schedule) is not None:
         raise ConfigError("budget_schedule would resize the bank, whose shards are fixed under DeepSpeed; remove it")
     watch = str((args.policy_params or {}).get("watch", "hold"))  # type: ignore[union-attr]  # it was checked
     if watch.startswith("full-"):
@@ -117,7 +105,7 @@ def refuse_world(args: ForesightConfig) -> None:
 def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:
     """Raise ConfigError if DeepSpeed would compute in another dtype than the frozen weights have."""
     dtype = next(p.dtype for p in model.parameters())
-    if args.deepspeed and (dtype == torch.bfloat16) != bool(args.bf16):
+    if (dtype == torch.bfloat16) != bool(args.bf16):
         name = str(dtype).removeprefix("torch.")
         raise ConfigError(
             f"the model's weights are {name} and bf16 is {bool(args.bf16)}: under DeepSpeed both must agree, as it "
@@ -128,24 +116,21 @@ def refuse_dtype(model: nn.Module, args: ForesightConfig) -> None:
 def agreed(mask: Mask | WeightMask, bank: AnyBank) -> Mask | WeightMask:
     """Rank 0's mask, after making sure that every rank came to the same one and holds the same run.
 
-    Every rank plans. Compared are hashes: of the next mask, of the vectors in force and of the ledger.
+    Compared are hashes: of the next mask, of the vectors in force and of the ledger.
 
     Raises:
         MaskLeakError: a rank differs; names it and what differs, up to ten components. All ranks stop.
     """
-    place = bank.placement
-    if place.world == 1:
-        return mask
-    ledger = bank.ledger
+    place, ledger = bank.placement, bank.ledger
     found = place.gather((mask.hash, _hash(bank.ids), (_hash(ledger.ids), bit_sum(ledger.values))))
     for rank, (chosen, ids, folded) in enumerate(found):
         if chosen != found[0][0]:
             masks = place.gather(mask.components)  # all ranks get here
             differ = np.setxor1d(masks[rank], masks[0]).tolist()
-            shown = f"{differ[:10]}{f' and {len(differ) - 10} more' if len(differ) > 10 else ''}"
+            more = f" and {len(differ) - 10} more" if len(differ) > 10 else ""
             raise MaskLeakError(
-                f"rank {rank} chose another mask than rank 0: they differ in components {shown}; the ranks have seen "
-                "other scores or settings. All ranks stop, as their gradients would not belong together"
+                f"rank {rank} chose another mask than rank 0: they differ in components {differ[:10]}{more}; the ranks "
+                "have seen other scores or settings. All ranks stop, as their gradients would not belong together"
             )
         if (ids, folded) != found[0][1:]:
             what = "vectors in force" if ids != found[0][1] else "folded vectors (the ledger)"

@@ -14,9 +14,8 @@ from .run import Run
 
 
 class StopInTime(TrainerCallback):
-    """Ends a run with a checkpoint, after the step in which it was asked to; a context manager around the loop.
-
-    All processes stop after the same step. A run that ends anyway is left to end.
+    """Ends a run with a checkpoint, after the step in which it was asked to; a context manager around the loop. All
+    processes stop after the same step. A run that ends anyway is left to end.
 
     Args:
         hours: wall time after which it asks itself; None for no limit.
@@ -26,10 +25,11 @@ class StopInTime(TrainerCallback):
             says "try again" (EX_TEMPFAIL). None as long as nothing has stopped it.
     """
 
+    code: int | None = None
+    _asked = False
+
     def __init__(self, run: Run, hours: float | None = None):
         self.run, self.hours = run, hours
-        self.code: int | None = None
-        self._asked = False
 
     def __enter__(self) -> StopInTime:
         self._began, self.code, self._asked = time.monotonic(), None, False

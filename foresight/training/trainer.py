@@ -20,7 +20,6 @@ from .config import ForesightConfig, target_of
 from .masked import MaskedTrainer, refuse
 from .rows import check_prepared, checked, template_to_keep
 from .run import Run
-from .sharding import refuse_dtype
 
 
 class ForesightTrainer(MaskedTrainer, SFTTrainer):
@@ -67,7 +66,6 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         known, template = (len(tokenizer), tokenizer.chat_template) if tokenizer is not None else (None, None)
         rows = checked(train_dataset, args, tokenizer, "formatting_func" in kwargs)
         super().__init__(model=model, args=args, train_dataset=rows, **kwargs)
-        refuse_dtype(self.model, args)
         check_prepared(rows, self.train_dataset, args, self._tokenizer, known)
         self.template_to_keep = template_to_keep(template, self._tokenizer)
         run = Run(self.model, args, target, pairs, forecaster)
@@ -76,8 +74,8 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         if args.replay_share:
             part("training.retention.refuse_replay")(args, self.train_dataset)
         if args.replay_share or DAMAGE in target.measures:
-            known = args, target, run.bank, self._tokenizer
-            run.retained = part("training.retention.retained_rows")(*known, retained_dataset, self._prepared)
+            given = args, target, run.bank, self._tokenizer, retained_dataset
+            run.retained = part("training.retention.retained_rows")(*given, self._prepared)
         run.watch(self.train_dataset, contrast_dataset, self._tokenizer)
         self.drive(run)
 

@@ -31,9 +31,7 @@ class Watcher:
     """
 
     def __init__(self, bank: Bank, scorer: Scorer, probe: Probe):
-        self.bank = bank
-        self.scorer = scorer
-        self.probe = probe
+        self.bank, self.scorer, self.probe = bank, scorer, probe
         self.trajectory: Trajectory
         self.seconds = 0.0
 
@@ -55,8 +53,7 @@ class Watcher:
         taken = self.trajectory.snapshots
         if taken and taken[-1].step == step:
             return
-        start = time.perf_counter()
-        bank = self.bank
+        start, bank = time.perf_counter(), self.bank
         self.trajectory.append(step, self.scorer.measure(bank.model, bank.table, self.probe, bank.placement))
         self.seconds += time.perf_counter() - start
 
@@ -64,9 +61,9 @@ class Watcher:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
         start = time.perf_counter()
         scores = self.trajectory.snapshots[-1].scores[self.scorer.name]
-        calibrate = part("scoring.calibration.calibrate")
-        self.trajectory.calibrate(self.scorer.name, calibrate(self.bank.model, self.bank.table, self.probe, scores))
-        self.bank.placement.settle()
+        bank, calibrate = self.bank, part("scoring.calibration.calibrate")
+        self.trajectory.calibrate(self.scorer.name, calibrate(bank.model, bank.table, self.probe, scores))
+        bank.placement.settle()
         self.seconds += time.perf_counter() - start
 
 
@@ -75,12 +72,11 @@ def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
 
     `movement` keeps an fp32 copy of all target weights as they are now.
     """
-    if name == "weight_gradient":
-        return make_scorer(name, weights=bank.weights, **params)
+    if name in ("weight_gradient", "movement"):
+        params["weights"] = bank.weights
     if name == "movement":
         read = bank.weights()
-        reference = {target.module: read(target.module) for target in bank.table.targets}
-        return make_scorer(name, reference=reference, weights=bank.weights, **params)
+        params["reference"] = {target.module: read(target.module) for target in bank.table.targets}
     return make_scorer(name, **params)
 
 
@@ -94,8 +90,7 @@ def probe_of(
     """The first `probe_examples` contrast pairs, or prepared training examples, whichever the scorer needs.
 
     Raises:
-        ConfigError: the scorer needs contrast pairs and there are none.
-        DataError: examples that cannot be used; names the row.
+        ConfigError: the scorer needs contrast pairs and there are none; DataError: a row that cannot be used.
     """
     if not scorer.needs_pairs:
         return TextProbe.from_dataset(train_dataset, args.probe_batch_size, args.probe_examples)

@@ -17,7 +17,7 @@ from foresight.studies.track.settings import TrackConfig
 from foresight.tasks.data_config import DataConfig
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import memory, ways
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 from support.tiny import published
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_memory_table_in_the_docs_is_what_the_recipes_need(published_folder):
     expected: dict[str, list[str]] = {}
     for recipe, (name, _) in PUBLISHED.items():
         _, settings, args = parse(ROOT / recipe, ["--use_cpu", "--model", str(published_folder(name))], CLASSES)
-        sizes = make_plan(load_meta_model(settings), args, None).sizes
+        sizes = Plan(load_meta_model(settings), args, None).sizes
         for processes in (1, 8):
             for way, sharding in ways(processes, args.bf16).items():
                 found = memory(sizes, sharding)

@@ -1,7 +1,8 @@
 import pytest
 
 from foresight.common.errors import BudgetError, ConfigError, UnknownNameError
-from foresight.masks.budget import SHAPES, BudgetSchedule, budget_vectors
+from foresight.masks.budget import budget_vectors
+from foresight.masks.budget_schedule import SHAPES, BudgetSchedule
 from support.planted import make_table
 
 TABLE = make_table(layers=4, heads=8, blocks=8, parameters=4_000)  # 224 vectors of 8

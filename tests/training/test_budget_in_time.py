@@ -5,11 +5,11 @@ import torch
 from transformers import TrainerCallback
 
 from foresight.common.errors import BudgetError, ConfigError
-from foresight.masks.budget import BudgetSchedule
+from foresight.masks.budget_schedule import BudgetSchedule
 from foresight.model.components import component_table
 from foresight.policies.catalogue import make_policy
 from foresight.training.calendar import Calendar
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 from foresight.training.trainer import ForesightTrainer
 from support.runs import config
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer
@@ -123,7 +123,7 @@ def test_the_plan_says_peak_and_mean(tmp_path):
     for shape in ("front-loaded", "grown"):
         args = config(tmp_path, SETTINGS, policy="static", budget_schedule=shape)
         calendar = Calendar(args, make_policy("static", "components"), 12)
-        plan = make_plan(model, args, calendar)
+        plan = Plan(model, args, calendar)
         rows = [BudgetSchedule.of(shape).vectors(table, 0.2, step, 12) for step in range(12)]
         assert plan.bank_vectors == max(rows) == plan.sizes.rows and plan.mean_vectors == pytest.approx(sum(rows) / 12)
         assert plan.decisions == [0, 4, 8] and plan.ledger_bytes >= max(rows) * 32 * 4

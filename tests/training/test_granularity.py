@@ -20,7 +20,7 @@ from foresight.scoring.probes import TextProbe
 from foresight.training.config import ForesightConfig
 from foresight.training.export import export
 from foresight.training.memory import Sharding, memory
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import FAMILIES, tiny
 
@@ -100,7 +100,7 @@ def test_settings_that_go_together(tmp_path):
 
 def test_the_plan_counts_single_weights(tmp_path):
     args = ForesightConfig(str(tmp_path), use_cpu=True, granularity="weights", policy="static", budget=0.05)
-    plan, done = make_plan(tiny(), args, None), run(tmp_path / "run", **FINE)
+    plan, done = Plan(tiny(), args, None), run(tmp_path / "run", **FINE)
     n = done.run.n_vectors
     assert plan.numbers.unit == "weights" and plan.bank_vectors == plan.trainable_parameters == n
     moments = sum(v.nbytes for _, v in done.bank.placement.state(done.bank.vectors, done.run.optimizer))

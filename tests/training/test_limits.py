@@ -12,7 +12,7 @@ from foresight.training import limits
 from foresight.training.config import ForesightConfig
 from foresight.training.limits import Pace
 from foresight.training.memory import Sharding
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 from foresight.training.settings import LIMITS
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
@@ -50,7 +50,7 @@ def test_every_mask_keeps_the_share(tmp_path, policy, checkpointing):
 
 def gib_between(folder):
     """A plan, and GiB between those of its cheapest and its dearest step."""
-    plan = make_plan(tiny("llama", **DEEP), deep(folder, False).args, None)
+    plan = Plan(tiny("llama", **DEEP), deep(folder, False).args, None)
     low, high = (plan.step_bytes(np.array([at]), Sharding()) / 2**30 for at in (len(plan.table) - 1, 0))
     return plan, low, (low + high) / 2
 

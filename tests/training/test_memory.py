@@ -16,7 +16,7 @@ from foresight.masks.budget import budget_vectors
 from foresight.model.components import component_table
 from foresight.training.config import ForesightConfig
 from foresight.training.memory import FP32, STEP_SHARD, STEP_WHOLE, Sharding, Sizes, memory, remask_bytes, ways
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 from support.tiny import published, tiny
 
 SIZES = Sizes(
@@ -105,7 +105,7 @@ def test_eight_billion_parameters_by_hand(tmp_path):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(published("meta-llama/Llama-3.1-8B"))
     args = ForesightConfig(str(tmp_path), budget=0.05, bf16=True, use_cpu=True, gradient_accumulation_steps=1)
-    sizes = make_plan(model, args, None).sizes
+    sizes = Plan(model, args, None).sizes
     bank = 98_025 * 4096  # floor(.05 x 8,030,261,248 / 4096) rows
     states = memory(sizes, Sharding(3, 8, True)).device.states
     assert states == {
@@ -144,9 +144,7 @@ def test_state_and_temporaries_are_the_optimizers(tmp_path, sharded):
     allocated = [e["args"] for e in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"])]
     used = max(a["Total Allocated"] for a in allocated) - allocated[0]["Total Allocated"] + allocated[0]["Bytes"]
     args = ForesightConfig(str(tmp_path), budget=0.2, policy="static", use_cpu=True, bf16=False)
-    predicted = memory(
-        make_plan(tiny("qwen3", **sizes_of_bank), args, None).sizes, Sharding(1) if sharded else Sharding()
-    )
+    predicted = memory(Plan(tiny("qwen3", **sizes_of_bank), args, None).sizes, Sharding(1) if sharded else Sharding())
     assert sum(t.nbytes for t in optimizer.state[parameter].values()) == predicted.device.states["moments"]
     assert optimizer.ages.nbytes == predicted.device.states["ages"]
     temporaries = (STEP_SHARD if sharded else STEP_WHOLE) * parameter.numel()

@@ -17,7 +17,7 @@ from foresight.model.components import component_table
 from foresight.policies.catalogue import make_policy
 from foresight.training.calendar import Calendar, total_steps
 from foresight.training.config import ForesightConfig
-from foresight.training.plan import make_plan
+from foresight.training.plan import Plan
 from foresight.training.trainer import ForesightTrainer
 from support.runs import config
 from support.tiny import published, tiny
@@ -63,7 +63,7 @@ def test_calendar_is_what_a_run_does(tmp_path, changes):
     trainer = _trained(tmp_path, **changes)
     args = trainer.args
     calendar = Calendar(args, trainer.policy, args.max_steps)
-    plan = make_plan(tiny("llama"), args, calendar)
+    plan = Plan(tiny("llama"), args, calendar)
     assert plan.snapshots == trainer.trajectory.steps.tolist()
     assert plan.bank_vectors == len(trainer.bank.vectors)
     assert plan.trainable_parameters == trainer.bank.vectors.numel()
@@ -98,8 +98,8 @@ def test_length_is_unknown_without_rows():
 @pytest.mark.parametrize("changes", [{"policy": "full"}, {"watch": "full-keep"}, {"policy": "predicted"}], ids=str)
 def test_training_everything_needs_room_for_everything(tmp_path, changes):
     model, calendar = tiny("llama"), Calendar(_args(tmp_path), make_policy("foresight", "components"), 11)
-    plan = make_plan(model, _args(tmp_path, **changes), calendar)
-    less = make_plan(model, _args(tmp_path), calendar)
+    plan = Plan(model, _args(tmp_path, **changes), calendar)
+    less = Plan(model, _args(tmp_path), calendar)
     assert plan.watch_vectors == component_table(model).n_vectors
     assert plan.sizes == replace(less.sizes, rows=plan.watch_vectors, ledger=plan.sizes.ledger)
 
@@ -108,7 +108,7 @@ def test_eight_billion_parameters_without_loading_any(tmp_path):
     config = published("meta-llama/Llama-3.1-8B")
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    plan = make_plan(model, _args(tmp_path, budget=0.01, bf16=True), None)
+    plan = Plan(model, _args(tmp_path, budget=0.01, bf16=True), None)
     assert all(p.is_meta for p in model.parameters())
     assert plan.table.model_parameters == 8_030_261_248
     assert plan.sizes.weights == plan.table.model_parameters and plan.sizes.element == 2
@@ -158,11 +158,11 @@ def test_activation_estimate_is_within_a_factor(family):
 
 def test_what_cannot_be_planned(tmp_path):
     with pytest.raises(BudgetError, match="smallest component"):
-        make_plan(tiny("llama"), _args(tmp_path, budget=1e-4), None)
+        Plan(tiny("llama"), _args(tmp_path, budget=1e-4), None)
     foreign = tiny("llama")
     foreign.config.model_type = "novel"
     with pytest.raises(ArchitectureError, match="ARCHITECTURES"):
-        make_plan(foreign, _args(tmp_path), None)
+        Plan(foreign, _args(tmp_path), None)
 
 
 def test_decisions_stop_before_the_end():

@@ -28,7 +28,7 @@ def dropping():
 
 def scout_for(held):
     """Scores, and what they have cost, of a trainer that has not begun to train."""
-    scout(held.run, len(held.train_dataset), held._train_on)
+    scout(held)
     return held.policy.scouted, held.run.scouting
 
 
@@ -179,7 +179,7 @@ def test_streams_plateaus_and_several_processes_are_refused(tmp_path, monkeypatc
         refuse_scout(args, sentences())
     with pytest.raises(ConfigError, match="the dataset is a stream"):
         trainer(tmp_path, policy="probing", train_dataset=sentences().to_iterable_dataset())
-    monkeypatch.setattr("foresight.training.masked.refuse_world", lambda args: None)
+    monkeypatch.setattr("foresight.training.sharding.refuse_world", lambda args: None)
     monkeypatch.setattr(ForesightConfig, "world_size", 2)
     with pytest.raises(ConfigError, match="'probing' scouts, which runs in one process"):
         trainer(tmp_path, policy="probing")
