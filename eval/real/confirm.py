@@ -76,10 +76,13 @@ class Confirmation:
     def cells(self, model: str = NAME) -> Iterator[tuple[str, Cell]]:
         """Every run with the name of its entry, in the order in which they are made.
 
-        Seed by seed; of a seed the runs that the contrasts need first, task by task, and then the others.
+        Seed by seed; of a seed the runs that the contrasts need first, task by task, and then the others. The first run
+        of a task makes the earlier run that others wait for, so those that need none follow it.
         """
-        first = [name for name in self.entries if name in self.compared]
-        rest = [name for name in self.entries if name not in self.compared]
+        needing = [name for name, entry in self.entries.items() if ARMS[entry.arm].earlier]
+        order = [*needing[:1], *(name for name in self.entries if name not in needing), *needing[1:]]
+        first = [name for name in order if name in self.compared]
+        rest = [name for name in order if name not in self.compared]
         for seed in self.seeds:
             for names in (first, rest):
                 for task in self.tasks:

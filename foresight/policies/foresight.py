@@ -10,7 +10,7 @@ import numpy as np
 
 from ..masks.masks import Mask
 from ..masks.selection import circuit_size
-from ..trajectory.skill_log import Forecast
+from ..trajectory.series import Forecast
 from .gate import Gate, taught
 from .policy import Ground, Policy, View
 

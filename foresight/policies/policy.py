@@ -21,8 +21,7 @@ from ..masks.masks import Mask, WeightMask
 from ..masks.selection import Limit, select
 from ..model.components import ComponentTable
 from ..model.numbering import Numbering
-from ..trajectory.series import Series
-from ..trajectory.skill_log import Forecast
+from ..trajectory.series import Forecast, Series
 from .targets import Target
 
 

@@ -16,7 +16,6 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..bank import Bank
 from ..bank.optimizer import BankAdamW
 from ..common.plugins import part
 from ..forecasters import experienced
@@ -31,12 +30,10 @@ from ..policies.granularity import granularity
 from ..policies.policy import Ground, View
 from ..policies.targets import Target
 from ..scoring.probes import Probe, TextProbe
-from ..scoring.scorer import BENEFIT, DAMAGE, Scorer
-from ..trajectory.skill_log import SkillLog
+from ..scoring.scorer import BENEFIT, DAMAGE
 from ..trajectory.trajectory import Trajectory
 from .calendar import Calendar
 from .config import ForesightConfig
-from .watcher import Watcher, probe_of, scorer_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,8 @@ class Run:
         policy, target: what chooses the mask, and by what; budget_schedule, limits: how large, at what cost, or None.
         scorer: name of the scores that the run takes.
         schedule: the masks so far; skill_log: forecasts and what became of them.
-        watcher: takes snapshots; None for runs that need none. probe: what gradients of single weights are taken on.
+        watcher: the `Watcher`, which takes snapshots; None for runs that need none.
+        probe: what gradients of single weights are taken on.
         retained: rows to keep, or None; scouting: the `Scouting` that a scout has taken, or None.
         calendar, step: when things happen, and optimizer steps done; set when training begins.
         fixed: what its checkpoints say of settings and data; resumed: the settings that changed, and at which step.
@@ -98,12 +96,12 @@ class Run:
         self.budget_schedule = budget_over_time(args.budget_schedule)
         self._attach_bank()
         self.schedule = MaskSchedule()
-        self.skill_log = SkillLog(circuit_size(self.table, self.n_vectors))
+        self.skill_log = part("trajectory.skill_log.SkillLog")(circuit_size(self.table, self.n_vectors))
         self.optimizer: BankAdamW
         self.calendar: Calendar
         self.step = 0
         self.learning_rates = self.seconds = self.choosing = 0.0
-        self.watcher: Watcher | None = None
+        self.watcher: Any = None
         self.probe: Probe | None = None
         self.retained: Retained | None = None
         self.scouting: Any = None
@@ -156,17 +154,7 @@ class Run:
             if getattr(policy, "needs_probe", False):
                 self.probe = TextProbe.from_dataset(rows, args.probe_batch_size, args.probe_examples)
         elif policy.needs_scores or args.record or policy.scouts:
-            assert isinstance(self.bank, Bank)  # of components or vectors
-            scorer: Scorer
-            if not self.target.measures:
-                scorer = scorer_of(self.scorer, self.bank, **self.target.scorer_params)
-            else:
-                kept = None
-                if DAMAGE in self.target.measures:
-                    assert self.retained is not None  # `retained_rows` raises where there are none
-                    kept = TextProbe.from_dataset(self.retained.rows, args.probe_batch_size, args.probe_examples)
-                scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
-            self.watcher = Watcher(self.bank, scorer, probe_of(args, scorer, pairs, rows, tokenizer))
+            self.watcher = part("training.watcher.watcher_of")(self, rows, pairs, tokenizer)
 
     # -- what a decision is made of -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from ..scoring.probes import ContrastProbe, Probe, TextProbe
 from ..scoring.scorer import DAMAGE, Scorer
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
+from .run import Run
 from .settings import MaskSettings
 
 
@@ -80,18 +81,36 @@ def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
     return make_scorer(name, **params)
 
 
-def probe_of(
+def watcher_of(run: Run, rows: Dataset, pairs: Dataset | None, tokenizer: PreTrainedTokenizerBase) -> Watcher:
+    """The watcher of a run over components or vectors, by its target and scorer.
+
+    Args:
+        rows: prepared training rows; pairs: contrast pairs.
+
+    Raises:
+        ConfigError: the scorer needs contrast pairs and there are none; DataError: a row that cannot be used.
+    """
+    args, target = run.args, run.target
+    assert isinstance(run.bank, Bank)
+    if not target.measures:
+        scorer = scorer_of(run.scorer, run.bank, **target.scorer_params)
+    else:
+        kept = None
+        if DAMAGE in target.measures:
+            assert run.retained is not None  # `retained_rows` raises where there are none
+            kept = TextProbe.from_dataset(run.retained.rows, args.probe_batch_size, args.probe_examples)
+        scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
+    return Watcher(run.bank, scorer, _probe(args, scorer, pairs, rows, tokenizer))
+
+
+def _probe(
     args: MaskSettings,
     scorer: Scorer,
     pairs: Dataset | None,
     train_dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Probe:
-    """The first `probe_examples` contrast pairs, or prepared training examples, whichever the scorer needs.
-
-    Raises:
-        ConfigError: the scorer needs contrast pairs and there are none; DataError: a row that cannot be used.
-    """
+    """The first `probe_examples` contrast pairs, or prepared training examples, whichever the scorer needs."""
     if not scorer.needs_pairs:
         return TextProbe.from_dataset(train_dataset, args.probe_batch_size, args.probe_examples)
     if pairs is None:

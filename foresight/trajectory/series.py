@@ -137,3 +137,18 @@ def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if len(set(lengths.values())) != 1:
         raise TrajectoryError(f"component arrays have lengths {lengths}; expected one length")
     return metadata
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Scores forecast at step `made_at` for step `for_step`.
+
+    Attributes:
+        prediction: float32 [n_components], the forecast scores.
+        persistence: float32 [n_components], the last scores seen when the forecast was made.
+    """
+
+    made_at: int
+    for_step: int
+    prediction: np.ndarray
+    persistence: np.ndarray

@@ -10,21 +10,7 @@ import numpy as np
 
 from ..common.errors import CheckpointError, ConfigError
 from .metrics import overlap, skill
-
-
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """Scores forecast at step `made_at` for step `for_step`.
-
-    Attributes:
-        prediction: float32 [n_components], the forecast scores.
-        persistence: float32 [n_components], the last scores seen when the forecast was made.
-    """
-
-    made_at: int
-    for_step: int
-    prediction: np.ndarray
-    persistence: np.ndarray
+from .series import Forecast
 
 
 @dataclass(frozen=True)

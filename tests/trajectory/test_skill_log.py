@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import CheckpointError, ConfigError
-from foresight.trajectory.skill_log import Forecast, SkillLog
+from foresight.trajectory.series import Forecast
+from foresight.trajectory.skill_log import SkillLog
 
 
 def log_with_two():
