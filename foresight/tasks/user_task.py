@@ -52,7 +52,7 @@ class UserTask(Task):
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         """Return at most `n` rows with columns prompt and completion, in an order that the seed decides."""
-        rows = self._shuffled(self._rows[one_of("split", split, SPLITS)], n, seed)
+        rows = self._shuffled(self._of(split), n, seed)
         return Dataset.from_list([{column: row[column] for column in _TEXT} for row in rows])
 
     def examples(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> list[Example]:
@@ -62,7 +62,7 @@ class UserTask(Task):
                 f"task {self.name} has no contrast pairs; add the columns {', '.join(PAIR_COLUMNS)}, or score with "
                 "gradient_activation"
             )
-        rows = self._rows[one_of("split", split, SPLITS)] if self._contrast is None else self._contrast
+        rows = self._of(split) if self._contrast is None else self._contrast
         return [
             Example(row["clean"], row["completion"], row["corrupted"], row["answer"], row["wrong_answer"])
             for row in self._shuffled(rows, n, seed)
@@ -72,12 +72,18 @@ class UserTask(Task):
     def _rows(self) -> dict[str, list[Row]]:
         return divided(self._train, self._test, itemgetter("prompt"))
 
+    def _of(self, split: Split) -> list[Row]:
+        if found := self._rows[one_of("split", split, SPLITS)]:
+            return found
+        if self._test is None:
+            raise DataError(
+                f"task {self.name}: none of its {len(self._train)} rows falls into split {split!r}, which a hash of "
+                "their prompts decides; add rows, or a folder with train.jsonl and test.jsonl"
+            )
+        raise DataError(f"task {self.name}: all {len(self._train)} training prompts are test prompts too; remove some")
+
     def _shuffled(self, rows: Sequence[Row], n: int, seed: int) -> list[Row]:
         self._require_some(n)
-        if not rows:
-            raise DataError(
-                f"task {self.name} has rows in one split only; add rows, or a folder with train.jsonl and test.jsonl"
-            )
         order = list(rows)
         random.Random(f"{self.path.name}/{seed}").shuffle(order)
         return order[:n]

@@ -97,12 +97,13 @@ def steps_to(points: list[CurvePoint], accuracy: float) -> float | None:
 def evaluate_tasks(model, cell: Cell, names: list[str]) -> dict[str, Any]:
     """Accuracy and loss of the model on held-out examples: "accuracy" or "loss" -> task -> value."""
     sources, examples = cell.data["sources"], cell.data["eval_examples"]
-    found = {name: _held_out(cell.model, name, sources.get(name), examples).measure(model) for name in names}
+    found = {name: held_out(cell.model, name, sources.get(name), examples).measure(model) for name in names}
     return {key: {name: of[key] for name, of in found.items()} for key in ("accuracy", "loss")}
 
 
 @cache
-def _held_out(model: str, name: str, source: str | None, examples: int) -> HeldOut:
+def held_out(model: str, name: str, source: str | None, examples: int) -> HeldOut:
+    """The held-out examples of a task, read once per process."""
     chosen, tokenizer = task(name, source), tokenizer_of(model)
     return HeldOut(tokenizer, chosen.dataset(tokenizer, "test", examples, seed=EVALUATION_SEED), correct=chosen.correct)
 

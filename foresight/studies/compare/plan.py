@@ -110,7 +110,7 @@ class Plan:
     # -- cells ------------------------------------------------------------------------------------------------------
 
     def _base(self) -> list[Cell]:
-        return [Cell("base", "base", "", model, data=self._data(None), inputs=self._inputs(model, None))
+        return [Cell("base", "base", "", model, data=self.data(None), inputs=self._inputs(model, None))
                 for model in self.config.models]  # fmt: skip
 
     def _references(self) -> list[Cell]:
@@ -168,14 +168,14 @@ class Plan:
             memory=memory,
             learning_rate=rate,
             method=arm.method,
-            training=self._training(arm, budget, memory),
-            data=self._data(name, retains=arm.retains, keep_delta=arm.name == "full" and self._hindsight("movement")),
+            training=self.training(arm, budget, memory),
+            data=self.data(name, retains=arm.retains, keep_delta=arm.name == "full" and self._hindsight("movement")),
             history=self._learned(goal) if arm.learns else (),
             sources={} if arm.name in ("full", UTILITY) else self._sources(arm, budget, goal),
             inputs=self._inputs(model, name),
         )
 
-    def _training(self, arm: Arm, budget: float, memory: str) -> dict[str, Any]:
+    def training(self, arm: Arm, budget: float, memory: str) -> dict[str, Any]:
         """The settings of a run: those shared by the study that the arm's policy takes, and the arm's own."""
         config = self.config
         assert isinstance(config.training, dict)
@@ -199,7 +199,8 @@ class Plan:
         params = {"watch_steps": config.remask_every} | (arm.settings.get("policy_params") or {})
         return only_taken(shared | masked | arm.settings | {"policy_params": params})
 
-    def _data(self, name: str | None, **more: Any) -> dict[str, Any]:
+    def data(self, name: str | None, **more: Any) -> dict[str, Any]:
+        """What a run on a task, or the base model, is given and measured on."""
         config = self.config
         names = ("train_examples", "eval_examples", "evaluations", "probe_examples", "target_accuracy")
         found = {key: getattr(config, key) for key in names} | ({} if name else {"targets": config.target_tasks})

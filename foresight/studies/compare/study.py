@@ -42,9 +42,14 @@ Comparison = tuple[CompareConfig, Summary, list[Record], dict[str, str]]
 def run_comparison(out: str | Path, config: CompareConfig) -> Summary:
     """Run a comparison in the folder `out`, or continue one that was interrupted there, and write its results.
 
+    Raises ConfigError before the first run for what would fail in all of them (see `before`).
+
     Workers are spawned processes, so a script that calls this needs an ``if __name__ == "__main__":`` guard.
     """
+    from .before import check  # of torch and transformers, as trials
+
     plan = Plan(config)
+    check(plan)
     with Runner(Path(out) / RUNS, Work(_work, Cell, Measures), config.workers, plan.total) as runner:
         records = plan.carry_out(runner)
     return write_results(out, config, records)

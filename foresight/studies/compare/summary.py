@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -13,6 +13,7 @@ from ...common.intervals import Interval, holm, mean_interval
 from ..ledger import SCHEMA
 from .baseline import ArmValues, task_means
 from .contrasts import AmongRandom, Contrast, among_draws, contrasts, decided
+from .learned import opening
 from .measures import MEASURES, by_unit, grouped
 from .part import Broken, Part, Tuned
 from .results import Measures, Record
@@ -122,24 +123,27 @@ def summarise(records: Sequence[Record], config: CompareConfig) -> Summary:
     parts = [Part(records, config, budget) for budget in config.budgets]
     lost = {run.run: run for part in parts for run in part.lost}
     scored = {record.key for part in parts for found in part.scored.values() for record in found}
+    base = _base(records)
+    able = {task: value for task, value in base["accuracy"].items() if task in config.retained()}
     others = [r for r in records if r.failed and r.key not in scored]
     return Summary(
         measure=config.primary_measure,
-        budgets=corrected([_of_budget(part) for part in parts]),
-        base=_base(records),
+        budgets=corrected([_of_budget(part, able) for part in parts]),
+        base=base,
         retained=tuple(config.retained()),
         broken=tuple(lost.values()),
         failures=tuple((r.cell.label, r.error or "") for r in others),
     )
 
 
-def _of_budget(part: Part) -> BudgetSummary:
+def _of_budget(part: Part, able: Mapping[str, float]) -> BudgetSummary:
     primary = part.values(part.config.measure)
     means = {name: task_means(values) for name, values in primary.items()}
+    verdict = judge(primary, part.config, part.damaged)
     tasks = dict.fromkeys(task for of in means.values() for task in of)
     return BudgetSummary(
         budget=part.budget,
-        verdict=judge(primary, part.config, part.damaged),
+        verdict=replace(verdict, sentence=f"{opening(part.whole, able)} {verdict.sentence}".lstrip()),
         arms={name: _of_arm(part, name) for name in part.arms},
         contrasts=contrasts(part),
         tasks={task: {name: of[task] for name, of in means.items() if task in of} for task in tasks},

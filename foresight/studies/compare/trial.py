@@ -53,7 +53,7 @@ def run_cell(cell: Cell, folder: Path) -> Measures:
         return _run_adapter(cell, folder, model)
     trainer = ForesightTrainer(
         model=model,
-        args=_settings(cell, folder),
+        args=settings_of(cell, folder),
         train_dataset=train_rows(cell),
         contrast_dataset=contrast_rows(cell),
         retained_dataset=retained_rows(cell),
@@ -140,7 +140,7 @@ def _run_adapter(cell: Cell, folder: Path, model: Any) -> Measures:
     )
 
 
-def _settings(cell: Cell, folder: Path) -> ForesightConfig:
+def settings_of(cell: Cell, folder: Path) -> ForesightConfig:
     """The settings of a cell's run, with what other runs of the comparison give."""
     runs, given = folder.parent, dict(cell.training)
     if cell.history:
