@@ -123,6 +123,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint of output_dir")
     train.add_argument("--max-hours", type=float, metavar="H", help="stop in time, with a checkpoint (exit code 75)")
 
+    preview = command("preview", _preview, "show what the model will see of the training rows; loads no model", True)
+    preview.add_argument("--rows", metavar="N", type=int, default=3, help="rows to show (default: %(default)s)")
+
     track = command("track", _track, "watch circuits evolve: a study of tasks, strategies and seeds", True)
     track.add_argument("--out", metavar="DIR", help="folder of the study (default: the setting output_dir)")
     track.add_argument("--resume", action="store_true", help="continue the study in that folder")
@@ -211,6 +214,13 @@ def _train(args: argparse.Namespace, flags: list[str]) -> None:
     from .commands import train
 
     train.run(values, args.resume, args.max_hours)
+
+
+def _preview(args: argparse.Namespace, flags: list[str]) -> None:
+    values = early.preview(args.config, flags)
+    from .commands import preview
+
+    preview.show(values, args.rows)
 
 
 def _track(args: argparse.Namespace, flags: list[str]) -> None:

@@ -43,6 +43,13 @@ def train(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def preview(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
+    """The values for a look at the rows: those of the run, without what only training needs."""
+    found = train(recipe, flags)
+    left_out = ("deepspeed", "report_to", "push_to_hub", "bf16", "bf16_full_eval")
+    return {name: value for name, value in found.items() if name not in left_out} | {"use_cpu": True, "bf16": False}
+
+
 def plan(recipe: str | None, flags: Sequence[str]) -> dict[str, Any]:
     """The values for a dry run, which reads no data. The machine that plans need not be the one that trains."""
     values = read(recipe, flags, command_settings("plan")) | {"use_cpu": True}
@@ -178,7 +185,7 @@ def _check_data(values: Mapping[str, Any]) -> None:
     data = build(DataConfig, values)
     if data.task and data.task not in _TASKS and not Path(data.task).exists():
         raise UnknownNameError("task", data.task, _TASKS)
-    _check_files("data", (data.dataset, data.eval_dataset, data.contrast))
+    _check_files("data", (data.dataset, data.eval_dataset, data.contrast, *data.shares()))
     if data.retained not in _TASKS:
         _check_files("data", (data.retained,))
 

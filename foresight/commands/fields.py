@@ -135,6 +135,7 @@ _CLASSES = {
     "track": ("studies.track.settings:TrackConfig", *_RUN),
     "train": _RUN,
     "plan": _RUN,
+    "preview": _RUN,
 }
 """Where the settings of each command are; only those of the command that runs are loaded."""
 
@@ -153,4 +154,4 @@ def command_settings(command: str) -> dict[str, Setting]:
 
 def trl_of(command: str) -> dict[str, Setting]:
     """TRL's settings of a command by name; none if it takes them only inside its setting `training`."""
-    return trl_settings() if command in ("train", "plan", "track") else {}
+    return trl_settings() if command in ("train", "plan", "preview", "track") else {}

@@ -40,6 +40,8 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
     policy = make_policy(args.policy, args.granularity, args.policy_params)
     calendar = None if steps is None else Calendar(args, policy, steps)
+    if calendar is not None:
+        calendar.check(args.get_warmup_steps(calendar.total_steps))
     model = load_meta_model(settings)
     plan = make_plan(model, args, calendar)
     console().print(_budget(plan, settings.source, args, policy))

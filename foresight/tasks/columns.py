@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError, DataError, did_you_mean
+from .conversations import as_conversations
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PAIR_COLUMNS = ("clean", "corrupted", "answer", "wrong_answer")
 _TRAINABLE = (("messages",), ("prompt", "completion"), ("text",))
+_ALPACA = ("instruction", "output")
 _COMPANIONS = ("tools", "chat_template_kwargs")  # columns that SFTTrainer reads beside the conversation
 
 
@@ -30,10 +32,11 @@ def to_training(
     label_map: Mapping[str, str] | None = None,
     label_column: str = "label",
     source: str = "the dataset",
+    chat: bool = False,
 ) -> Dataset:
     """Return `table` with the columns that SFTTrainer takes: messages, prompt and completion, or text.
 
-    Without templates the table must already have one of these sets. Templates are ``string.Template`` texts over its
+    Without templates the table must be one that `trainable` takes. Templates are ``string.Template`` texts over its
     columns (``"Review: $sentence\\nSentiment:"`` and ``" $label"``); `label_map` replaces the values of `label_column`
     first.
 
@@ -52,7 +55,7 @@ def to_training(
             raise ConfigError("label_map needs templates that use the mapped label")
         table = _map_labels(table, label_map, label_column, source)
     if not templates:
-        return _as_it_is(table, source)
+        return trainable(table, source, chat)
     parsed = {column: _parse(text, column, table.column_names, source) for column, text in templates.items()}
     used = sorted({name for template in parsed.values() for name in template.get_identifiers()})
 
@@ -90,7 +93,19 @@ def _parse(text: str, column: str, columns: Sequence[str], source: str) -> Templ
     return template
 
 
-def _as_it_is(table: Dataset, source: str) -> Dataset:
+def trainable(table: Dataset, source: str, chat: bool = False) -> Dataset:
+    """Return a table of text, messages, or prompt and completion, or one that says the same in ShareGPT's columns
+    (conversations) or Alpaca's (instruction, input, output).
+
+    Args:
+        chat: make conversations of Alpaca's rows, for a tokenizer that has a chat template, instead of text.
+
+    Raises:
+        DataError: other columns, or the first row that cannot be used.
+    """
+    table = as_conversations(table, source)
+    if set(_ALPACA) <= set(table.column_names):
+        table = _of_alpaca(table, chat)
     for columns in _TRAINABLE:
         if all(column in table.column_names for column in columns):
             keep = [c for c in (*columns, *_COMPANIONS) if c in table.column_names]
@@ -99,13 +114,32 @@ def _as_it_is(table: Dataset, source: str) -> Dataset:
                 for i, value in enumerate(table[column]):
                     if value is None or (value == "" and column != "prompt"):
                         raise DataError(f"{source}: row {i} has no value in column {column!r}: {table[i]}")
+                    if not isinstance(value, (str, list)):
+                        raise DataError(f"{source}: row {i} has {value!r} in column {column!r}; expected text")
             return table
     wanted = [column for columns in _TRAINABLE for column in columns]
     hints = "".join(did_you_mean(name, wanted) for name in table.column_names)
     raise DataError(
         f"{source} has the columns {', '.join(table.column_names)}{hints}; expected text, messages, or prompt and "
-        "completion. Rename them, or build them with prompt_template and completion_template"
+        "completion (or those of ShareGPT or Alpaca). Rename them, or build them with prompt_template and "
+        "completion_template"
     )
+
+
+def _of_alpaca(table: Dataset, chat: bool) -> Dataset:
+    def convert(row: dict) -> dict[str, Any]:
+        task, given, answer = (row.get(name) or "" for name in (*_ALPACA[:1], "input", *_ALPACA[1:]))
+        if chat:
+            asked = f"{task}\n\n{given}" if given else task
+            return {
+                "prompt": [{"role": "user", "content": asked}],
+                "completion": [{"role": "assistant", "content": answer}],
+            }
+        parts = {"Instruction": task, "Input": given} if given else {"Instruction": task}
+        shown = "".join(f"### {name}:\n{text}\n\n" for name, text in parts.items())
+        return {"prompt": f"{shown}### Response:\n", "completion": answer}
+
+    return table.map(convert, remove_columns=table.column_names, desc="Reading instructions")
 
 
 def require_columns(found: Sequence[str], wanted: Sequence[str], what: str) -> None:

@@ -30,6 +30,11 @@ class DataConfig:
     )
     dataset_config: str | None = setting(None, "Configuration of a dataset on the Hub.")
     dataset_split: str = setting("train", "Split to train on; slices such as train[:100] work.")
+    mix: dict[str, float] | str | None = setting(
+        None,
+        "Further training rows: file, folder or Hub name of a dataset, with its share of all rows, for instance "
+        '{"general.jsonl": 0.2}.',
+    )
     eval_dataset: str | None = setting(None, "Dataset to evaluate on, read in the same way as dataset.")
     eval_dataset_split: str | None = setting(
         None,
@@ -60,11 +65,23 @@ class DataConfig:
     retained_split: str = setting("train", "Split of a retained dataset; slices work.")
 
     def __post_init__(self) -> None:
-        self.labels()  # refuse a bad label_map before anything is loaded
+        self.labels(), self.shares()  # refuse bad ones before anything is loaded
 
     def labels(self) -> dict[str, str] | None:
         """Return `label_map` as a dictionary, parsed if it is JSON text."""
         return mapping("label_map", self.label_map, '{"0": "negative"}')
+
+    def shares(self) -> dict[str, float]:
+        """Return `mix` as a dictionary, parsed if it is JSON text.
+
+        Raises:
+            ConfigError: shares that are no numbers above 0, or that leave nothing of the training data itself.
+        """
+        found = mapping("mix", self.mix, '{"general.jsonl": 0.2}') or {}
+        numbers = [share for share in found.values() if isinstance(share, (int, float)) and share > 0]
+        if len(numbers) < len(found) or sum(numbers) >= 1:
+            raise ConfigError(f"mix is {found}; expected shares of all rows above 0 that together are below 1")
+        return found
 
     def check_source(self) -> None:
         """Raise ConfigError if neither `task` nor `dataset` is set, or both are and the task reads no data."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from datasets import Dataset
+import numpy as np
+from datasets import Dataset, concatenate_datasets
 
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, DataError
 from . import DATA_TASKS, TASKS
 from . import task as task_by_name
-from .columns import check_pairs, to_training
+from .columns import check_pairs, to_training, trainable
 from .data_config import DataConfig
 from .read_table import Source, read_table
 
@@ -27,7 +29,10 @@ def load_data(
         DataError: data that cannot be used.
     """
     config.check_source()
-    train, evaluation, pairs = _of_task(config, tokenizer, seed) if config.task else (*_read(config), None)
+    chat = bool(tokenizer.chat_template)
+    train, evaluation, pairs = _of_task(config, tokenizer, seed) if config.task else (*_read(config, chat), None)
+    if shares := config.shares():
+        train = _mixed(train, shares, chat, seed)
     if config.contrast:
         pairs = read_table(config.contrast)
         check_pairs(pairs, tokenizer)
@@ -49,7 +54,7 @@ def load_retained(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: 
     table = read_table(config.retained, config.retained_split)
     if {"input_ids", "labels"} <= set(table.column_names):
         return table.select_columns(["input_ids", "labels"])
-    return to_training(table, source=config.retained)
+    return to_training(table, source=config.retained, chat=bool(tokenizer.chat_template))
 
 
 def _of_task(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> tuple[Dataset, Dataset, Dataset]:
@@ -79,13 +84,30 @@ def _source(config: DataConfig) -> Source:
     )
 
 
-def _read(config: DataConfig) -> tuple[Dataset, Dataset | None]:
+def _read(config: DataConfig, chat: bool) -> tuple[Dataset, Dataset | None]:
     train, test = _source(config).read(held_out=None)
     named = (str(config.dataset), config.eval_dataset or str(config.dataset))
-    return _trainable(config, train, named[0]), None if test is None else _trainable(config, test, named[1])
+    return _trainable(config, train, named[0], chat), None if test is None else _trainable(config, test, named[1], chat)
 
 
-def _trainable(config: DataConfig, table: Dataset, source: str) -> Dataset:
+def _mixed(train: Dataset, shares: Mapping[str, float], chat: bool, seed: int) -> Dataset:
+    """A training table with further ones: drawn at random, and again where one has too few rows for its share."""
+    rest = 1 - sum(shares.values())
+    parts = [train]
+    for k, (source, share) in enumerate(shares.items()):
+        table = trainable(read_table(source), source, chat)
+        if set(table.column_names) != set(train.column_names):
+            raise DataError(
+                f"mix: {source} has the columns {', '.join(table.column_names)} and the training dataset "
+                f"{', '.join(train.column_names)}; expected the same in both"
+            )
+        n, generator = round(len(train) * share / rest), np.random.default_rng((seed, k))
+        rounds = [generator.permutation(len(table)) for _ in range(-(-n // len(table)))]
+        parts.append(table.select(np.concatenate([np.zeros(0, np.int64), *rounds])[:n]).cast(train.features))
+    return concatenate_datasets(parts)
+
+
+def _trainable(config: DataConfig, table: Dataset, source: str, chat: bool) -> Dataset:
     return to_training(
         table,
         prompt_template=config.prompt_template,
@@ -94,4 +116,5 @@ def _trainable(config: DataConfig, table: Dataset, source: str) -> Dataset:
         label_map=config.labels(),
         label_column=config.label_column,
         source=source,
+        chat=chat,
     )

@@ -106,6 +106,8 @@ def _read_file(path: Path, split: str, column_names: Sequence[str] | None, delim
         raise ConfigError(f"{path}: column_names and delimiter are for CSV and TSV files")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
+    if reader != "parquet":
+        _check_encoding(path)
     options = {}
     if reader == "csv":
         options = {"delimiter": delimiter or ("\t" if path.suffix == ".tsv" else ","), "keep_default_na": False}
@@ -123,6 +125,19 @@ def _read_file(path: Path, split: str, column_names: Sequence[str] | None, delim
         raise DataError(
             f"{path}: split {split!r} is empty or unknown ({error}); a file is one split, 'train', or a slice of it"
         ) from error
+
+
+def _check_encoding(path: Path) -> None:
+    """The JSON reader would pass other encodings on, to fail where nobody knows the file any more."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}, line {number}: byte {line[error.start]:#04x} is not UTF-8; if the file is in Latin-1, "
+                    f"convert it: iconv -f latin1 -t utf-8 {path.name}"
+                ) from error
 
 
 def _check_json_lines(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..common.errors import ConfigError
 from ..masks.budget import BudgetSchedule
 from ..policies.policy import Policy
 from .settings import MaskSettings
@@ -61,6 +62,23 @@ class Calendar:
         if self.probes and step % self.probe_every == 0:
             return True
         return self.scored and (step == 0 or (self.remasks and self.decides(step)))
+
+    def check(self, warmup_steps: int) -> None:
+        """Refuse a run that is over before it has really begun.
+
+        Raises:
+            ConfigError: the learning rate would still be warming up at its end, or the policy would never decide.
+        """
+        if 0 < self.total_steps <= warmup_steps:
+            raise ConfigError(
+                f"the run has {self.total_steps} steps, and warmup_steps stands for {warmup_steps}: it ends before "
+                "its learning rate is reached; lower warmup_steps"
+            )
+        if 0 < self.total_steps <= self.first_decision:
+            raise ConfigError(
+                f"the run has {self.total_steps} steps, and the policy watches for {self.first_decision} before it "
+                "first chooses a mask; lower policy_params.watch_steps, or train for longer"
+            )
 
     @property
     def steps(self) -> range:

@@ -72,12 +72,14 @@ class MaskedTrainer(FiniteLoss):
     Attributes:
         run: the `Run`; remasking: the callback that probes and re-masks; stopping: the one that stops in time.
         trained_on: the data in words, for the model card.
+        template_to_keep: the chat template that the model is saved with, if it is trained with another.
     """
 
     run: Run
     remasking: RemaskCallback
     stopping: StopInTime
     trained_on: str = "rows given from Python"
+    template_to_keep: str | None = None
 
     def drive(self, run: Run) -> None:
         """Train this run from now on. Called once, at the end of `__init__`."""
@@ -194,7 +196,7 @@ class MaskedTrainer(FiniteLoss):
                 "another output_dir"
             )
         if args.should_save:
-            self.processing_class.save_pretrained(run.output / "tokenizer")
+            self._save_tokenizer(run.output / "tokenizer")
         if run.policy.scouts == "bank":
             part("training.scout.scout")(run, len(self.train_dataset), self._train_on)
         elif run.policy.scouts:
@@ -267,7 +269,13 @@ class MaskedTrainer(FiniteLoss):
         merged = self.run.bank.merged_state_dict()
         if self.args.should_save:
             self.model.save_pretrained(folder, state_dict=merged)
-            self.processing_class.save_pretrained(folder)
+            self._save_tokenizer(folder)
+
+    def _save_tokenizer(self, folder: Path) -> None:
+        used = self.processing_class.chat_template
+        self.processing_class.chat_template = self.template_to_keep or used
+        self.processing_class.save_pretrained(folder)
+        self.processing_class.chat_template = used
 
     def _save_checkpoint(self, model, trial) -> None:
         # Older checkpoints go only after this one is complete, so the limit is applied here instead of by the parent.
@@ -334,6 +342,8 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
     }.items():
         if kwargs.get(name) not in (None, (None, None)):
             raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
+    if not isinstance(args, ForesightConfig):
+        raise ConfigError(f"args is a {type(args).__name__}; expected a ForesightConfig, which takes the same settings")
     if args.optim not in _ADAMW:
         raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
     if args.enable_jit_checkpoint:

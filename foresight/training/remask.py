@@ -34,6 +34,7 @@ class RemaskCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         run, self._clock = self.run, time.perf_counter()
         run.step, run.calendar = state.global_step, Calendar(args, run.policy, state.max_steps)
+        run.calendar.check(args.get_warmup_steps(state.max_steps))
         if state.global_step == 0:
             if run.scouting is not None:
                 run.log(run.scouting.logged())

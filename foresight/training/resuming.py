@@ -15,7 +15,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..common.errors import CheckpointError, ConfigError
-from ..tasks.unknown import sampled
+from ..tasks.seen import sampled
 from .config import ForesightConfig
 
 _log = logging.getLogger(__name__)

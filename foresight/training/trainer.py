@@ -9,17 +9,16 @@ from transformers import PreTrainedModel
 from trl import SFTTrainer
 
 from ..bank import AnyBank
-from ..common.errors import DataError
 from ..common.plugins import part
 from ..forecasters.forecaster import Forecaster
 from ..masks.schedule import MaskSchedule
 from ..model.components import ComponentTable
 from ..policies.policy import Policy
 from ..scoring.scorer import DAMAGE
-from ..tasks.unknown import refuse_unknown
 from ..trajectory.trajectory import Trajectory
 from .config import ForesightConfig, target_of
 from .masked import MaskedTrainer, refuse
+from .rows import check_prepared, checked, template_to_keep
 from .run import Run
 from .sharding import refuse_dtype
 
@@ -45,7 +44,7 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
 
     Raises:
         ConfigError: settings that contradict each other or the model; raised before any work is done.
-        DataError: an empty dataset, or contrast pairs that cannot be used.
+        DataError: a dataset of which nothing would be learned, or a row or contrast pair that cannot be used.
     """
 
     completion_only_loss: bool
@@ -64,11 +63,13 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         refuse(args, kwargs)
         target, pairs = target_of(args), contrast_dataset is not None
         target.check(pairs, retained_dataset is not None or args.retained_source != "data")
-        if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
-            raise DataError("the training dataset is empty; check its path, split and filters")
-        super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+        tokenizer = kwargs.get("processing_class")
+        known, template = (len(tokenizer), tokenizer.chat_template) if tokenizer is not None else (None, None)
+        rows = checked(train_dataset, args, tokenizer, "formatting_func" in kwargs)
+        super().__init__(model=model, args=args, train_dataset=rows, **kwargs)
         refuse_dtype(self.model, args)
-        refuse_unknown(self.train_dataset, self._tokenizer)
+        check_prepared(rows, self.train_dataset, args, self._tokenizer, known)
+        self.template_to_keep = template_to_keep(template, self._tokenizer)
         run = Run(self.model, args, target, pairs, forecaster)
         if run.policy.scouts:
             part("training.scout.refuse_scout")(args, self.train_dataset)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from eval.word_tokenizer import make_tokenizer
 from foresight.bank import Bank
-from foresight.common.errors import ArchitectureError, BudgetError
+from foresight.common.errors import ArchitectureError, BudgetError, ConfigError
 from foresight.masks.costs import StepCosts
 from foresight.masks.masks import everything
 from foresight.model.components import component_table
@@ -178,3 +178,14 @@ def test_the_plan_of_a_budget_schedule_tells_peak_and_mean(cli):
     code, out, _ = cli("plan", "--task", "ioi", "--output_dir", "x", "--policy", "static", "--max_steps", "20",
                        "--budget_schedule", "[[0, 3], [0.5, 1]]", "--budget", "0.1")  # fmt: skip
     assert code == 0 and "over the run" in out and "at the peak" in out and "after steps 0, 10" in out
+
+
+def test_a_run_that_is_over_before_it_has_begun_is_refused():
+    args = ForesightConfig("x", use_cpu=True, bf16=False)
+    calendar = Calendar(args, make_policy("foresight", "components", {"watch_steps": 5}), 6)
+    calendar.check(warmup_steps=5)
+    with pytest.raises(ConfigError, match="has 6 steps, and warmup_steps stands for 6: .* lower warmup_steps"):
+        calendar.check(warmup_steps=6)
+    short = Calendar(args, make_policy("foresight", "components", {"watch_steps": 5}), 5)
+    with pytest.raises(ConfigError, match="has 5 steps, and the policy watches for 5 before it first chooses a mask"):
+        short.check(warmup_steps=0)
