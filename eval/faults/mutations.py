@@ -16,7 +16,7 @@ from .case import Case, Verdict, judged, typed
 from .ground import Ground
 from .leaves import Leaves, leaves
 from .recipes import RECIPES
-from .references import LIMIT, ReferenceError, reference
+from .references import LIMIT, ReferenceError, made_once, reference
 from .tensors import FORGED, TENSORS
 from .trusting import trusting
 from .warm import Ended, await_all, child, foresight
@@ -60,8 +60,11 @@ def lay_out(artefact: Artefact, ground: Ground, work: Path) -> None:
     work.mkdir(parents=True)
     for job in artefact.needs:
         reference(ground, job)
-    if artefact.act is not None and not (state := ground.base.parent / "state.safetensors").exists():
-        await_all([child(partial(save_forecaster, state, ground), work / "made.txt")], LIMIT, work / "made.txt")
+    if artefact.act is not None:
+        state, log = ground.base.parent / "state.safetensors", work / "made.txt"
+        with made_once(state) as missing:
+            if missing:
+                await_all([child(partial(save_forecaster, state, ground), log)], LIMIT, log)
     for name, place in artefact.given(ground).items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         if place.is_dir():
@@ -106,14 +109,15 @@ def _expected(ground: Ground, name: str) -> Leaves | None:
     if artefact.leaves is None:
         return None
     kept = ground.references / f"read {name}.json"
-    if not kept.exists():
-        work = ground.references / f"read {name}"
-        lay_out(artefact, ground, work)
-        ended = read(artefact, ground, work)
-        if ended.code != 0:
-            raise ReferenceError(f"{name}, whole, was not read: {ended.output[-2000:]}")
-        kept.write_text(json.dumps(leaves(work, artefact.leaves)))
-        shutil.rmtree(work)
+    with made_once(kept) as missing:
+        if missing:
+            work = ground.references / f"read {name}"
+            lay_out(artefact, ground, work)
+            ended = read(artefact, ground, work)
+            if ended.code != 0:
+                raise ReferenceError(f"{name}, whole, was not read: {ended.output[-2000:]}")
+            kept.write_text(json.dumps(leaves(work, artefact.leaves)))
+            shutil.rmtree(work)
     return json.loads(kept.read_text())
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from .acts import counted
 from .ground import Ground
@@ -35,12 +39,20 @@ class ReferenceError(Exception):
 def reference(ground: Ground, name: str) -> Reference:
     """The reference of a job, made with all that it needs if it is not there."""
     kept = ground.references / f"{name}.json"
-    if not kept.exists():
-        for other in JOBS[name].needs:
-            reference(ground, other)
-        found = _make(ground, JOBS[name])
-        kept.write_text(json.dumps(found.__dict__))
+    for other in () if kept.exists() else JOBS[name].needs:
+        reference(ground, other)
+    with made_once(kept) as missing:
+        if missing:
+            kept.write_text(json.dumps(_make(ground, JOBS[name]).__dict__))
     return Reference(**json.loads(kept.read_text()))
+
+
+@contextlib.contextmanager
+def made_once(path: Path) -> Iterator[bool]:
+    """Whether a file is missing; what makes it is inside, and the others wait for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield not path.exists()
 
 
 def _make(ground: Ground, job: Job) -> Reference:

@@ -58,8 +58,8 @@ def report(data: dict[str, Any]) -> str:
     lines = [
         "# Faults",
         "",
-        f"{form}, seed {data['seed']}, {data['date']}: {data['seconds']} seconds, {data['cpu_seconds']} on a core. `python -m eval.faults` writes this "
-        "file; what the outcomes mean is in [eval/README.md](../../README.md#faults).",
+        f"{form}, seed {data['seed']}, {data['date']}: {data['seconds']} seconds, {data['cpu_seconds']} on a core.",
+        "`python -m eval.faults` writes this file; [eval/README.md](../../README.md#faults) says what the outcomes mean.",
         "",
         f"| kind | cases | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (1 + len(OUTCOMES))}",
