@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import kills, mutations, ranks, rows, settings
+from . import kills, mutations, ranks, rows, settings, unchecked
 
 KINDS: dict[str, ModuleType] = {
     "kills": kills,
@@ -12,4 +12,5 @@ KINDS: dict[str, ModuleType] = {
     "settings": settings,
     "ranks": ranks,
     "rows": rows,
+    "unchecked": unchecked,
 }

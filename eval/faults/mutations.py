@@ -17,13 +17,11 @@ from .ground import Ground
 from .leaves import Leaves, leaves
 from .recipes import RECIPES
 from .references import LIMIT, ReferenceError, made_once, reference
-from .tensors import FORGED, TENSORS
 from .trusting import trusting
 from .warm import Ended, await_all, child, foresight
 
 SHORT = {"delta": 4, "delta forged": 2, "checkpoint by name": 3, "recipe": 2}
 """Of files whose digests are checked by now, or that make no sense."""
-GROUPS = {"forged": FORGED, "lines": LINES, "recipe": RECIPES}
 TRIES = 60
 
 
@@ -41,15 +39,14 @@ def attempt(case: Case, ground: Ground, trust: bool = False) -> Verdict:
     """
     name, _, number = case.name.rpartition(" ")
     artefact, work, rng = ARTEFACTS[name], ground.cases / case.folder, case.rng
-    expected = _expected(ground, name)
+    whole = expected(ground, name)
     lay_out(artefact, ground, work)
     file, did = _change(artefact, ground, work, rng, int(number))
     ended = read(artefact, ground, work, trust)
     names = [file.name, *(part for part in file.relative_to(work).parts[:-1] if part != "snapshots"), *artefact.also]
     if artefact.changes == "recipe":
         names += ["learning_rte", "budget", "policy", "max_steps", "num_train_epochs", "learning_rate", "statik"]
-    found = _found(artefact, work) if ended.code == 0 else None
-    outcome, words = judged(ended, names, expected, found) if found != "broken" else ("wrong", "what it left is broken")
+    outcome, words = judged(ended, names, whole, found(artefact, work) if ended.code == 0 else None)
     command = typed(artefact.words(ground, work)) if artefact.words else f"read {file}"
     return Verdict(outcome, words, f"{file.relative_to(work)}: {did}", (command,))
 
@@ -96,14 +93,15 @@ def _read(artefact: Artefact, ground: Ground, work: Path, log: Path, trust: bool
     return 0
 
 
-def _found(artefact: Artefact, work: Path) -> Leaves | str:
+def found(artefact: Artefact, work: Path) -> Leaves:
+    """What the command has left."""
     try:
         return leaves(work, artefact.leaves or ())
-    except (ValueError, OSError, KeyError):
-        return "broken"
+    except (ValueError, OSError, KeyError) as error:
+        return {"what it left": f"cannot be read: {error!r}"}
 
 
-def _expected(ground: Ground, name: str) -> Leaves | None:
+def expected(ground: Ground, name: str) -> Leaves | None:
     """What the command leaves when nothing was changed; read once, kept."""
     artefact = ARTEFACTS[name]
     if artefact.leaves is None:
@@ -132,7 +130,7 @@ def _change(artefact: Artefact, ground: Ground, work: Path, rng: random.Random, 
         if not files:
             continue
         file = rng.choice(files)
-        changes: dict[str, Change] = dict(GROUPS[artefact.changes] if artefact.changes else _usual(file))
+        changes: dict[str, Change] = dict(_changes(artefact.changes, file))
         if not artefact.changes:
             changes["mixed up"] = partial(_mix_up, artefact, ground, work, files)
         name = rng.choice(sorted(changes))
@@ -146,8 +144,13 @@ def _change(artefact: Artefact, ground: Ground, work: Path, rng: random.Random, 
     raise ReferenceError(f"nothing to change in {artefact.files}")
 
 
-def _usual(file: Path) -> dict[str, Change]:
-    return {".json": JSON | BYTES, ".safetensors": TENSORS | BYTES, ".jsonl": LINES}.get(file.suffix, BYTES)
+def _changes(group: str, file: Path) -> dict[str, Change]:
+    """Those of a group, or what can be done to a file of this ending."""
+    from .tensors import FORGED, TENSORS  # the process that shows the progress needs no torch
+
+    groups = {"forged": FORGED, "lines": LINES}
+    usual = {".json": JSON | BYTES, ".safetensors": TENSORS | BYTES, ".jsonl": LINES}
+    return groups[group] if group else usual.get(file.suffix, BYTES)
 
 
 def _mix_up(artefact: Artefact, ground: Ground, work: Path, files: list[Path], file: Path, rng: random.Random) -> str:

@@ -59,7 +59,7 @@ def report(data: dict[str, Any]) -> str:
         "# Faults",
         "",
         f"{form}, seed {data['seed']}, {data['date']}: {data['seconds']} seconds, {data['cpu_seconds']} on a core.",
-        "`python -m eval.faults` writes this file; [eval/README.md](../../README.md#faults) says what the outcomes mean.",
+        "`python -m eval.faults` writes this; what the outcomes mean is in [eval/README.md](../../README.md#faults).",
         "",
         f"| kind | cases | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (1 + len(OUTCOMES))}",

@@ -110,7 +110,7 @@ BAD: tuple[Bad, ...] = (
     Bad("a table without columns of ours", _each(lambda row: {"question": row["prompt"], "answer": row["completion"]}),
         "question"),
     Bad("no completion column", _each(lambda row: {"prompt": row["prompt"]}), "completion"),
-    Bad("a misspelt column", _each(lambda row: {"prompt": row["prompt"], "competion": row["completion"]}), "completion"),
+    Bad("a misspelt column", _each(lambda row: {"prompt": row["prompt"], "answr": row["completion"]}), "completion"),
     Bad("a null completion", _row(completion=None), _LINE),
     Bad("an empty completion", _row(completion=""), _LINE),
     Bad("a null prompt", _row(prompt=None), _LINE),

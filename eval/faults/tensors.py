@@ -116,6 +116,11 @@ def _of_file(act: Callable[[Tensors, str, random.Random], str], only: str = "") 
     return change
 
 
+def change_of(name: str, only: str) -> Change:
+    """One of `ACTS`, of a tensor whose name ends so."""
+    return _of_file(next(act for act in ACTS if act.__name__ == name), only)
+
+
 def header(path: Path, rng: random.Random) -> str:
     """Another value in the text that the file holds beside its tensors."""
     with safe_open(path, "pt") as file:
