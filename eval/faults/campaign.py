@@ -25,19 +25,22 @@ Tried = list[tuple[Case, Verdict]]
 
 
 def campaign(
-    out: Path, kinds: Sequence[str], seed: int, short: bool, workers: int, only: str = "", quiet: bool = False
+    out: Path, kinds: Sequence[str], seed: int, short: bool, workers: int, only: Sequence[str] = (), quiet: bool = False
 ) -> Tried:
     """Try every case of some kinds, except those that an earlier call in the folder has tried.
 
     Args:
-        only: cases whose name holds this text; these are tried again, and their folders stay.
+        only: names of cases, or parts of names; these are tried again, and their folders stay.
     """
     from .kinds import KINDS
 
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment(out))
-    every = [case for kind in kinds for case in KINDS[kind].cases(seed, short) if only in case.name]
+    every = [case for kind in kinds for case in KINDS[kind].cases(seed, short)]
+    if only:
+        named = [case for case in every if case.name in only]
+        every = named or [case for case in every if any(part in case.name for part in only)]
     known = {} if only else _known(out / KEPT)
     tried = [(case, known[case]) for case in every if case in known]
     missing = [case for case in every if case not in known]
