@@ -20,7 +20,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="decides every moment and every change (default: 0)")
     parser.add_argument("--short", action="store_true", help="a few cases of each kind, in a minute")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="only these (default: all)")
-    only = "cases of these names, or whose name holds one of these; folders stay, nothing is recorded"
+    only = "cases of these names, or whose name holds one of these; folders stay, no results are written"
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=only)
     parser.add_argument("--workers", type=int, default=2, help="cases at a time (default: 2)")
     args = parser.parse_args(words)

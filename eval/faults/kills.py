@@ -28,7 +28,7 @@ COUNTS = {
     "bench": 20, "maps": 20, "export-merged": 8, "export-delta": 6, "export-checkpoint": 6,
 }  # fmt: skip
 COLD = {"components": 5, "compare": 3, "track": 3, "evidence": 3, "bench": 2, "maps": 2, "export-merged": 2}
-SHORT = {"components": 2, "weights-random": 1, "maps": 1, "export-merged": 1}
+SHORT = {"components": 2, "export-merged": 1}
 SETTLED = "cold: "
 
 
