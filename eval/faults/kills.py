@@ -29,26 +29,27 @@ COUNTS = {
 }  # fmt: skip
 COLD = {"components": 5, "compare": 3, "track": 3, "evidence": 3, "bench": 2, "maps": 2, "export-merged": 2}
 SHORT = {"components": 2, "export-merged": 1}
-SETTLED = "cold: "
+FROM_COLD = "cold: "
+KILLED = (-signal.SIGKILL, -signal.SIGALRM)
 
 
 def cases(seed: int, short: bool) -> list[Case]:
     """All of them; in the short form a few, all warm."""
     counts = SHORT if short else COUNTS
     names = [f"{job} {i}" for job, n in counts.items() for i in range(n)]
-    names += [] if short else [f"{SETTLED}{job} {i}" for job, n in COLD.items() for i in range(n)]
+    names += [] if short else [f"{FROM_COLD}{job} {i}" for job, n in COLD.items() for i in range(n)]
     return [Case("kills", name, seed) for name in names]
 
 
 def attempt(case: Case, ground: Ground) -> Verdict:
     """Kill the command, type it again, compare."""
-    job = JOBS[case.name.removeprefix(SETTLED).rpartition(" ")[0]]
+    job = JOBS[case.name.removeprefix(FROM_COLD).rpartition(" ")[0]]
     known, rng = reference(ground, job.name), case.rng
     work = ground.cases / case.folder
     shutil.rmtree(work, ignore_errors=True)
     out, log = work / "out", work / "log.txt"
     words = job.words(ground, out)
-    if case.name.startswith(SETTLED):
+    if case.name.startswith(FROM_COLD):
         did = [_kill_cold(words, out, log, rng, ground.reference(job.name))]
     else:
         did = []
@@ -57,8 +58,9 @@ def attempt(case: Case, ground: Ground) -> Verdict:
             _put_away(log)
             moment, victim = _moment(rng, known), rng.randrange(job.ranks)
             ended = run(ground, job, line, log, out, moment=moment, victim=victim)
-            did.append(_told(moment, victim, job))
-            if ended[victim].code not in (0, -signal.SIGKILL, -signal.SIGALRM) and not (again and job.refuses):
+            fell = ended[victim].code in KILLED or any(log.parent.glob("log*.died"))
+            did.append(_told(moment, victim, job, fell))
+            if ended[victim].code not in (0, *KILLED) and not (again and job.refuses):
                 outcome, words_ = broke(ended[victim]) or ("wrong", f"refused: {ended[victim].output[-400:]}")
                 return Verdict(outcome, words_, "; ".join(did), (typed(words),))
     outcome, said = _again(job, words, ground, out, log, known)
@@ -130,10 +132,10 @@ def _moment(rng: random.Random, known: Reference) -> Moment:
     return Moment(rng.randint(1, max(1, known.acts)), late)
 
 
-def _told(moment: Moment, victim: int, job: Job) -> str:
+def _told(moment: Moment, victim: int, job: Job, fell: bool) -> str:
     late = f" + {1000 * moment.late:.1f} ms" if moment.late else ""
     rank = f" of rank {victim}" if job.ranks > 1 else ""
-    return f"killed the {moment.whose}{rank} at act {moment.at}{late}"
+    return f"{'killed' if fell else 'spared'} the {moment.whose}{rank} at act {moment.at}{late}"
 
 
 def _kill_cold(words: list[str], out: Path, log: Path, rng: random.Random, whole: Path) -> str:
@@ -146,7 +148,8 @@ def _kill_cold(words: list[str], out: Path, log: Path, rng: random.Random, whole
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return f"killed a cold start at {goal} files + {1000 * later:.0f} ms (exit code {process.returncode})"
+    told = "killed" if process.returncode < 0 else "spared"
+    return f"{told} a cold start at {goal} files + {1000 * later:.0f} ms"
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -40,6 +40,7 @@ def results(tried: Sequence[tuple[Case, Verdict]], seed: int, short: bool, secon
         "date": datetime.date.today().isoformat(),
         "seconds": round(seconds),
         "cpu_seconds": round(sum(verdict.cpu for _, verdict in tried)),
+        "killed": sum(verdict.did.count("killed ") for _, verdict in tried),
         "environment": environment(),
         "counts": {kind: {outcome: found[outcome] for outcome in OUTCOMES} for kind, found in counts.items()},
         "not_right": not_right,
@@ -64,11 +65,11 @@ def report(data: dict[str, Any]) -> str:
         f"| kind | cases | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (1 + len(OUTCOMES))}",
     ]
-    total = Counter()
+    total: Counter[str] = Counter()
     for kind, found in data["counts"].items():
         total.update(found)
         lines.append(_row(kind, found))
-    lines += [_row("all", total), ""]
+    lines += [_row("all", total), "", f"Processes that were killed: {data['killed']}.", ""]
     if not data["not_right"]:
         return "\n".join([*lines, "Everything was right.", ""])
     lines += ["## What was not right", ""]

@@ -118,8 +118,7 @@ BAD: tuple[Bad, ...] = (
     Bad("a list as a completion", _each(lambda row: {**row, "completion": ["a"]}), "row 0"),
     Bad("true as completions", _each(lambda row: {**row, "completion": True}), "row 0"),
     Bad("a CSV row with more cells", lambda rows: "prompt,completion\na,b\nc,d,e\n", "line 3 | row 1", file="rows.csv"),
-    Bad("a CSV without a header", lambda rows: "".join(f"{r['prompt']},{r['completion']}\n" for r in rows), "column",
-        file="rows.csv"),
+    Bad("a CSV without a header", lambda rows: "".join(f"{i},{i + 1}\n" for i in range(9)), "column", file="rows.csv"),
     Bad("unknown words", _each(lambda row: {"prompt": _UNKNOWN, "completion": _UNKNOWN}), "unknown"),
     Bad("answers beyond max_length", _each(lambda row: {**row, "prompt": row["prompt"] * 8}), "max_length",
         settings=(("max_length", 8),)),
@@ -177,7 +176,7 @@ def attempt(case: Case, ground: Ground) -> Verdict:
             leaves(work / "usual", ("delta/*.safetensors",)),
             leaves(work / "out", ("delta/*.safetensors",)),
         )
-    group = f"{bad.file} | training rows" + (f" + {bad.names}" if bad.names else "")
+    group = f"{bad.file} | training rows | the training dataset" + (f" + {bad.names}" if bad.names else "")
     if bad.role == "contrast":
         group = f"{bad.file} | contrast pair" + f" + {bad.names}"
     outcome, said = judged(ended, [group], expected or None, found)

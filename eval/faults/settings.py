@@ -27,9 +27,10 @@ LEARNED = tuple(pattern for pattern in RUN if pattern.startswith(("delta", "sche
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that gets another value, what comes of it, and what a refusal has to hold besides the setting's name.
+    """A setting that gets another value, and what comes of it.
 
     Attributes:
+        values: what a refusal has to say that it was and is.
         changes_nothing: the new value matters to none of the steps that are left, so that equal bits are right.
         name: of the setting in the message, if it has another one there.
     """
@@ -64,18 +65,18 @@ CHANGES: tuple[Change, ...] = (
     Change("budget", 0.1, REFUSED, ("0.2", "0.1")),
     Change("policy", "reactive", REFUSED, ("foresight", "reactive"),
            more=(("probe_every", None), ("policy_params.watch_steps", None))),
-    Change("granularity", "vectors", REFUSED, ("components", "vectors"), name="component table | granularity"),
-    Change("policy_params.watch_steps", 4, REFUSED, ("2", "4"), name="policy_params"),
-    Change("policy_params.watch", "rotate", REFUSED, ("rotate",), name="policy_params"),
+    Change("granularity", "vectors", REFUSED, ("components", "vectors")),
+    Change("policy_params.watch_steps", 4, REFUSED, ("{'watch_steps': 2}", "{'watch_steps': 4}"), name="policy_params"),
+    Change("policy_params.watch", "rotate", REFUSED, name="policy_params + rotate"),
     Change("remask_every", 4, REFUSED, ("2", "4")),
     Change("probe_every", 4, REFUSED, ("2", "4"), more=(("remask_every", 4),)),
     Change("probe_examples", 4, REFUSED, ("8", "4")),
-    Change("forecaster", "mean", REFUSED, ("mean",)),
+    Change("forecaster", "mean", REFUSED, name="forecaster was + is 'mean'"),
     Change("scorer", "gradient", REFUSED, ("auto", "gradient")),
-    Change("mlp_block", 4, REFUSED, ("4",), name="component table | mlp_block"),
+    Change("mlp_block", 4, REFUSED, ("None", "4")),
     Change("task", "boolean", REFUSED, name="training rows"),
     Change("task_examples", 40, REFUSED, name="training rows"),
-    Change("task_contrast_examples", 12, REFUSED, name="contrast | scored | probe"),
+    Change("task_contrast_examples", 4, REFUSED, name="contrast | scored | probe"),
     Change("model", "other", REFUSED, name="model weights"),
     Change("dtype", "bfloat16", REFUSED, name="model weights"),
     Change("task_eval_examples", 16, FREE),
@@ -110,7 +111,8 @@ def attempt(case: Case, ground: Ground) -> Verdict:
     ended = await_all([child(lambda: foresight(words, log, NEVER, None), log)], LIMIT, log)[0]
     did, line = f"{change.setting} became {change.value}, expected {change.expected}", (typed(words),)
     if change.expected == REFUSED:
-        names = [" + ".join((change.name or change.setting.partition(".")[0], *change.values))]
+        both = [f"{word} {value} | {word} '{value}'" for word, value in zip(("was", "is"), change.values, strict=False)]
+        names = [" + ".join((change.name or change.setting.partition(".")[0], *both))]
         outcome, said = judged(ended, names, None, None)
         if outcome == "right" and _bytes(work / "run") != before:
             outcome, said = "wrong", "refused, but the folder has changed"

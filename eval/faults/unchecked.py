@@ -15,7 +15,7 @@ SILENT = (
     ("delta", "run/delta/delta.safetensors", "permuted", ".values"),
     ("checkpoint by name", "run/checkpoint-6/foresight.safetensors", "negative", "bank.vectors"),
     ("checkpoint, exported", "run/checkpoint-6/foresight.safetensors", "negative", "bank.vectors"),
-    ("trajectory, for an oracle", "trajectory/snapshots/*-00000008-*", "permuted", ""),
+    ("trajectory, for an oracle", "trajectory/snapshots/*-00000008-*", "permuted", "/values"),
 )
 """Artefact, file, change and the end of the tensor's name."""
 SHORT = 3

@@ -36,6 +36,7 @@ def environment(folder: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_CACHE": str(folder / "datasets"), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "COLUMNS": "400",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))), "DS_ACCELERATOR": "cpu",
+        "PYTHONWARNINGS": "ignore:resource_tracker",  # of killed processes, which cannot tidy up
     }  # fmt: skip
 
 
