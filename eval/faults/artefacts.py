@@ -147,7 +147,7 @@ ARTEFACTS: dict[str, Artefact] = {
         30, _given(run=_of("components")), ("run/checkpoint-6/*",), _LEAVES_RUN, _named_checkpoint,
         needs=("components", "components-b"), twin=("components-b", "checkpoint-6")),
     "checkpoint of weights": Artefact(
-        15, _given(run=_of("weights-random")), ("run/checkpoint-6/*", "run/masks/*"), _LEAVES_RUN,
+        15, _given(run=_of("weights-random")), ("run/checkpoint-6/*",), _LEAVES_RUN,
         _resumed("weights-random"), needs=("weights-random",)),
     "checkpoint, exported": Artefact(
         15, _given(run=_of("components")), ("run/checkpoint-6/*",), ("out/*.safetensors", "out/*.json"),

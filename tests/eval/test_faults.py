@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from eval.faults.acts import Moment, count_acts
 from eval.faults.alter import BYTES, JSON, LINES
 from eval.faults.artefacts import ARTEFACTS
 from eval.faults.case import Case, Verdict, judged
@@ -20,7 +22,7 @@ from eval.faults.recipes import RECIPES
 from eval.faults.report import report, results
 from eval.faults.settings import APPLIED, CHANGES, FREE, REFUSED
 from eval.faults.trusting import Agreeable, trusting
-from eval.faults.warm import Ended
+from eval.faults.warm import Ended, await_all, child
 from foresight.bank import delta
 from foresight.training import resuming
 
@@ -91,6 +93,24 @@ def test_what_is_expected_of_settings_is_what_the_package_says():
 )
 def test_outcomes(ended, expected, found, outcome):
     assert judged(ended, ["delta.json"], expected, found)[0] == outcome
+
+
+def _writes(folder):
+    count_acts(folder, folder.parent / "log.command", Moment(3))
+    for i in range(9):
+        (folder / str(i)).write_text("")
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [(lambda folder: time.sleep(60), None), (_writes, -9), (lambda folder: 1 / 0, 1), (lambda folder: 2, 2)],
+)
+def test_a_child_is_ended_in_time_or_killed_at_its_moment(tmp_path, act, code):
+    folder, log = tmp_path / "out", tmp_path / "log.txt"
+    folder.mkdir()
+    (ended,) = await_all([child(lambda: act(folder), log)], 3 if code is None else 60, log)
+    assert ended.code == code and ("ZeroDivisionError" in ended.output) == (code == 1)
+    assert code != -9 or sorted(path.name for path in folder.iterdir()) == ["0", "1"]
 
 
 def test_a_refusal_has_to_hold_one_word_of_each_group():
