@@ -52,8 +52,8 @@ def _given(**places: Callable[[Ground], Path]) -> Places:
 
 
 def broken_off(run: Path) -> None:
-    """Make a finished run of eight steps one that was killed after its sixth."""
-    for gone in ("delta", "checkpoint-8", "checkpoint-2"):
+    """Make a finished run of eight steps one that was killed after its fourth."""
+    for gone in ("delta", "checkpoint-8", "checkpoint-6"):
         shutil.rmtree(run / gone, ignore_errors=True)
 
 
@@ -68,7 +68,7 @@ def _resumed(job: str, **changes: Any) -> Callable[[Ground, Path], list[str]]:
 
 def _named_checkpoint(ground: Ground, folder: Path) -> list[str]:
     words = _resumed("components")(ground, folder)[:-1]
-    return [*words, "--resume_from_checkpoint", str(folder / "run" / "checkpoint-6")]
+    return [*words, "--resume_from_checkpoint", str(folder / "run" / "checkpoint-4")]
 
 
 _BARE: Mapping[str, Any] = dict(probe_examples=None, remask_every=None, save_strategy="no", save_steps=None)
@@ -141,18 +141,18 @@ ARTEFACTS: dict[str, Artefact] = {
         15, _given(trajectory=_of("full", "trajectory")), ("trajectory/*.*", "trajectory/snapshots/*"), _BEGUN,
         _begun(policy="prior", history=lambda f: f / "trajectory"), needs=("full",)),
     "checkpoint": Artefact(
-        40, _given(run=_of("components")), ("run/checkpoint-6/*",), _LEAVES_RUN, _resumed("components"),
-        needs=("components", "components-b"), twin=("components-b", "checkpoint-6")),
+        40, _given(run=_of("components")), ("run/checkpoint-4/*",), _LEAVES_RUN, _resumed("components"),
+        needs=("components", "components-b"), twin=("components-b", "checkpoint-4")),
     "checkpoint by name": Artefact(
-        30, _given(run=_of("components")), ("run/checkpoint-6/*",), _LEAVES_RUN, _named_checkpoint,
-        needs=("components", "components-b"), twin=("components-b", "checkpoint-6")),
+        30, _given(run=_of("components")), ("run/checkpoint-4/*",), _LEAVES_RUN, _named_checkpoint,
+        needs=("components", "components-b"), twin=("components-b", "checkpoint-4")),
     "checkpoint of weights": Artefact(
-        15, _given(run=_of("weights-random")), ("run/checkpoint-6/*",), _LEAVES_RUN,
+        15, _given(run=_of("weights-random")), ("run/checkpoint-4/*",), _LEAVES_RUN,
         _resumed("weights-random"), needs=("weights-random",)),
     "checkpoint, exported": Artefact(
-        15, _given(run=_of("components")), ("run/checkpoint-6/*",), ("out/*.safetensors", "out/*.json"),
-        lambda g, f: ["export", str(f / "run" / "checkpoint-6"), "--to", "merged", "--out", str(f / "out")],
-        needs=("components", "components-b"), twin=("components-b", "checkpoint-6")),
+        15, _given(run=_of("components")), ("run/checkpoint-4/*",), ("out/*.safetensors", "out/*.json"),
+        lambda g, f: ["export", str(f / "run" / "checkpoint-4"), "--to", "merged", "--out", str(f / "out")],
+        needs=("components", "components-b"), twin=("components-b", "checkpoint-4")),
     "files beside checkpoints": Artefact(
         25, _given(run=_of("components")), ("run/*.json", "run/trajectory/*.*", "run/trajectory/snapshots/*"),
         _LEAVES_RUN, _resumed("components"), needs=("components", "components-b"), twin=("components-b", "")),

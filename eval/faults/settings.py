@@ -99,7 +99,7 @@ def cases(seed: int, short: bool) -> list[Case]:
 
 
 def attempt(case: Case, ground: Ground) -> Verdict:
-    """Break a run off after its sixth step, and go on with the change."""
+    """Break a run off after its fourth step, and go on with the change."""
     change = next(one for one in CHANGES if _title(one) == case.name)
     work, known = ground.cases / case.folder, reference(ground, JOB)
     lay_out(_COPY, ground, work)
@@ -151,7 +151,7 @@ def _not_recorded(run: Path, change: Change) -> str:
     found = said[-1]["changed"].get(change.setting) if said else None
     number = isinstance(change.value, (int, float))
     same = found is not None and (found[1] == change.value if number else str(found[1]).endswith(str(change.value)))
-    return "" if same and said[-1]["step"] == 6 else f"config.json says {said!r:.200}"
+    return "" if same and said[-1]["step"] == 4 else f"config.json says {said!r:.200}"
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
