@@ -25,7 +25,7 @@ from .card import NAME, card
 from .config import ForesightConfig
 from .ranks import refuse_unequal_run, refuse_unequal_settings
 from .remask import RemaskCallback, diverged
-from .resuming import fixed, load_scheduler
+from .resuming import digest, fixed, load_scheduler
 from .run import Run
 from .sharding import optimizer_class, placement_of, refuse_dtype, refuse_world
 from .stopping import StopInTime
@@ -86,6 +86,10 @@ class MaskedTrainer(FiniteLoss):
         refuse_dtype(self.model, run.args)
         self.run, self.remasking = run, RemaskCallback(run)
         run.fixed = fixed(run.args, self.train_dataset)
+        if run.watcher is not None:
+            run.fixed["scored examples"] = run.watcher.probe.hash
+        if run.retained is not None and run.args.retained_source == "data":
+            run.fixed["retained rows"] = digest(run.retained.rows)
         refuse_unequal_run(run, self.eval_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast
         self.stopping = StopInTime(run)
