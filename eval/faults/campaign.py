@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -46,7 +48,7 @@ def campaign(
     missing = [case for case in every if case not in known]
     context = forkserver(groups=any(case.kind == "ranks" or "zero" in case.name for case in missing))
     ground = Ground(out)
-    with progress_bar(console(), disable=quiet) as progress, ProcessPoolExecutor(workers, context) as pool:
+    with progress_bar(console(), disable=quiet) as progress, ProcessPoolExecutor(workers, context, follow) as pool:
         bar = progress.add_task("getting warm", total=len(every), completed=len(tried))
         pool.submit(prepare, ground, sorted({case.kind for case in missing}), short).result()
         for future in as_completed([pool.submit(try_case, case, ground, bool(only)) for case in missing]):
@@ -90,6 +92,18 @@ def try_case(case: Case, ground: Ground, keep: bool = False) -> tuple[Case, Verd
     if verdict.outcome == "right" and not keep:
         shutil.rmtree(ground.cases / case.folder, ignore_errors=True)
     return case, replace(verdict, seconds=round(time.monotonic() - started, 2), cpu=round(_cpu() - used, 2))
+
+
+def follow() -> None:
+    """In a warm process: end when the campaign does, however it ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _cpu() -> float:
