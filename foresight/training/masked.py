@@ -81,6 +81,10 @@ class MaskedTrainer(FiniteLoss):
         """Train this run from now on. Called once, at the end of `__init__`."""
         self.run, self.remasking = run, RemaskCallback(run)
         run.fixed = checkpoint.fixed(run.args, self.train_dataset)
+        if run.watcher is not None:
+            run.fixed["scored examples"] = run.watcher.probe.hash
+        if run.retained is not None and run.args.retained_source == "data":
+            run.fixed["retained rows"] = checkpoint.digest(run.retained.rows)
         if run.args.world_size > 1:
             part("training.ranks.refuse_unequal_run")(run, self.eval_dataset)
         run.log, run.autocast = self.note, self.accelerator.autocast

@@ -54,11 +54,10 @@ def refuse_unequal_run(run: Run, evaluation: Any) -> None:
     if run.args.world_size > 1:
         named = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
         found = {f"digest of evaluation rows {name}".rstrip(): digest(rows) for name, rows in named.items()}
-        found |= {"digest of training rows": run.fixed["training rows"], "digest of the base": run.bank.base.hash}
-        if run.watcher is not None:
-            found["digest of scored examples"] = run.watcher.probe.hash
-        if run.retained is not None:
-            found["digest of retained rows"] = digest(run.retained.rows)
+        found |= {
+            f"digest of {what}": value for what, value in run.fixed.items() if what.endswith(("rows", "examples"))
+        }
+        found["digest of the base"] = run.bank.base.hash
         refuse_unequal(found, run.args.ddp_timeout)
 
 

@@ -341,7 +341,7 @@ def test_a_job_that_always_says_resume_begins_stops_in_time_and_ends(cli, refuse
 def test_model_from_config(cli, refused, train, tmp_path, model_folder):
     folder = tmp_path / "config-only"
     tiny("llama").config.save_pretrained(folder)
-    words = {"model": folder, "tokenizer": model_folder, "max_steps": 2}
+    words = {"model": folder, "tokenizer": model_folder, "max_steps": 3}
     assert "from_config" in refused(*train(**words))
     code, _, err = cli(*train(**words, from_config=True))
     assert code == 0, err

@@ -18,7 +18,7 @@ from eval.real.plan import TUNING
 from foresight.model.shipped import model_path
 from foresight.studies.ledger import Record
 from foresight.studies.provenance import cell_key, environment
-from foresight.tasks import unknown
+from foresight.tasks import seen
 from support.tiny import tiny
 
 GENERATED = [name for name in tasks.TASKS if name not in ("sst2", "truthful")]
@@ -145,7 +145,7 @@ def test_one_run_of_each_kind(tmp_path, monkeypatch, real_data):
     (tmp_path / "bases" / "toy").symlink_to(model_path())
     monkeypatch.setattr(tasks, "TRAIN", 64)
     monkeypatch.setattr(tasks, "HELD_OUT", 16)
-    monkeypatch.setattr(unknown, "MOST", 1.0)  # the shipped tokenizer knows few of these words
+    monkeypatch.setattr(seen, "MOST", 1.0)  # the shipped tokenizer knows few of these words
     found = {}
     arms = "full lora1 random hindsight foresight_anew full_onward circuit_hindsight margins circuit_again"
     for arm in arms.split():

@@ -14,6 +14,7 @@ from foresight.tasks.data_config import DataConfig
 from foresight.tasks.load_data import load_data
 from foresight.tasks.read_table import read_table
 from foresight.tasks.trainable import to_training
+from support.tiny import tiny_tokenizer
 
 ROWS = [{"sentence": 'a "fine', "label": 1}, {"sentence": "so, so\tdull", "label": 0}, {"sentence": "nan", "label": 1}]
 TEMPLATES = dict(
@@ -83,7 +84,7 @@ def test_sst2(real_data):
         dataset=str(path), dataset_split="train[:50]", eval_dataset_split="train[50:60]",
         column_names=["sentence", "label"], **TEMPLATES,
     )  # fmt: skip
-    train, evaluation, pairs = load_data(config, None)
+    train, evaluation, pairs = load_data(config, tiny_tokenizer())
     assert (len(train), len(evaluation), pairs) == (50, 10, None)
     sentence, label = text[0].split("\t")
     completion = {"0": " negative", "1": " positive"}[label]

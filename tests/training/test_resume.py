@@ -16,7 +16,7 @@ from foresight.common.files import one_writer
 from foresight.training import checkpoint
 from foresight.training.resuming import load_scheduler
 from support.runs import Stop, delta, run, same, trainer
-from support.tiny import sentences, tiny
+from support.tiny import pairs, sentences, tiny
 
 RESUMABLE = dict(policy="foresight", save_strategy="steps", save_steps=2, shuffle_dataset=True)
 
@@ -185,6 +185,17 @@ def test_what_may_not_change_is_refused_with_both_values(tmp_path, finished, set
     with pytest.raises(CheckpointError, match=message):
         run(tmp_path / "run", resume=True, **{**SAVED, **settings})
     assert all(p.read_bytes() == content for p, content in before.items())
+
+
+def test_other_contrast_pairs_and_retained_rows_are_refused(tmp_path, monkeypatch):
+    settings = {**SAVED, "replay_share": 0.25}
+    run(tmp_path / "whole", retained=sentences(16), **settings)
+    broken_off(tmp_path / "run", tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="retained rows was '.*' and is '.*'"):
+        run(tmp_path / "run", resume=True, retained=sentences(16, seed=5), **settings)
+    monkeypatch.setattr("support.runs.pairs", lambda: pairs(seed=1))
+    with pytest.raises(CheckpointError, match="scored examples was '.*' and is '.*'"):
+        run(tmp_path / "run", resume=True, retained=sentences(16), **settings)
 
 
 def test_what_changes_nothing_may_change(tmp_path, finished):

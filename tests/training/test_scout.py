@@ -179,7 +179,8 @@ def test_streams_plateaus_and_several_processes_are_refused(tmp_path, monkeypatc
         refuse_scout(args, sentences())
     with pytest.raises(ConfigError, match="the dataset is a stream"):
         trainer(tmp_path, policy="probing", train_dataset=sentences().to_iterable_dataset())
-    monkeypatch.setattr("foresight.training.sharding.refuse_world", lambda args: None)
+    for check in ("sharding.refuse_world", "ranks.refuse_unequal_settings"):
+        monkeypatch.setattr(f"foresight.training.{check}", lambda args: None)
     monkeypatch.setattr(ForesightConfig, "world_size", 2)
     with pytest.raises(ConfigError, match="'probing' scouts, which runs in one process"):
         trainer(tmp_path, policy="probing")
