@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from foresight.common.files import write_json, write_whole
+from foresight.common.files import write_whole
+from foresight.common.sealed import read_sealed, write_sealed
 from foresight.studies.ledger import RESULT
 
 LEDGER = Path(__file__).parents[1] / "results" / "real" / "ledger.jsonl"
@@ -17,14 +18,14 @@ def restore(runs: Path) -> None:
         path = runs / record["key"] / RESULT
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, record)
+            write_sealed(path, record)
 
 
 def save(runs: Path) -> None:
     """Add the finished runs of a folder to the ledger, in the order of arm, task, rate and seed."""
     known = {record["key"]: record for record in read()}
     for path in runs.glob(f"*/{RESULT}"):
-        record = json.loads(path.read_text())
+        record = read_sealed(path)
         known[record["key"]] = record
     order = ("arm", "task", "rate", "seed", "draw", "steps", "budget", "earlier")
     records = sorted(known.values(), key=lambda record: [*(record["cell"][name] for name in order), record["key"]])

@@ -11,7 +11,6 @@ it is stored, row by row.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
-from ..common.files import sha256, write_json, write_whole
+from ..common.files import read_json, sha256, write_json, write_whole
 from ..model.finer import numbering_of
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
@@ -49,7 +48,7 @@ def write_delta(folder: str | Path, table: Numbering, ids: Tensor, values: Tenso
 def read_info(folder: str | Path) -> dict[str, Any]:
     """The delta's JSON part. Raises CheckpointError if it cannot be read, or is of another version."""
     try:
-        info = dict(json.loads((Path(folder) / INFO).read_text()))
+        info = dict(read_json(Path(folder) / INFO))
         version, missing = info["version"], {"model", "base_hash", "table", "vectors"} - set(info)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder} holds no readable delta ({error!r})") from error
@@ -57,6 +56,22 @@ def read_info(folder: str | Path) -> dict[str, Any]:
         what = f"lacks {', '.join(sorted(missing))}" if missing else f"has version {version!r}"
         raise CheckpointError(f"{Path(folder) / INFO} {what}; this foresight reads deltas of versions 1 and {VERSION}")
     return info
+
+
+def opened(folder: str | Path, info: dict[str, Any]) -> Any:
+    """The delta's tensors, as `safe_open` gives them. Raises CheckpointError unless `info` is of them."""
+    path = Path(folder) / WEIGHTS
+    try:
+        if "sha256" in info:
+            if sha256(path) != info["sha256"]:
+                raise CheckpointError(f"{path} is damaged: its checksum differs from that in {INFO}")
+        elif info["version"] != 1:
+            raise CheckpointError(f"{Path(folder) / INFO} lacks the checksum of {WEIGHTS}")
+        else:
+            _log.warning("%s was written without a checksum and is taken as it is", path)
+        return safe_open(path, "pt")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def require_base(folder: str | Path, info: dict[str, Any], model: nn.Module) -> None:
@@ -93,7 +108,7 @@ class Delta:
     def __init__(self, folder: str | Path, model: nn.Module):
         self.folder = Path(folder)
         self.info = read_info(folder)
-        self._file = self._opened()
+        self._file = opened(folder, self.info)
         require_base(folder, self.info, model)
         self.table: Numbering = numbering_of(model, self.info.get("unit", "vectors"))
         keys = {f"{t.module}.{part}" for t in self.table.targets for part in ("index", "values")}
@@ -126,17 +141,3 @@ class Delta:
         if values.dtype != torch.float32 or values.shape != (len(index), length) or not values.isfinite().all():
             raise CheckpointError(f"{self.folder}: {names[1]} has to be finite float32 [{len(index)}, {length}]")
         return index, values
-
-    def _opened(self) -> Any:
-        path = self.folder / WEIGHTS
-        try:
-            if "sha256" in self.info:
-                if sha256(path) != self.info["sha256"]:
-                    raise CheckpointError(f"{path} is damaged: its checksum differs from that in {INFO}")
-            elif self.info["version"] != 1:
-                raise CheckpointError(f"{self.folder / INFO} lacks the checksum of {WEIGHTS}")
-            else:
-                _log.warning("%s was written without a checksum and is taken as it is", path)
-            return safe_open(path, "pt")
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: {error}") from error

@@ -5,7 +5,6 @@ One matrix is read at a time, so a source may be as large as the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
+from ..common.files import read_json
 from ..model.components import turned
 from ..model.numbering import Target
 from .base_weights import as_vectors, write_vectors
@@ -88,7 +88,7 @@ def _of_delta(folder: Path, model: nn.Module) -> Movement:
 
 def _of_adapter(folder: Path, model: nn.Module) -> Movement:
     try:
-        config = json.loads((folder / ADAPTER).read_text())
+        config = read_json(folder / ADAPTER)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
         others = {name: config[name] for name in _BEYOND if config.get(name)}
         if config.get("peft_type", "LORA") != "LORA" or others:

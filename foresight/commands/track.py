@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +15,7 @@ from transformers.utils import logging
 
 from ..common.console import console
 from ..common.errors import ConfigError
+from ..common.sealed import read_sealed
 from ..model.loading import load_model, load_tokenizer
 from ..model.model_config import ModelConfig
 from ..report.tracking import write_report
@@ -67,7 +67,7 @@ def reopen(folder: str | Path) -> Setting:
         ConfigError: no study there, or one with settings that this foresight does not have.
     """
     try:
-        stored = json.loads((Path(folder) / STUDY).read_text())
+        stored = read_sealed(Path(folder) / STUDY)
 
         def made(cls: type, part: str) -> Any:
             return cls(**{name: value for name, value in stored[part].items() if name in settings_of(cls)})

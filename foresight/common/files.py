@@ -86,6 +86,18 @@ def write_json(path: str | Path, data: Any) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
+def read_json(path: str | Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        OSError: it cannot be read; ValueError: it is no JSON, or nested deeper than can be parsed.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:

@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
 from ..common.errors import CheckpointError, ConfigError, NonFiniteError
-from ..common.files import write_whole
+from ..common.sealed import load_sealed, save_sealed
 from ..trajectory.series import Series
 
 STATE_VERSION = 2
@@ -189,9 +187,7 @@ class Forecaster(BaseEstimator, ABC):
     def save(self, path: str | Path) -> None:
         """Write `state` to one safetensors file, its JSON part in the header: the whole file or nothing."""
         arrays, data = self.state()
-        plain = {key: array.copy(order="C") for key, array in arrays.items()}
-        header = {"state": json.dumps(data, allow_nan=False)}
-        write_whole(path, lambda temporary: save_file(plain, temporary, header))
+        save_sealed(path, arrays, {"state": json.dumps(data, allow_nan=False)})
 
     def load(self, path: str | Path) -> Self:
         """Take over what `save` wrote, as `load_state` does.
@@ -203,9 +199,8 @@ class Forecaster(BaseEstimator, ABC):
         if size > LARGEST_STATE:
             raise CheckpointError(f"{path} has {size:,} bytes; a forecaster state has at most {LARGEST_STATE:,}")
         try:
-            with safe_open(path, "numpy") as file:
-                data = json.loads((file.metadata() or {})["state"])
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
+            arrays, header = load_sealed(path)
+            data = json.loads(header["state"])
         except Exception as error:  # safetensors, JSON and the file system each have their own
             raise CheckpointError(f"{path} is not a forecaster state: {error!r:.300}") from error
         return self.load_state(arrays, data)

@@ -10,7 +10,6 @@ comes into force and keeps only the hash: memory and checkpoints do not grow wit
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ..common.errors import CheckpointError, ConfigError
-from ..common.files import write_json, write_whole
+from ..common.files import read_json, write_json, write_whole
 from ..model.components import ComponentTable
 from ..model.numbering import Numbering
 from .masks import Mask, WeightMask
@@ -130,10 +129,9 @@ class MaskSchedule:
     def read(cls, path: str | Path, table: Numbering) -> MaskSchedule:
         """Read a file (raises as `from_json`); masks of single weights are read when they are asked for."""
         try:
-            data = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
+            return cls.from_json(read_json(path), table, Path(path).parent)
+        except (OSError, ValueError) as error:  # a ConfigError too is a ValueError
             raise ConfigError(f"mask schedule {path}: {error}") from error
-        return cls.from_json(data, table, Path(path).parent)
 
     def _read(self, stored: StoredMask) -> WeightMask:
         assert self.table is not None and self.folder is not None  # only a schedule that was read is asked

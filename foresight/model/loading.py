@@ -12,6 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 from ..common.errors import ConfigError
 from .model_config import ModelConfig
 
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What transformers raises for files that are missing, damaged, or not what they should be."""
+
 
 def load_meta_model(settings: ModelConfig):
     """Build the model without weights, on the meta device: shapes, dtypes and module names. Reads config.json only.
@@ -62,7 +65,7 @@ def load_tokenizer(settings: ModelConfig):
     revision = None if settings.tokenizer else settings.model_revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(
             f"tokenizer {source}: cannot be loaded ({_first_line(error)}); set `tokenizer` to a folder or Hub name"
         ) from error
@@ -88,7 +91,7 @@ def _explained(settings: ModelConfig, what: str):
     """Turn what transformers raises for a missing or unsupported model into one line with a remedy."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         folder = Path(settings.source)
         if not folder.is_dir():
             remedy = "expected a local folder with a config.json, or the name of a model on the Hub (and a connection)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..common.errors import TrajectoryError
 from ..common.intervals import mean_interval
 from ..common.numbers import number
+from ..common.sealed import read_sealed
 from ..studies.ledger import RESULT
 from ..studies.runner import RUNS
 from ..studies.track.analysis import FOLDER, NAMES, SCORES, read_table
@@ -33,9 +33,9 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     tables = {name: read_table(folder, name) for name in NAMES}
     try:
-        settings = json.loads((folder / STUDY).read_text())
+        settings = read_sealed(folder / STUDY)
         first = next(iter(sorted((folder / RUNS).glob(f"*/{RESULT}"))), None)
-        environment = json.loads(first.read_text())["environment"] if first else {}
+        environment = read_sealed(first)["environment"] if first else {}
     except (OSError, ValueError, KeyError) as error:
         raise TrajectoryError(f"{folder} holds no complete study ({error!r}); run or resume it") from error
     maps = [read_map(folder / FOLDER / f"{SCORES}.parquet", **run) for run in mapped(tables)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..common.errors import DataError, did_you_mean
+from ..common.sealed import read_sealed
 
 RESULT = "result.json"
 """Name of a record's file in the folder of its cell."""
@@ -54,7 +54,7 @@ def read_record(path: Path, cell: type[C], measures: type[M]) -> Record[C, M] | 
     other fields than `cell` and `measures` do.
     """
     try:
-        return record_of(json.loads(path.read_text()), cell, measures)
+        return record_of(read_sealed(path), cell, measures)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError) as error:

@@ -28,7 +28,8 @@ from rich.console import Console
 
 from ..common.console import progress_bar
 from ..common.errors import ForesightError
-from ..common.files import DiskFullError, one_writer, write_json
+from ..common.files import DiskFullError, one_writer
+from ..common.sealed import write_sealed
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
 
@@ -194,7 +195,7 @@ def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
             place = traceback.extract_tb(problem.__traceback__)[-1]
             raise ForesightError(f"{cell.label}: {words} ({place.filename}:{place.lineno})") from problem
         record = replace(record, measures=None, error=words)
-    write_json(folder / RESULT, record.to_json())
+    write_sealed(folder / RESULT, record.to_json())
     return None
 
 

@@ -145,7 +145,7 @@ def _check_json_lines(path: Path) -> None:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line) if line.strip() else {}
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: not valid JSON ({error}): {line.strip()[:80]!r}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}, line {number}: expected one JSON object per line, got {line.strip()[:80]!r}")

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..common.errors import CheckpointError, NonFiniteError
-from ..common.files import sha256, sync, write_json, write_whole
+from ..common.files import read_json, sha256, sync, write_json, write_whole
 from ..tasks.seen import sampled
 from .config import ForesightConfig
 from .run import Run
@@ -98,7 +98,7 @@ def read_state(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     folder = Path(folder)
     check(folder)
     try:
-        tensors, state = load_file(folder / TENSORS), json.loads((folder / STATE).read_text())
+        tensors, state = load_file(folder / TENSORS), read_json(folder / STATE)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     if state.get("version") not in (1, VERSION):
@@ -120,7 +120,7 @@ def check(folder: str | Path) -> None:
     folder = Path(folder)
     remedy = "resume from an earlier checkpoint (--resume picks the last complete one)"
     try:
-        sealed = dict(json.loads((folder / SEAL).read_text()))
+        sealed = dict(read_json(folder / SEAL))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder} is not a complete checkpoint (no readable {SEAL}); {remedy}") from error
     for name, expected in sealed.items():

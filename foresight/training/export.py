@@ -51,11 +51,12 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
 
 
 def _export(delta: Path, run: Path, to: str, out: Path) -> Path:
-    from ..bank.delta import INFO, WEIGHTS, apply_delta, read_info
+    from ..bank.delta import INFO, WEIGHTS, apply_delta, opened, read_info
     from .card import NAME
 
     info = read_info(delta)
     if to == "delta":
+        opened(delta, info)  # whole, and of this run
         out.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, INFO):
             shutil.copyfile(delta / name, out / name)

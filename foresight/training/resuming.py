@@ -36,11 +36,12 @@ def load(run: Run, folder: Path) -> dict[str, list[Any]]:
     Raises:
         CheckpointError: incomplete, damaged, of another model or data, or of settings that may not change.
     """
-    tensors, data = _read(run, folder)
+    tensors, data = checkpoint.read_state(folder)
     changed = changes(folder, data["fixed"], run.fixed) if "fixed" in data else {}  # earlier versions kept none
     run.resumed = data.get("resumed", [])
     if changed:
         run.resumed.append({"step": data["step"], "changed": changed})
+    _require_same_model(run, folder, data)
     _restore_bank(run, tensors, data)
     if run.watcher is not None:
         path = run.output / checkpoint.TRAJECTORY
@@ -64,14 +65,14 @@ def load(run: Run, folder: Path) -> dict[str, list[Any]]:
 
 def load_best(run: Run, folder: Path) -> None:
     """Give a run that has ended the mask and the trained weights of one of its checkpoints. Raises as `load`."""
-    tensors, data = _read(run, folder)
+    tensors, data = checkpoint.read_state(folder)
+    _require_same_model(run, folder, data)
     _restore_bank(run, tensors, data)
     run.step = data["step"]
     run.save_schedule()
 
 
-def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, data = checkpoint.read_state(folder)
+def _require_same_model(run: Run, folder: Path, data: dict[str, Any]) -> None:
     base, here = run.bank.base.hash, run.bank.placement
     if data["version"] == 1:
         base = digest(fingerprint(run.model, here, ordered=False), here)
@@ -84,7 +85,6 @@ def _read(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
                 "mlp_block (or granularity) that it was started with"
             )
-    return tensors, data
 
 
 def _restore_bank(run: Run, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..common.errors import ConfigError, TrajectoryError
-from ..common.files import sync, write_json, write_whole
+from ..common.files import read_json, sync, write_json, write_whole
 from .series import pack, unpack
 
 VERSION = 1
@@ -70,7 +70,7 @@ class TrajectoryFolder:
         if not meta_file.exists() and not self.exists():
             raise TrajectoryError(f"{self.path} is not a trajectory folder: it has no meta.json")
         try:
-            meta = json.loads(meta_file.read_bytes())
+            meta = read_json(meta_file)
             claimed = meta.pop("checksum")
             if _checksum(_canonical(meta)) != claimed:
                 raise TrajectoryError("its checksum does not match")

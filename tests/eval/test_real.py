@@ -15,6 +15,7 @@ from eval.real import confirm, confirmed, ledger, plan, run, tasks
 from eval.real.arms import ARMS
 from eval.real.maps import Masks, magnitude, principal
 from eval.real.plan import TUNING
+from foresight.common.sealed import read_sealed
 from foresight.model.shipped import model_path
 from foresight.studies.ledger import Record
 from foresight.studies.provenance import cell_key, environment
@@ -135,7 +136,7 @@ def test_a_ledger_puts_runs_back(tmp_path, monkeypatch):
     ledger.restore(tmp_path / "elsewhere")
     ledger.save(tmp_path / "elsewhere")
     assert len(ledger.read()) == 1
-    found = json.loads((tmp_path / "elsewhere" / record.key / "result.json").read_text())
+    found = read_sealed(tmp_path / "elsewhere" / record.key / "result.json")
     assert found == json.loads(json.dumps(record.to_json()))
 
 

@@ -23,11 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ...common.errors import DataError
-from ...common.files import write_whole
+from ...common.sealed import load_sealed, save_sealed
 
 FORMAT = "foresight margins 2"
 SHAPE = 2.0
@@ -144,11 +143,11 @@ def draws(
 
 def write_map(path: Path, found: Map, about: Mapping[str, str]) -> None:
     """Write a map; `about` says what it was made from."""
-    tensors = {name: tensor.contiguous() for name, tensor in found.sides().items()}
+    tensors = found.sides()
     for module, (places, distances) in found.farthest.items():
-        tensors |= {f"{module}/places": places.int(), f"{module}/distances": distances.contiguous()}
-    metadata = {"format": FORMAT, "least": repr(found.least), **about}
-    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+        tensors |= {f"{module}/places": places.int(), f"{module}/distances": distances}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    save_sealed(path, arrays, {"format": FORMAT, "least": repr(found.least), **about})
 
 
 def is_map(path: Path) -> bool:
@@ -161,18 +160,20 @@ def is_map(path: Path) -> bool:
 
 
 def read_map(path: Path) -> Map:
-    """Inverse of `write_map`. Raises DataError for anything else."""
+    """Inverse of `write_map`. Raises DataError for anything else, or a damaged map."""
     if not is_map(path):
         raise DataError(f"{path} is not a map of this version ({FORMAT}); `foresight maps` writes them")
     parts: dict[str, dict[str, Tensor]] = {}
-    with safe_open(path, "pt") as file:
-        least = float(file.metadata()["least"])
-        for key in file.keys():  # noqa: SIM118 (it is no mapping)
+    try:
+        arrays, header = load_sealed(path)
+        for key, array in arrays.items():
             module, _, side = key.rpartition("/")
-            parts.setdefault(module, {})[side] = file.get_tensor(key)
-    margins = {module: Margins(part["rows"], part["columns"]) for module, part in parts.items()}
-    farthest = {m: (part["places"].long(), part["distances"]) for m, part in parts.items() if "places" in part}
-    return Map(margins, farthest, least)
+            parts.setdefault(module, {})[side] = torch.from_numpy(array)
+        margins = {module: Margins(part["rows"], part["columns"]) for module, part in parts.items()}
+        farthest = {m: (part["places"].long(), part["distances"]) for m, part in parts.items() if "places" in part}
+        return Map(margins, farthest, float(header["least"]))
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"map {path} cannot be read: {error}; `foresight maps` writes it anew") from error
 
 
 def _shrunk(values: Tensor, at: Tensor, n: int, mean: float) -> Tensor:

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from ...common.errors import TrajectoryError
-from ...common.files import write_whole
+from ...common.sealed import load_sealed, save_sealed
 from ...trajectory.folder import TrajectoryFolder
 from ...trajectory.series import METADATA, Series, pack, unpack
 from ...trajectory.trajectory import Trajectory
@@ -131,27 +129,26 @@ def write_corpus(runs: Sequence[Run], path: str | Path) -> None:
         arrays |= {f"{i}.values": run.series.values, f"{i}.steps": run.series.steps}
         heads.append({name: getattr(run, name) for name in _HEAD} | {"table": at})
     header = {"corpus": json.dumps({"version": VERSION, "runs": heads})}
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_whole(path, lambda temporary: save_file(whole, temporary, header))
+    save_sealed(path, arrays, header)
 
 
 def read_corpus(path: str | Path) -> list[Run]:
     """Inverse of `write_corpus`. Raises TrajectoryError for anything else."""
     try:
-        with safe_open(path, "numpy") as file:
-            data = json.loads((file.metadata() or {})["corpus"])
-            if data["version"] != VERSION:
-                raise TrajectoryError(f"{path} has version {data['version']}, this foresight reads {VERSION}")
-            names, runs, tables = set(file.keys()), [], {}
-            for i, head in enumerate(data["runs"]):
-                j = int(head.pop("table"))
-                if j not in tables:
-                    tables[j] = unpack({name: file.get_tensor(f"table.{j}.{name}") for name in METADATA})
-                if missing := {f"{i}.values", f"{i}.steps"} - names:
-                    raise TrajectoryError(f"{path} lacks {', '.join(sorted(missing))}")
-                series = Series(file.get_tensor(f"{i}.values"), file.get_tensor(f"{i}.steps"), **tables[j])
-                runs.append(Run(**{name: kind(head[name]) for name, kind in _HEAD.items()}, series=series))
-            return runs
+        arrays, header = load_sealed(path)
+        data = json.loads(header["corpus"])
+        if data["version"] != VERSION:
+            raise TrajectoryError(f"{path} has version {data['version']}, this foresight reads {VERSION}")
+        runs, tables = [], {}
+        for i, head in enumerate(data["runs"]):
+            j = int(head.pop("table"))
+            if j not in tables:
+                tables[j] = unpack({name: arrays[f"table.{j}.{name}"] for name in METADATA})
+            if missing := {f"{i}.values", f"{i}.steps"} - arrays.keys():
+                raise TrajectoryError(f"{path} lacks {', '.join(sorted(missing))}")
+            series = Series(arrays[f"{i}.values"], arrays[f"{i}.steps"], **tables[j])
+            runs.append(Run(**{name: kind(head[name]) for name, kind in _HEAD.items()}, series=series))
+        return runs
     except TrajectoryError as error:
         raise TrajectoryError(f"{path} is damaged: {error}") from error
     except Exception as error:  # safetensors, JSON and the file system each have their own

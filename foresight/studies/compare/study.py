@@ -8,7 +8,6 @@ runs/<key>/result.json                             one record each, from which a
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from operator import attrgetter
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import ConfigError, DataError
-from ...common.files import write_json
+from ...common.sealed import read_sealed, write_sealed
 from ..ledger import SCHEMA
 from ..provenance import environment
 from ..runner import RUNS, Runner, Work
@@ -66,7 +65,7 @@ def write_results(folder: str | Path, config: CompareConfig, records: Sequence[R
     write_tables(folder, records, summary)
     data = summary.to_json()
     data |= {"config": asdict(config), "environment": environment(), "records": [record.key for record in records]}
-    write_json(folder / RESULTS, data)
+    write_sealed(folder / RESULTS, data)
     return summary
 
 
@@ -113,7 +112,7 @@ def _work(cell: Cell, folder: Path) -> Measures:
 def _read(folder: Path) -> tuple[CompareConfig, list[Record], dict[str, str]]:
     path = folder / RESULTS
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
+        data: dict[str, Any] = read_sealed(path)
         if data["schema"] != SCHEMA:
             raise DataError(f"{path} has schema {data['schema']}, expected {SCHEMA}; run the comparison again")
         config, keys, versions = recorded_settings(data), data["records"], dict(data["environment"])

@@ -6,7 +6,6 @@ runs/<key>/result.json      one record per cell (see studies.runner); a finished
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from ...common.errors import ConfigError, DataError
-from ...common.files import write_json
+from ...common.sealed import read_sealed, write_sealed
 from ...model.components import component_table
 from ...model.loading import load_meta_model
 from ...model.model_config import ModelConfig
@@ -52,7 +51,7 @@ def run_study(out: str | Path, config: EvidenceConfig, console: Console | None =
         outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
     evidence = judge(outcomes, base.test[config.effect], config.effect, heads=config.heads)
     found = {"schema": SCHEMA, **asdict(evidence), "config": asdict(config), "environment": environment()}
-    write_json(folder / RESULTS, found)
+    write_sealed(folder / RESULTS, found)
     return evidence
 
 
@@ -60,7 +59,7 @@ def read_results(folder: str | Path) -> tuple[EvidenceConfig, Evidence, dict[str
     """Settings, verdict and versions of a finished study. Raises DataError if the folder has none of this schema."""
     path = Path(folder) / RESULTS
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
+        data: dict[str, Any] = read_sealed(path)
         if data.pop("schema") != SCHEMA:
             raise DataError(f"{path} has another schema than {SCHEMA}; run the study again")
         config, versions = EvidenceConfig(**data.pop("config")), dict(data.pop("environment"))

@@ -7,7 +7,6 @@ answers.json                                                               see `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...common.errors import TrajectoryError
-from ...common.files import write_json, write_whole
+from ...common.files import write_whole
 from ...common.numbers import json_rows
+from ...common.sealed import read_sealed, write_sealed
 from . import tables
 from .answers import answer
 from .cells import MEASURED, Record, recording_of
@@ -60,7 +60,7 @@ def _add_measured(found: tables.Tables, folder: Path, labels: tables.Row) -> Non
     if not path.exists():
         return
     try:
-        for name, rows in json.loads(path.read_text()).items():
+        for name, rows in read_sealed(path).items():
             found[name] += [labels | row for row in rows]
     except (ValueError, KeyError, AttributeError) as error:
         raise TrajectoryError(f"{path} is damaged ({error!r}); delete it and resume") from error
@@ -88,7 +88,7 @@ def analyse(study: Study) -> tables.Tables:
     if any(_recorded(study)):
         write_whole(folder / f"{SCORES}.parquet", partial(_write_scores, study))
     plain = {name: json_rows(rows) for name, rows in answers.items()}  # undefined numbers become null
-    write_json(folder / ANSWERS, {"sentences": sentences(answers), **plain})
+    write_sealed(folder / ANSWERS, {"sentences": sentences(answers), **plain})
     return answers
 
 

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from ...common.errors import ConfigError, NonFiniteError
-from ...common.files import write_json
+from ...common.sealed import write_sealed
 from ...model.components import component_table
 from ...scoring.probes import ContrastProbe, Probe, TextProbe
 from ...tasks import task
@@ -172,7 +172,7 @@ def _train(cell: Cell, folder: Path, setting: Setting) -> Measures:
         found = conflict_rows(trainer.model, trainer.table, probes, scores, tracker.circuit)
     if track.curves:
         found["curves"] = curve_rows(trainer.model, trainer.table, probes, scores)
-    write_json(folder / MEASURED, found)
+    write_sealed(folder / MEASURED, found)
     if not track.keep_models:
         shutil.rmtree(output / "delta")
     metrics, trainable = recording.metrics(recording.steps[-1]).tasks, trainer.bank.vectors.numel()

@@ -13,7 +13,6 @@ Every file is whole or absent (`foresight.common.files`).
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,11 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
 
 from ...common.errors import NonFiniteError, TrajectoryError
-from ...common.files import write_json, write_whole
+from ...common.files import write_whole
+from ...common.sealed import load_sealed, read_sealed, save_sealed, write_sealed
 from ...trajectory.series import METADATA
 
 VERSION = 1
@@ -102,7 +101,7 @@ class Recording:
         if (path / HEAD).exists():
             raise TrajectoryError(f"{path} already holds a recording; resume that run, or name another folder")
         components = {key: head.components[key].tolist() for key in METADATA}
-        write_json(path / HEAD, {"version": VERSION, **{**asdict(head), "components": components}})
+        write_sealed(path / HEAD, {"version": VERSION, **{**asdict(head), "components": components}})
         return cls(path, head)
 
     @classmethod
@@ -110,7 +109,7 @@ class Recording:
         """Open a recording. Raises TrajectoryError if the folder holds none, or one of another version."""
         file = Path(path) / HEAD
         try:
-            data = json.loads(file.read_text())
+            data = read_sealed(file)
             if (version := data.pop("version")) != VERSION:
                 raise TrajectoryError(f"{file} has version {version}; this foresight reads version {VERSION}")
             data["components"] = {key: np.array(data["components"][key], kind) for key, kind in METADATA.items()}
@@ -154,10 +153,10 @@ class Recording:
                 )
         if edges is not None:
             write_whole(self._file("edges", step, "parquet"), partial(pq.write_table, edges.cast(EDGE_COLUMNS)))
-        write_whole(self._file("samples", step, "safetensors"), partial(save_file, arrays))
+        save_sealed(self._file("samples", step, "safetensors"), arrays, {})
         if stability is not None:
             self.write_stability(step, *stability)
-        write_json(self._file("metrics", step, "json"), asdict(metrics))
+        write_sealed(self._file("metrics", step, "json"), asdict(metrics))
         self.steps.append(step)
 
     def truncate(self, step: int) -> None:
@@ -175,7 +174,7 @@ class Recording:
         """Write how the circuits of some steps do on the model of `step`: task -> `circuit_drops` of them."""
         arrays = {task: np.ascontiguousarray(values, np.float32) for task, values in drops.items()}
         arrays[_CIRCUITS] = np.array(circuits, np.int64)
-        write_whole(self._file("stability", step, "safetensors"), partial(save_file, arrays))
+        save_sealed(self._file("stability", step, "safetensors"), arrays, {})
 
     def weights(self, step: int) -> Path:
         """Folder for the delta of `step`."""
@@ -186,8 +185,8 @@ class Recording:
     def samples(self, step: int, task: str, scorer: str) -> np.ndarray:
         """float32 [n_rows, n_components], signed and uncalibrated."""
         file = self._file("samples", step, "safetensors")
-        with _reading(file), safe_open(file, "numpy") as tensors:
-            return tensors.get_tensor(f"{task}/{scorer}")
+        with _reading(file):
+            return load_sealed(file)[0][f"{task}/{scorer}"]
 
     def magnitudes(self, task: str, scorer: str) -> np.ndarray:
         """`Head.magnitude` at every step: float64 [n_steps, n_components]."""
@@ -196,7 +195,7 @@ class Recording:
     def metrics(self, step: int) -> Metrics:
         file = self._file("metrics", step, "json")
         with _reading(file):
-            return Metrics(**json.loads(file.read_text()))
+            return Metrics(**read_sealed(file))
 
     def edges(self, step: int) -> pa.Table | None:
         """The edges of a step, or None if none were recorded then."""
@@ -209,7 +208,7 @@ class Recording:
         if not file.exists():
             return None
         with _reading(file):
-            arrays = load_file(file)
+            arrays, _ = load_sealed(file)
             return arrays.pop(_CIRCUITS).tolist(), arrays
 
     def _file(self, folder: str, step: int, suffix: str) -> Path:

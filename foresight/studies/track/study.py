@@ -7,7 +7,6 @@ OUT/analysis/          tables and answers (see `analysis`)
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -17,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ...common.errors import ConfigError, NonFiniteError
-from ...common.files import write_json
+from ...common.sealed import read_sealed, write_sealed
 from ..circuits.boolean import require_solver
 from ..provenance import text_digest
 from ..runner import RUNS, Runner, Work, quiet
@@ -73,7 +72,7 @@ def run_study(
         records = runner.run(cells)
     done = {record.cell.task: runner.path(record.cell) for record in records if not record.failed}
     if done and (waiting or not (out / MEASURED).exists()):
-        write_json(out / MEASURED, measure_base(done, setting))
+        write_sealed(out / MEASURED, measure_base(done, setting))
     return Study(out, tuple(records))
 
 
@@ -86,12 +85,12 @@ def _run(cell: Cell, folder: Path, setting: Setting, in_worker: bool) -> Measure
 def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
     file = out / STUDY
     if not file.exists() or not any((out / RUNS).glob(f"*/{RUN}/{RECORDING}/{HEAD}")):
-        write_json(file, settings)  # nothing was recorded yet, so the folder counts as free
+        write_sealed(file, settings)  # nothing was recorded yet, so the folder counts as free
         return
     if not resume:
         raise ConfigError(f"{out} already holds a study; continue it with --resume, or name another --out")
     try:
-        before = json.loads(file.read_text())
+        before = read_sealed(file)
     except ValueError as error:
         raise ConfigError(f"{file} cannot be read ({error}); name another --out") from error
     for part, fields in settings.items():
@@ -102,4 +101,4 @@ def _claim(out: Path, settings: dict[str, Any], resume: bool) -> None:
                     f"{out} holds a study with {name} {found!r}, now it is {value!r}; resume with the settings that "
                     "it was started with, or name another --out"
                 )
-    write_json(file, settings)
+    write_sealed(file, settings)
