@@ -47,7 +47,14 @@ def checked(rows: Any, args: ForesightConfig, tokenizer: PreTrainedTokenizerBase
     if formatted or "input_ids" in rows.column_names or args.dataset_text_field != "text":
         return rows
     rows = trainable(rows, "the training dataset", chat=bool(getattr(tokenizer, "chat_template", None)))
-    if tokenizer is not None and not args.chat_template_path:
+    if tokenizer is None:
+        return rows
+    if tokenizer.eos_token is None and args.eos_token is None and "messages" not in rows.column_names:
+        raise ConfigError(
+            "the tokenizer has no eos_token, which ends every row; set eos_token to one of its tokens, or mend its "
+            "tokenizer_config.json"
+        )
+    if not args.chat_template_path:
         _check_marks(args, tokenizer)
         refuse_dropped(rows, tokenizer)
     return rows

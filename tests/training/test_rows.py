@@ -90,6 +90,13 @@ def test_a_template_exchanged_for_its_marks_is_put_back(tmp_path):
     assert saved == UNMARKED and tokenizer.chat_template == TEMPLATE
 
 
+def test_a_tokenizer_without_an_end_is_refused(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ConfigError, match="the tokenizer has no eos_token, which ends every row"):
+        trainer(sentences(8), tmp_path, tokenizer)
+
+
 def test_plain_settings_of_trl_are_refused_by_name(tmp_path):
     args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none")
     with pytest.raises(ConfigError, match="args is a SFTConfig; expected a ForesightConfig"):
