@@ -24,7 +24,8 @@ class BaseWeights:
     """All weights of a model except its bank's.
 
     Attributes:
-        hash: hex digest of the weights as they were at construction, before any training.
+        hash: hex digest of the weights as they were at construction, before any training; tensors: the checksum of
+            each, by name.
         placement: where they are; `place` updates it.
     """
 
@@ -32,6 +33,7 @@ class BaseWeights:
         self.model = model
         self.table = table
         self.place(placement)
+        self.tensors = gathered(self._fingerprint, placement)
         self.hash = digest(self._fingerprint, placement)
 
     def place(self, placement: Placement) -> None:
@@ -168,11 +170,13 @@ def fingerprint(model: nn.Module, placement: Placement, ordered: bool = True) ->
     return {name: placement.checksum(p, ordered) for name, p in model.named_parameters() if not is_bank_key(name)}
 
 
-def digest(prints: dict[str, int], placement: Placement) -> str:
-    """Hex digest (16 characters) of a fingerprint: equal weights, equal digest, however they are sharded."""
+def gathered(prints: dict[str, int], placement: Placement) -> dict[str, int]:
+    """A fingerprint of whole parameters, sorted by name: equal weights, equal numbers, however they are sharded."""
     names = sorted(prints)
-    totals = placement.total(torch.tensor([prints[name] for name in names]))
-    sha = hashlib.sha256()
-    for name, value in zip(names, totals.tolist(), strict=True):
-        sha.update(f"{name}={value};".encode())
-    return sha.hexdigest()[:16]
+    return dict(zip(names, placement.total(torch.tensor([prints[name] for name in names])).tolist(), strict=True))
+
+
+def digest(prints: dict[str, int], placement: Placement) -> str:
+    """Hex digest (16 characters) of a fingerprint, gathered."""
+    text = "".join(f"{name}={value};" for name, value in gathered(prints, placement).items())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

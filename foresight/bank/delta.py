@@ -1,8 +1,9 @@
 """The delta: every vector or weight that a run changed, as a small file that any copy of the base model can take.
 
     delta.safetensors   for each touched Linear: <module>.index int64 [k] and <module>.values float32 [k, length]
-    delta.json          version, unit, sha256 of delta.safetensors, the base model's name, dtype and hash, the component
-                        table's hash, the number of vectors, the step
+    delta.json          version, unit, sha256 of delta.safetensors, the base model's name, dtype and hash, checksums of
+                        those of its tensors that are changed and of the tokenizer's files, the component table's hash,
+                        the number of vectors, the step
 
 The unit is "vectors", of length d_model: row vectors are rows of the Linear's [out, in] weight, column vectors its
 columns, whatever way the module stores it. Or it is "weights", of length 1: index counts the entries of the weight as
@@ -12,7 +13,7 @@ it is stored, row by row.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,29 @@ VERSION = 2
 _log = logging.getLogger(__name__)
 
 
-def write_delta(folder: str | Path, table: Numbering, ids: Tensor, values: Tensor, info: dict[str, Any]) -> None:
-    """Write vectors `ids` (int64 [m], sorted) with fp32 `values` [m, length]; `info` needs model and base_hash."""
+def write_delta(
+    folder: str | Path,
+    table: Numbering,
+    ids: Tensor,
+    values: Tensor,
+    info: dict[str, Any],
+    base: Mapping[str, int] | None = None,
+) -> None:
+    """Write vectors `ids` (int64 [m], sorted) with fp32 `values` [m, length].
+
+    Args:
+        info: model, base_hash, and what else is to be said; base: checksums of the base's tensors, by name.
+    """
     tensors = {}
     for target, part in table.by_target(ids):
         tensors[f"{target.module}.index"] = ids[part] - target.offset
         tensors[f"{target.module}.values"] = values[part].contiguous()
     folder = Path(folder)
     write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path))
-    known = {"version": VERSION, "unit": table.unit, "table": table.hash, "vectors": len(ids)}
+    known: dict[str, Any] = {"version": VERSION, "unit": table.unit, "table": table.hash, "vectors": len(ids)}
+    if base is not None:
+        changed = dict.fromkeys(f"{name.rpartition('.')[0]}.weight" for name in tensors)
+        known["tensors"] = {name: base[name] for name in changed}
     write_json(folder / INFO, known | {"sha256": sha256(folder / WEIGHTS)} | info)
 
 
@@ -79,12 +94,14 @@ def require_base(folder: str | Path, info: dict[str, Any], model: nn.Module) -> 
 
     The hash of version 1 did not see their order.
     """
-    here = Placement()
-    found = digest(fingerprint(model, here, ordered=info.get("version") != 1), here)
-    if found != info["base_hash"]:
+    here, known = Placement(), info.get("tensors", {})
+    prints = fingerprint(model, here, ordered=info.get("version") != 1)
+    if (found := digest(prints, here)) != info["base_hash"]:
+        differ = [name for name in known if prints.get(name) != known[name]]
+        first = f"; of {len(known)} tensors that it changes {len(differ)} differ, first {differ[0]}" if differ else ""
         raise CheckpointError(
-            f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}; "
-            "load that model, in the dtype it was trained in"
+            f"{folder} changes {info['model']} (weights {info['base_hash']}), but this model's weights are {found}"
+            f"{first}; load that model, in the dtype it was trained in"
         )
 
 

@@ -104,6 +104,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_sha256(folder: Path) -> str:
+    """Hex digest of the files in a folder, by name and content; empty where there is no folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    listed = "".join(f"{path.relative_to(folder)}={sha256(path)};" for path in files)
+    return hashlib.sha256(listed.encode()).hexdigest() if files else ""
+
+
 def sync(path: Path) -> None:
     """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..common.errors import CheckpointError, ConfigError, one_of
+from ..common.files import files_sha256
 
 
 def export(run: str | Path, to: str, out: str | Path) -> Path:
@@ -61,9 +62,15 @@ def _export(delta: Path, run: Path, to: str, out: Path) -> Path:
         for name in (WEIGHTS, INFO):
             shutil.copyfile(delta / name, out / name)
     else:
+        tokenizer = run / "tokenizer"
+        if tokenizer.is_dir() and info.get("tokenizer", "") not in ("", files_sha256(tokenizer)):
+            raise CheckpointError(
+                f"{tokenizer} is not the tokenizer that the run was trained with; put that back, or remove the folder "
+                "to export without one"
+            )
         apply_delta(_base_model(info), delta).save_pretrained(out)
-        if (run / "tokenizer").is_dir():
-            shutil.copytree(run / "tokenizer", out, dirs_exist_ok=True)
+        if tokenizer.is_dir():
+            shutil.copytree(tokenizer, out, dirs_exist_ok=True)
     if (run / NAME).exists():
         shutil.copyfile(run / NAME, out / NAME)
     return out
@@ -86,7 +93,7 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     info["base_hash"] = base.hash
     ledger.record(tensors["ledger.ids"], tensors["ledger.values"])
     base.write(ledger.ids, ledger.values)
-    write_delta(out, table, *base.changed(ledger, tensors["bank.ids"], tensors["bank.vectors"]), info)
+    write_delta(out, table, *base.changed(ledger, tensors["bank.ids"], tensors["bank.vectors"]), info, base.tensors)
 
 
 def _base_model(info: dict):

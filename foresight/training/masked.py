@@ -16,7 +16,7 @@ from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 from ..bank.delta import INFO, write_delta
 from ..bank.optimizer import BankAdamW
 from ..common.errors import CheckpointError, ConfigError, NonFiniteError, StoppedError
-from ..common.files import one_writer, write_whole
+from ..common.files import files_sha256, one_writer, write_whole
 from ..common.plugins import part
 from ..trajectory.trajectory import Trajectory
 from . import checkpoint
@@ -223,7 +223,8 @@ class MaskedTrainer(FiniteLoss):
         """Write everything this run has changed as a delta (see foresight.bank.delta)."""
         ids, values = self.run.bank.changed()
         if self.args.should_save:
-            write_delta(folder, self.run.numbers, ids, values, self.run.base_info())
+            info = self.run.base_info() | {"tokenizer": files_sha256(self.run.output / "tokenizer")}
+            write_delta(folder, self.run.numbers, ids, values, info, self.run.bank.base.tensors)
             self.create_model_card()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from foresight.bank.delta import apply_delta
+from foresight.bank.delta import Delta, apply_delta
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import WeightMask, everything
 from foresight.masks.schedule import MaskSchedule
@@ -72,6 +72,22 @@ def test_delta_and_export_give_the_trained_model(tmp_path):
         assert all(torch.equal(v, expected[k]) for k, v in found.state_dict().items())
     info = json.loads((tmp_path / "run" / "delta" / "delta.json").read_text())
     assert info["unit"] == "weights" and info["vectors"] == len(done.bank.changed()[0])
+    changed = Delta(tmp_path / "run" / "delta", model_of(tmp_path))
+    assert info["tensors"].keys() == {f"{target.module}.weight" for target, *_ in changed}
+    other, name = model_of(tmp_path), next(iter(info["tensors"]))
+    with torch.no_grad():
+        other.get_parameter(name)[0, 0] += 1
+    with pytest.raises(
+        CheckpointError, match=f"of {len(info['tensors'])} tensors that it changes 1 differ, first {name}"
+    ):
+        apply_delta(other, tmp_path / "run" / "delta")
+    (tmp_path / "run" / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is not the tokenizer that the run was trained with"):
+        export(tmp_path / "run", "merged", tmp_path / "again")
+
+
+def model_of(tmp_path):
+    return AutoModelForCausalLM.from_pretrained(tmp_path / "base")
 
 
 def test_replay_of_a_schedule_repeats_the_run(tmp_path):
