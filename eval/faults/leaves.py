@@ -14,10 +14,10 @@ Leaves = dict[str, str]
 
 CLOCKS = re.compile(
     r"second|runtime|elapsed|(^|[_/ ])(time|times|pace|date|environment|cost|git)($|[_/ ])|memory|_flos|created|peak|"
-    r"output_dir|logging_dir|run_name|resumed|checkpoint|(scoring|tracking)_share",
+    r"output_dir|logging_dir|run_name|resumed|checkpoint|(scoring|tracking)_share|(^|[/ ])checksum$",
     re.IGNORECASE,
 )
-"""What differs between equal runs: how long they took, and where they lie."""
+"""What differs between equal runs: how long they took, where they lie, and checksums over that."""
 _TIMED = re.compile("of the time|seconds")
 """Sentences about it."""
 COUNTED = re.compile("num_tokens")
