@@ -4,6 +4,8 @@
     with single weights         {"version": 1, "table": hash, "entries": [{"step": s, "mask": hash, "weights": n}]}
     masks/<hash>.safetensors    ids int64 [n]
 
+A schedule carries a checksum (see `foresight.common.sealed`); to edit one, remove that.
+
 Single weights are too many for JSON, so each mask of them is a file named by its hash. A run writes it when the mask
 comes into force and keeps only the hash: memory and checkpoints do not grow with re-masks.
 """
@@ -21,7 +23,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ..common.errors import CheckpointError, ConfigError
-from ..common.files import read_json, write_json, write_whole
+from ..common.files import write_whole
+from ..common.sealed import read_sealed, write_sealed
 from ..model.components import ComponentTable
 from ..model.numbering import Numbering
 from .masks import Mask, WeightMask
@@ -97,7 +100,7 @@ class MaskSchedule:
             ids, file = mask.components, path.parent / MASKS / f"{mask.hash}.safetensors"
             if not file.exists():
                 write_whole(file, lambda temporary: save_file({"ids": ids}, temporary))
-        write_json(path, self.to_json(table))
+        write_sealed(path, self.to_json(table))
 
     def to_json(self, table: Numbering) -> dict[str, Any]:
         entries = [{"step": step} | _plain(mask, table) for step, mask in self.entries]
@@ -129,9 +132,13 @@ class MaskSchedule:
     def read(cls, path: str | Path, table: Numbering) -> MaskSchedule:
         """Read a file (raises as `from_json`); masks of single weights are read when they are asked for."""
         try:
-            return cls.from_json(read_json(path), table, Path(path).parent)
-        except (OSError, ValueError) as error:  # a ConfigError too is a ValueError
-            raise ConfigError(f"mask schedule {path}: {error}") from error
+            data = read_sealed(path)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"mask schedule {path}: {error}; an edited one has to be without checksum") from error
+        try:
+            return cls.from_json(data, table, Path(path).parent)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     def _read(self, stored: StoredMask) -> WeightMask:
         assert self.table is not None and self.folder is not None  # only a schedule that was read is asked

@@ -43,6 +43,18 @@ def test_a_schedule_survives_its_file(tmp_path):
     assert MaskSchedule.read(path, TABLE).entries == schedule().entries
 
 
+def test_an_edited_schedule_is_refused_until_its_checksum_is_gone(tmp_path):
+    path = tmp_path / "schedule.json"
+    schedule().write(path, TABLE, schedule().entries[-1][1])
+    path.write_text(path.read_text().replace('"step": 0', '"step": 1'))
+    with pytest.raises(ConfigError, match="schedule.json: its checksum is .* an edited one has to be without checksum"):
+        MaskSchedule.read(path, TABLE)
+    edited = json.loads(path.read_text())
+    del edited["checksum"]
+    path.write_text(json.dumps(edited))
+    assert MaskSchedule.read(path, TABLE).entries[0][0] == 1
+
+
 def test_schedules_of_other_models_and_other_things_are_refused(tmp_path):
     good = schedule().to_json(TABLE)
     with pytest.raises(ConfigError, match="made for vectors .*use the model and mlp_block"):
