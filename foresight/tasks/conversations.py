@@ -5,6 +5,7 @@ A row is a conversation if its column messages, or its columns prompt and comple
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -82,12 +83,13 @@ def refuse_dropped(
                 f"{source} has conversations, and the tokenizer has no chat template; set chat_template_path to one "
                 "(a .jinja file, or a model that has one), or give rows with prompt and completion as text"
             )
+        tools = row.get("tools")
         try:
             shown = tokenizer.apply_chat_template(
-                messages, tools=row.get("tools"), chat_template=template, tokenize=False,
-                **(row.get("chat_template_kwargs") or {}),
+                messages, tools=json.loads(tools) if isinstance(tools, str) else tools, chat_template=template,
+                tokenize=False, **(row.get("chat_template_kwargs") or {}),
             )  # fmt: skip
-        except (TemplateError, TypeError, KeyError) as error:
+        except (TemplateError, TypeError, KeyError, ValueError) as error:
             raise DataError(f"{source}: the chat template refuses row {i} ({error}); the row is {messages}") from error
         if missing := _missing(messages, str(shown)):
             raise DataError(

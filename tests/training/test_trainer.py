@@ -31,7 +31,7 @@ from foresight.model.components import component_table
 from foresight.training import checkpoint
 from foresight.training.export import export
 from foresight.training.trainer import ForesightTrainer
-from support.runs import COMMON, config, delta, run, same, trainer
+from support.runs import COMMON, Stop, config, delta, run, same, trainer
 from support.tiny import pairs, sentences, tiny, tiny_tokenizer, tokens
 
 # -- the mask acts ----------------------------------------------------------------------------------------------------
@@ -54,16 +54,29 @@ def test_full_policy_equals_sft_of_the_same_matrices(tmp_path, accumulation):
 @pytest.mark.parametrize(
     "settings", [dict(policy="full"), dict(policy="foresight"), dict(policy="random", redraw=True)]
 )
-def test_log_lines_are_those_of_sft(tmp_path, settings):
+@pytest.mark.parametrize("resumed", [False, True])
+def test_log_lines_are_those_of_sft(tmp_path, settings, resumed):
     """At a learning rate of 0 both train the same model; what masks do in between is logged beside."""
-    shared = {**COMMON, "learning_rate": 0.0, "logging_steps": 3}
-    ours = trainer(tmp_path / "ours", contrast=settings["policy"] == "foresight", **{**shared, **settings})
-    ours.train()
-    plain = SFTTrainer(
-        model=tiny(), args=SFTConfig(output_dir=str(tmp_path / "sft"), **shared), train_dataset=sentences(),
-        processing_class=tiny_tokenizer(),
-    )  # fmt: skip
-    plain.train()
+    shared = {**COMMON, "learning_rate": 0.0, "logging_steps": 3, "save_strategy": "steps", "save_steps": 4}
+
+    def masked():
+        return trainer(tmp_path / "ours", contrast=settings["policy"] == "foresight", **{**shared, **settings})
+
+    def unmasked():
+        args = SFTConfig(output_dir=str(tmp_path / "sft"), **shared)
+        return SFTTrainer(model=tiny(), args=args, train_dataset=sentences(), processing_class=tiny_tokenizer())
+
+    def trained(make):
+        if resumed:
+            broken = make()
+            broken.add_callback(Stop(5))
+            with pytest.raises(RuntimeError, match="power cut"):
+                broken.train()
+        done = make()
+        done.train(resume_from_checkpoint=resumed)
+        return done
+
+    ours, plain = trained(masked), trained(unmasked)
     names = ("step", "epoch", "loss", "entropy", "mean_token_accuracy", "num_tokens", "learning_rate")
     found = [[[e[name] for name in names] for e in one.state.log_history if "loss" in e] for one in (plain, ours)]
     assert len(found[0]) == 4 and np.allclose(*found, rtol=1e-5)
