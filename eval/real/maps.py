@@ -21,8 +21,8 @@ from foresight.masks.schedule import MaskSchedule
 from foresight.masks.selection import select
 from foresight.masks.weight_selection import best_weights
 from foresight.model.components import component_table
-from foresight.model.finer import WeightTable, weight_table
 from foresight.model.numbering import Numbering, Target
+from foresight.model.weight_table import WeightTable, weight_table
 
 Scores = Callable[[Target], Tensor]
 """Scores of a target's weights, float32 [rows, columns], >= 0."""

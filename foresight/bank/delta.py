@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
 from ..common.files import read_json, sha256, write_json, write_whole
-from ..model.finer import numbering_of
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
+from ..model.weight_table import numbering_of
 from .base_weights import digest, fingerprint, write_vectors
 
 WEIGHTS, INFO = "delta.safetensors", "delta.json"

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from ..masks.masks import WeightMask
 from ..model.components import stored_transposed
-from ..model.finer import WeightTable
 from ..model.numbering import Target
+from ..model.weight_table import WeightTable
 from .base import AnyBank
 
 FEW = 0.01

@@ -7,9 +7,9 @@ from pathlib import Path
 from ..common.console import console, progress_bar
 from ..common.errors import ConfigError
 from ..forecasters.single_weights.margins import write_map
-from ..model.finer import weight_table
 from ..model.loading import load_model
 from ..model.model_config import ModelConfig
+from ..model.weight_table import weight_table
 from ..policies.single_weights.sources import map_of
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..common.errors import ConfigError, NonFiniteError
 from ..model.components import ComponentTable, turned
-from ..model.finer import WeightTable
 from ..model.numbering import Target
 from ..model.placement import Placement
+from ..model.weight_table import WeightTable
 from ..scoring.gradient import gradient_sums
 from ..scoring.probes import Probe
 from ..scoring.scorer import scoring_mode

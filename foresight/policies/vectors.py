@@ -6,7 +6,7 @@ from torch import nn
 
 from ..common.errors import ConfigError, one_of
 from ..model.components import ComponentTable
-from ..model.finer import vector_table
+from ..model.vector_table import vector_table
 from ..scoring import SCORERS
 from .granularity import Granularity
 

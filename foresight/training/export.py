@@ -80,8 +80,8 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
     """What had changed when a checkpoint was made: the ledger, and the base with the bank's rows added."""
     from ..bank.base_weights import BaseWeights, Ledger
     from ..bank.delta import require_base, write_delta
-    from ..model.finer import numbering_of
     from ..model.placement import Placement
+    from ..model.weight_table import numbering_of
     from . import checkpoint
 
     tensors, data = checkpoint.read_state(folder)

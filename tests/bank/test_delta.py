@@ -12,8 +12,8 @@ from foresight.bank.base_weights import digest, fingerprint
 from foresight.bank.delta import INFO, WEIGHTS, apply_delta, write_delta
 from foresight.common.errors import CheckpointError
 from foresight.model.components import component_table
-from foresight.model.finer import weight_table
 from foresight.model.placement import Placement, bit_sum
+from foresight.model.weight_table import weight_table
 from support.tiny import tiny
 
 

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 from foresight.bank.movement import movement
 from foresight.common.errors import CheckpointError
-from foresight.model.finer import weight_table
+from foresight.model.weight_table import weight_table
 from support.tiny import tiny
 
 

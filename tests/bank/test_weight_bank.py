@@ -14,7 +14,7 @@ from foresight.common.errors import BudgetError, CheckpointError, ConfigError, M
 from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask, WeightMask, churn
 from foresight.model.components import component_table
-from foresight.model.finer import weight_table
+from foresight.model.weight_table import weight_table
 from support.bank_cases import SETTINGS, train
 from support.tiny import FAMILIES, tiny, tokens
 

@@ -10,7 +10,7 @@ from foresight.masks.costs import StepCosts
 from foresight.masks.masks import Mask
 from foresight.masks.selection import select
 from foresight.model.components import component_table
-from foresight.model.finer import vector_table
+from foresight.model.vector_table import vector_table
 from support.tiny import FAMILIES, tiny, tokens
 
 ROWS, LENGTH, LAYERS = 16, 2, 4  # so short that attention is next to nothing: torch counts the masked half of it, too

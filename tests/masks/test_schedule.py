@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import Mask, WeightMask
 from foresight.masks.schedule import MaskSchedule, StoredMask
-from foresight.model.finer import WeightTable
 from foresight.model.numbering import Target
+from foresight.model.weight_table import WeightTable
 from support.planted import make_table
 
 TABLE = make_table(layers=3, heads=4, blocks=5)

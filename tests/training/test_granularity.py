@@ -14,7 +14,8 @@ from foresight.masks.masks import WeightMask, everything
 from foresight.masks.schedule import MaskSchedule
 from foresight.masks.weight_selection import Best, best_weights, gradients
 from foresight.model.components import component_table
-from foresight.model.finer import vector_table, weight_table
+from foresight.model.vector_table import vector_table
+from foresight.model.weight_table import weight_table
 from foresight.policies.single_weights.weight_policy import WeightView
 from foresight.scoring.probes import TextProbe
 from foresight.training.config import ForesightConfig

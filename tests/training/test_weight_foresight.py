@@ -12,7 +12,7 @@ from foresight.common.errors import CheckpointError, ConfigError, DataError
 from foresight.forecasters.single_weights.margins import write_map
 from foresight.masks.masks import WeightMask
 from foresight.masks.schedule import MaskSchedule
-from foresight.model.finer import weight_table
+from foresight.model.weight_table import weight_table
 from foresight.policies.single_weights.sources import map_of
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny

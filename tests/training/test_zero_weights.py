@@ -19,7 +19,7 @@ from foresight.bank.zero import ZeroPlacement
 from foresight.common.errors import ConfigError
 from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import WeightMask
-from foresight.model.finer import weight_table
+from foresight.model.weight_table import weight_table
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import optimizer_class, refuse_world
 from foresight.training.trainer import ForesightTrainer

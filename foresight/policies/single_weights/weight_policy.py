@@ -12,8 +12,8 @@ from ...bank import AnyBank
 from ...bank.weights import WeightBank
 from ...masks.masks import WeightMask, every_weight
 from ...model.components import ComponentTable
-from ...model.finer import WeightTable, weight_table
 from ...model.numbering import Numbering
+from ...model.weight_table import WeightTable, weight_table
 from ...scoring.probes import Probe
 from ..granularity import Granularity
 from ..policy import Policy, View
