@@ -106,6 +106,12 @@ class ZeroPlacement(Placement):
     def gather(self, mine: T) -> list[T]:
         return gather(mine, self._timeout)
 
+    def largest(self, mine: int) -> int:
+        found = torch.tensor(mine)
+        with _waiting(self._timeout):
+            dist.all_reduce(found, dist.ReduceOp.MAX, _talk(self._timeout))
+        return int(found)
+
     def sum_at(self, tensor: Tensor, owner: int) -> Tensor:
         tensor = tensor.contiguous()  # NCCL accepts nothing else
         dist.reduce(tensor, owner)
@@ -199,16 +205,22 @@ def gather(mine: T, timeout: float = WAIT) -> list[T]:
         RankError: a process has ended, or did not come within `timeout` seconds.
     """
     group, found = _talk(timeout), [mine] * dist.get_world_size()
-    try:
-        dist.monitored_barrier(group, timedelta(seconds=timeout), wait_all_ranks=True)
+    with _waiting(timeout):
+        dist.monitored_barrier(group, timedelta(seconds=timeout), wait_all_ranks=True)  # which names who is missing
         dist.all_gather_object(found, mine, group)
+    return found
+
+
+@contextmanager
+def _waiting(timeout: float) -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:  # gloo's: it timed out, or another process has ended
         raise RankError(
             f"rank {dist.get_rank()} waited for the other ranks in vain ({error}). The log of the missing one says "
             "why: it may have failed, run out of memory, or be waiting for a disk. Continue from the last checkpoint "
             f"with --resume; ddp_timeout, {timeout:g} seconds, is how long ranks wait for each other"
         ) from error
-    return found
 
 
 @functools.cache

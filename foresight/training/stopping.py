@@ -47,8 +47,7 @@ class StopInTime(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         late = self.hours is not None and time.monotonic() - self._began > 3600 * self.hours
-        mine, place = 128 + signal.SIGTERM if self._asked else 75 if late else 0, self.run.bank.placement
-        code = max(place.gather(mine)) if place.world > 1 else mine
+        code = self.run.bank.placement.largest(128 + signal.SIGTERM if self._asked else 75 if late else 0)
         if code and state.global_step < state.max_steps:
             self.code, control.should_save, control.should_training_stop = code, True, True
 

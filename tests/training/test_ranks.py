@@ -5,8 +5,9 @@ import time
 
 import pytest
 import torch.distributed as dist
+from torch import nn
 
-from foresight.bank.zero import await_build
+from foresight.bank.zero import ZeroPlacement, await_build
 from foresight.common.errors import ConfigError, RankError
 from foresight.training.config import ForesightConfig
 from foresight.training.masked import refuse
@@ -31,6 +32,7 @@ def _unequal(folder):
     rate = 0.01 if os.environ["RANK"] == "1" else 0.001
     _caught(folder, ConfigError, lambda: refuse_unequal({"learning_rate": rate, "seed": 1}, WAIT))
     _caught(folder / "equal", ConfigError, lambda: refuse_unequal({"seed": 1}, WAIT))
+    assert ZeroPlacement(nn.Linear(1, 1), timeout=WAIT).largest(75 * int(os.environ["RANK"])) == 75
 
 
 def test_every_rank_is_told_which_one_differs_and_how(tmp_path):
