@@ -27,6 +27,8 @@ class Artefact:
         leaves: patterns of what it leaves, in the folder; None where only a refusal is right.
         needs: jobs whose references are copied.
         twin: a job whose files may be mixed up with these: pattern by pattern; by default others of the same pattern.
+        chosen: the user names these files, and any whole file of their kind will do: what is not there cannot be
+            missed, and what is there is what was meant. They are neither mixed up nor removed.
         also: further words that a refusal may name.
         changes: a group of changes (see `mutations`), by default those of the file's ending.
     """
@@ -39,6 +41,7 @@ class Artefact:
     act: Callable[[Ground, Path], None] | None = None
     needs: tuple[str, ...] = ()
     twin: tuple[str, str] | None = None
+    chosen: bool = False
     also: tuple[str, ...] = ()
     changes: str = ""
 
@@ -128,7 +131,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "schedule": Artefact(
         30, lambda g: {"schedule.json": g.reference("components") / "schedule.json"}, ("schedule.json",), _BEGUN,
         _begun(policy="replay", policy_params__mask_schedule=lambda f: f / "schedule.json"),
-        needs=("components", "components-b"), twin=("components-b", "")),
+        needs=("components",), chosen=True),
     "schedule of weights": Artefact(
         20, lambda g: {name: g.reference("weights-random") / name for name in ("schedule.json", "masks")},
         ("schedule.json", "masks/*"), _BEGUN,
@@ -192,7 +195,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "maps": Artefact(
         20, _given(maps=_of("maps")), ("maps/*",), _BEGUN,
         _begun(policy="foresight", granularity="weights", budget=0.05, policy_params__maps=lambda f: f / "maps"),
-        needs=("maps",)),
+        needs=("maps",), chosen=True),
     "recipe": Artefact(
         20, lambda g: {}, ("recipe.yaml",), None,
         lambda g, f: ["train", "--config", str(f / "recipe.yaml"), "--output_dir", str(f / "out")], changes="recipe"),

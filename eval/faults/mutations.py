@@ -131,7 +131,9 @@ def _change(artefact: Artefact, ground: Ground, work: Path, rng: random.Random, 
             continue
         file = rng.choice(files)
         changes: dict[str, Change] = dict(_changes(artefact.changes, file))
-        if not artefact.changes:
+        if artefact.chosen:
+            changes.pop("remove")
+        elif not artefact.changes:
             changes["mixed up"] = partial(_mix_up, artefact, ground, work, files)
         name = rng.choice(sorted(changes))
         before = file.read_bytes()

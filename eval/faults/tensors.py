@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -147,9 +146,10 @@ def _forged(change: Change) -> Change:
 
     def both(path: Path, rng: random.Random) -> str:
         from foresight.common.files import sha256
+        from foresight.common.sealed import read_sealed, write_sealed
 
         said, about = change(path, rng), path.with_name("delta.json")
-        about.write_text(json.dumps(json.loads(about.read_text()) | {"sha256": sha256(path)}, indent=1))
+        write_sealed(about, read_sealed(about) | {"sha256": sha256(path)})
         return f"{said}, and sealed again"
 
     return both

@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..common.errors import CheckpointError
-from ..common.files import read_json, sha256, write_json, write_whole
+from ..common.files import sha256, write_whole
+from ..common.sealed import read_sealed, write_sealed
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
 from ..model.weight_table import numbering_of
@@ -57,16 +58,16 @@ def write_delta(
     if base is not None:
         changed = dict.fromkeys(f"{name.rpartition('.')[0]}.weight" for name in tensors)
         known["tensors"] = {name: base[name] for name in changed}
-    write_json(folder / INFO, known | {"sha256": sha256(folder / WEIGHTS)} | info)
+    write_sealed(folder / INFO, known | {"sha256": sha256(folder / WEIGHTS)} | info)
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
     """The delta's JSON part. Raises CheckpointError if it cannot be read, or is of another version."""
     try:
-        info = dict(read_json(Path(folder) / INFO))
+        info = read_sealed(Path(folder) / INFO)
         version, missing = info["version"], {"model", "base_hash", "table", "vectors"} - set(info)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder} holds no readable delta ({error!r})") from error
+        raise CheckpointError(f"{Path(folder) / INFO} cannot be read ({error!r})") from error
     if version not in (1, VERSION) or missing:
         what = f"lacks {', '.join(sorted(missing))}" if missing else f"has version {version!r}"
         raise CheckpointError(f"{Path(folder) / INFO} {what}; this foresight reads deltas of versions 1 and {VERSION}")

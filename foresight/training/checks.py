@@ -6,6 +6,7 @@ Nothing heavy is imported here. What needs the target, the model or the data is 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
@@ -72,6 +73,15 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
                 "gradient checkpointing with use_reentrant=True fails with a shared bank; "
                 "set gradient_checkpointing_kwargs to {'use_reentrant': False}"
             )
+    for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
+        value = settings.get(name)
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+            raise ConfigError(f"{name} is {value}; expected a finite number, at least 0")
+    steps, epochs = settings.get("max_steps") or -1, settings.get("num_train_epochs")
+    if steps < 1 and (steps != -1 or (epochs is not None and not 0 < epochs < math.inf)):
+        raise ConfigError(
+            f"max_steps is {steps} and num_train_epochs {epochs}; expected at least 1 step, or -1 and epochs above 0"
+        )
     if settings.get("fp16"):
         raise ConfigError("fp16=True is not supported (loss scaling and masks are untested); use bf16 or fp32")
     if settings.get("fsdp"):

@@ -150,6 +150,8 @@ class MaskedTrainer(FiniteLoss):
             if last is None:
                 self._clear_away()
             resume_from_checkpoint = None if last is None else str(last)
+        elif resume_from_checkpoint:
+            checkpoint.check(resume_from_checkpoint)
         if not resume_from_checkpoint:
             self._start_afresh()
         delta = self.run.output / "delta"

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from foresight.bank.base_weights import digest, fingerprint
 from foresight.bank.delta import INFO, WEIGHTS, apply_delta, write_delta
 from foresight.common.errors import CheckpointError
+from foresight.common.sealed import write_sealed
 from foresight.model.components import component_table
 from foresight.model.placement import Placement, bit_sum
 from foresight.model.weight_table import weight_table
@@ -39,9 +40,10 @@ def forged(folder, change, seal=True):
     tensors, info = load_file(folder / WEIGHTS), json.loads((folder / INFO).read_text())
     change(tensors, info)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    del info["checksum"]
     if seal:
         info["sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    (folder / INFO).write_text(json.dumps(info))
+    write_sealed(folder / INFO, info)
 
 
 def first(tensors, part):
@@ -70,7 +72,7 @@ FORGERIES = {
     ),
     "a Linear less": (lambda t, i: [t.pop(first(t, part)) for part in ("index", "values")], "vectors, and delta.json"),
     "another version": (lambda t, i: i.update(version=9), "has version 9"),
-    "no version": (lambda t, i: i.pop("version"), "no readable delta"),
+    "no version": (lambda t, i: i.pop("version"), "delta.json cannot be read"),
     "another base": (lambda t, i: i.update(base_hash="0"), "but this model's weights are"),
     "no checksum": (lambda t, i: i.pop("sha256"), "lacks the checksum"),
 }
@@ -86,6 +88,13 @@ def test_a_forged_delta_is_refused_and_nothing_is_written(delta, name):
     assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
 
 
+def test_an_edited_description_is_refused(delta):
+    text = (delta / INFO).read_text()
+    (delta / INFO).write_text(text.replace('"model": "tiny"', '"model": "tony"'))
+    with pytest.raises(CheckpointError, match="delta.json cannot be read .*its checksum is"):
+        apply_delta(tiny(), delta)
+
+
 def test_a_damaged_delta_is_refused(delta):
     data = bytearray((delta / WEIGHTS).read_bytes())
     data[-3] ^= 1
@@ -93,7 +102,7 @@ def test_a_damaged_delta_is_refused(delta):
     with pytest.raises(CheckpointError, match="its checksum differs"):
         apply_delta(tiny(), delta)
     (delta / INFO).write_text("[1]")
-    with pytest.raises(CheckpointError, match="no readable delta"):
+    with pytest.raises(CheckpointError, match="delta.json cannot be read"):
         apply_delta(tiny(), delta)
 
 
