@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from ..common.errors import ConfigError
 from .model_config import ModelConfig
 
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, StrictDataclassError)
 """What transformers raises for files that are missing, damaged, or not what they should be."""
 
 
@@ -65,7 +66,7 @@ def load_tokenizer(settings: ModelConfig):
     revision = None if settings.tokenizer else settings.model_revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"tokenizer {source}: cannot be loaded ({_first_line(error)}); set `tokenizer` to a folder or Hub name"
         ) from error
@@ -91,7 +92,7 @@ def _explained(settings: ModelConfig, what: str):
     """Turn what transformers raises for a missing or unsupported model into one line with a remedy."""
     try:
         yield
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         folder = Path(settings.source)
         if not folder.is_dir():
             remedy = "expected a local folder with a config.json, or the name of a model on the Hub (and a connection)"

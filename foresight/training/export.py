@@ -99,6 +99,8 @@ def _write_delta_of_checkpoint(folder: Path, out: str) -> None:
 def _base_model(info: dict):
     from transformers import AutoModelForCausalLM
 
+    from ..model.loading import UNREADABLE
+
     if not info["model"]:
         raise CheckpointError(
             "the run was started from a model object without a name; load that model yourself and call apply_delta"
@@ -107,5 +109,5 @@ def _base_model(info: dict):
         return AutoModelForCausalLM.from_pretrained(
             info["model"], dtype=info["dtype"], use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"the base model {info['model']} cannot be loaded: {json.dumps(str(error))}") from error
