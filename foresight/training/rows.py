@@ -66,7 +66,7 @@ def check_prepared(
     """Check what has become of training rows.
 
     Args:
-        raw, rows: before and after TRL prepared them.
+        raw, rows: before and after TRL prepared them; raw is None where a function has made text of them.
         known: tokens of the tokenizer before that, if there was one.
 
     Raises:
@@ -77,7 +77,7 @@ def check_prepared(
         refuse_new(rows, known, tokenizer)
     if not isinstance(raw, Dataset) or "input_ids" in raw.column_names:
         return
-    if args.chat_template_path and isinstance(rows, Dataset):
+    if args.chat_template_path or known is None:  # the template was not known before
         refuse_dropped(raw, tokenizer)
     if not args.packing and (words := lost(len(raw), len(rows), args.max_length)):
         _log.warning("%s", words)

@@ -64,9 +64,10 @@ class ForesightTrainer(MaskedTrainer, SFTTrainer):
         target.check(pairs, retained_dataset is not None or args.retained_source != "data")
         tokenizer = kwargs.get("processing_class")
         known, template = (len(tokenizer), tokenizer.chat_template) if tokenizer is not None else (None, None)
-        rows = checked(train_dataset, args, tokenizer, kwargs.get("formatting_func") is not None)
+        formatted = kwargs.get("formatting_func") is not None
+        rows = checked(train_dataset, args, tokenizer, formatted)
         super().__init__(model=model, args=args, train_dataset=rows, **kwargs)
-        check_prepared(rows, self.train_dataset, args, self._tokenizer, known)
+        check_prepared(None if formatted else rows, self.train_dataset, args, self._tokenizer, known)
         self.template_to_keep = template_to_keep(template, self._tokenizer)
         run = Run(self.model, args, target, pairs, forecaster)
         if run.policy.scouts:
