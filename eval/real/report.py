@@ -173,7 +173,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def main() -> None:
-    runs = records()
+    runs = [run for run in records() if run.cell.task in TUNING]
     write_whole(LEDGER.with_name("screen.md"), lambda temporary: temporary.write_text(page(runs)))
     draw(runs, LEDGER.with_name("learned.svg"))
     print(page(runs))

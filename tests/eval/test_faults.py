@@ -24,7 +24,7 @@ from eval.faults.settings import APPLIED, CHANGES, FREE, REFUSED
 from eval.faults.trusting import Agreeable, trusting
 from eval.faults.warm import Ended, await_all, child
 from foresight.bank import delta
-from foresight.training import resuming
+from foresight.training import checkpoint, resuming
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -69,8 +69,8 @@ def test_what_is_expected_of_settings_is_what_the_package_says():
     for change in CHANGES:
         if "." in change.setting or change.name.endswith(("rows", "weights", "probe")):
             continue
-        applied, free = change.setting in resuming.APPLIED, change.setting in resuming._FREE
-        free |= change.setting.startswith(resuming._FREE_PREFIXES) or change.setting == "task_eval_examples"
+        applied, free = change.setting in resuming.APPLIED, change.setting in checkpoint._FREE
+        free |= change.setting.startswith(checkpoint._FREE_PREFIXES) or change.setting == "task_eval_examples"
         together = change.name == "rows of a step"  # free one by one, compared as a whole
         expected = APPLIED if applied else FREE if free and not together else REFUSED
         assert change.expected == expected, change

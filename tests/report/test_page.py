@@ -1,7 +1,6 @@
 """The page: whole, self-contained, escaped, with the verdict first, also when runs broke and arms are many."""
 
 import base64
-import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,6 +10,7 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
+from foresight.common.sealed import read_sealed, write_sealed
 from foresight.report.comparison import pictures, render, write_report
 from foresight.report.comparison_figures import (
     MANY,
@@ -266,8 +266,8 @@ def test_a_report_imports_nothing_that_the_results_name(tmp_path, undrawn, monke
     for record in (records := comparison(config)):
         write_json(folder / RUNS / record.key / RESULT, record.to_json())
     write_results(folder, config, records)
-    data = json.loads((folder / RESULTS).read_text())
+    data = read_sealed(folder / RESULTS)
     data["config"]["arms"].append(arm)
-    (folder / RESULTS).write_text(json.dumps(data))
+    write_sealed(folder / RESULTS, data)
     page = write_report([folder])
     assert not (tmp_path / "ran").exists() and page.exists()

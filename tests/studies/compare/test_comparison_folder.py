@@ -10,6 +10,7 @@ import pytest
 
 from foresight.common.errors import DataError
 from foresight.common.files import write_json
+from foresight.common.sealed import read_sealed, write_sealed
 from foresight.studies.compare.measures import MEASURES
 from foresight.studies.compare.study import RESULTS, read_comparisons, recorded_settings, write_results
 from foresight.studies.compare.tables import SCHEMAS
@@ -41,7 +42,7 @@ def test_what_was_written_is_read(finished):
 
 def test_results_say_what_they_come_from(finished):
     folder, config, records, summary = finished
-    data = json.loads((folder / RESULTS).read_text())
+    data = read_sealed(folder / RESULTS)
     assert data["schema"] == 2 and data["sentence"] == summary.verdict.sentence
     assert data["environment"].items() >= environment().items()
     assert data["environment"].get("git") == git_commit()
@@ -52,9 +53,9 @@ def test_arms_that_no_longer_exist_are_read_as_labels(finished, tmp_path):
     folder, config, records, _ = finished
     gone = {"name": "by trials", "like": "static", "label": "By trials", "settings": {"head_share": "trials"}}
     shutil.copytree(folder, tmp_path / "copy")
-    data = json.loads((folder / RESULTS).read_text())
+    data = read_sealed(folder / RESULTS)
     data["config"]["arms"] += ["ema", "foresight:forest", gone, {"name": "mine", "like": "layers", "draws": 1}]
-    (tmp_path / "copy" / RESULTS).write_text(json.dumps(data))
+    write_sealed(tmp_path / "copy" / RESULTS, data)
     arms = read_comparisons([tmp_path / "copy"])[0].chosen
     labels = {name: arms[name].label for name in ("ema", "foresight:forest", "by trials", "mine")}
     assert list(labels.values()) == ["EMA", "Foresight: forest", "By trials", "Layers"] and arms["mine"].draws == 1
@@ -128,11 +129,11 @@ def test_a_folder_without_a_comparison_is_refused(finished, tmp_path):
     (tmp_path / RESULTS).write_text('{"schema": 0}')
     with pytest.raises(DataError, match="schema 0"):
         read_comparisons([tmp_path])
-    data = json.loads((finished[0] / RESULTS).read_text())
-    (tmp_path / RESULTS).write_text(json.dumps(data))
+    data = read_sealed(finished[0] / RESULTS)
+    write_sealed(tmp_path / RESULTS, data)
     with pytest.raises(DataError, match="lacks"):
         read_comparisons([tmp_path])
-    (tmp_path / RESULTS).write_text(json.dumps({**data, "config": {**data["config"], "seeds": 0}}))
+    write_sealed(tmp_path / RESULTS, {**data, "config": {**data["config"], "seeds": 0}})
     with pytest.raises(DataError, match="seeds is 0"):
         read_comparisons([tmp_path])
     with pytest.raises(DataError, match="at least one folder"):

@@ -9,6 +9,7 @@ import pytest
 from foresight.cli import main
 from foresight.commands.settings import parse
 from foresight.common.errors import ConfigError, DataError
+from foresight.common.sealed import read_sealed, write_sealed
 from foresight.report.evidence import render, write_evidence
 from foresight.studies.evidence.cells import Measures
 from foresight.studies.evidence.outcomes import LORA_ARM, RANDOM, Arm, outcome
@@ -183,9 +184,9 @@ def test_recipes_are_the_defaults_and_the_published_protocol():
 def test_a_page_of_recorded_results_imports_nothing_that_they_name(out, tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef judge(*_): return 1.0\n")
     monkeypatch.chdir(tmp_path)
-    data = json.loads((out / "results.json").read_text())
+    data = read_sealed(out / "results.json")
     data["config"]["judge"] = "planted:judge"
-    (tmp_path / "results.json").write_text(json.dumps(data))
+    write_sealed(tmp_path / "results.json", data)
     with pytest.raises(DataError, match="cannot be used here: .* is named by a file"):
         write_evidence(tmp_path)
     assert not (tmp_path / "ran").exists()
