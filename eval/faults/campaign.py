@@ -87,7 +87,7 @@ def try_case(case: Case, ground: Ground, keep: bool = False) -> tuple[Case, Verd
     started, used = time.monotonic(), _cpu()
     try:
         verdict = KINDS[case.kind].attempt(case, ground)
-    except Exception:
+    except Exception:  # a fault of the campaign is one of its results, and the other cases go on
         verdict = Verdict("traceback", f"the campaign itself failed: {traceback.format_exc()[-1500:]}")
     if verdict.outcome == "right" and not keep:
         shutil.rmtree(ground.cases / case.folder, ignore_errors=True)

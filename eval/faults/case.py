@@ -1,4 +1,4 @@
-"""Cases, and the four outcomes that one can have."""
+"""A case of the campaign, and its four possible outcomes."""
 
 from __future__ import annotations
 

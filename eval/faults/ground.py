@@ -63,6 +63,12 @@ def make(ground: Ground) -> None:
     done.touch()
 
 
+def emptied(folder: Path) -> None:
+    """Make a folder, without what an earlier try left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSONL."""
     path.write_text("".join(json.dumps(dict(row)) + "\n" for row in rows))

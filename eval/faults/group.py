@@ -24,7 +24,7 @@ def start(
     victim: int = 0,
     before: Each | None = None,
 ) -> list[int]:
-    """Start a command in one process or in a group; returns the processes' ids.
+    """Start a command in one process or in a group; return the processes' ids.
 
     Args:
         words: the command line, or one per rank.

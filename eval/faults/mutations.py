@@ -13,7 +13,7 @@ from .acts import NEVER
 from .alter import BYTES, JSON, LINES, Change, NothingToChangeError
 from .artefacts import ARTEFACTS, Artefact, broken_off, save_forecaster
 from .case import Case, Verdict, judged, typed
-from .ground import Ground
+from .ground import Ground, emptied
 from .leaves import Leaves, leaves
 from .recipes import RECIPES
 from .references import LIMIT, ReferenceError, made_once, reference
@@ -53,8 +53,7 @@ def attempt(case: Case, ground: Ground, trust: bool = False) -> Verdict:
 
 def lay_out(artefact: Artefact, ground: Ground, work: Path) -> None:
     """Copy what an artefact's command reads into a fresh folder."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    emptied(work)
     for job in artefact.needs:
         reference(ground, job)
     if artefact.act is not None:

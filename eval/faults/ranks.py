@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .case import Case, Verdict, judged, typed
-from .ground import Ground, read_rows, write_rows
+from .ground import Ground, emptied, read_rows, write_rows
 from .group import start
 from .jobs import train_words
 from .references import LIMIT
@@ -99,8 +99,7 @@ def attempt(case: Case, ground: Ground) -> Verdict:
     """Start both; each has to refuse."""
     difference = next(one for one in DIFFERENCES if one.title == case.name)
     work = ground.cases / case.folder
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    emptied(work)
     shared = COMMON | {"deepspeed": ground.zero, "dataset": ground.rows, "contrast": ground.pairs}
     shared |= {k: ground.kept if k == "retained" else v for k, v in difference.shared.items()}
     own = {k: v(ground, work / "second") if callable(v) else v for k, v in difference.settings.items()}

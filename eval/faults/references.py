@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -66,6 +67,6 @@ def _make(ground: Ground, job: Job) -> Reference:
     return Reference(leaves(out, job.leaves), *acts, ended[0].seconds)
 
 
-def run(ground: Ground, job: Job, words: list[str], log: Path, out: Path, **kill: object) -> list[Ended]:
+def run(ground: Ground, job: Job, words: list[str], log: Path, out: Path, **kill: Any) -> list[Ended]:
     """Run a job's command, in as many processes as it has; `kill` is of `group.start`."""
-    return await_all(start(words, log, out, job.ranks, **kill), LIMIT, log)  # type: ignore[arg-type]
+    return await_all(start(words, log, out, job.ranks, **kill), LIMIT, log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from .acts import NEVER
 from .case import Case, Verdict, judged, typed
-from .ground import Ground, read_rows
+from .ground import Ground, emptied, read_rows
 from .jobs import train_words
 from .leaves import leaves
 from .warm import await_all, child, foresight
@@ -157,11 +156,10 @@ def cases(seed: int, short: bool) -> list[Case]:
 
 
 def attempt(case: Case, ground: Ground) -> Verdict:
-    """Train on it."""
+    """Train on a malformed table, and judge what comes of it."""
     bad = next(one for one in BAD if one.title == case.name)
     work = ground.cases / case.folder
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    emptied(work)
     good = read_rows({"contrast": ground.pairs, "retained": ground.kept}.get(bad.role, ground.rows))
     write(work / bad.file, bad.make(good))
     words = _words(ground, work, bad, work / bad.file, work / "out")

@@ -34,7 +34,7 @@ class BaseWeights:
         self.table = table
         self.place(placement)
         self.tensors = gathered(self._fingerprint, placement)
-        self.hash = digest(self._fingerprint, placement)
+        self.hash = digest(self.tensors, Placement())  # they are gathered by now
 
     def place(self, placement: Placement) -> None:
         """Take note of where the weights are now, and in which dtype."""

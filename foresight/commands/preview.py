@@ -19,13 +19,12 @@ from ..model.loading import load_tokenizer
 from ..model.model_config import ModelConfig
 from ..tasks.data_config import DataConfig
 from ..tasks.load_data import load_data
-from ..tasks.seen import lost, refuse_unknown, spaced, unknown_share
+from ..tasks.seen import LOOKED_AT, lost, refuse_unknown, spaced, unknown_share
 from ..training.config import ForesightConfig
 from ..training.rendered import rendered
 from ..training.rows import checked
 from .settings import build
 
-_LOOKED_AT = 1_000
 _NUMBER = "number in the table"
 
 
@@ -38,12 +37,12 @@ def show(values: Mapping[str, Any], rows: int) -> None:
     data, settings, args = build(DataConfig, values), build(ModelConfig, values), build(ForesightConfig, values)
     tokenizer = load_tokenizer(settings)
     table = checked(load_data(data, tokenizer, args.seed)[0], args, tokenizer, formatted=False)
-    looked_at = table.select(spaced(len(table), _LOOKED_AT))
-    numbered = looked_at.add_column(_NUMBER, spaced(len(table), _LOOKED_AT))
-    seen = rendered(numbered, tokenizer, args)
+    places = spaced(len(table), LOOKED_AT)
+    looked_at = table.select(places).add_column(_NUMBER, places)
+    seen = rendered(looked_at, tokenizer, args)
     if len(seen) == 0:
         lost(len(looked_at), 0, args.max_length)  # says so
-    console().print(_summary(len(table), numbered, seen, tokenizer, args))
+    console().print(_summary(len(table), looked_at, seen, tokenizer, args))
     for row in seen.select(spaced(len(seen), rows)):
         console().print(Rule(style="dim"))
         console().print(_text(row, tokenizer, console()))

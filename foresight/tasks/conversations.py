@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2.exceptions import TemplateError
 
 from ..common.errors import ConfigError, DataError, did_you_mean
-from .seen import spaced
+from .seen import LOOKED_AT, spaced
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +24,6 @@ _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "a
 _KNOWN = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 _COLUMNS = ("messages", "prompt", "completion")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
-_LOOKED_AT = 1_000
 
 
 def as_conversations(table: Dataset, source: str) -> Dataset:
@@ -73,7 +72,7 @@ def refuse_dropped(
         ConfigError: there is no template.
         DataError: names the first row of which something is dropped, or which the template refuses.
     """
-    for i in spaced(len(rows), _LOOKED_AT):
+    for i in spaced(len(rows), LOOKED_AT):
         row = rows[i]
         messages = [message for name in _COLUMNS for message in _messages(row.get(name))]
         if not messages:

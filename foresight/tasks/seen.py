@@ -13,7 +13,8 @@ from ..common.errors import DataError
 
 MOST = 0.05
 """Share of unknown tokens, and of rows without anything to train on, from which on rows are refused."""
-_LOOKED_AT = 1_000
+LOOKED_AT = 1_000
+"""Rows of a table that are looked at, evenly spaced, where every one would take too long."""
 
 
 def spaced(count: int, most: int) -> list[int]:
@@ -38,7 +39,7 @@ def unknown_share(rows: Any, tokenizer: PreTrainedTokenizerBase) -> float:
         return 0.0  # GPT-2's, for instance, which splits any text into bytes
     if not hasattr(rows, "__len__") or "input_ids" not in rows.column_names:
         return 0.0
-    ids = np.concatenate([np.zeros(0), *(np.asarray(row["input_ids"]) for row in sampled(rows, _LOOKED_AT))])
+    ids = np.concatenate([np.zeros(0), *(np.asarray(row["input_ids"]) for row in sampled(rows, LOOKED_AT))])
     return float((ids == unknown).sum() / max(1, len(ids)))
 
 
@@ -73,7 +74,7 @@ def refuse_new(rows: Any, known: int, tokenizer: PreTrainedTokenizerBase) -> Non
     """Raise DataError where rows have tokens that were added to a tokenizer of `known` tokens, which a masked run would
     never train: embeddings are frozen."""
     if len(tokenizer) > known and hasattr(rows, "__len__") and "input_ids" in rows.column_names:
-        new = {token for row in sampled(rows, _LOOKED_AT) for token in row["input_ids"] if token >= known}
+        new = {token for row in sampled(rows, LOOKED_AT) for token in row["input_ids"] if token >= known}
         if new:
             words = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(sorted(new)[:5])))
             raise DataError(
