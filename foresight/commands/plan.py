@@ -83,8 +83,8 @@ def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:
         table.add_row("retained text", f"{rows}, written before training")
     if plan.calendar is None:
         table.add_row("optimizer steps", "depends on the data; set max_steps, or pass --rows N")
-        table.add_row("snapshots", f"every {args.probe_every} steps, {plan.probe_batches} batches each")
-        table.add_row("masks chosen", f"every {args.remask_every} steps" if args.remask_every else "once")
+        table.add_row("snapshots", f"{plan.probe_batches} batches each")
+        table.add_row("masks chosen", "once" if args.remask_every == 0 else "several times")
         return table
     table.add_row("optimizer steps", f"{plan.calendar.total_steps:,}")
     table.add_row("snapshots", _listed(plan.snapshots))

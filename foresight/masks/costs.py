@@ -36,6 +36,7 @@ class StepCosts:
     def __init__(self, model: nn.Module, table: ComponentTable, length: float, checkpointing: bool = False):
         arch, config = architecture_of(model), model.config.get_text_config()
         self.d_model, self.checkpointing, self._vectors = table.d_model, checkpointing, table.vectors
+        self.n_components = len(table)
         layers = model.get_submodule(arch.layers)
         groups = ((arch.query, arch.key, arch.value), (arch.attention_out,), arch.up, (arch.down,))
         place = {f"{arch.layers}.{layer}.{path}": PLACES * layer + at

@@ -37,6 +37,7 @@ class Foresight(Policy):
         if ground.history:
             taught(self.forecaster, ground.history, self.target)
         self.gate = Gate(self.forecaster, ground.history, self.target) if ground.gate else None
+        self.believes = self.gate is None
 
     def mask(self, view: View) -> Mask:
         seen = view.seen(self.cutoff)
@@ -50,6 +51,7 @@ class Foresight(Policy):
             found = self.gate.judge(seen, for_step - made_at, k, view.damage)
             gain = {"gate_gain": found.gain} if math.isfinite(found.gain) else {}
             self.words, self.notes = found.words, {"gate": float(found.opens), **gain}
+            self.believes = found.opens
             if not found.opens:
                 scores = self.gate.candidate(found.best, seen, view.damage)
         return view.select(scores)

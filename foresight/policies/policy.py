@@ -121,6 +121,7 @@ class Policy(ABC):
         ranks: it chooses by scores through `View.select`, so that a head share, cost awareness and limits apply.
         own_steps: steps at which it wants to decide besides the run's cadence.
         last_forecast: the last `Forecast`, whether it was believed or not, for a `SkillLog`; None without one.
+        believes: the last mask rests on a forecast that has proved its worth, or is not asked to.
         words: a sentence on why the last mask was chosen, where a gate has judged a forecast.
         notes: numbers about the last mask that are to be logged, by name.
     """
@@ -136,6 +137,7 @@ class Policy(ABC):
     watch_steps: int | None = None
     own_steps: frozenset[int] = frozenset()
     last_forecast: Forecast | None = None
+    believes: bool = False
     words: str = ""
     notes: Mapping[str, float] = MappingProxyType({})
 

@@ -46,6 +46,9 @@ class Attribution(AblationScorer):
                 "clean run has no gradient there. Use ablation 'corrupted', metric 'loss', or the scorer 'exact'"
             )
 
+    def passes(self, n_components: int) -> tuple[float, float]:
+        return 1.0 + (self.ablation != "zero"), 1.0
+
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         """Attribution per example: float64 [n_examples, n_components], examples in batch order."""
         places = sites(table)
@@ -122,12 +125,16 @@ class IntegratedGradients(Scorer):
 
     name = "attribution_ig"
     needs_pairs = True
+    per_example = True
 
     def __init__(self, points: int = 5, metric: str = "logit_difference"):
         if points < 2:
             raise ConfigError(f"{self.name}: points is {points}; expected at least 2, the corrupted and the clean end")
         self.points = points
         self.metric = one_of("metric", metric, METRICS)
+
+    def passes(self, n_components: int) -> tuple[float, float]:
+        return float(self.points), float(self.points)
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         places, rows = sites(table), []

@@ -34,6 +34,8 @@ class AblationScorer(Scorer):
         metric: ``logit_difference``, ``loss`` or ``kl`` (from the clean run).
     """
 
+    per_example = True
+
     def __init__(self, ablation: str = "corrupted", metric: str = "logit_difference"):
         self.ablation = one_of("ablation", ablation, ABLATIONS)
         self.metric = one_of("metric", metric, METRICS)
@@ -48,6 +50,9 @@ class Exact(AblationScorer):
     """
 
     name = "exact"
+
+    def passes(self, n_components: int) -> tuple[float, float]:
+        return 1.0 + n_components + (self.ablation != "zero"), 0.0
 
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         single = [[i] for i in range(len(table))]

@@ -36,6 +36,9 @@ class GradientScorer(Scorer):
 
     by_minibatch: ClassVar[bool] = False
 
+    def passes(self, n_components: int) -> tuple[float, float]:
+        return 1.0, 1.5  # weight gradients, about half as much again
+
     def _shared(self, model: nn.Module, table: ComponentTable, probe: Probe, place: Placement) -> np.ndarray:
         if self.by_minibatch:
             return super()._shared(model, table, probe, place)

@@ -36,6 +36,9 @@ class Movement(Scorer):
         self.reference = reference
         self.weights = weights
 
+    def passes(self, n_components: int) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def _check_probe(self, probe: Probe | None) -> None:
         pass
 

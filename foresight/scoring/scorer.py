@@ -29,16 +29,26 @@ class Scorer(ABC):
         name: the scorer's name in `SCORERS` and in messages.
         needs_pairs: whether its settings require a `ContrastProbe`; otherwise any probe will do.
         divisible: whether batches are scored independently of one another, so that processes can share them.
+        per_example: whether a row of samples is an example's, and the score their mean.
     """
 
     name: ClassVar[str]
     needs_pairs: bool = False
     divisible: bool = True
+    per_example: ClassVar[bool] = False
     damage_seconds: float = 0.0
     """Wall time spent on measuring damage so far, which only virtual moves do."""
 
-    def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
-        """What that many measurements cost, to be logged; empty if the seconds spent scoring say it all."""
+    def passes(self, n_components: int) -> tuple[float, float]:
+        """Forward and backward passes over an example that its scores take; backward to the embeddings, without weight
+        gradients.
+        """
+        return 1.0, 1.0
+
+    def cost(self, batches: int, measurements: int) -> dict[str, float]:
+        """What that many measurements, of so many batches in all, cost, to be logged; empty if the seconds spent scoring
+        say it all.
+        """
         return {}
 
     def score(

@@ -59,11 +59,14 @@ class VirtualMoves(GradientScorer):
         self.epsilon = epsilon
         self.retained = retained
 
-    def cost(self, probe: Probe, measurements: int) -> dict[str, float]:
-        """What that many measurements cost: batches that passed forward and backward, and seconds spent on damage."""
+    def passes(self, n_components: int) -> tuple[float, float]:
+        return (1.0, 1.5) if self.retained is None else (2.0, 3.0)
+
+    def cost(self, batches: int, measurements: int) -> dict[str, float]:
+        """What measurements cost: batches that passed forward and backward, and seconds spent on damage."""
         damage = 0 if self.retained is None else len(self.retained.batches)
         return {
-            "benefit_passes": measurements * len(probe.batches),
+            "benefit_passes": batches,
             "damage_passes": measurements * damage,
             "damage_seconds": self.damage_seconds,
         }

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from ..common.errors import ConfigError
 from ..masks.budget import budget_over_time
 from ..policies.policy import Policy
-from .settings import MaskSettings
+from .scoring_budget import Cadence
+from .scoring_budget import cadence as cadence_of
+
+if TYPE_CHECKING:
+    from .config import ForesightConfig
 
 
 class Calendar:
     """When things happen, in optimizer steps done; step 0 is before training.
+
+    Args:
+        cadence: how often it scores and decides; by default what the settings say.
 
     Attributes:
         total_steps: length of the run.
@@ -20,8 +28,9 @@ class Calendar:
         resizes: steps after which the bank has another size (a budget schedule's); the mask is then chosen anew.
     """
 
-    def __init__(self, args: MaskSettings, policy: Policy, total_steps: int):
+    def __init__(self, args: ForesightConfig, policy: Policy, total_steps: int, cadence: Cadence | None = None):
         self.args, self.policy, self.total_steps = args, policy, total_steps
+        self.cadence = cadence or cadence_of(args, None, None, 0, total_steps, 1)
         self.first_decision = (policy.watch_steps or max(1, total_steps // 5)) if policy.forecasts else 0
         self.rotates = policy.watch == "rotate"
         budgets = budget_over_time(args.budget_schedule)
@@ -29,14 +38,14 @@ class Calendar:
 
     def decides(self, step: int) -> bool:
         """Whether the policy chooses a mask after `step` steps; never at the end, when nothing is left to train."""
-        since, every = step - self.first_decision, self.args.remask_every
+        since, every = step - self.first_decision, self.cadence.remask_every
         due = every > 0 and since % every == 0 and step <= self.policy.latest * self.total_steps
         again = since > 0 and (due or step in self.resizes)
         return step < self.total_steps and (since == 0 or again or step in self.policy.own_steps)
 
     def turns(self, step: int) -> bool:
         """Whether the next of the rotating masks has its turn."""
-        return self.rotates and step < min(self.first_decision, self.total_steps) and step % self.args.probe_every == 0
+        return self.rotates and step < min(self.first_decision, self.total_steps) and step % self.cadence.every == 0
 
     def restarts(self, step: int) -> bool:
         """Whether the Adam moments of the whole mask start afresh after `step` steps; never at the ends of the run."""
@@ -47,7 +56,7 @@ class Calendar:
         chooses by scores at all, and at every decision of one that looks at new ones.
         """
         policy = self.policy
-        if (self.args.record or (policy.needs_scores and policy.forecasts)) and step % self.args.probe_every == 0:
+        if (self.args.record or (policy.needs_scores and policy.forecasts)) and step % self.cadence.every == 0:
             return True
         return policy.needs_scores and (step == 0 or (policy.remasks and self.decides(step)))
 

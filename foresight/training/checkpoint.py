@@ -153,7 +153,12 @@ def refuse_damaged(output_dir: str | Path) -> None:
 def _state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     watcher = run.watcher
     (skill_arrays, skill), (policy_arrays, policy) = run.skill_log.state(), run.policy.state()
-    arrays = {f"skill.{k}": v for k, v in skill_arrays.items()} | {f"policy.{k}": v for k, v in policy_arrays.items()}
+    pool = {} if watcher is None or watcher.pool is None else watcher.pool.state()
+    arrays = {
+        f"{what}.{name}": array
+        for what, arrays in (("skill", skill_arrays), ("policy", policy_arrays), ("pool", pool))
+        for name, array in arrays.items()
+    }
     return run.bank.tensors(run.optimizer) | {k: torch.from_numpy(v.copy(order="C")) for k, v in arrays.items()}, {
         **run.base_info(),
         "unit": run.numbers.unit,
@@ -162,6 +167,7 @@ def _state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "table": run.numbers.hash,
         "schedule": run.schedule.to_json(run.numbers),
         "snapshots": len(run.trajectory) if run.trajectory is not None else 0,
+        "taken": [watcher.taken, watcher.passes] if watcher is not None else [0, 0],
         "scoring_seconds": watcher.seconds if watcher is not None else 0.0,
         "damage_seconds": watcher.scorer.damage_seconds if watcher is not None else 0.0,
         "remasking": {

@@ -190,11 +190,12 @@ def _checked_head_share(share: Any) -> float | str | None:
 
 
 def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
-    watch, limits = params.get("watch", "hold"), settings.limits
-    assert not isinstance(limits, str)
+    watch, given = params.get("watch", "hold"), settings.limits or {}
+    assert not isinstance(given, str)
+    limits = {name: most for name, most in given.items() if name != "scoring"}
     if limits and watch != "hold":
         raise ConfigError(f"limits is {limits}, but watch {watch!r} trains components at any cost; use watch 'hold'")
-    if limits and "gib" in limits and "scout_share" in params:
+    if "gib" in limits and "scout_share" in params:
         raise ConfigError(
             f"limits.gib is {limits['gib']}, but policy {settings.policy!r} trains all components in its scout; "
             "remove it"

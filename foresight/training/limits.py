@@ -61,7 +61,8 @@ class StepLimits:
     pace: Pace | None = None
 
     def __init__(self, model: nn.Module, table: ComponentTable, args: ForesightConfig):
-        self._given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
+        given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
+        self._given = {name: most for name, most in given.items() if name != "scoring"}  # which masks have no part in
         self._table, self._args = table, args
         self._costs = cache(lambda length: StepCosts(model, table, length, args.gradient_checkpointing))
         if self._given.keys() & {"share", "gib"}:

@@ -82,7 +82,7 @@ class MaskedTrainer(FiniteLoss):
         self.run, self.remasking = run, RemaskCallback(run)
         run.fixed = checkpoint.fixed(run.args, self.train_dataset)
         if run.watcher is not None:
-            run.fixed["scored examples"] = run.watcher.probe.hash
+            run.fixed["scored examples"] = run.watcher.examples.hash
         if run.retained is not None and run.args.retained_source == "data":
             run.fixed["retained rows"] = checkpoint.digest(run.retained.rows)
         if run.args.world_size > 1:
@@ -204,7 +204,7 @@ class MaskedTrainer(FiniteLoss):
             part("training.scout.lora_scout")(self)
         if run.watcher is not None:
             folder = run.output / checkpoint.TRAJECTORY if args.should_save else None
-            hashes = {"model_hash": run.bank.base.hash, "data_hash": run.watcher.probe.hash}
+            hashes = {"model_hash": run.bank.base.hash, "data_hash": run.watcher.examples.hash}
             run.watcher.trajectory = Trajectory.create(folder, run.table, **hashes, info=run.trajectory_info())
 
     def diverged(self, what: str) -> str:

@@ -20,6 +20,7 @@ from .calendar import Calendar
 from .checks import taken
 from .config import ForesightConfig
 from .memory import FP32, Sharding, Sizes, memory
+from .scoring_budget import whole_probe
 
 
 class Plan:
@@ -55,7 +56,8 @@ class Plan:
         # A scout trains all components before the run; it is undone, so not in the ledger.
         self.watch_vectors = everything if policy.scouts == "bank" else peak
         self.bank_vectors, self.mean_vectors = rows, mean
-        self.probe_batches = math.ceil(args.probe_examples / args.probe_batch_size)
+        batch_size, examples = whole_probe(args)
+        self.probe_batches = math.ceil(examples / batch_size)
         self.ledger_bytes: int | None = None
         if calendar is not None:
             changed = peak  # vectors that differ from the base at the end, if every mask brings only new ones
@@ -69,7 +71,7 @@ class Plan:
         self.costs = StepCosts(model, self.table, length, args.gradient_checkpointing)
         self.batch, largest = args.per_device_train_batch_size * row, args.per_device_train_batch_size
         if "probe_batch_size" in taken(args.policy, args.granularity, args.record):
-            largest = max(largest, args.probe_batch_size)
+            largest = max(largest, batch_size)
         weights = [math.prod(features(model.get_submodule(t.module))) for t in self.numbers.targets]
         self.sizes = Sizes(
             weights=self.table.model_parameters,

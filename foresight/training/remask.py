@@ -15,6 +15,7 @@ from ..masks.masks import Mask, WeightMask, churn
 from ..masks.selection import rotation, select
 from . import checkpoint
 from .calendar import Calendar
+from .holding import judged
 from .run import Run
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class RemaskCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         run, self._clock = self.run, time.perf_counter()
-        run.step, run.calendar = state.global_step, Calendar(args, run.policy, state.max_steps)
+        run.step = state.global_step
+        run.calendar = Calendar(args, run.policy, state.max_steps, run.cadence(state.max_steps))
         run.calendar.check(args.get_warmup_steps(state.max_steps))
         if state.global_step == 0:
             if run.scouting is not None:
@@ -63,6 +65,9 @@ class RemaskCallback(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         watcher = self.run.watcher
         self.run.bank.base.verify()
+        spent = self.run.choosing + (watcher.seconds if watcher is not None else 0.0)
+        if spent:
+            _log.info("scoring and choosing took %.1f s, %.1f %% of the run", spent, 100 * self.scoring_share())
         if watcher is not None and (cost := watcher.cost()):
             watcher.trajectory.annotate(cost=cost)
 
@@ -85,14 +90,29 @@ class RemaskCallback(TrainerCallback):
     def _snapshot(self, step: int) -> None:
         run, watcher = self.run, self.run.watcher
         assert watcher is not None  # the calendar takes snapshots only where there is one
-        watcher.snapshot(step)
+        cadence = run.calendar.cadence
+        watcher.snapshot(step, cadence.each if step else cadence.first)
         if cost := watcher.cost():
             self._note(**cost)
         if step == 0 and run.args.calibrate and watcher.scorer.name.startswith("attribution"):
             watcher.calibrate()
+        if step == 0:
+            self._announce()
         for outcome in run.skill_log.resolve(step, run.ranking(-1)):
             persistence = outcome.persistence_overlap
             self._note(skill=outcome.skill, forecast_overlap=outcome.overlap, persistence_overlap=persistence)
+
+    def _announce(self) -> None:
+        """Log what scoring has taken so far, and what is to come."""
+        run, watcher = self.run, self.run.watcher
+        calendar, n = run.calendar, len(watcher.probe.batches)
+        later = sum(calendar.snapshot(step) for step in calendar.steps) - 1
+        cadence = calendar.cadence
+        seconds = watcher.seconds * later * cadence.each / cadence.first
+        _log.info(
+            "scored %d examples in %.1f s, %d passes; %d more snapshots of %d examples will take about %.0f s",
+            watcher.probe.n_examples, watcher.seconds, n, later, cadence.each, seconds,
+        )  # fmt: skip
 
     def _watched(self, step: int) -> Mask | WeightMask:
         """What is trained within the budget before the first decision."""
@@ -104,26 +124,27 @@ class RemaskCallback(TrainerCallback):
             share, limits = run.head_share(n_vectors), run.mask_limits
             return select(run.ranking(0), run.table, n_vectors, share, run.args.cost_aware, limits)
         turns = rotation(run.table, n_vectors, run.mask_seed)
-        return turns[step // run.args.probe_every % len(turns)]
+        return turns[step // run.calendar.cadence.every % len(turns)]
 
     def _decide(self, step: int) -> None:
         run, policy = self.run, self.run.policy
         began = time.perf_counter()
-        mask = policy.mask(run.view(step))
+        view = run.view(step)
+        mask, words, notes = judged(run, policy.mask(view), view)
         run.choosing += time.perf_counter() - began
         ends_watch = policy.forecasts and step == run.calendar.first_decision
         self._apply(step, mask, rollback=ends_watch and policy.watch == "full-rollback")
-        if policy.notes:
-            self._note(**policy.notes)
+        if found := {**policy.notes, **notes}:
+            self._note(**found)
         if policy.last_forecast is not None:
             run.skill_log.record(policy.last_forecast)
-        if policy.words:
-            self._explain(step, policy.words)
+        if words:
+            self._explain(step, words)
 
     def _explain(self, step: int, words: str) -> None:
-        """Log what a gate found, and note it in the trajectory's head."""
+        """Log why a mask was chosen, and note it in the trajectory's head."""
         trajectory = self.run.trajectory
-        assert trajectory is not None  # the gate reads it
+        assert trajectory is not None  # whoever explains has read it
         said = {**trajectory.info.get("gate", {}), str(step): words}
         trajectory.annotate(gate={at: words for at, words in said.items() if int(at) <= step})
         _log.info("step %d: %s", step, words)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..bank.base_weights import digest, fingerprint
 from ..common.errors import CheckpointError, ConfigError
+from ..scoring.folds import Folds
 from ..trajectory.skill_log import SkillLog
 from ..trajectory.trajectory import Trajectory
 from . import checkpoint
@@ -51,6 +52,8 @@ def load(run: Run, folder: Path) -> dict[str, list[Any]]:
         PartialState().wait_for_everyone()
         if not run.args.should_save:
             run.watcher.trajectory = Trajectory.read(path)
+        run.watcher.pool = Folds.from_state(_group(tensors, "pool."))
+        run.watcher.taken, run.watcher.passes = data.get("taken", (0, 0))  # earlier versions scored one set only
         run.watcher.seconds = data["scoring_seconds"]
         run.watcher.scorer.damage_seconds = data["damage_seconds"]
     times = data["remasking"]

@@ -34,6 +34,10 @@ from ..scoring.scorer import BENEFIT, DAMAGE
 from ..trajectory.trajectory import Trajectory
 from .calendar import Calendar
 from .config import ForesightConfig
+from .scoring_budget import Cadence, cadence, whole_probe
+
+LENGTH = 1024
+"""Tokens of a row where no setting tells, for what passes cost relative to one another."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class Run:
             self.limits.rows = rows
         if self.granularity.name == "weights":
             if getattr(policy, "needs_probe", False):
-                self.probe = TextProbe.from_dataset(rows, args.probe_batch_size, args.probe_examples)
+                self.probe = TextProbe.from_dataset(rows, *whole_probe(args))
         elif policy.needs_scores or args.record or policy.scouts:
             self.watcher = part("training.watcher.watcher_of")(self, rows, pairs, tokenizer)
 
@@ -191,6 +195,13 @@ class Run:
         assert isinstance(mask, Mask)
         return head_share_of(mask, self.table)
 
+    def cadence(self, total_steps: int) -> Cadence:
+        """How often a run of so many steps scores and decides."""
+        args, scorer = self.args, None if self.watcher is None else self.watcher.scorer
+        costs = None if scorer is None else part("masks.costs.StepCosts")(self.model, self.table, args.max_length or LENGTH)
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return cadence(args, scorer, costs, self.n_vectors, total_steps, rows)
+
     def ranking(self, snapshot: int) -> np.ndarray:
         """How the run's target ranks components at a snapshot, [n_components]."""
         assert self.watcher is not None
@@ -209,7 +220,7 @@ class Run:
             total_steps=self.calendar.total_steps,
             series=None if watcher is None else watcher.series(),
             seed=self.mask_seed,
-            horizon=args.horizon or min(args.remask_every or rest, rest),
+            horizon=args.horizon or min(self.calendar.cadence.remask_every or rest, rest),
             damage=None if watcher is None else watcher.damage(),
             head_share=self.head_share(n_vectors),
             cost_aware=args.cost_aware,

@@ -36,6 +36,7 @@ from ..scoring.scorer import Scorer
 from .calendar import total_steps
 from .config import ForesightConfig
 from .masked import MaskedTrainer
+from .scoring_budget import whole_probe
 
 SMALLER = 10
 """How many times smaller the scout's learning rate is than the run's, by default."""
@@ -84,7 +85,8 @@ def scout(trainer: MaskedTrainer) -> None:
     rows = np.random.default_rng([args.seed]).permutation(available)[:n]
     shift, steps, held = _shift(trainer, rows, rate)
     middle = perf_counter()
-    where = (run.model, run.table, watcher.probe, watcher.scorer)
+    probe = watcher.examples.take(0, whole_probe(args)[1])
+    where = (run.model, run.table, probe, watcher.scorer)
     if args.policy == "probing":
         signed = shifted_scores(*where, shift)
     else:

@@ -28,8 +28,9 @@ LIMITS = {
     "share": Parameter(float, None, "operations, as a share of a step of full fine-tuning", most=1),
     "seconds": Parameter(float, None, "wall time of a step's passes on the slowest rank"),
     "gib": Parameter(float, None, "device memory at the peak of a step, 2^30 bytes per process"),
+    "scoring": Parameter(float, 0.06, "share of the run's time that scoring and choosing may take", most=1),
 }
-"""What a train step may cost: the keys of the setting `limits`."""
+"""What a train step and scoring may cost: the keys of the setting `limits`."""
 
 
 @dataclass
@@ -53,10 +54,18 @@ class MaskSettings:
     scorer: str = setting(
         "auto", "What 'critical' means. auto: attribution if there are contrast pairs, else gradient_activation."
     )
-    probe_examples: int = setting(64, "Contrast pairs or training examples in the probe.")
-    probe_every: int = setting(10, "Steps between snapshots of the scores.")
-    remask_every: int = setting(
-        20, "Steps between re-masks; 0 keeps the first mask (after the watch) to the end of the run."
+    probe_examples: int | None = setting(
+        None,
+        "Contrast pairs or training examples in a snapshot of the scores, other ones each time; by default as many as "
+        "limits.scoring pays for, at most 64.",
+    )
+    probe_every: int | None = setting(
+        None, "Steps between snapshots of the scores; by default at least 10, and as many as limits.scoring asks for."
+    )
+    remask_every: int | None = setting(
+        None,
+        "Steps between re-masks; 0 keeps the first mask (after the watch) to the end of the run. By default every "
+        "second snapshot, or 20 steps for masks of single weights.",
     )
     target: str = setting(
         "circuit",
@@ -97,7 +106,9 @@ class MaskSettings:
         "simple mask; otherwise hold that mask. false believes every forecast.",
     )
     horizon: int | None = setting(None, "Steps ahead that are forecast; by default until the next re-mask.")
-    probe_batch_size: int = setting(16, "Examples scored in one pass.")
+    probe_batch_size: int | None = setting(
+        None, "Examples scored in one pass; by default as many as are trained on in one."
+    )
     calibrate: bool = setting(True, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only).")
     record: bool = setting(
         False, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
@@ -107,7 +118,8 @@ class MaskSettings:
         "The most that a train step may cost, for policies that rank components: of the masks within it, the one with "
         "most score is taken. share: of full fine-tuning's operations, in (0, 1]; or seconds: of wall time for an "
         "optimizer step's forward and backward passes on the slowest rank, from passes timed when the run begins; "
-        "gib: of device memory (2^30 bytes) at the peak of a step, per process.",
+        "gib: of device memory (2^30 bytes) at the peak of a step, per process. And scoring: the share of the run's "
+        "time that scoring and choosing may take (default 0.06), which sets how much is scored.",
     )
     budget_schedule: list[Any] | str | None = setting(
         None,

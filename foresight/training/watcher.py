@@ -14,26 +14,38 @@ from ..common.errors import ConfigError
 from ..common.plugins import part
 from ..policies.granularity import WITHOUT_PAIRS
 from ..scoring import make_scorer
-from ..scoring.probes import ContrastProbe, Probe, TextProbe
+from ..scoring.folds import Folds
+from ..scoring.probes import Probe, TextProbe
 from ..scoring.scorer import DAMAGE, Scorer
+from ..scoring.scores import Scores
 from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
+from .examples import Examples
 from .run import Run
-from .settings import MaskSettings
+from .scoring_budget import whole_probe
 
 
 class Watcher:
-    """Scores the model on a fixed probe and appends the snapshots to a trajectory.
+    """Scores the model on examples and appends the snapshots to a trajectory.
+
+    Every snapshot looks at other examples, and is pooled with those before it (see `Folds.pooled`); if all examples fit
+    into one, each is of all and stands by itself. What has no samples of single examples is not pooled.
 
     Attributes:
         scorer: what measures a component; its registered name is the key of its scores in the trajectory.
         trajectory: where snapshots go; set when the run starts or resumes.
+        pool: what the newest snapshot says, example by example; None where it cannot be told.
+        taken, passes: examples that have had their turn, and batches of them.
+        probe: the examples of the newest snapshot.
         seconds: wall time spent scoring, calibration included.
     """
 
-    def __init__(self, bank: Bank, scorer: Scorer, probe: Probe):
-        self.bank, self.scorer, self.probe = bank, scorer, probe
+    def __init__(self, bank: Bank, scorer: Scorer, examples: Examples):
+        self.bank, self.scorer, self.examples = bank, scorer, examples
         self.trajectory: Trajectory
+        self.pool: Folds | None = None
+        self.probe: Probe
+        self.taken = self.passes = 0
         self.seconds = 0.0
 
     def series(self) -> Series:
@@ -46,17 +58,33 @@ class Watcher:
 
     def cost(self) -> dict[str, float]:
         """What scoring has taken so far beyond its seconds (see `Scorer.cost`), with them; empty where nothing is."""
-        cost = self.scorer.cost(self.probe, len(self.trajectory))
+        cost = self.scorer.cost(self.passes, len(self.trajectory))
         return {**cost, "scoring_seconds": self.seconds} if cost else {}
 
-    def snapshot(self, step: int) -> None:
-        """Score now and record; a second call for the same step does nothing."""
+    def snapshot(self, step: int, count: int) -> None:
+        """Score now, on the next `count` examples, and record; a second call for the same step does nothing."""
         taken = self.trajectory.snapshots
         if taken and taken[-1].step == step:
             return
-        start, bank = time.perf_counter(), self.bank
-        self.trajectory.append(step, self.scorer.measure(bank.model, bank.table, self.probe, bank.placement))
+        start = time.perf_counter()
+        self.probe = self.examples.take(self.taken, count)
+        self.trajectory.append(step, self._measured(fixed=count >= len(self.examples)))
+        self.taken += count
+        self.passes += len(self.probe.batches)
         self.seconds += time.perf_counter() - start
+
+    def _measured(self, fixed: bool) -> dict[str, Scores]:
+        bank, scorer = self.bank, self.scorer
+        where = bank.model, bank.table, self.probe, bank.placement
+        if not scorer.per_example:
+            return scorer.measure(*where)
+        samples = scorer.samples(*where)
+        scores, fresh, before = scorer.combine(samples, bank.table), Folds.of(samples), self.pool
+        self.pool = fresh
+        if fresh is not None and before is not None and not fixed:
+            self.pool = before.pooled(fresh)
+            scores = self.pool.scores()
+        return {scorer.name: scores}
 
     def calibrate(self) -> None:
         """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
@@ -98,24 +126,14 @@ def watcher_of(run: Run, rows: Dataset, pairs: Dataset | None, tokenizer: PreTra
         kept = None
         if DAMAGE in target.measures:
             assert run.retained is not None  # `retained_rows` raises where there are none
-            kept = TextProbe.from_dataset(run.retained.rows, args.probe_batch_size, args.probe_examples)
+            kept = TextProbe.from_dataset(run.retained.rows, *whole_probe(args))
         scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
-    return Watcher(run.bank, scorer, _probe(args, scorer, pairs, rows, tokenizer))
-
-
-def _probe(
-    args: MaskSettings,
-    scorer: Scorer,
-    pairs: Dataset | None,
-    train_dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Probe:
-    """The first `probe_examples` contrast pairs, or prepared training examples, whichever the scorer needs."""
+    batch_size, _ = whole_probe(args)
     if not scorer.needs_pairs:
-        return TextProbe.from_dataset(train_dataset, args.probe_batch_size, args.probe_examples)
+        return Watcher(run.bank, scorer, Examples(rows, None, batch_size))
     if pairs is None:
         raise ConfigError(
             f"scorer {scorer.name!r} needs contrast pairs; pass contrast_dataset (columns clean, corrupted, answer, "
             f"wrong_answer) or choose one that scores training text, such as {WITHOUT_PAIRS!r}"
         )
-    return ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
+    return Watcher(run.bank, scorer, Examples(pairs, tokenizer, batch_size))

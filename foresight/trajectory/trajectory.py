@@ -205,11 +205,13 @@ class Trajectory:
         if not len(steps):
             why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
             raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
-        values = np.abs(self.values(scorer)[:, : len(steps)])
-        if scorer in self.calibration:
-            factors = self.calibration[scorer]
-            values *= np.array([factors[kind] for kind in self.components["kind"].tolist()], np.float32)[:, None]
+        values = np.abs(self.values(scorer)[:, : len(steps)]) * self.factors(scorer)[:, None]
         return Series(values=values, steps=steps, **self.components)
+
+    def factors(self, scorer: str) -> np.ndarray:
+        """Calibration factor of every component: float32 [n_components], 1 where nothing was calibrated."""
+        factors = self.calibration.get(scorer, {})
+        return np.array([factors.get(kind, 1.0) for kind in self.components["kind"].tolist()], np.float32)
 
     def require_table(self, table: ComponentTable) -> None:
         """Raise TrajectoryError unless the trajectory was recorded over exactly the components of `table`."""

@@ -1,0 +1,125 @@
+"""How far scores can be believed: examples are dealt into folds, whose means are independent measurements of one thing.
+
+The mean of all folds is the score, their spread its standard error. A circuit chosen from half of the folds and one
+chosen from the other half tell how repeatable a map is. A circuit chosen from all folds but one, and valued by that
+one, tells without bias whether it is worth more than another. The definitions are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .scores import Scores
+
+FOLDS = 8
+HALVES = ((0, 1, 2, 3), (0, 1, 4, 5), (0, 2, 4, 6))
+"""Three ways of halving the folds; any two of them have a quarter of the folds in common."""
+DOUBT = 0.05
+"""One-sided error of the interval that a gain has to exceed zero with."""
+NORMAL_MEDIAN = float(stats.chi2.median(1))
+"""Median of the square of a standard normal."""
+
+Choose = Callable[[np.ndarray], np.ndarray]
+"""Magnitudes [n_components] -> positions of the components of a circuit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Mean scores of disjoint groups of examples.
+
+    Attributes:
+        means: float32 [FOLDS, n_components], signed.
+        weights: float64 [FOLDS], how many examples each stands for, more than 0.
+    """
+
+    means: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, samples: np.ndarray) -> Folds | None:
+        """Deal samples [m, n_components] out in turn; None if there are not enough for every fold."""
+        if len(samples) < FOLDS:
+            return None
+        parts = [samples[i::FOLDS] for i in range(FOLDS)]
+        means = np.stack([part.mean(0) for part in parts]).astype(np.float32)
+        return cls(means, np.array([len(part) for part in parts], np.float64))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean score over all examples: float64 [n_components]."""
+        return np.average(self.means, 0, self.weights)
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Squared standard error of `mean`, from the spread of the folds: float64 [n_components]."""
+        share = self.weights / self.weights.sum()
+        return (share[:, None] * (self.means - self.mean) ** 2).sum(0) / (FOLDS - 1)
+
+    def scores(self) -> Scores:
+        return Scores(self.mean.astype(np.float32), np.sqrt(self.variance).astype(np.float32))
+
+    def pooled(self, newer: Folds) -> Folds:
+        """These scores and newer ones of other examples, the older ones discounted by how far scores have moved since.
+
+        Were nothing to have moved, the squared difference of the two means would be the sum of their variances. x is
+        how many times larger it is, in the median over components. What is more than that is drift, which adds to the
+        variance of the older scores: with N examples in the old and n in the new ones, each old one then counts
+        n / (n + (x - 1) (n + N)) as much as a new one, and fully if x is at most 1. This is the gain of a local-level
+        model (Durbin and Koopman 2012, chapter 2) whose drift is read off the newest innovation alone.
+        """
+        old, new = self.weights.sum(), newer.weights.sum()
+        expected = self.variance + newer.variance
+        known = expected > 0
+        excess = 0.0
+        if known.any():
+            ratios = (newer.mean - self.mean)[known] ** 2 / expected[known]
+            excess = max(0.0, float(np.median(ratios)) / NORMAL_MEDIAN - 1)
+        kept = self.weights * (new / (new + excess * (new + old)))
+        weights = kept + newer.weights
+        means = (kept[:, None] * self.means + newer.weights[:, None] * newer.means) / weights[:, None]
+        return Folds(means.astype(np.float32), weights)
+
+    def agreement(self, choose: Choose) -> float:
+        """Share of a circuit that two halves of the examples have in common, in [0, 1]: its repeatability."""
+        found = []
+        for half in HALVES:
+            rest = [i for i in range(FOLDS) if i not in half]
+            one, other = (choose(np.abs(np.average(self.means[part], 0, self.weights[part])))
+                          for part in (list(half), rest))  # fmt: skip
+            found.append(len(np.intersect1d(one, other)) / max(len(one), len(other)))
+        return float(np.mean(found))
+
+    def gain(self, choose: Choose, current: Sequence[int], factors: np.ndarray | float = 1.0) -> tuple[float, float]:
+        """What a circuit chosen anew is worth beyond the current one, as a share of the latter: (mean, lower bound).
+
+        Each fold values a circuit that was chosen without it; the sign of a component is that of the other folds, so
+        that noise is worth nothing on average.
+
+        Args:
+            current: positions of its components.
+            factors: [n_components], what magnitudes are multiplied by.
+        """
+        gains, held = [], []
+        for i in range(FOLDS):
+            rest = [j for j in range(FOLDS) if j != i]
+            others = np.average(self.means[rest], 0, self.weights[rest]) * factors
+            value = np.sign(others) * self.means[i] * factors
+            held.append(value[list(current)].sum())
+            gains.append(value[choose(np.abs(others))].sum() - held[-1])
+        scale = float(np.mean(held))
+        if scale <= 0:  # nothing is left of the current circuit, so anything would be worth more
+            scale = float(np.mean(np.abs(held))) or 1.0
+        mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1)) / np.sqrt(FOLDS)
+        return mean / scale, (mean - float(stats.t.ppf(1 - DOUBT, FOLDS - 1)) * error) / scale
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"means": self.means, "weights": self.weights}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, np.ndarray]) -> Folds | None:
+        """Inverse of `state`; None for no arrays."""
+        return cls(arrays["means"], arrays["weights"]) if arrays else None

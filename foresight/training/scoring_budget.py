@@ -1,0 +1,98 @@
+"""How much a run scores, and how often: what its budget for scoring pays for.
+
+The budget is a share of the run's operations (`limits.scoring`), counted from the model's shapes, so that it is the
+same on every machine and known before anything runs. What was spent in seconds is measured and logged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .settings import LIMITS
+
+if TYPE_CHECKING:
+    from ..masks.costs import StepCosts
+    from ..scoring.scorer import Scorer
+    from .config import ForesightConfig
+
+MOST = 64
+"""Examples in a snapshot by default, at most: two halves of so many agree on three quarters of a circuit."""
+FEWEST = 8
+"""Examples in a snapshot by default, at least: one for each fold."""
+SHORTEST = 10
+"""Steps between snapshots by default, at least."""
+FIRST_SHARE = 0.25
+"""Share of the examples that the first snapshot gets, since the first mask rests on it alone."""
+COUNTED = 0.75
+"""Share of the budget that passes over examples may take; hooks, calibration and choosing have the rest."""
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """When a run scores and decides.
+
+    Attributes:
+        first, each: examples in the first snapshot, and in every later one.
+        every, remask_every: steps between snapshots, and between decisions (0: one decision).
+        row: operations of scoring an example, as a share of those of training on one.
+    """
+
+    first: int
+    each: int
+    every: int
+    remask_every: int
+    row: float = 0.0
+
+    def share(self, snapshots: int, trained: int) -> float:
+        """Operations of so many snapshots, as a share of those of training on so many examples."""
+        return self.row * (self.first + self.each * (snapshots - 1)) / trained if snapshots and trained else 0.0
+
+
+def cadence(
+    args: ForesightConfig, scorer: Scorer | None, costs: StepCosts | None, n_vectors: int, total_steps: int, rows: int
+) -> Cadence:
+    """The cadence of a run: its settings, and what the budget pays for wherever they leave it open.
+
+    The budget buys examples. The first snapshot gets a quarter of them, within `FEWEST` and `MOST`, and the others as
+    many as there can be of at least `FEWEST` examples, not closer than `SHORTEST` steps. A short run takes more than
+    its budget, since no snapshot can be smaller.
+
+    Args:
+        scorer, costs: None for a run that scores nothing.
+        n_vectors: of the mask. rows: examples of a step, on all processes.
+    """
+    first, each, every = args.probe_examples, args.probe_examples, args.probe_every
+    row = 0.0
+    if scorer is not None and costs is not None:
+        forward, backward = costs.floor
+        step = forward + backward + 3 * n_vectors * costs.d_model
+        passes = scorer.passes(costs.n_components)
+        row = (passes[0] * forward + passes[1] * backward) / step
+    bought = math.inf
+    if row:
+        bought = COUNTED * scoring_share(args) * total_steps * rows / row
+    if first is None:
+        first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought)))
+    left = max(0.0, bought - first)
+    if every is None:
+        snapshots = left / (each or FEWEST)
+        every = SHORTEST if snapshots * SHORTEST >= total_steps else math.ceil(total_steps / max(1.0, snapshots))
+    if each is None:
+        each = int(min(MOST, max(FEWEST, left / max(1, total_steps // every))))
+    remask = args.remask_every
+    return Cadence(first, each, every, 2 * every if remask is None else remask, row)
+
+
+def scoring_share(args: ForesightConfig) -> float:
+    """The share of a run's time that scoring and choosing may take."""
+    limits = args.limits or {}
+    assert not isinstance(limits, str)  # the settings were checked
+    return limits.get("scoring", LIMITS["scoring"].default)
+
+
+def whole_probe(args: ForesightConfig) -> tuple[int, int]:
+    """Batch size and number of examples where one set of examples is scored on throughout."""
+    batch_size = args.per_device_train_batch_size if args.probe_batch_size is None else args.probe_batch_size
+    return batch_size, MOST if args.probe_examples is None else args.probe_examples
