@@ -20,8 +20,7 @@ HALVES = ((0, 1, 2, 3), (0, 1, 4, 5), (0, 2, 4, 6))
 """Three ways of halving the folds; any two of them have a quarter of the folds in common."""
 DOUBT = 0.05
 """One-sided error of the interval that a gain has to exceed zero with."""
-NORMAL_MEDIAN = float(stats.chi2.median(1))
-"""Median of the square of a standard normal."""
+QUANTILE = float(stats.t.ppf(1 - DOUBT, FOLDS - 1))
 
 Choose = Callable[[np.ndarray], np.ndarray]
 """Magnitudes [n_components] -> positions of the components of a circuit."""
@@ -65,20 +64,13 @@ class Folds:
     def pooled(self, newer: Folds) -> Folds:
         """These scores and newer ones of other examples, the older ones discounted by how far scores have moved since.
 
-        Were nothing to have moved, the squared difference of the two means would be the sum of their variances. x is
-        how many times larger it is, in the median over components. What is more than that is drift, which adds to the
-        variance of the older scores: with N examples in the old and n in the new ones, each old one then counts
-        n / (n + (x - 1) (n + N)) as much as a new one, and fully if x is at most 1. This is the gain of a local-level
-        model (Durbin and Koopman 2012, chapter 2) whose drift is read off the newest innovation alone.
+        D, the squared distance that the means have moved, is the mean inner product of the differences of two folds,
+        which noise leaves at zero; only what exceeds the error of its jackknife counts as moved. That is drift, which
+        adds to the variance of the older scores: each then counts V / (V + D) as much as before, V being their variance
+        (both summed over components), as in a local-level model (Durbin and Koopman 2012, chapter 2).
         """
-        old, new = self.weights.sum(), newer.weights.sum()
-        expected = self.variance + newer.variance
-        known = expected > 0
-        excess = 0.0
-        if known.any():
-            ratios = (newer.mean - self.mean)[known] ** 2 / expected[known]
-            excess = max(0.0, float(np.median(ratios)) / NORMAL_MEDIAN - 1)
-        kept = self.weights * (new / (new + excess * (new + old)))
+        moved, variance = _squared_distance(newer.means - self.means), float(self.variance.sum())
+        kept = self.weights * (variance / (variance + moved) if variance + moved > 0 else 1.0)
         weights = kept + newer.weights
         means = (kept[:, None] * self.means + newer.weights[:, None] * newer.means) / weights[:, None]
         return Folds(means.astype(np.float32), weights)
@@ -97,7 +89,8 @@ class Folds:
         """What a circuit chosen anew is worth beyond the current one, as a share of the latter: (mean, lower bound).
 
         Each fold values a circuit that was chosen without it; the sign of a component is that of the other folds, so
-        that noise is worth nothing on average.
+        that noise is worth nothing on average. The circuits have most of their examples in common, which the error
+        allows for (Nadeau and Bengio, Machine Learning 52, 2003).
 
         Args:
             current: positions of its components.
@@ -113,8 +106,8 @@ class Folds:
         scale = float(np.mean(held))
         if scale <= 0:  # nothing is left of the current circuit, so anything would be worth more
             scale = float(np.mean(np.abs(held))) or 1.0
-        mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1)) / np.sqrt(FOLDS)
-        return mean / scale, (mean - float(stats.t.ppf(1 - DOUBT, FOLDS - 1)) * error) / scale
+        mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1)) * np.sqrt(1 / FOLDS + 1 / (FOLDS - 1))
+        return mean / scale, (mean - QUANTILE * error) / scale
 
     def state(self) -> dict[str, np.ndarray]:
         return {"means": self.means, "weights": self.weights}
@@ -123,3 +116,13 @@ class Folds:
     def from_state(cls, arrays: Mapping[str, np.ndarray]) -> Folds | None:
         """Inverse of `state`; None for no arrays."""
         return cls(arrays["means"], arrays["weights"]) if arrays else None
+
+
+def _squared_distance(differences: np.ndarray) -> float:
+    """Squared length of the mean that `differences` [FOLDS, n_components] share, as far as it is certain; at least 0."""
+    products = differences.astype(np.float64) @ differences.T.astype(np.float64)
+    np.fill_diagonal(products, 0)  # where a fold's noise meets itself
+    rows, m = products.sum(1), FOLDS
+    without = (rows.sum() - 2 * rows) / ((m - 1) * (m - 2))
+    error = np.sqrt((m - 1) / m * ((without - without.mean()) ** 2).sum())
+    return max(0.0, float(rows.sum() / (m * (m - 1)) - QUANTILE * error))

@@ -29,7 +29,7 @@ class Watcher:
     """Scores the model on examples and appends the snapshots to a trajectory.
 
     Every snapshot looks at other examples, and is pooled with those before it (see `Folds.pooled`); if all examples fit
-    into one, each is of all and stands by itself. What has no samples of single examples is not pooled.
+    into one, each is of all and stands by itself. A scorer without samples of single examples always looks at the same.
 
     Attributes:
         scorer: what measures a component; its registered name is the key of its scores in the trajectory.
@@ -67,7 +67,7 @@ class Watcher:
         if taken and taken[-1].step == step:
             return
         start = time.perf_counter()
-        self.probe = self.examples.take(self.taken, count)
+        self.probe = self.examples.take(self.taken if self.scorer.per_example else 0, count)
         self.trajectory.append(step, self._measured(fixed=count >= len(self.examples)))
         self.taken += count
         self.passes += len(self.probe.batches)

@@ -138,9 +138,9 @@ def test_costs_are_counted():
     table = component_table(model)
     moves = VirtualMoves(RATE, retained=retained)
     moves.measure(model, table, target)
-    cost = moves.cost(target, measurements=3)
+    cost = moves.cost(batches=6, measurements=3)
     assert (cost["benefit_passes"], cost["damage_passes"]) == (6, 9) and cost["damage_seconds"] > 0
-    assert VirtualMoves(RATE).cost(target, 3) == {"benefit_passes": 6, "damage_passes": 0, "damage_seconds": 0.0}
+    assert VirtualMoves(RATE).cost(6, 3) == {"benefit_passes": 6, "damage_passes": 0, "damage_seconds": 0.0}
 
 
 def test_bad_inputs():

@@ -69,7 +69,7 @@ def test_probing_scores_the_model_that_was_trained_on_the_share(tmp_path):
     picked = sentences().select(np.random.default_rng([held.args.seed]).permutation(48)[:12])
     plain = run(tmp_path / "plain", policy="full", train_dataset=picked, max_steps=3, learning_rate=5e-3,
                 lr_scheduler_type="constant")  # fmt: skip
-    probe = held.run.watcher.probe
+    probe = held.run.watcher.examples.take(0, held.args.probe_examples)
     expected = make_scorer("attribution").score(plain.model, plain.table, probe).values
     start = make_scorer("attribution").score(tiny(), plain.table, probe).values
     assert np.allclose(scores, np.abs(expected), rtol=1e-3, atol=1e-4 * np.abs(expected).max())
