@@ -72,7 +72,7 @@ class Scorer(ABC):
         self._check_probe(probe)
         place = placement or Placement()
         with scoring_mode(model):
-            rows = self._shared(model, table, probe, place)
+            rows = self._shared(model, table, self._divided(probe), place)
         place.settle()
         return rows
 
@@ -98,6 +98,10 @@ class Scorer(ABC):
                 "learning rate and resume from the last checkpoint, or look for infinite values in the data"
             )
         return Scores(values.astype(np.float32), stderr.astype(np.float32))
+
+    def _divided(self, probe: Any) -> Any:
+        """The probe in the batches that it is scored in; the same on every process, which then takes its share."""
+        return probe
 
     def _check_probe(self, probe: Probe | None) -> None:
         if probe is None:
