@@ -16,7 +16,7 @@ from ..scoring import SCORERS
 from ..scoring.probes import Probe
 from .policy import View
 
-WITH_PAIRS, WITHOUT_PAIRS = "attribution", "gradient_activation"
+WITH_PAIRS, WITHOUT_PAIRS = "attribution", "step_attribution"
 
 
 class Granularity:

@@ -35,6 +35,7 @@ SCORERS = {
     "gradient_activation": Listed("attribution", "GradientActivation"),
     "attribution_ig": Listed("attribution", "IntegratedGradients"),
     "movement": Listed("movement", "Movement", reads_data=False),
+    "step_attribution": Listed("attribution", "StepAttribution"),
     "utility": Listed("gradient", "Utility"),
     "weight_gradient": Listed("gradient", "WeightGradient"),
 }

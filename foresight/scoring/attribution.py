@@ -20,10 +20,13 @@ from .exact import AblationScorer, Substitutes, substitutes
 from .goodness import METRICS, goodness
 from .probes import Batch, Probe
 from .scorer import Scorer
-from .taps import Site, embeddings, record, sites, sum_by_component
+from .taps import Site, activation_times_gradient, embeddings, hidden_of, record, sites, tallied
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
+
+TOKENS_HELD = 2048
+"""Tokens, at least those of one example, whose substitutes are held at a time: about 1.2 MiB each at 8B."""
 
 
 class Attribution(AblationScorer):
@@ -49,6 +52,12 @@ class Attribution(AblationScorer):
     def passes(self, n_components: int) -> tuple[float, float]:
         return 1.0 + (self.ablation != "zero"), 1.0
 
+    def _divided(self, probe: Probe) -> Probe:
+        """Corrupted activations of a whole part are held, which few tokens keep small."""
+        if not self.needs_pairs or self.ablation == "mean":
+            return probe
+        return probe.divided(lambda batch: TOKENS_HELD // batch.input_ids.shape[1])
+
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
         """Attribution per example: float64 [n_examples, n_components], examples in batch order."""
         places = sites(table)
@@ -61,23 +70,24 @@ class Attribution(AblationScorer):
         self, model: nn.Module, places: list[Site], n: int, batch: Batch, substitutes_of: Substitutes
     ) -> Tensor:
         """Attribution per example, float32 [B, n] on the CPU."""
-        clean_logits: Tensor | None = None
+        clean: Tensor | None = None
         at_corrupted = self.metric == "kl"
         if at_corrupted:
             with torch.no_grad():
-                clean = record(model, places, batch)
-            others, clean_logits = clean.activations, clean.logits
-        else:
+                run = record(model, places, batch)
+            others, clean = run.activations, run.hidden
+        elif self.ablation != "zero":
             others = substitutes_of(batch)
-        with torch.enable_grad(), embeddings(model):
-            run = record(model, places, batch, corrupted=at_corrupted)
-            total = goodness(self.metric, run.logits, batch, clean_logits).sum()
-            gradients = torch.autograd.grad(total, run.activations)
-        products = (
-            (here.detach().float() - other.float()) * gradient.float()
-            for here, other, gradient in zip(run.activations, others, gradients, strict=True)
-        )
-        result = sum_by_component(places, n, products).cpu()
+
+        def product(site: int, which: slice, activation: Tensor, gradient: Tensor) -> Tensor:
+            other = others[site] if others[site].ndim == 1 else others[site][which, ..., : activation.shape[-1]]
+            return (activation[0].float() - other.float()) * gradient[0].float()
+
+        product = activation_times_gradient if self.ablation == "zero" else product
+        with torch.enable_grad(), embeddings(model) as leaves, tallied(model, places, n, product) as tally:
+            hidden = hidden_of(model, batch, corrupted=at_corrupted)
+            torch.autograd.grad(goodness(self.metric, model, hidden, batch, clean).sum(), leaves)
+        result = tally.take().cpu()
         return -result if at_corrupted else result
 
 
@@ -94,16 +104,42 @@ class GradientActivation(Attribution):
     """Gradient x activation: attribution of the loss, which works with any probe.
 
     The score is the rise in loss, in nats and to first order, if the component's activation were set to zero or to its
-    mean over the probe.
+    mean over the probe. As the loss falls, so do these scores, until a few examples that the model still gets wrong
+    drown all others. Relative ones keep their meaning: every example counts alike, whatever its loss.
 
     Args:
         ablation: ``zero`` or ``mean``.
+        relative: divide the scores of an example by the sum of their magnitudes; they are then shares, in [-1, 1].
     """
 
     name = "gradient_activation"
 
-    def __init__(self, ablation: str = "zero"):
+    def __init__(self, ablation: str = "zero", relative: bool = True):
         super().__init__(one_of("ablation", ablation, ("zero", "mean")), "loss")
+        self.relative = relative
+
+    def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
+        found = super()._samples(model, table, probe)
+        return relative(found) if self.relative else found
+
+
+class StepAttribution(GradientActivation):
+    """Relative gradient x activation of the training steps' own passes, which have it nearly for free.
+
+    Only before the first step does it take passes over a probe, and where it is asked for samples directly. A sign
+    is the opposite of that of the loss's gradient, so that what helps is positive there too.
+    """
+
+    name = "step_attribution"
+    along = True
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def relative(samples: np.ndarray) -> np.ndarray:
+    """Samples [m, n] divided by the sum of magnitudes of each row; rows without any stay zero."""
+    return samples / np.maximum(np.abs(samples).sum(1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 class IntegratedGradients(Scorer):
@@ -116,7 +152,7 @@ class IntegratedGradients(Scorer):
     whose gradients turn sharply, it errs less than rules of higher order.
 
     All points of an example run in one forward pass, so a batch of the probe is split into parts whose points number
-    about as many rows as the batch had: memory use is that of `Attribution`.
+    about as many rows as the batch had.
 
     Args:
         points: where on the line gradients are taken, at least 2 (the two ends).
@@ -136,14 +172,13 @@ class IntegratedGradients(Scorer):
     def passes(self, n_components: int) -> tuple[float, float]:
         return float(self.points), float(self.points)
 
+    def _divided(self, probe: Probe) -> Probe:
+        return probe.divided(lambda batch: len(batch) // self.points)
+
     def _samples(self, model: nn.Module, table: ComponentTable, probe: Probe) -> np.ndarray:
-        places, rows = sites(table), []
-        for batch in (b.to(model.device) for b in probe.batches):
-            size = max(1, len(batch) // self.points)
-            for start in range(0, len(batch), size):
-                part = batch.rows(slice(start, start + size))
-                rows.append(self._contributions(model, places, len(table), part).double().cpu().numpy())
-        return np.concatenate(rows)
+        places, batches = sites(table), (b.to(model.device) for b in probe.batches)
+        rows = [self._contributions(model, places, len(table), batch) for batch in batches]
+        return torch.cat(rows).double().cpu().numpy()
 
     def _contributions(self, model: nn.Module, places: list[Site], n: int, batch: Batch) -> Tensor:
         """Attribution per example, float32 [B, n]."""
@@ -156,18 +191,16 @@ class IntegratedGradients(Scorer):
             line = line[0] + nodes[:, None, None, None] * (line[-1] - line[0])
             return line.flatten(0, 1).to(embedded.dtype)
 
+        def product(site: int, which: slice, activation: Tensor, gradient: Tensor) -> Tensor:
+            average = torch.einsum("p,p...->...", weights, gradient.float())
+            return (activation[-1].float() - activation[0].float()) * average
+
         copies = batch.repeat(self.points)
         assert copies.corrupted_ids is not None
         copies.input_ids[: len(batch)] = copies.corrupted_ids[: len(batch)]
-        with torch.enable_grad(), embeddings(model, on_the_line):
-            run = record(model, places, copies)
-            clean_logits = run.logits.detach()[-len(batch) :].repeat(self.points, 1, 1)
-            total = goodness(self.metric, run.logits, copies, clean_logits).sum()
-            gradients = torch.autograd.grad(total, run.activations)
-
-        def product(activation: Tensor, gradient: Tensor) -> Tensor:
-            activation = activation.detach().unflatten(0, (self.points, len(batch)))
-            gradient = gradient.unflatten(0, (self.points, len(batch))).float()
-            return (activation[-1].float() - activation[0].float()) * torch.einsum("p,p...->...", weights, gradient)
-
-        return sum_by_component(places, n, map(product, run.activations, gradients))
+        cut, tap = embeddings(model, on_the_line), tallied(model, places, n, product, self.points)
+        with torch.enable_grad(), cut as leaves, tap as tally:
+            hidden = hidden_of(model, copies)
+            clean = hidden.detach().tensor_split(self.points)[-1].repeat(self.points, 1)
+            torch.autograd.grad(goodness(self.metric, model, hidden, copies, clean).sum(), leaves)
+        return tally.take()

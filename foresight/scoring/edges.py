@@ -177,13 +177,13 @@ class _Passes:
         nobody = torch.zeros(0, dtype=torch.int64)  # whole modules are recorded, so no component owns a feature
         places = list(dict.fromkeys(places))
         run = record(self.model, [Site(module, side, nobody) for module, side in places], batch, corrupted)
-        return dict(zip(places, run.activations, strict=True)), run.logits
+        return dict(zip(places, run.activations, strict=True)), run.hidden
 
     def _point(self, batch: Batch, also: list[Place], change: Callable[[Tensor], Tensor] | None = None) -> _Point:
         """A pass with changed embeddings; keeps the activations at the norms and at the places in `also`."""
         with torch.enable_grad(), embeddings(self.model, change):
-            seen, logits = self._record(batch, [*also, *self.normed, *self.read])
-            total = goodness("logit_difference", logits, batch).sum()
+            seen, hidden = self._record(batch, [*also, *self.normed, *self.read])
+            total = goodness("logit_difference", self.model, hidden, batch).sum()
             gradients = torch.autograd.grad(total, [seen[place] for place in self.read])
         activations = {place: seen[place].detach() for place in (*also, *self.normed)}
         return _Point(activations, dict(zip(self.read, gradients, strict=True)))

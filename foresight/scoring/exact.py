@@ -13,7 +13,7 @@ from ..common.errors import one_of
 from .goodness import METRICS, goodness
 from .probes import Batch, Probe
 from .scorer import Scorer
-from .taps import Site, logits_of, record, sites, tapped
+from .taps import Site, hidden_of, record, sites, tapped
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -71,13 +71,17 @@ def substitutes(model: nn.Module, places: list[Site], probe: Probe, ablation: st
     if ablation == "zero":
         zeros = [torch.zeros(site.width, device=model.device) for site in places]
         return lambda batch: zeros
-    totals = [torch.zeros((), device=model.device) for _ in places]
+    totals: dict[int, Tensor] = {}
     for batch in (b.to(model.device) for b in probe.batches):
         real = batch.attention_mask.bool()
-        activations = record(model, places, batch).activations
-        totals = [t + a[real].float().sum(0) for t, a in zip(totals, activations, strict=True)]
+
+        def add(i: int, activation: Tensor, real: Tensor = real) -> None:
+            totals[i] = totals.get(i, 0) + activation[real].float().sum(0)
+
+        with tapped(model, places, add):
+            hidden_of(model, batch)
     count = sum(int(batch.attention_mask.sum()) for batch in probe.batches)
-    means = [total / count for total in totals]
+    means = [totals[i] / count for i in range(len(places))]
     return lambda batch: means
 
 
@@ -111,28 +115,28 @@ def ablation_effects(
     rows = []
     for batch in (b.to(model.device) for b in probe.batches):
         substituted = substitutes_of(batch)
-        clean_logits = logits_of(model, batch)
-        clean = goodness(metric, clean_logits, batch, clean_logits)
+        hidden = hidden_of(model, batch)
+        clean = goodness(metric, model, hidden, batch, hidden)
         at_once = max(1, TOKENS_PER_RUN // batch.input_ids.numel())
         drops = []
         for start in range(0, len(spans), at_once):
             part = spans[start : start + at_once]
             copies = batch.repeat(len(part))
-            patched = _patched_logits(model, places, copies, part, substituted)
-            after = goodness(metric, patched, copies, clean_logits.repeat(len(part), 1, 1))
+            patched = _patched(model, places, copies, part, substituted)
+            after = goodness(metric, model, patched, copies, hidden.repeat(len(part), 1))
             drops.append(clean - after.view(len(part), len(batch)))
         rows.append(torch.cat(drops).T.double().cpu().numpy())
     return np.concatenate(rows)
 
 
-def _patched_logits(
+def _patched(
     model: nn.Module,
     places: list,
     copies: Batch,
     spans: list[list[tuple[int, int, int]]],
     substituted: list[Tensor],
 ) -> Tensor:
-    """Logits of len(spans) copies of a batch; in copy i the slices spans[i] are replaced."""
+    """Hidden states (`hidden_of`) of len(spans) copies of a batch; in copy i the slices spans[i] are replaced."""
     by_site: dict[int, list[tuple[int, int, int]]] = {}
     for copy, group in enumerate(spans):
         for site, start, stop in group:
@@ -148,4 +152,4 @@ def _patched_logits(
         return activation
 
     with tapped(model, [places[i] for i in touched], patch):
-        return logits_of(model, copies)
+        return hidden_of(model, copies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .goodness import batch_loss
 from .probes import Batch
-from .taps import embeddings, logits_of
+from .taps import Watched, embeddings, hidden_of
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -56,24 +56,16 @@ def weight_gradients(
     """
 
     def hook_of(target: Target) -> Callable:
-        def on_forward(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            inputs = args[0].detach()
+        def see(inputs: Tensor, gradient: Tensor) -> None:
+            matrix = gradient.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
+            consume(target, vectors_first(matrix, target))
 
-            def on_backward(gradient: Tensor) -> None:
-                matrix = gradient.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
-                consume(target, vectors_first(matrix, target))
+        return lambda module, args, output: Watched.apply(output, args[0].detach(), see)
 
-            output.register_hook(on_backward)
-
-        return on_forward
-
-    with torch.enable_grad(), embeddings(model) as leaves:
-        with ExitStack() as forward_only:
-            for target in table.targets:
-                module = model.get_submodule(target.module)
-                forward_only.enter_context(module.register_forward_hook(hook_of(target)))
-            loss = batch_loss(logits_of(model, batch), batch)
-        torch.autograd.grad(loss, leaves[0])
+    with torch.enable_grad(), embeddings(model) as leaves, ExitStack() as hooks:
+        for target in table.targets:
+            hooks.enter_context(model.get_submodule(target.module).register_forward_hook(hook_of(target)))
+        torch.autograd.grad(batch_loss(model, hidden_of(model, batch), batch), leaves)
 
 
 def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:

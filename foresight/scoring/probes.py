@@ -48,9 +48,10 @@ class Batch:
         return len(self.input_ids)
 
     @cached_property
-    def positions(self) -> Tensor:
-        """Positions at which at least one example has a target: int64 [K], ascending."""
-        return (self.targets >= 0).any(0).nonzero().flatten()
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """Rows and positions of the M tokens that have a target, row by row: int64 [M] each."""
+        rows, positions = (self.targets >= 0).nonzero(as_tuple=True)
+        return rows, positions
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         present = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -87,6 +88,16 @@ class Probe:
         part = copy.copy(self)
         part.__dict__.pop("hash", None)
         part.batches, part.n_examples = (batch,), len(batch)
+        return part
+
+    def divided(self, rows: Callable[[Batch], int]) -> Probe:
+        """The same examples in parts of batches of `rows(batch)` rows, or one where that is less."""
+        part, batches = copy.copy(self), list[Batch]()
+        part.__dict__.pop("hash", None)
+        for batch in self.batches:
+            size = max(1, rows(batch))
+            batches += (batch.rows(slice(at, at + size)) for at in range(0, len(batch), size))
+        part.batches = tuple(batches)
         return part
 
     @cached_property

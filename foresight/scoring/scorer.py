@@ -30,12 +30,14 @@ class Scorer(ABC):
         needs_pairs: whether its settings require a `ContrastProbe`; otherwise any probe will do.
         divisible: whether batches are scored independently of one another, so that processes can share them.
         per_example: whether a row of samples is an example's, and the score their mean.
+        along: whether a run takes its samples along with the steps that train.
     """
 
     name: ClassVar[str]
     needs_pairs: bool = False
     divisible: bool = True
     per_example: ClassVar[bool] = False
+    along: ClassVar[bool] = False
     damage_seconds: float = 0.0
     """Wall time spent on measuring damage so far, which only virtual moves do."""
 
@@ -82,7 +84,7 @@ class Scorer(ABC):
         self._check_probe(probe)
         place = placement or Placement()
         with scoring_mode(model):
-            rows = self._shared(model, table, probe, place)
+            rows = self._shared(model, table, self._divided(probe), place)
         place.settle()
         return rows
 
@@ -108,6 +110,10 @@ class Scorer(ABC):
                 "learning rate and resume from the last checkpoint, or look for infinite values in the data"
             )
         return Scores(values.astype(np.float32), stderr.astype(np.float32))
+
+    def _divided(self, probe: Any) -> Any:
+        """The probe in the batches that it is scored in; the same on every process, which then takes its share."""
+        return probe
 
     def _check_probe(self, probe: Probe | None) -> None:
         if probe is None:

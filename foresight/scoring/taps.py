@@ -1,16 +1,20 @@
-"""The shared tap: plain hooks on stock modules that read or replace the activations of components.
+"""The shared tap: plain hooks on stock modules that read, replace or add up the activations of components.
 
 A head is read at the input of its attention's output projection, an MLP block at the input of the down projection, a
 KV group at the outputs of the key and value projections (`Component.taps`). Hooks registered here run after those that
-a bank has registered, so they see the activations of the weights in effect. Hooks that only read are removed before
-the backward pass, so that a checkpointed layer, which is recomputed there, records nothing twice.
+a bank has registered, so they see the activations of the weights in effect.
+
+Of a whole model's activations only what checkpointing keeps should exist at a time, so what a backward pass is for is
+reduced within it: `tallied` sums activation x gradient per example and component, and the loss comes from the last
+hidden states in pieces (`hidden_of`, `goodness`). `record`, which keeps everything, is for short prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +23,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
     from .probes import Batch
+
+AT_ONCE = 2**22
+"""Elements of activations, at least those of one example, whose products are formed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,47 +99,124 @@ def embeddings(model: nn.Module, change: Callable[[Tensor], Tensor] | None = Non
         yield leaves
 
 
-def logits_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor:
-    """Logits [B, K, vocabulary] at the batch's K labelled positions only, so that large vocabularies fit in memory."""
-    return model(
-        input_ids=batch.corrupted_ids if corrupted else batch.input_ids,
-        attention_mask=batch.attention_mask,
-        logits_to_keep=batch.positions,
-        use_cache=False,
-    ).logits
+def hidden_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor:
+    """Run a batch: the last hidden states [M, d_model] of its labelled tokens, row by row; `goodness` takes them.
+
+    The model itself is called, for its hooks and its mixed precision, but computes no logits.
+    """
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        seen.append(output.last_hidden_state)
+
+    with model.base_model.register_forward_hook(keep):
+        model(
+            input_ids=batch.corrupted_ids if corrupted else batch.input_ids,
+            attention_mask=batch.attention_mask,
+            logits_to_keep=batch.input_ids.new_zeros(0),
+            use_cache=False,
+        )
+    return seen[0][batch.labelled]
 
 
 @dataclass
 class Run:
-    """One forward pass: an activation [B, T, features] per site, and the logits at the labelled positions."""
+    """One forward pass: an activation [B, T, features] per site, and the hidden states at the labelled positions."""
 
     activations: list[Tensor]
-    logits: Tensor
+    hidden: Tensor
 
 
 def record(model: nn.Module, places: list[Site], batch: Batch, corrupted: bool = False) -> Run:
     """Run a batch and keep the tapped activations, which are part of the graph if grad mode is on."""
     seen: dict[int, Tensor] = {}
-    with tapped(model, places, seen.__setitem__):
-        logits = logits_of(model, batch, corrupted)
-    return Run([seen[i] for i in range(len(places))], logits)
+    with tapped(model, places, seen.__setitem__):  # no longer than this, as recomputation would record them again
+        hidden = hidden_of(model, batch, corrupted)
+    return Run([seen[i] for i in range(len(places))], hidden)
 
 
-def sum_by_component(places: list[Site], n: int, products: Iterable[Tensor]) -> Tensor:
-    """Sum elementwise products over positions and over each component's features.
+class Watched(torch.autograd.Function):
+    """The identity of `value`; its backward pass calls `see(kept, gradient at value)`, once for every forward pass.
+
+    `kept` is saved as autograd saves tensors, so that a checkpointed layer drops and recomputes it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, kept: Tensor, see: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.see = see
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        ctx.see(ctx.saved_tensors[0], gradient)
+        return gradient, None, None
+
+
+Product = Callable[[int, slice, Tensor, Tensor], Tensor]
+"""(site number, which examples, their activations, their gradients) -> what is summed: float32 [k, T, features]. Of the
+two [points, k, T, features], the points are the rows of a pass that belong to one example."""
+
+
+def activation_times_gradient(site: int, which: slice, activation: Tensor, gradient: Tensor) -> Tensor:
+    """The first-order effect of setting an activation to zero."""
+    return activation[0].float() * gradient[0].float()
+
+
+class Tally:
+    """Sums of products over positions and over each component's features, as backward passes deliver them.
+
+    Every forward pass counted must be followed by its own backward pass before the next one begins.
+    """
+
+    def __init__(self, places: list[Site], n: int, product: Product, points: int):
+        self.places, self.n, self.product, self.points = places, n, product, points
+        self._passes: list[dict[int, Tensor]] = []
+
+    def add(self, i: int, activation: Tensor, gradient: Tensor) -> None:
+        """Take the activation and its gradient, [points x B, T, features], at a site."""
+        both = (activation, gradient)
+        a, g = (t.detach()[..., : self.places[i].width].unflatten(0, (self.points, -1)) for t in both)
+        size = max(1, AT_ONCE // a[:, 0].numel())
+        parts = [slice(at, at + size) for at in range(0, a.shape[1], size)]
+        if not self._passes or i in self._passes[-1]:
+            self._passes.append({})
+        self._passes[-1][i] = torch.cat([self.product(i, part, a[:, part], g[:, part]).sum(1) for part in parts])
+
+    def take(self) -> Tensor:
+        """The sums since the last call, float32 [examples, n], pass by pass; NaN where a pass had no gradient, as below
+        the lowest weight that is trained.
+        """
+        rows = [self._by_component(sums) for sums in self._passes]
+        self._passes = []
+        return torch.cat(rows)
+
+    def _by_component(self, sums: dict[int, Tensor]) -> Tensor:
+        some = next(iter(sums.values()))
+        total = some.new_zeros(len(some), self.n + 1)
+        for i, site in enumerate(self.places):
+            found = sums[i].to(total.device) if i in sums else total.new_full((len(some), site.width), torch.nan)
+            total.index_add_(1, site.owner.to(total.device), found)
+        return total[:, : self.n]
+
+
+@contextmanager
+def tallied(
+    model: nn.Module, places: list[Site], n: int, product: Product = activation_times_gradient, points: int = 1
+) -> Iterator[Tally]:
+    """Add up `product` in every backward pass to a forward pass taken within, also one of a step that trains.
+
+    Both passes must be within, as checkpointed layers are recomputed in the second. One site's activation and gradient
+    exist at a time, beyond what autograd keeps; `Tally.take` returns the sums.
 
     Args:
         n: number of components.
-        products: float32 [B, T, features], one per site; a generator keeps only one in memory at a time.
-
-    Returns:
-        float32 [B, n].
+        points: how many rows belong to an example: row p * B + b is point p of example b.
     """
-    total: Tensor | None = None
-    for site, product in zip(places, products, strict=True):
-        by_feature = product.sum(1)[:, : site.width]
-        if total is None:
-            total = by_feature.new_zeros(len(by_feature), n + 1)
-        total.index_add_(1, site.owner.to(by_feature.device), by_feature)
-    assert total is not None
-    return total[:, :n]
+    tally = Tally(places, n, product, points)
+
+    def watch(i: int, activation: Tensor) -> Tensor:
+        return Watched.apply(activation, activation, partial(tally.add, i))
+
+    with tapped(model, places, watch):
+        yield tally

@@ -25,7 +25,7 @@ from ..model.components import ComponentTable
 from ..model.placement import Placement
 from ..scoring.goodness import batch_loss
 from ..scoring.probes import TextProbe
-from ..scoring.taps import embeddings, logits_of
+from ..scoring.taps import embeddings, hidden_of
 from .config import ForesightConfig
 from .plan import Plan, sharding_of
 from .run import Run
@@ -117,12 +117,14 @@ class StepLimits:
 def _timed(run: Run, probe: TextProbe) -> tuple[float, float]:
     """Seconds of a forward and of a backward pass over the probe's one batch."""
     model, batch = run.model, probe.batches[0].to(run.model.device)
-    with embeddings(model) as leaves, run.autocast():
+    with run.autocast():
         began = _now()
-        loss = batch_loss(logits_of(model, batch), batch)
-        middle = _now()
-        torch.autograd.grad(loss, leaves)
-        return middle - began, _now() - middle
+        with torch.no_grad():
+            batch_loss(model, hidden_of(model, batch), batch)
+        forward = _now() - began
+        with embeddings(model) as leaves:  # a loss takes its part of the backward pass at once, hence both together
+            torch.autograd.grad(batch_loss(model, hidden_of(model, batch), batch), leaves)
+        return forward, _now() - began - 2 * forward
 
 
 def _now() -> float:

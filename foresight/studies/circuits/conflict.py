@@ -136,7 +136,7 @@ def _factors(model: nn.Module, modules: Iterable[str], batch: Batch) -> Factors:
     with torch.enable_grad(), embeddings(model):
         seen = record(model, places, batch)
         inputs, outputs = seen.activations[: len(names)], seen.activations[len(names) :]
-        gradients = torch.autograd.grad(-goodness("loss", seen.logits, batch).sum(), outputs)
+        gradients = torch.autograd.grad(-goodness("loss", model, seen.hidden, batch).sum(), outputs)
     return {name: (x.detach(), d) for name, x, d in zip(names, inputs, gradients, strict=True)}
 
 
