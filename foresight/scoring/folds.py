@@ -18,6 +18,8 @@ from .scores import Scores
 FOLDS = 8
 HALVES = ((0, 1, 2, 3), (0, 1, 4, 5), (0, 2, 4, 6))
 """Three ways of halving the folds; any two of them have a quarter of the folds in common."""
+MEMORY = 4.0
+"""Examples of older snapshots count for at most so many times as much as those of the newest, all together."""
 DOUBT = 0.05
 """One-sided error of the interval that a gain has to exceed zero with."""
 QUANTILE = float(stats.t.ppf(1 - DOUBT, FOLDS - 1))
@@ -67,10 +69,12 @@ class Folds:
         D, the squared distance that the means have moved, is the mean inner product of the differences of two folds,
         which noise leaves at zero; only what exceeds the error of its jackknife counts as moved. That is drift, which
         adds to the variance of the older scores: each then counts V / (V + D) as much as before, V being their variance
-        (both summed over components), as in a local-level model (Durbin and Koopman 2012, chapter 2).
+        (both summed over components), as in a local-level model (Durbin and Koopman 2012, chapter 2). Drift too slow to
+        be certain must not add up: no more than `MEMORY` times the newest examples are remembered.
         """
         moved, variance = _squared_distance(newer.means - self.means), float(self.variance.sum())
         kept = self.weights * (variance / (variance + moved) if variance + moved > 0 else 1.0)
+        kept *= min(1.0, MEMORY * newer.weights.sum() / kept.sum()) if kept.sum() else 1.0
         weights = kept + newer.weights
         means = (kept[:, None] * self.means + newer.weights[:, None] * newer.means) / weights[:, None]
         return Folds(means.astype(np.float32), weights)
@@ -119,7 +123,7 @@ class Folds:
 
 
 def _squared_distance(differences: np.ndarray) -> float:
-    """Squared length of the mean that `differences` [FOLDS, n_components] share, as far as it is certain; at least 0."""
+    """Squared length of the mean of `differences` [FOLDS, n_components], as far as it is certain; at least 0."""
     products = differences.astype(np.float64) @ differences.T.astype(np.float64)
     np.fill_diagonal(products, 0)  # where a fold's noise meets itself
     rows, m = products.sum(1), FOLDS

@@ -159,7 +159,8 @@ class TextProbe(Probe):
         """Batch the first `max_examples` rows of a tokenized dataset, such as SFTTrainer prepares.
 
         A row has input_ids and may have labels. Without labels, completion_mask and assistant_masks (1 = counts) say
-        which tokens count; without those, every token does.
+        which tokens count; without those, every token does. The documents of a packed row, whose seq_lengths give their
+        tokens, are examples of their own: none sees another.
 
         Raises:
             DataError: no rows, no input_ids, or lists of unequal length (the message names the row); no token counts.
@@ -175,8 +176,12 @@ class TextProbe(Probe):
                     f"text probe, row {i}: no column 'input_ids'{did_you_mean('input_ids', row)}; found "
                     f"{', '.join(row)}. Tokenize the dataset first, or take the trainer's prepared one"
                 )
-            ids.append([int(t) for t in row["input_ids"]])
-            labels.append(_labels(i, row, ids[-1]))
+            tokens = [int(t) for t in row["input_ids"]]
+            marked, at = _labels(i, row, tokens), 0
+            for length in row.get("seq_lengths") or [len(tokens)]:
+                ids.append(tokens[at : at + length])
+                labels.append(marked[at : at + length])
+                at += length
         batches = []
         for picks in _by_length(ids, batch_size):
             targets = padded([[*labels[i][1:], IGNORED] for i in picks], IGNORED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..common.errors import ConfigError
@@ -59,6 +60,15 @@ class Calendar:
         if (self.args.record or (policy.needs_scores and policy.forecasts)) and step % self.cadence.every == 0:
             return True
         return policy.needs_scores and (step == 0 or (policy.remasks and self.decides(step)))
+
+    def snapshots_after(self, step: int) -> bool:
+        """Whether a snapshot is still to come after `step` steps."""
+        return step < self.last_snapshot
+
+    @cached_property
+    def last_snapshot(self) -> int:
+        """The last step after which the components are scored; -1 without any."""
+        return next((step for step in reversed(self.steps) if self.snapshot(step)), -1)
 
     def check(self, warmup_steps: int) -> None:
         """Refuse a run that is over before it has really begun.

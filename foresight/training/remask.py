@@ -47,6 +47,10 @@ class RemaskCallback(TrainerCallback):
         if state.global_step == 0:
             self._at(0)
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self.run.collects(state.global_step):
+            self.run.watcher.along.start()
+
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         bank, rate = self.run.bank, self.run.optimizer.param_groups[0]["lr"]
         # DeepSpeed keeps gradients to itself: there, broken values are found before a checkpoint is written.
@@ -55,7 +59,10 @@ class RemaskCallback(TrainerCallback):
         self.run.learning_rates += rate
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.run.step = state.global_step
+        run = self.run
+        run.step = state.global_step
+        if run.watcher is not None and run.watcher.along is not None:
+            run.watcher.along.stop()
         self._at(state.global_step)
         now = time.perf_counter()
         self.run.seconds, self._clock = self.run.seconds + now - self._clock, now

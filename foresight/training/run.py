@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..masks.schedule import MaskSchedule
 from ..masks.selection import Limit, circuit_size, head_share_of
 from ..model.placement import Placement
 from ..policies.catalogue import make_policy
-from ..policies.granularity import granularity
+from ..policies.granularity import WITHOUT_PAIRS, granularity
 from ..policies.policy import Ground, View
 from ..policies.targets import Target
 from ..scoring.probes import Probe, TextProbe
@@ -34,7 +35,7 @@ from ..scoring.scorer import BENEFIT, DAMAGE
 from ..trajectory.trajectory import Trajectory
 from .calendar import Calendar
 from .config import ForesightConfig
-from .scoring_budget import Cadence, cadence, whole_probe
+from .scoring_budget import SPENT, Cadence, cadence, scoring_share, whole_probe
 
 LENGTH = 1024
 """Tokens of a row where no setting tells, for what passes cost relative to one another."""
@@ -96,6 +97,8 @@ class Run:
         self.policy = make_policy(args.policy, args.granularity, args.policy_params)
         self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else None
         self.scorer = BENEFIT if target.measures else self.granularity.scorer(target.scorer or args.scorer, pairs)
+        if self.scorer == WITHOUT_PAIRS and args.torch_compile:
+            self.scorer = "gradient_activation"  # hooks that come and go would compile every step anew
         self._prepare_policy(forecaster)
         self.budget_schedule = budget_over_time(args.budget_schedule)
         self._attach_bank()
@@ -198,9 +201,23 @@ class Run:
     def cadence(self, total_steps: int) -> Cadence:
         """How often a run of so many steps scores and decides."""
         args, scorer = self.args, None if self.watcher is None else self.watcher.scorer
-        costs = None if scorer is None else part("masks.costs.StepCosts")(self.model, self.table, args.max_length or LENGTH)
+        costs = None if scorer is None else self.costs
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         return cadence(args, scorer, costs, self.n_vectors, total_steps, rows)
+
+    @cached_property
+    def costs(self) -> Any:
+        """The `StepCosts` of the model."""
+        return part("masks.costs.StepCosts")(self.model, self.table, self.args.max_length or LENGTH)
+
+    def collects(self, step: int) -> bool:
+        """Whether the step after `step` steps is one that scores are collected from."""
+        mask = self.bank.mask
+        if self.watcher is None or self.watcher.along is None or not self.calendar.snapshots_after(step):
+            return False
+        assert isinstance(mask, Mask)
+        between = part("training.along.steps_between")
+        return step % between(self.costs, np.array(mask.components), SPENT * scoring_share(self.args)) == 0
 
     def ranking(self, snapshot: int) -> np.ndarray:
         """How the run's target ranks components at a snapshot, [n_components]."""

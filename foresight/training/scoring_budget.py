@@ -23,9 +23,11 @@ FEWEST = 8
 """Examples in a snapshot by default, at least: one for each fold."""
 SHORTEST = 10
 """Steps between snapshots by default, at least."""
+MOST_SNAPSHOTS = 100
+"""Of a run, by default."""
 FIRST_SHARE = 0.25
 """Share of the examples that the first snapshot gets, since the first mask rests on it alone."""
-COUNTED = 0.75
+SPENT = 0.75
 """Share of the budget that passes over examples may take; hooks, calibration and choosing have the rest."""
 
 
@@ -72,13 +74,15 @@ def cadence(
         row = (passes[0] * forward + passes[1] * backward) / step
     bought = math.inf
     if row:
-        bought = COUNTED * scoring_share(args) * total_steps * rows / row
+        bought = SPENT * scoring_share(args) * total_steps * rows / row
     if first is None:
         first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought)))
     left = max(0.0, bought - first)
+    if scorer is not None and scorer.along:  # later snapshots take no passes
+        left = math.inf
     if every is None:
         snapshots = left / (each or FEWEST)
-        every = SHORTEST if snapshots * SHORTEST >= total_steps else math.ceil(total_steps / max(1.0, snapshots))
+        every = max(SHORTEST, math.ceil(total_steps / min(MOST_SNAPSHOTS, max(1.0, snapshots))))
     if each is None:
         each = int(min(MOST, max(FEWEST, left / max(1, total_steps // every))))
     remask = args.remask_every

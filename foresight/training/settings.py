@@ -52,7 +52,7 @@ class MaskSettings:
         "--settings policy_params` lists those of every policy.",
     )
     scorer: str = setting(
-        "auto", "What 'critical' means. auto: attribution if there are contrast pairs, else gradient_activation."
+        "auto", "What 'critical' means. auto: attribution if there are contrast pairs, else step_attribution."
     )
     probe_examples: int | None = setting(
         None,

@@ -34,6 +34,7 @@ class Watcher:
     Attributes:
         scorer: what measures a component; its registered name is the key of its scores in the trajectory.
         trajectory: where snapshots go; set when the run starts or resumes.
+        along: collects scores from training steps, for a scorer that has them from there; otherwise None.
         pool: what the newest snapshot says, example by example; None where it cannot be told.
         taken, passes: examples that have had their turn, and batches of them.
         probe: the examples of the newest snapshot.
@@ -42,6 +43,7 @@ class Watcher:
 
     def __init__(self, bank: Bank, scorer: Scorer, examples: Examples):
         self.bank, self.scorer, self.examples = bank, scorer, examples
+        self.along = part("training.along.Along")(bank.model, bank.table) if scorer.along else None
         self.trajectory: Trajectory
         self.pool: Folds | None = None
         self.probe: Probe
@@ -67,10 +69,15 @@ class Watcher:
         if taken and taken[-1].step == step:
             return
         start = time.perf_counter()
-        self.probe = self.examples.take(self.taken if self.scorer.per_example else 0, count)
-        self.trajectory.append(step, self._measured(fixed=count >= len(self.examples)))
-        self.taken += count
-        self.passes += len(self.probe.batches)
+        fresh = None if self.along is None else self.along.fresh(self.bank.placement)
+        if fresh is not None:
+            self.pool = fresh if self.pool is None else self.pool.pooled(fresh)
+            self.trajectory.append(step, {self.scorer.name: self.pool.scores()})
+        else:
+            self.probe = self.examples.take(self.taken if self.scorer.per_example else 0, count)
+            self.trajectory.append(step, self._measured(fixed=count >= len(self.examples)))
+            self.taken += count
+            self.passes += len(self.probe.batches)
         self.seconds += time.perf_counter() - start
 
     def _measured(self, fixed: bool) -> dict[str, Scores]:

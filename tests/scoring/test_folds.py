@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foresight.scoring.folds import FOLDS, Folds
+from foresight.scoring.folds import FOLDS, MEMORY, Folds
 from foresight.trajectory.metrics import top_k
 
 N, K = 200, 10
@@ -56,11 +56,11 @@ def test_what_has_moved_is_forgotten():
     assert pooled.weights.sum() < 45 and np.allclose(pooled.mean, now.mean, atol=0.2)
 
 
-def test_many_snapshots_without_drift_keep_most_of_their_weight():
+def test_many_snapshots_without_drift_are_remembered_up_to_a_limit():
     pool = folds(circuit(0), 8, 1.0, 0)
     for seed in range(1, 40):
         pool = pool.pooled(folds(circuit(0), 8, 1.0, seed))
-    assert pool.weights.sum() > 100 and pool.agreement(choose) == 1
+    assert 30 < pool.weights.sum() <= 8 * (1 + MEMORY) and pool.agreement(choose) > 0.9
 
 
 def test_agreement_tells_a_clear_map_from_noise():
