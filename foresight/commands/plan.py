@@ -44,7 +44,7 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     if calendar is not None:
         calendar.check(args.get_warmup_steps(calendar.total_steps))
     model = load_meta_model(settings)
-    plan = Plan(model, args, calendar)
+    plan = Plan(model, args, calendar, pairs=bool(data.task or data.contrast))
     console().print(_budget(plan, settings.source, args, policy))
     console().print(_steps(plan, args, policy))
     if not granularity(args.granularity).needs_whole_weights:
@@ -111,15 +111,19 @@ def _step(plan: Plan, limits: Sequence[Limit]) -> Table:
 
 def _memory(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     count = "1 process" if processes == 1 else f"{processes} processes"
-    table = _table(f"Memory of each process at its peak; DeepSpeed with {count}", "device", "host")
+    title = f"Memory of each process at its peak; DeepSpeed with {count}"
+    table = _table(title, "device", "largest while", "host")
     for name, way in ways(processes, bool(args.bf16)).items():
         if way.stage == 3 and granularity(args.granularity).needs_whole_weights:
             continue  # refused
         predicted = memory(plan.sizes, way)
-        table.add_row(name, size(predicted.device.peak), size(predicted.host.peak))
+        phases = predicted.device.phases
+        largest = max(phases, key=lambda phase: sum(phases[phase].values()))
+        table.add_row(name, size(predicted.device.peak), largest, size(predicted.host.peak))
+    scoring = "".join(f", {phase} {size(needed)}" for phase, needed in plan.sizes.scoring.items())
     table.caption = (
-        f"With activations of {size(plan.sizes.activations)}, estimated for the largest batch, training or scoring, at "
-        "full length; a small mask keeps fewer. DeepSpeed's settings as in recipes/deepspeed. Left out: the framework "
+        f"Estimated at full length: activations of a step {size(plan.sizes.activations)}{scoring}. A small mask keeps "
+        "fewer. DeepSpeed's settings as in recipes/deepspeed. Left out: the framework "
         f"itself and fragmentation{'' if plan.calendar else '; changed vectors on the host (set max_steps or --rows)'}."
     )
     return table

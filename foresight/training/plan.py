@@ -17,13 +17,16 @@ from ..model.components import features
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
 from .calendar import Calendar
-from .checks import taken
 from .config import ForesightConfig
 from .memory import FP32, Sharding, Sizes, memory
+from .scoring_memory import scoring_sizes
 
 
 class Plan:
     """What a run of `model` will take, which may lie on the meta device: only shapes, dtypes and names are read.
+
+    Args:
+        pairs: whether there are contrast pairs to score on.
 
     Attributes:
         table: components; numbers: what the bank can hold, vectors or single weights.
@@ -40,7 +43,7 @@ class Plan:
         ArchitectureError: an unknown family; BudgetError: a budget that no mask can fill.
     """
 
-    def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None):
+    def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None, pairs: bool = False):
         grain = granularity(args.granularity)
         policy = make_policy(args.policy, args.granularity, args.policy_params)
         self.table, self.calendar = grain.table(model, args.mlp_block), calendar
@@ -67,9 +70,8 @@ class Plan:
         element = next(model.parameters()).element_size()
         row = length * min(element, 2 if args.bf16 else FP32)
         self.costs = StepCosts(model, self.table, length, args.gradient_checkpointing)
-        self.batch, largest = args.per_device_train_batch_size * row, args.per_device_train_batch_size
-        if "probe_batch_size" in taken(args.policy, args.granularity, args.record):
-            largest = max(largest, args.probe_batch_size)
+        self.batch = args.per_device_train_batch_size * row
+        scoring = scoring_sizes(model, args, pairs, min(args.probe_batch_size, args.probe_examples), length)
         weights = [math.prod(features(model.get_submodule(t.module))) for t in self.numbers.targets]
         self.sizes = Sizes(
             weights=self.table.model_parameters,
@@ -78,16 +80,20 @@ class Plan:
             targets=sum(weights),
             rows=self.watch_vectors,
             d_model=self.table.d_model,
-            activations=largest * row * self.costs.activations(np.arange(len(self.table))),
+            activations=self.batch * self.costs.activations(np.arange(len(self.table))),
             ledger=self.ledger_bytes or 0,
             accumulates=args.gradient_accumulation_steps > 1,
             matrix=max(weights) if grain.needs_whole_weights else 0,
+            scoring=scoring.phases,
+            reference=scoring.reference,
+            sums=scoring.sums,
         )
 
     def step_bytes(self, components: np.ndarray, way: Sharding) -> int:
         """Bytes on the device of one process at the peak of a step that trains some components, int64 [k], k > 0."""
         activations = self.batch * self.costs.activations(components)
-        return memory(replace(self.sizes, rows=self.bank_vectors, activations=activations), way).device.peak
+        sizes = replace(self.sizes, rows=self.bank_vectors, activations=activations, scoring={})
+        return memory(sizes, way).device.peak
 
     @property
     def trainable_parameters(self) -> int:
