@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from foresight.model.components import ComponentTable, component_table
+from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.attribution import Attribution, IntegratedGradients
 from foresight.scoring.exact import substitutes
@@ -82,44 +82,55 @@ class Living(TorchDispatchMode):
 
 @contextmanager
 def _without_data(family: str) -> Iterator[None]:
-    """Spare fake tensors what depends on data: masks, as no row is padded, and which tokens have labels, as all do."""
+    """Spare fake tensors what depends on data: masks, as no row is padded, and which tokens have labels: all tokens of
+    text, one of a prompt with a wrong answer.
+    """
     module = import_module(f"transformers.models.{family}.modeling_{family}")
-    labelled = property(lambda batch: tuple(batch.input_ids.new_zeros(batch.input_ids.numel()) for _ in range(2)))
+
+    def labelled(batch: Batch) -> tuple[Tensor, Tensor]:
+        some = (batch.input_ids if batch.wrong is None else batch.wrong).flatten()
+        return some, some
+
     with ExitStack() as stack:
-        stack.enter_context(patch.object(Batch, "labelled", labelled))
+        stack.enter_context(patch.object(Batch, "labelled", property(labelled)))
         for name in ("create_causal_mask", "create_sliding_window_causal_mask"):
             if hasattr(module, name):
                 stack.enter_context(patch.object(module, name, lambda *args, **kwargs: None))
         yield
 
 
-def predicted_by_fakes(config: Any, scorer: Scorer | None, rows: int = ROWS, length: int = LENGTH) -> int:
-    """Bytes above the weights at the peak of a bf16 pass under checkpointing; `scorer` None: of weight gradients."""
+def fake_peak(
+    config: Any,
+    scorer: Scorer | None,
+    rows: int,
+    length: int,
+    checkpointing: bool = True,
+    dtype: torch.dtype = torch.bfloat16,
+) -> int:
+    """Bytes above the weights at the peak of a pass over a batch; `scorer` None: of weight gradients."""
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
-    with fakes, _without_data(config.model_type):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
-        model.requires_grad_(False).train()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    with fakes:
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").requires_grad_(False)
+    if checkpointing:
+        model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    table = component_table(model)
+    places = sites(table)
+    living = Living([*model.parameters(), *model.buffers()])
+    with _without_data(config.model_type), scoring_mode(model), fakes, living:
         ids = torch.zeros(rows, length, dtype=torch.int64)
         pairs = scorer is not None and scorer.needs_pairs
-        probe: Probe = TextProbe([Batch(ids, torch.ones_like(ids), ids, *((ids, ids[:, 0]) if pairs else ()))])
-        living = Living([*model.parameters(), *model.buffers()])
-        with scoring_mode(model), living:
-            _pass(model, component_table(model), scorer, probe)
+        batch = Batch(ids, torch.ones_like(ids), ids, *((ids, ids[:, 0]) if pairs else ()))
+        if scorer is None:
+            weight_gradients(model, table, batch, lambda target, gradient: None)
+            return living.peak
+        probe = scorer._divided(ContrastProbe([batch]))
+        if isinstance(scorer, IntegratedGradients):
+            scorer._contributions(model, places, len(table), probe.batches[0])
+        else:
+            assert isinstance(scorer, Attribution)
+            replace = substitutes(model, places, probe, scorer.ablation)
+            scorer._of_batch(model, places, len(table), probe.batches[0], replace)
     return living.peak
-
-
-def _pass(model: nn.Module, table: ComponentTable, scorer: Scorer | None, probe: Probe) -> None:
-    """What a scorer does with a batch of a probe, up to where it asks for numbers."""
-    if scorer is None:
-        return weight_gradients(model, table, probe.batches[0], lambda target, gradient: None)
-    batch, places = scorer._divided(probe).batches[0], sites(table)
-    if isinstance(scorer, IntegratedGradients):
-        scorer._contributions(model, places, len(table), batch)
-    else:
-        assert isinstance(scorer, Attribution)
-        scorer._of_batch(model, places, len(table), batch, substitutes(model, places, probe, scorer.ablation))
-    return None
 
 
 def probe_of(rows: int, length: int, pairs: bool, vocabulary: int) -> Probe:

@@ -24,7 +24,8 @@ from ..training.checks import retained_size
 from ..training.config import ForesightConfig
 from ..training.limits import StepLimits
 from ..training.memory import Sharding, memory, remask_bytes, ways
-from ..training.plan import Plan
+from ..training.plan import Plan, planned_cadence
+from ..training.scoring_budget import scoring_share
 from .settings import build
 
 
@@ -40,13 +41,14 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     batch = args.per_device_train_batch_size * processes
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
     policy = make_policy(args.policy, args.granularity, args.policy_params)
-    calendar = None if steps is None else Calendar(args, policy, steps)
-    if calendar is not None:
+    model, pairs, calendar, along = load_meta_model(settings), bool(data.task or data.contrast), None, False
+    if steps is not None:
+        cadence, along = planned_cadence(model, args, pairs, steps, processes)
+        calendar = Calendar(args, policy, steps, cadence)
         calendar.check(args.get_warmup_steps(calendar.total_steps))
-    model = load_meta_model(settings)
-    plan = Plan(model, args, calendar)
+    plan = Plan(model, args, calendar, pairs=pairs)
     console().print(_budget(plan, settings.source, args, policy))
-    console().print(_steps(plan, args, policy))
+    console().print(_steps(plan, args, policy, along, batch * args.gradient_accumulation_steps))
     if not granularity(args.granularity).needs_whole_weights:
         console().print(_step(plan, StepLimits(model, plan.table, args).of_masks()))
     console().print(_memory(plan, args, processes))
@@ -73,7 +75,7 @@ def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> T
     return table
 
 
-def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:
+def _steps(plan: Plan, args: ForesightConfig, policy: Policy, along: bool, rows_of_step: int) -> Table:
     table = _table("Steps")
     if isinstance(policy, Scouted):
         table.add_row("scout", f"{policy.share:.3g} of the training rows once, at least one step; then undone")
@@ -83,12 +85,17 @@ def _steps(plan: Plan, args: ForesightConfig, policy: Policy) -> Table:
         table.add_row("retained text", f"{rows}, written before training")
     if plan.calendar is None:
         table.add_row("optimizer steps", "depends on the data; set max_steps, or pass --rows N")
-        table.add_row("snapshots", f"{plan.probe_batches} batches each")
+        table.add_row("snapshots", f"within {scoring_share(args):.0%} of the run's time")
         table.add_row("masks chosen", "once" if args.remask_every == 0 else "several times")
         return table
     table.add_row("optimizer steps", f"{plan.calendar.total_steps:,}")
     table.add_row("snapshots", _listed(plan.snapshots))
-    table.add_row("scoring passes", f"{len(plan.snapshots) * plan.probe_batches:,}, {plan.probe_batches} a snapshot")
+    if plan.snapshots:
+        cadence, n = plan.calendar.cadence, len(plan.snapshots)
+        later = "" if n == 1 else ", then along with training" if along else f", then {cadence.each} each time"
+        share = cadence.share(1 if along else n, plan.calendar.total_steps * rows_of_step)
+        cost = f"; passes over them take {share:.1%} of the run's operations" if cadence.row else ""
+        table.add_row("examples scored", f"{cadence.first} at first{later}{cost}")
     table.add_row("masks chosen", _listed(plan.decisions))
     return table
 
@@ -111,15 +118,19 @@ def _step(plan: Plan, limits: Sequence[Limit]) -> Table:
 
 def _memory(plan: Plan, args: ForesightConfig, processes: int) -> Table:
     count = "1 process" if processes == 1 else f"{processes} processes"
-    table = _table(f"Memory of each process at its peak; DeepSpeed with {count}", "device", "host")
+    title = f"Memory of each process at its peak; DeepSpeed with {count}"
+    table = _table(title, "device", "largest while", "host")
     for name, way in ways(processes, bool(args.bf16)).items():
         if way.stage == 3 and granularity(args.granularity).needs_whole_weights:
             continue  # refused
         predicted = memory(plan.sizes, way)
-        table.add_row(name, size(predicted.device.peak), size(predicted.host.peak))
+        phases = predicted.device.phases
+        largest = max(phases, key=lambda phase: sum(phases[phase].values()))
+        table.add_row(name, size(predicted.device.peak), largest, size(predicted.host.peak))
+    scoring = "".join(f", {phase} {size(needed)}" for phase, needed in plan.sizes.scoring.items())
     table.caption = (
-        f"With activations of {size(plan.sizes.activations)}, estimated for the largest batch, training or scoring, at "
-        "full length; a small mask keeps fewer. DeepSpeed's settings as in recipes/deepspeed. Left out: the framework "
+        f"Estimated at full length: activations of a step {size(plan.sizes.activations)}{scoring}. A small mask keeps "
+        "fewer. DeepSpeed's settings as in recipes/deepspeed. Left out: the framework "
         f"itself and fragmentation{'' if plan.calendar else '; changed vectors on the host (set max_steps or --rows)'}."
     )
     return table

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError, one_of
-from .exact import AblationScorer, Substitutes, substitutes
+from .exact import TOKENS_HELD, AblationScorer, Substitutes, substitutes
 from .goodness import METRICS, goodness
 from .probes import Batch, Probe
 from .scorer import Scorer
@@ -24,9 +24,6 @@ from .taps import Site, activation_times_gradient, embeddings, hidden_of, record
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
-
-TOKENS_HELD = 2048
-"""Tokens, at least those of one example, whose substitutes are held at a time: about 1.2 MiB each at 8B."""
 
 
 class Attribution(AblationScorer):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ABLATIONS = ("corrupted", "zero", "mean")
 TOKENS_PER_RUN = 8192
 """Patched copies of a batch share a forward pass up to this many tokens."""
+TOKENS_HELD = 2048
+"""Tokens, at least those of one example, whose substitutes are held at a time: about 1.2 MiB each at 8B."""
 
 Substitutes = Callable[[Batch], list[Tensor]]
 """Batch -> the substitute for each site: [B, T, features], or [features] if all positions share it."""
@@ -113,6 +115,8 @@ def ablation_effects(
     ]
     substitutes_of = substitutes(model, places, probe, ablation)
     rows = []
+    if ablation == "corrupted":  # whose activations are held
+        probe = probe.divided(lambda batch: TOKENS_HELD // batch.input_ids.shape[1])
     for batch in (b.to(model.device) for b in probe.batches):
         substituted = substitutes_of(batch)
         hidden = hidden_of(model, batch)

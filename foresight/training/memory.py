@@ -3,8 +3,9 @@
 States (weights, bank, master values, moments, ages, DeepSpeed's lasting buffers) are exact up to the padding of shards.
 Phases are what a moment of a step needs on top; the largest one makes the peak. Their formulas are this project's own,
 read off DeepSpeed's and this package's code for a bank that is one parameter, and checked against measured runs
-(`eval/memory.py`). Left out: the framework's own memory, the communication library's staging copies, kernels'
-workspaces, fragmentation, and logits, which the trainer's fused loss computes in pieces.
+(`eval/memory.py`); those of scoring are counted in `scoring_memory.py`. Left out: the framework's own memory, the
+communication library's staging copies, kernels' workspaces, fragmentation, and logits of a step, which the trainer's
+fused loss computes in pieces.
 
 Symbols below: b = bank elements, s = those of a process's shard, e = bytes of an element the model computes with.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..common.errors import ConfigError
 
@@ -65,10 +66,12 @@ class Sizes:
         weights: elements of the frozen model; element: bytes of one as it is loaded.
         largest: elements of the largest weight; targets: those of all weights that a mask can touch.
         rows: vectors, or single weights, of the bank at its largest; d_model: elements of a vector.
-        activations: bytes that autograd keeps for the largest batch.
+        activations: bytes that autograd keeps for a training batch.
         ledger: bytes of the fp32 record of changed vectors at the end of the run.
         accumulates: whether a step takes several backward passes.
         matrix: elements of the largest weight that a mask can touch, if masks are of single weights; otherwise 0.
+        scoring: bytes of each phase of scoring by name, on the device, the model and its bank left out.
+        reference, sums: bytes on the host, of weights as they were and of gradients added up (see `ScoringSizes`).
     """
 
     weights: int
@@ -81,6 +84,9 @@ class Sizes:
     ledger: int
     accumulates: bool
     matrix: int = 0
+    scoring: Mapping[str, int] = field(default_factory=dict)
+    reference: int = 0
+    sums: int = 0
 
     @property
     def bank(self) -> int:
@@ -143,12 +149,27 @@ def memory(sizes: Sizes, way: Sharding) -> Memory:
             parameter that lies in every process's partition. ZeRO 2 therefore saves no gradient memory here.
         step: the gradient of what this process updates and the optimizer's temporaries.
         re-mask: one fp32 matrix of the bank's size; under ZeRO 3 also the largest weight.
+        scoring, calibration: between steps, so no gradient of the bank is held, but weights are gathered as in forward.
+            On the host: gradients added up, each process having its share of the weights.
     """
     if way.stage == 0:
-        return _alone(sizes)
+        return _with_scoring(_alone(sizes), sizes, way)
     e = 2 if way.bf16 else sizes.element  # whatever was loaded
     bucket = e * (sizes.d_model**2 if way.bucket is None else way.bucket)
-    return (_partitioned if way.stage < 3 else _sharded)(sizes, way, e, bucket)
+    return _with_scoring((_partitioned if way.stage < 3 else _sharded)(sizes, way, e, bucket), sizes, way)
+
+
+def _with_scoring(found: Memory, sizes: Sizes, way: Sharding) -> Memory:
+    device, host = found.device, found.host
+    forward = {
+        name: size for name, size in device.phases["forward"].items() if name in ("matrices", "gathered weights")
+    }
+    phases = {name: {**forward, "scores": size} for name, size in sizes.scoring.items()}
+    sums = {"scoring": {"sums": math.ceil(sizes.sums / way.processes)}} if sizes.sums else {}
+    kept = {"reference": sizes.reference} if sizes.reference else {}
+    return Memory(
+        Parts(device.states, {**device.phases, **phases}), Parts({**host.states, **kept}, {**host.phases, **sums})
+    )
 
 
 def _alone(sizes: Sizes) -> Memory:

@@ -11,20 +11,27 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
+from ..common.plugins import part
 from ..masks.budget import budget_over_time, budget_vectors
 from ..masks.costs import StepCosts
 from ..model.components import features
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
+from ..scoring import make_scorer
+from ..scoring.scorer import Scorer
 from .calendar import Calendar
-from .checks import taken
-from .config import ForesightConfig
+from .config import ForesightConfig, target_of
 from .memory import FP32, Sharding, Sizes, memory
-from .scoring_budget import whole_probe
+from .run import LENGTH, scorer_name
+from .scoring_budget import Cadence, cadence, whole_probe
+from .scoring_memory import scoring_sizes
 
 
 class Plan:
     """What a run of `model` will take, which may lie on the meta device: only shapes, dtypes and names are read.
+
+    Args:
+        pairs: whether there are contrast pairs to score on.
 
     Attributes:
         table: components; numbers: what the bank can hold, vectors or single weights.
@@ -33,7 +40,6 @@ class Plan:
             a watch of 'full-*' and for policies that scout.
         ledger_bytes: fp32 record of all changed vectors if every mask brings new ones; None if their number is unknown.
         calendar: when things happen, or None if the length of the run is unknown.
-        probe_batches: batches in a snapshot.
         sizes: what `memory.memory` needs to know; its ledger is 0 if `ledger_bytes` is None.
         costs: of a step by its mask; batch: bytes that a training batch keeps for each element that a token does.
 
@@ -41,7 +47,7 @@ class Plan:
         ArchitectureError: an unknown family; BudgetError: a budget that no mask can fill.
     """
 
-    def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None):
+    def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None, pairs: bool = False):
         grain = granularity(args.granularity)
         policy = make_policy(args.policy, args.granularity, args.policy_params)
         self.table, self.calendar = grain.table(model, args.mlp_block), calendar
@@ -56,8 +62,6 @@ class Plan:
         # A scout trains all components before the run; it is undone, so not in the ledger.
         self.watch_vectors = everything if policy.scouts == "bank" else peak
         self.bank_vectors, self.mean_vectors = rows, mean
-        batch_size, examples = whole_probe(args)
-        self.probe_batches = math.ceil(examples / batch_size)
         self.ledger_bytes: int | None = None
         if calendar is not None:
             changed = peak  # vectors that differ from the base at the end, if every mask brings only new ones
@@ -69,9 +73,8 @@ class Plan:
         element = next(model.parameters()).element_size()
         row = length * min(element, 2 if args.bf16 else FP32)
         self.costs = StepCosts(model, self.table, length, args.gradient_checkpointing)
-        self.batch, largest = args.per_device_train_batch_size * row, args.per_device_train_batch_size
-        if "probe_batch_size" in taken(args.policy, args.granularity, args.record):
-            largest = max(largest, batch_size)
+        self.batch = args.per_device_train_batch_size * row
+        scoring = scoring_sizes(model, args, pairs, min(whole_probe(args)), length)
         weights = [math.prod(features(model.get_submodule(t.module))) for t in self.numbers.targets]
         self.sizes = Sizes(
             weights=self.table.model_parameters,
@@ -80,16 +83,20 @@ class Plan:
             targets=sum(weights),
             rows=self.watch_vectors,
             d_model=self.table.d_model,
-            activations=largest * row * self.costs.activations(np.arange(len(self.table))),
+            activations=self.batch * self.costs.activations(np.arange(len(self.table))),
             ledger=self.ledger_bytes or 0,
             accumulates=args.gradient_accumulation_steps > 1,
             matrix=max(weights) if grain.needs_whole_weights else 0,
+            scoring=scoring.phases,
+            reference=scoring.reference,
+            sums=scoring.sums,
         )
 
     def step_bytes(self, components: np.ndarray, way: Sharding) -> int:
         """Bytes on the device of one process at the peak of a step that trains some components, int64 [k], k > 0."""
         activations = self.batch * self.costs.activations(components)
-        return memory(replace(self.sizes, rows=self.bank_vectors, activations=activations), way).device.peak
+        sizes = replace(self.sizes, rows=self.bank_vectors, activations=activations, scoring={})
+        return memory(sizes, way).device.peak
 
     @property
     def trainable_parameters(self) -> int:
@@ -109,6 +116,24 @@ class Plan:
     def decisions(self) -> list[int]:
         """Steps at which the policy chooses a mask."""
         return [s for s in self.calendar.steps if self.calendar.decides(s)] if self.calendar else []
+
+
+def planned_cadence(
+    model: nn.Module, args: ForesightConfig, pairs: bool, steps: int, processes: int
+) -> tuple[Cadence, bool]:
+    """The cadence of a run of so many steps, and whether later snapshots come along with training."""
+    grain, target = granularity(args.granularity), target_of(args)
+    policy, table = make_policy(args.policy, args.granularity, args.policy_params), grain.table(model, args.mlp_block)
+    scorer: Scorer | None = None
+    if target.measures:
+        scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate)
+    elif grain.name != "weights" and (policy.needs_scores or args.record):
+        name = scorer_name(grain, target, args, pairs)
+        scorer = None if name == "movement" else make_scorer(name, **target.scorer_params)
+    costs = StepCosts(model, table, args.max_length or LENGTH) if scorer else None
+    numbers, rows = grain.numbers(model, table), args.per_device_train_batch_size * args.gradient_accumulation_steps
+    found = cadence(args, scorer, costs, budget_vectors(numbers, args.budget), steps, rows * processes)
+    return found, scorer is not None and scorer.along
 
 
 def sharding_of(args: ForesightConfig) -> Sharding:

@@ -27,7 +27,7 @@ from ..masks.schedule import MaskSchedule
 from ..masks.selection import Limit, circuit_size, head_share_of
 from ..model.placement import Placement
 from ..policies.catalogue import make_policy
-from ..policies.granularity import WITHOUT_PAIRS, granularity
+from ..policies.granularity import WITHOUT_PAIRS, Granularity, granularity
 from ..policies.policy import Ground, View
 from ..policies.targets import Target
 from ..scoring.probes import Probe, TextProbe
@@ -52,6 +52,15 @@ class Retained:
 
     rows: Dataset
     seconds: float = 0.0
+
+
+def scorer_name(grain: Granularity, target: Target, args: ForesightConfig, pairs: bool) -> str:
+    """Name of the scores that a run takes; `pairs`: there are contrast pairs. Raises as `Granularity.scorer`."""
+    if target.measures:
+        return BENEFIT
+    name = grain.scorer(target.scorer or args.scorer, pairs)
+    # Hooks that come and go would compile every step anew.
+    return "gradient_activation" if name == WITHOUT_PAIRS and args.torch_compile else name
 
 
 class Run:
@@ -96,9 +105,7 @@ class Run:
         self.numbers = self.granularity.numbers(model, self.table)
         self.policy = make_policy(args.policy, args.granularity, args.policy_params)
         self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else None
-        self.scorer = BENEFIT if target.measures else self.granularity.scorer(target.scorer or args.scorer, pairs)
-        if self.scorer == WITHOUT_PAIRS and args.torch_compile:
-            self.scorer = "gradient_activation"  # hooks that come and go would compile every step anew
+        self.scorer = scorer_name(self.granularity, target, args, pairs)
         self._prepare_policy(forecaster)
         self.budget_schedule = budget_over_time(args.budget_schedule)
         self._attach_bank()

@@ -106,13 +106,13 @@ class Watcher:
 def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
     """The scorer with some parameters, reading weights in effect (base plus bank) where it reads weights.
 
-    `movement` keeps an fp32 copy of all target weights as they are now.
+    `movement` keeps an fp32 copy of all target weights as they are now, on the host.
     """
     if name in ("weight_gradient", "movement"):
         params["weights"] = bank.weights
     if name == "movement":
         read = bank.weights()
-        params["reference"] = {target.module: read(target.module) for target in bank.table.targets}
+        params["reference"] = {target.module: read(target.module).cpu() for target in bank.table.targets}
     return make_scorer(name, **params)
 
 
