@@ -48,9 +48,7 @@ class Scorer(ABC):
         return 1.0, 1.0
 
     def cost(self, batches: int, measurements: int) -> dict[str, float]:
-        """What that many measurements, of so many batches in all, cost, to be logged; empty if the seconds spent scoring
-        say it all.
-        """
+        """What so many measurements, of so many batches in all, cost, to be logged; empty if their seconds say it all."""
         return {}
 
     def score(

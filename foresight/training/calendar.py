@@ -57,7 +57,9 @@ class Calendar:
         chooses by scores at all, and at every decision of one that looks at new ones.
         """
         policy = self.policy
-        if (self.args.record or (policy.needs_scores and policy.forecasts)) and step % self.cadence.every == 0:
+        # By default the first decision has a snapshot of its own in the row.
+        due = (step - (self.first_decision if self.args.probe_every is None else 0)) % self.cadence.every == 0
+        if (self.args.record or (policy.needs_scores and policy.forecasts)) and (due or step == 0):
             return True
         return policy.needs_scores and (step == 0 or (policy.remasks and self.decides(step)))
 

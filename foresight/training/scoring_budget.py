@@ -76,7 +76,7 @@ def cadence(
     if row:
         bought = SPENT * scoring_share(args) * total_steps * rows / row
     if first is None:
-        first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought)))
+        first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought // FEWEST * FEWEST)))
     left = max(0.0, bought - first)
     if scorer is not None and scorer.along:  # later snapshots take no passes
         left = math.inf
