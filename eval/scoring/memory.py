@@ -2,19 +2,22 @@
 
     python -m eval.scoring.memory --model SMOLLM2 --out eval/results/scoring
 
-Fake tensors have shapes, dtypes and lifetimes but no data: every pass of the real code runs, and the bytes of all
-storages that live at once are counted. Measured are passes over a real model on the CPU, by the events of torch's
-allocator, and beside them the prediction of `foresight plan`.
+Fake tensors have shapes, dtypes and lifetimes but no data: the passes of the real code run, and the bytes of all
+storages that live at once are counted. Since every layer adds the same, two shallow models tell a deep one's peak.
+Measured are passes over a real model on the CPU, by the events of torch's allocator. Beside both stands what
+`foresight plan` predicts.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import copy
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,17 +30,33 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from foresight.common.files import write_json
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.attribution import Attribution, IntegratedGradients
-from foresight.scoring.exact import substitutes
+from foresight.scoring.exact import TOKENS_PER_RUN, ablation_effects, substitutes
 from foresight.scoring.gradient_taps import weight_gradients
 from foresight.scoring.probes import Batch, ContrastProbe, Probe, TextProbe
 from foresight.scoring.scorer import Scorer, scoring_mode
 from foresight.scoring.taps import sites
+from foresight.training.config import ForesightConfig
+from foresight.training.plan import Plan
+
+from ..speed.peaks import allocated_by
 
 GIB = 2**30
 ROWS, LENGTH = 4, 2048
+FAKED = ("gradient_activation", "attribution", "attribution_ig", "gradient")
+MEASURED = (
+    ("gradient_activation", 4, 128, True),
+    ("gradient_activation", 4, 256, False),
+    ("attribution", 8, 64, True),
+    ("attribution", 8, 64, False),
+    ("gradient", 4, 128, True),
+    ("gradient", 4, 128, False),
+    ("calibration", 16, 64, False),
+)
+"""Scorer (of weights: by the gradients that it takes), rows and length of a batch, whether layers are checkpointed."""
 
 
 def _shape(family: str, hidden: int, neurons: int, layers: int, heads: int, kv: int, vocabulary: int) -> Any:
@@ -141,3 +160,84 @@ def probe_of(rows: int, length: int, pairs: bool, vocabulary: int) -> Probe:
         return TextProbe([Batch(ids, torch.ones_like(ids), targets)])
     targets[:, :-1] = -100
     return ContrastProbe([Batch(ids, torch.ones_like(ids), targets, ids.flip(1), ids[:, 0])])
+
+
+def deep_peak(config: Any, scorer: Scorer | None, rows: int, length: int) -> int:
+    """`fake_peak` of a model of all the config's layers, by the line through those of two and of four."""
+    shallow = []
+    for layers in (2, 4):
+        part = copy.deepcopy(config)
+        part.num_hidden_layers = layers
+        if hasattr(part, "layer_types"):
+            part.layer_types = part.layer_types[:layers]
+        shallow.append(fake_peak(part, scorer, rows, length))
+    return shallow[0] + (config.num_hidden_layers - 2) * (shallow[1] - shallow[0]) // 2
+
+
+def planned(model: nn.Module, scorer: str, rows: int, length: int, checkpointing: bool) -> dict[str, int]:
+    """Bytes of the phases of scoring that `foresight plan` predicts for a run with that scorer and probe batch."""
+    args = ForesightConfig(
+        output_dir="unused", policy="reactive", scorer=scorer, probe_batch_size=rows, max_length=length, use_cpu=True,
+        bf16=False, gradient_checkpointing=checkpointing, report_to="none",
+    )  # fmt: skip
+    return dict(Plan(model, args, None, pairs=scorer.startswith("attribution")).sizes.scoring)
+
+
+def at_shapes() -> dict[str, dict[str, list[int]]]:
+    """By shape and scorer: bytes above the weights, [by fake tensors, planned]; bf16, under checkpointing."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for shape, numbers in SHAPES.items():
+        config = _shape(*numbers)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        for name in FAKED:
+            scorer = None if name == "gradient" else make_scorer(name)
+            peak = deep_peak(config, scorer, ROWS, LENGTH)
+            found.setdefault(shape, {})[name] = [peak, planned(model, name, ROWS, LENGTH, True)["scoring"]]
+            print(shape, name, *(f"{n / GIB:.2f}" for n in found[shape][name]), flush=True)
+    return found
+
+
+def on_a_model(path: str) -> dict[str, list[int]]:
+    """By case: bytes above the weights at the peak of a scoring pass, [measured, planned]; fp32, on the CPU."""
+    found = {}
+    for name, rows, length, checkpointing in MEASURED:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).requires_grad_(False)
+        if checkpointing:
+            model.train().gradient_checkpointing_enable({"use_reentrant": False})
+        table = component_table(model)
+        probe = probe_of(rows, length, name in ("attribution", "calibration"), model.config.vocab_size)
+        phase = "calibration" if name == "calibration" else "scoring"
+        scorer = "attribution" if name == "calibration" else name
+        expected = planned(model, scorer, rows, length, checkpointing)[phase]
+        if name == "calibration":
+            groups = [[i] for i in range(TOKENS_PER_RUN // (rows * length))]
+
+            def work() -> Any:
+                with scoring_mode(model):  # noqa: B023
+                    return ablation_effects(model, table, probe, groups)  # noqa: B023
+        else:
+            work = partial(make_scorer(name).samples, model, table, probe)
+        case = f"{name}, {rows} x {length}, {'checkpointing' if checkpointing else 'plain'}"
+        found[case] = [allocated_by(work), expected]
+        print(case, *(f"{n / 1e6:.0f} MB" for n in found[case]), flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="memory that scoring adds to the weights")
+    parser.add_argument("--model", required=True, help="folder of a real model to measure on")
+    parser.add_argument("--out", type=Path, required=True, help="folder for memory.json")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    measured, shapes = on_a_model(given.model), at_shapes()
+    given.out.mkdir(parents=True, exist_ok=True)
+    settings = {name: version(name) for name in ("torch", "transformers")} | {"rows": ROWS, "length": LENGTH}
+    write_json(
+        given.out / "memory.json",
+        {"settings": settings, "bytes [fake tensors, planned]": shapes, "bytes [measured, planned]": measured},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -93,7 +93,7 @@ class _Known(torch.autograd.Function):
 def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """What makes logits [k, vocabulary] of last hidden states [k, d_model], scaled and capped as the model does it.
 
-    It is the model's own forward pass, of a shallow copy in which the layers hand on the embeddings that they are given.
+    It is the model's own forward pass, of a shallow copy whose layers hand on the embeddings that they are given.
     """
     shell = copy.copy(model)
     shell._modules = {**model._modules, model.base_model_prefix: _Through()}

@@ -161,15 +161,11 @@ def memory(sizes: Sizes, way: Sharding) -> Memory:
 
 def _with_scoring(found: Memory, sizes: Sizes, way: Sharding) -> Memory:
     device, host = found.device, found.host
-    forward = {
-        name: size for name, size in device.phases["forward"].items() if name in ("matrices", "gathered weights")
-    }
+    forward = {name: device.phases["forward"].get(name, 0) for name in ("matrices", "gathered weights")}
     phases = {name: {**forward, "scores": size} for name, size in sizes.scoring.items()}
     sums = {"scoring": {"sums": math.ceil(sizes.sums / way.processes)}} if sizes.sums else {}
-    kept = {"reference": sizes.reference} if sizes.reference else {}
-    return Memory(
-        Parts(device.states, {**device.phases, **phases}), Parts({**host.states, **kept}, {**host.phases, **sums})
-    )
+    states = {**host.states, "reference": sizes.reference} if sizes.reference else host.states
+    return Memory(Parts(device.states, {**device.phases, **phases}), Parts(states, {**host.phases, **sums}))
 
 
 def _alone(sizes: Sizes) -> Memory:

@@ -1,10 +1,10 @@
 """What scoring needs of memory besides the model: passes over a batch of the probe, and copies of weights.
 
-Our own count for frozen weights, per token and layer, with attention width H (queries), K (keys) and F neurons. Autograd
-keeps the residual stream in fp32 at both norms, queries, keys, values and the output of attention, and 2 F for each of
-gate and up: what leads to the product of both, and it. Taps of activations add K for the keys of KV groups, those of
-weights the outputs of both norms. Checkpointing keeps d_model, and all of one layer at a time. The rest of a phase is
-what is computed with on top: the chunk of logits, or a layer's gradients and one example's fp32 products at a tap.
+Our own count for frozen weights, per token and layer, with attention width H (queries), K (keys) and F neurons.
+Autograd keeps the residual stream in fp32 at both norms, queries, keys, values and the output of attention, and 2 F for
+each of gate and up: what their product is made of, and it. Taps of activations add K for the keys of KV groups, those
+of weights the outputs of both norms. Checkpointing keeps d_model, and all of one layer at a time. The rest of a phase
+is what is computed with on top: the chunk of logits, or a layer's gradients and one example's fp32 products at a tap.
 Checked by fake tensors and on a real model (`eval/scoring/memory.py`).
 """
 

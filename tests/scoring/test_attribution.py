@@ -6,9 +6,8 @@ from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.exact import substitutes
-from foresight.scoring.goodness import goodness
-from foresight.scoring.taps import logits_of, record, sites, tapped
-from support.scoring_cases import pair_probe, text_probe
+from foresight.scoring.taps import record, sites, tapped
+from support.scoring_cases import goodness, logits_of, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
 
@@ -19,8 +18,8 @@ def slopes(model, table, probe, ablation, metric, towards):
         targets_of = substitutes(model, places, probe, ablation) if towards == "substitute" else None
         result = np.zeros(len(table))
         for batch in probe.batches:
-            clean = record(model, places, batch)
-            ends = targets_of(batch) if targets_of else clean.activations
+            clean_logits = logits_of(model, batch)
+            ends = targets_of(batch) if targets_of else record(model, places, batch).activations
             for c in range(len(table)):
                 ends_of_run = []
                 for t in (0.01, -0.01):
@@ -31,7 +30,7 @@ def slopes(model, table, probe, ablation, metric, towards):
 
                     with tapped(model, places, move):
                         logits = logits_of(model, batch, corrupted=towards == "clean")
-                    ends_of_run.append(goodness(metric, logits, batch, clean.logits).sum().item())
+                    ends_of_run.append(goodness(metric, logits, batch, clean_logits).sum().item())
                 result[c] += (ends_of_run[0] - ends_of_run[1]) / 0.02 / probe.n_examples
     return result
 

@@ -7,9 +7,8 @@ import torch
 from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import exact, make_scorer
 from foresight.scoring.exact import ablation_effects
-from foresight.scoring.goodness import goodness
-from foresight.scoring.taps import logits_of, record, sites
-from support.scoring_cases import pair_probe, text_probe
+from foresight.scoring.taps import record, sites
+from support.scoring_cases import goodness, logits_of, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
 

@@ -1,56 +1,126 @@
+import types
+
 import pytest
 import torch
+from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from foresight.scoring.goodness import batch_loss, goodness
-from support.scoring_cases import pair_batch, text_probe
+from foresight.scoring import goodness as where
+from foresight.scoring.goodness import batch_loss, goodness, head_of
+from foresight.scoring.taps import embeddings, hidden_of
+from support import scoring_cases as plain
+from support.scoring_cases import logits_of, pair_batch, text_probe
+from support.tiny import FAMILIES, SIZES, SPECIAL, tiny
 
-
-def logits_for(batch, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(len(batch), len(batch.positions), 64, generator=generator)
+METRICS = ("loss", "logit_difference", "kl")
+CAPPED = dict(final_logit_softcapping=2.0)
 
 
 def by_hand(batch, logits, value):
     """Mean over the labelled positions of each example of value(logits [vocabulary], example, position)."""
-    result = []
+    at, result = (batch.targets >= 0).any(0).nonzero().flatten().tolist(), []
     for b in range(len(batch)):
-        at = [k for k, t in enumerate(batch.positions.tolist()) if batch.targets[b, t] >= 0]
-        result.append(sum(value(logits[b, k], b, batch.positions[k]) for k in at) / len(at))
+        found = [value(logits[b, k], b, t) for k, t in enumerate(at) if batch.targets[b, t] >= 0]
+        result.append(sum(found) / len(found))
     return torch.stack(result)
 
 
-def test_loss_is_the_log_probability_averaged_within_each_example():
-    (batch,) = text_probe((9, 6, 5), batch_size=3).batches
-    logits = logits_for(batch)
-    expected = by_hand(batch, logits, lambda row, b, t: row.log_softmax(0)[batch.targets[b, t]])
-    torch.testing.assert_close(goodness("loss", logits, batch), expected)
+def batch_of(metric):
+    return pair_batch((9, 6, 7)) if metric == "logit_difference" else text_probe((9, 6, 5), batch_size=3).batches[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_is_what_its_definition_says(metric):
+    model, other, batch = tiny("llama"), tiny("llama", seed=1), batch_of(metric)
+    logits, clean = logits_of(model, batch), logits_of(other, batch).softmax(-1)
+    at = (batch.targets >= 0).any(0).nonzero().flatten().tolist()
+    expected = {
+        "loss": lambda row, b, t: row.log_softmax(0)[batch.targets[b, t]],
+        "logit_difference": lambda row, b, t: row[batch.targets[b, t]] - row[batch.wrong[b]],
+        "kl": lambda row, b, t: -(clean[b, at.index(t)] * (clean[b, at.index(t)].log() - row.log_softmax(0))).sum(),
+    }[metric]
+    other.lm_head = model.lm_head  # the clean run is another one of the same model
+    clean_hidden = hidden_of(other, batch)
+    clean = logits_of(other, batch).softmax(-1)
+    found = goodness(metric, model, hidden_of(model, batch), batch, clean_hidden)
+    torch.testing.assert_close(found, by_hand(batch, logits, expected))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 1000])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("gpt2", {}), ("gemma2", CAPPED)], ids=str)
+def test_chunks_give_the_value_and_gradient_of_the_whole(family, changes, metric, tokens, monkeypatch):
+    """Against all logits at once from the model's own forward pass, softcapped where the model does that."""
+    monkeypatch.setattr(where, "CHUNK", tokens * 64)
+    model, batch = tiny(family, **changes), batch_of(metric)
+    clean = tiny(family, seed=1, **changes)
+    clean.set_output_embeddings(model.get_output_embeddings())
+    with torch.no_grad():
+        clean_hidden, clean_logits = hidden_of(clean, batch), logits_of(clean, batch)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    with embeddings(model) as leaves:
+        expected = plain.goodness(metric, logits_of(model, batch), batch, clean_logits)
+        (slope,) = torch.autograd.grad((expected * weights).sum(), leaves)
+    with embeddings(model) as leaves:
+        found = goodness(metric, model, hidden_of(model, batch), batch, clean_hidden)
+        (gradient,) = torch.autograd.grad((found * weights).sum(), leaves)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, slope, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_alone_makes_the_models_logits(family):
+    model, batch = tiny(family, **(CAPPED if family.startswith("gemma") else {})), batch_of("loss")
+    logits = logits_of(model, batch)[batch.targets[:, (batch.targets >= 0).any(0)] >= 0]
+    torch.testing.assert_close(head_of(model)(hidden_of(model, batch)), logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (CohereForCausalLM, CohereConfig(**SIZES, **SPECIAL, logit_scale=0.1)),
+        (GraniteForCausalLM, GraniteConfig(**SIZES, **SPECIAL, logits_scaling=8.0)),
+    ],
+    ids=["cohere", "granite"],
+)
+def test_scaled_logits_are_scaled_in_chunks_too(model, config):
+    model, batch = model(config).eval(), batch_of("loss")
+    found = goodness("loss", model, hidden_of(model, batch), batch)
+    torch.testing.assert_close(found, plain.goodness("loss", logits_of(model, batch), batch))
+
+
+def test_the_head_is_under_the_mixed_precision_that_a_trainer_puts_around_the_model():
+    model = tiny("llama")
+    hidden = hidden_of(model, batch_of("loss")).detach()
+
+    def forward(self, *args, **kwargs):
+        with torch.autocast("cpu", torch.bfloat16):
+            return type(self).forward(self, *args, **kwargs)
+
+    full = head_of(model)(hidden)
+    model.forward = types.MethodType(forward, model)
+    half = head_of(model)(hidden)
+    assert full.dtype == torch.float32 and half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0.05)
 
 
 def test_batch_loss_is_the_mean_over_tokens_as_in_training():
-    (batch,) = text_probe((9, 6, 5), batch_size=3).batches
-    logits = logits_for(batch)
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets[:, batch.positions].flatten())
-    torch.testing.assert_close(batch_loss(logits, batch), expected)
+    model, batch = tiny("llama"), batch_of("loss")
+    labels = torch.cat([torch.full((3, 1), -100), batch.targets[:, :-1]], 1)
+    expected = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=labels).loss
+    torch.testing.assert_close(batch_loss(model, hidden_of(model, batch), batch), expected)
 
 
-def test_logit_difference_is_taken_at_each_last_position():
-    batch = pair_batch((9, 6, 7))
-    logits = logits_for(batch)
-    expected = by_hand(batch, logits, lambda row, b, t: row[batch.targets[b, t]] - row[batch.wrong[b]])
-    torch.testing.assert_close(goodness("logit_difference", logits, batch), expected)
+def test_a_divergence_from_oneself_is_nothing():
+    model, batch = tiny("llama"), batch_of("kl")
+    hidden = hidden_of(model, batch)
+    assert goodness("kl", model, hidden, batch, hidden).abs().max() < 1e-6
 
 
-def test_kl_runs_from_the_clean_distribution():
-    (batch,) = text_probe((9, 6), batch_size=2).batches
-    clean, other = logits_for(batch), logits_for(batch, seed=1)
-    p = clean.softmax(-1)
-    kl = (p * (p.log() - other.log_softmax(-1))).sum(-1)
-    expected = by_hand(batch, -kl[..., None], lambda row, b, t: row[0])
-    torch.testing.assert_close(goodness("kl", other, batch, clean), expected)
-    assert goodness("kl", clean, batch, clean).abs().max() < 1e-6
-
-
-@pytest.mark.parametrize("metric", ["loss", "logit_difference", "kl"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_metrics_are_computed_in_float32(metric):
-    batch = pair_batch((9, 6, 7))
-    assert goodness(metric, logits_for(batch).bfloat16(), batch, logits_for(batch)).dtype == torch.float32
+    model, batch = tiny("llama").bfloat16(), batch_of(metric)
+    hidden = hidden_of(model, batch)
+    assert hidden.dtype == torch.bfloat16 and goodness(metric, model, hidden, batch, hidden).dtype == torch.float32

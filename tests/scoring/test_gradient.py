@@ -5,11 +5,9 @@ import torch
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
 from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import make_scorer
-from foresight.scoring.goodness import batch_loss
 from foresight.scoring.gradient_taps import stored_weight_of, sum_by_owner, weight_gradients
 from foresight.scoring.scorer import scoring_mode
-from foresight.scoring.taps import logits_of
-from support.scoring_cases import pair_probe, text_probe
+from support.scoring_cases import batch_loss, logits_of, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
 

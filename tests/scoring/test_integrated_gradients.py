@@ -6,10 +6,10 @@ from torch import nn
 from foresight.common.errors import ConfigError
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
-from foresight.scoring.goodness import goodness
+from foresight.scoring.goodness import goodness as measured
 from foresight.scoring.probes import ContrastProbe
-from foresight.scoring.taps import logits_of, record, sites
-from support.scoring_cases import pair_probe
+from foresight.scoring.taps import record, sites
+from support.scoring_cases import goodness, logits_of, pair_probe
 from support.tiny import tiny
 
 
@@ -58,7 +58,7 @@ def test_two_points_average_the_gradients_of_the_clean_and_the_corrupted_run(fam
     runs = []
     for corrupted in (False, True):
         run = record(model, places, batch, corrupted)
-        total = goodness("logit_difference", run.logits, batch).sum()
+        total = measured("logit_difference", model, run.hidden, batch).sum()
         runs.append((run.activations, torch.autograd.grad(total, run.activations)))
     expected = np.zeros(len(table) + 1)
     for i, site in enumerate(places):

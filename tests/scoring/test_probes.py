@@ -45,7 +45,7 @@ def test_pairs_are_right_padded_with_the_answer_at_each_last_position():
     assert batch.targets[0].tolist() == [-100] * 3 + [mary] + [-100] * 6
     assert batch.targets[1].tolist() == [-100] * 9 + [mary]
     assert batch.wrong.tolist() == [john, john]
-    assert batch.positions.tolist() == [3, 9]
+    assert [t.tolist() for t in batch.labelled] == [[0, 1], [3, 9]]
     assert (batch.input_ids != batch.corrupted_ids).sum(1).tolist() == [1, 1]
 
 

@@ -6,11 +6,10 @@ import torch
 
 from foresight.model.components import component_table, stored_transposed
 from foresight.scoring import make_scorer
-from foresight.scoring.goodness import goodness
 from foresight.scoring.probes import Batch, ContrastProbe
 from foresight.scoring.scorer import scoring_mode
-from foresight.scoring.taps import logits_of, sites
-from support.scoring_cases import pair_batch, pair_probe, text_probe
+from foresight.scoring.taps import sites
+from support.scoring_cases import goodness, logits_of, pair_batch, pair_probe, text_probe
 from support.tiny import FAMILIES, tiny
 
 ACTIVATION_SCORERS = ("attribution", "attribution_abs", "attribution_ig", "exact", "gradient_activation")

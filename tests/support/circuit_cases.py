@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from foresight.scoring.probes import Batch, ContrastProbe
-from foresight.scoring.taps import logits_of
+from support.scoring_cases import logits_of
 from support.tiny import tokens
 
 

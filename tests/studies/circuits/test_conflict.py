@@ -6,13 +6,12 @@ import torch
 
 from foresight.common.errors import ConfigError, NonFiniteError
 from foresight.model.components import component_table, stored_transposed
-from foresight.scoring.goodness import goodness
 from foresight.scoring.probes import ContrastProbe
-from foresight.scoring.taps import logits_of
 from foresight.studies.circuits import conflict as module
 from foresight.studies.circuits.conflict import circuit_conflict, gradient_products
 from support.circuit_cases import plain_batch
 from support.planted import make_table
+from support.scoring_cases import goodness, logits_of
 from support.tiny import FAMILIES, tiny
 
 

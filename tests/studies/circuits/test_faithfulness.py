@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from foresight.model.components import component_table, stored_transposed
-from foresight.scoring.goodness import goodness
 from foresight.scoring.probes import ContrastProbe, TextProbe
-from foresight.scoring.taps import logits_of
 from foresight.studies.circuits import faithfulness as module
 from foresight.studies.circuits.faithfulness import (
     FRACTIONS,
@@ -22,6 +20,7 @@ from foresight.studies.circuits.faithfulness import (
 )
 from support.circuit_cases import learned_probe, plain_batch
 from support.planted import make_table
+from support.scoring_cases import goodness, logits_of
 from support.tiny import tiny, tokens
 
 
