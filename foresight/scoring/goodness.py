@@ -97,9 +97,15 @@ def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """
     shell = copy.copy(model)
     shell._modules = {**model._modules, model.base_model_prefix: _Through()}
-    # The function may be a wrapper, such as the trainer's for mixed precision.
-    forward = getattr(model.forward, "__func__", type(model).forward)
-    return lambda hidden: forward(shell, inputs_embeds=hidden[None], use_cache=False).logits[0]
+    weight = model.get_output_embeddings().weight
+
+    def head(hidden: Tensor) -> Tensor:
+        # Trainers replace `model.forward` by functions that run the whole model, in mixed precision or not.
+        mixed = hidden.dtype != weight.dtype
+        with torch.autocast(hidden.device.type, hidden.dtype if mixed else None, enabled=mixed):
+            return type(model).forward(shell, inputs_embeds=hidden[None], use_cache=False).logits[0]
+
+    return head
 
 
 class _Through(nn.Module):
