@@ -46,17 +46,18 @@ from ..speed.peaks import allocated_by
 
 GIB = 2**30
 ROWS, LENGTH = 4, 2048
-FAKED = ("gradient_activation", "attribution", "attribution_ig", "gradient")
+FAKED = ("gradient_activation", "attribution", "attribution_ig", "gradient_local")
 MEASURED = (
     ("gradient_activation", 4, 128, True),
     ("gradient_activation", 4, 256, False),
     ("attribution", 8, 64, True),
     ("attribution", 8, 64, False),
-    ("gradient", 4, 128, True),
-    ("gradient", 4, 128, False),
+    ("gradient_local", 4, 128, True),
+    ("gradient_local", 4, 128, False),
     ("calibration", 16, 64, False),
 )
-"""Scorer (of weights: by the gradients that it takes), rows and length of a batch, whether layers are checkpointed."""
+"""Scorer, rows and length of a batch, whether layers are checkpointed. `gradient_local` stands for all that take weight
+gradients: it adds up nothing on the host, which is the CPU as well here."""
 
 
 def _shape(family: str, hidden: int, neurons: int, layers: int, heads: int, kv: int, vocabulary: int) -> Any:
@@ -191,7 +192,7 @@ def at_shapes() -> dict[str, dict[str, list[int]]]:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         for name in FAKED:
-            scorer = None if name == "gradient" else make_scorer(name)
+            scorer = None if name == "gradient_local" else make_scorer(name)
             peak = deep_peak(config, scorer, ROWS, LENGTH)
             found.setdefault(shape, {})[name] = [peak, planned(model, name, ROWS, LENGTH, True)["scoring"]]
             print(shape, name, *(f"{n / GIB:.2f}" for n in found[shape][name]), flush=True)

@@ -101,7 +101,8 @@ def test_training_everything_needs_room_for_everything(tmp_path, changes):
     plan = Plan(model, _args(tmp_path, **changes), calendar)
     less = Plan(model, _args(tmp_path), calendar)
     assert plan.watch_vectors == component_table(model).n_vectors
-    assert plan.sizes == replace(less.sizes, rows=plan.watch_vectors, ledger=plan.sizes.ledger)
+    own = {name: getattr(plan.sizes, name) for name in ("rows", "ledger", "scoring")}
+    assert own["rows"] == plan.watch_vectors and plan.sizes == replace(less.sizes, **own)
 
 
 def test_eight_billion_parameters_without_loading_any(tmp_path):
