@@ -111,7 +111,7 @@ class GradientActivation(Attribution):
 
     name = "gradient_activation"
 
-    def __init__(self, ablation: str = "zero", relative: bool = True):
+    def __init__(self, ablation: str = "zero", relative: bool = False):
         super().__init__(one_of("ablation", ablation, ("zero", "mean")), "loss")
         self.relative = relative
 
@@ -123,15 +123,15 @@ class GradientActivation(Attribution):
 class StepAttribution(GradientActivation):
     """Relative gradient x activation of the training steps' own passes, which have it nearly for free.
 
-    Only before the first step does it take passes over a probe, and where it is asked for samples directly. A sign
-    is the opposite of that of the loss's gradient, so that what helps is positive there too.
+    It takes passes over a probe only before the first step, under torch.compile (hooks that come and go would compile
+    every step anew), and where it is asked for samples directly.
     """
 
     name = "step_attribution"
     along = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(relative=True)
 
 
 def relative(samples: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ class Scorer(ABC):
     needs_pairs: bool = False
     divisible: bool = True
     per_example: ClassVar[bool] = False
-    along: ClassVar[bool] = False
+    along: bool = False
     damage_seconds: float = 0.0
     """Wall time spent on measuring damage so far, which only virtual moves do."""
 
@@ -48,7 +48,7 @@ class Scorer(ABC):
         return 1.0, 1.0
 
     def cost(self, batches: int, measurements: int) -> dict[str, float]:
-        """What so many measurements, of so many batches in all, cost, to be logged; empty if their seconds say it all."""
+        """What measurements of so many batches in all cost, to be logged; empty if their seconds say it all."""
         return {}
 
     def score(

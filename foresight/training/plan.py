@@ -133,7 +133,7 @@ def planned_cadence(
     costs = StepCosts(model, table, args.max_length or LENGTH) if scorer else None
     numbers, rows = grain.numbers(model, table), args.per_device_train_batch_size * args.gradient_accumulation_steps
     found = cadence(args, scorer, costs, budget_vectors(numbers, args.budget), steps, rows * processes)
-    return found, scorer is not None and scorer.along
+    return found, scorer is not None and scorer.along and not args.torch_compile
 
 
 def sharding_of(args: ForesightConfig) -> Sharding:

@@ -27,7 +27,7 @@ from ..masks.schedule import MaskSchedule
 from ..masks.selection import Limit, circuit_size, head_share_of
 from ..model.placement import Placement
 from ..policies.catalogue import make_policy
-from ..policies.granularity import WITHOUT_PAIRS, Granularity, granularity
+from ..policies.granularity import Granularity, granularity
 from ..policies.policy import Ground, View
 from ..policies.targets import Target
 from ..scoring.probes import Probe, TextProbe
@@ -58,9 +58,7 @@ def scorer_name(grain: Granularity, target: Target, args: ForesightConfig, pairs
     """Name of the scores that a run takes; `pairs`: there are contrast pairs. Raises as `Granularity.scorer`."""
     if target.measures:
         return BENEFIT
-    name = grain.scorer(target.scorer or args.scorer, pairs)
-    # Hooks that come and go would compile every step anew.
-    return "gradient_activation" if name == WITHOUT_PAIRS and args.torch_compile else name
+    return grain.scorer(target.scorer or args.scorer, pairs)
 
 
 class Run:

@@ -135,6 +135,7 @@ def watcher_of(run: Run, rows: Dataset, pairs: Dataset | None, tokenizer: PreTra
             assert run.retained is not None  # `retained_rows` raises where there are none
             kept = TextProbe.from_dataset(run.retained.rows, *whole_probe(args))
         scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
+    scorer.along = scorer.along and not args.torch_compile
     batch_size, _ = whole_probe(args)
     if not scorer.needs_pairs:
         return Watcher(run.bank, scorer, Examples(rows, None, batch_size))

@@ -17,7 +17,7 @@ def test_names_are_those_of_the_documentation():
     assert set(SCORERS) == {
         "attribution", "attribution_abs", "attribution_ig", "exact", "gradient_activation", "gradient",
         "gradient_local",
-        "weight_gradient", "movement", "utility",
+        "weight_gradient", "movement", "utility", "step_attribution",
     }  # fmt: skip
 
 

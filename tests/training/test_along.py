@@ -64,7 +64,7 @@ def test_they_are_the_scores_of_a_probe_of_the_same_rows(checkpointing):
         loss_of(model, batch).backward()
         along.stop()
     found = along.fresh(Placement())
-    expected = make_scorer("gradient_activation").score(model, table, probe)
+    expected = make_scorer("step_attribution").score(model, table, probe)
     assert np.allclose(found.mean, expected.values, rtol=1e-4, atol=1e-7)
     assert found.weights.tolist() == [2.0] * FOLDS
     assert along.fresh(Placement()) is None  # it is all taken

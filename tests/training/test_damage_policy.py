@@ -100,7 +100,7 @@ def test_lambda_zero_is_the_utility_policy_exactly(tmp_path):
 
 
 def test_persistence_equals_the_re_measured_control_and_a_trend_is_something_else(tmp_path):
-    settings = dict(weighing(1.0), mlp_block=2, remask_every=2)
+    settings = dict(weighing(1.0), mlp_block=2, remask_every=2, probe_examples=4)
     control = run(tmp_path / "control", **settings)
     forecast = dict(settings, policy="foresight", gate=False, watch_steps=2, probe_every=2, horizon=6)
     held = run(tmp_path / "held", forecaster="persistence", **forecast)

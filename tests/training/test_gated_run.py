@@ -14,12 +14,12 @@ SETTINGS = dict(
 )  # fmt: skip
 
 
-def run(folder, resume=None, **settings):
+def run(folder, resume=None, contrast=12, **settings):
     made = ForesightTrainer(
         model=tiny(),
         args=config(folder, SETTINGS, **settings),
         train_dataset=sentences(),
-        contrast_dataset=pairs(),
+        contrast_dataset=pairs(contrast),
         processing_class=tiny_tokenizer(),
     )
     made.train(resume_from_checkpoint=resume)
@@ -52,7 +52,9 @@ def test_a_resumed_run_decides_and_says_the_same(tmp_path):
 
 
 def test_believing_persistence_is_being_reactive(tmp_path):
-    believing = run(tmp_path / "believing", forecaster="persistence", gate=False)
-    reactive = run(tmp_path / "reactive", policy="reactive")
+    """With the same examples in every snapshot, and too few to tell what is noise."""
+    settings = dict(contrast=6, probe_examples=6)
+    believing = run(tmp_path / "believing", forecaster="persistence", gate=False, **settings)
+    reactive = run(tmp_path / "reactive", policy="reactive", **settings)
     assert believing.schedule.entries == reactive.schedule.entries
     assert "gate" not in Trajectory.read(tmp_path / "believing" / "trajectory").info

@@ -144,7 +144,7 @@ def test_a_resumed_run_has_the_scores_and_does_not_scout_again(tmp_path):
 
 def test_works_on_plain_text(tmp_path):
     done = run(tmp_path, policy="predicted", contrast=False, max_steps=2)
-    assert done.run.watcher.scorer.name == "gradient_activation" and len(done.schedule.entries) == 1
+    assert done.run.watcher.scorer.name == "step_attribution" and len(done.schedule.entries) == 1
 
 
 def test_a_scout_that_diverges_leaves_the_model_alone(tmp_path):

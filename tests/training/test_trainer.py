@@ -202,7 +202,7 @@ def test_oracle_and_prior_learn_from_a_recorded_run(tmp_path):
 
 def test_text_without_pairs_and_messages(tmp_path):
     done = run(tmp_path / "text", contrast=False, policy="foresight")
-    assert done.run.watcher.scorer.name == "gradient_activation"
+    assert done.run.watcher.scorer.name == "step_attribution"
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
