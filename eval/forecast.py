@@ -8,8 +8,8 @@ of so many components and snapshots, on which no forecaster abstains, and the pe
 included. The default forecaster has the state that ships. Exponents are of time over components at the larger number
 of snapshots, and over snapshots at the larger number of components: 1 is linear.
 
-With `--long`: processor seconds, in this process, of every forecaster over few components and up to 2,000 snapshots, and
-of the gate of policy `foresight` that judges the default one, at the shortest horizon and a longer one.
+With `--long`: processor seconds, in this process, of every forecaster over few components and up to 2,000 snapshots,
+and of the gate of policy `foresight` that judges the default one, at the shortest horizon and a longer one.
 """
 
 from __future__ import annotations

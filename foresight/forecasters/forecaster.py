@@ -1,8 +1,8 @@
 """The protocol of a forecaster: scikit-learn's conventions, sktime's verbs.
 
 `pretrain` (past runs, optional), `fit` (this run so far), `predict` (some steps ahead); `update` adds one snapshot. The
-public methods validate what goes in and comes out. A subclass writes `_fit` and `_predict`; if it learns from past runs,
-also `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its `__init__` only stores parameters. The folder
+public methods validate what goes in and comes out. A subclass writes `_fit` and `_predict`; if it learns from past
+runs, also `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its `__init__` only stores parameters. The folder
 `templates` has three to start from, README.md the steps.
 """
 

@@ -24,10 +24,10 @@ class LocalLevel(Forecaster):
     """The local-level state-space model, by the Kalman filter for all components at once, on relative log scores.
 
     y_t = level_t + noise, level_t = level_(t-1) + step (Durbin and Koopman 2012, chapter 2). The filter's gains depend
-    on the gaps, on the share of the step's variance and on standard errors where the series has them, not on the scores:
-    one pass over the snapshots serves all components and shares. The overall variance is concentrated out of each
-    component's likelihood, so that of standard errors only the ratios count: a snapshot whose standard error, relative
-    to the level of its step, is above that of the component's other snapshots counts less than they.
+    on the gaps, on the share of the step's variance and on standard errors where there are any, not on the scores: one
+    pass over the snapshots serves all components and shares. The overall variance is concentrated out of each
+    component's likelihood, so that only the ratios of standard errors count: a snapshot counts for less where its
+    standard error, relative to the level of its step, is larger than the component has at other snapshots.
 
     One short series cannot tell its share. So the frequencies of the shares among the components are estimated by
     maximum likelihood (Kiefer and Wolfowitz 1956; expectation maximisation), and a component's forecast is the mean of

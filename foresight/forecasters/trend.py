@@ -19,7 +19,7 @@ STARTS = (0.0, 1.0)
 MAX_ROWS = 1_000
 """Components on which the constants are chosen."""
 RECENT = 64
-"""The latest snapshots with scores, which `damped_drift` follows: of older ones next to nothing is left in its level."""
+"""The latest snapshots with scores, which `damped_drift` reads: of older ones hardly anything is left in its level."""
 
 
 @register("drift")

@@ -25,8 +25,7 @@ class Series:
         values: float32 [n_components, n_steps], finite and >= 0 (absolute, calibrated scores).
         steps: int64 [n_steps], optimizer steps, strictly increasing, irregular gaps allowed.
         layer, index, vectors: int32 [n_components]; kind, name: string [n_components].
-        stderr: float32 [n_components, n_steps], standard errors of `values` in the same unit, NaN where unknown; None if
-            none is known.
+        stderr: float32 [n_components, n_steps], standard errors of `values`, NaN where unknown; None if all are.
 
     Raises:
         TrajectoryError: shapes or steps that do not fit together, negative scores or standard errors.
@@ -65,8 +64,8 @@ class Series:
 
         if self.stderr is not None and (self.stderr.shape != self.values.shape or not _possible(self.stderr)):
             raise TrajectoryError(
-                f"series: standard errors have shape {self.stderr.shape}; expected {self.values.shape} of finite numbers "
-                ">= 0, NaN where unknown"
+                f"series: standard errors have shape {self.stderr.shape}; expected {self.values.shape}, each finite "
+                "and >= 0, or NaN where unknown"
             )
 
     def __len__(self) -> int:

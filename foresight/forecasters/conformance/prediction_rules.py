@@ -108,16 +108,13 @@ def update_equals_fit(forecaster: Forecaster) -> None:
 
 
 def standard_errors(forecaster: Forecaster) -> None:
-    """Scores may come with standard errors, some or all of them unknown, which survive saving and an update."""
+    """Scores may come with standard errors, some or all of them unknown or 0; an update comes without."""
     stderr = 0.1 * scores()
     stderr[::5], stderr[:, [0, 4, -1]], stderr[1] = 0, np.nan, np.nan
     for errors in (stderr, np.full_like(stderr, np.nan), np.zeros_like(stderr)):
         made = ready(forecaster).fit(replace(irregular(), stderr=errors))
-        found = made.predict(HORIZON)
-        require.scores(found, (N,), "prediction from scores with standard errors")
-        again = ready(forecaster).load_state(*made.state())
-        require.equal(again.predict(HORIZON), found, "predictions of a restored forecaster, with standard errors")
-        require.scores(again.update(500, scores()[:, 1]).predict(HORIZON), (N,), "prediction after an update")
+        require.scores(made.predict(HORIZON), (N,), "prediction from scores with standard errors")
+        require.scores(made.update(500, scores()[:, 1]).predict(HORIZON), (N,), "prediction after an update")
 
 
 def growth(forecaster: Forecaster) -> None:

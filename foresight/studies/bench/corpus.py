@@ -1,8 +1,8 @@
 """The corpus: recorded runs that forecasters learn from and are judged on, each in a folder or all in one file.
 
 A corpus file is one safetensors file: of run i `i.values` float32 [n_components, n_steps], `i.steps` int64
-[n_steps] and, where known, `i.stderr` like the values, of component table j the arrays `table.j.*` of `foresight.trajectory.series.pack`, and in the header,
-as JSON, what each run is of.
+[n_steps] and, where known, `i.stderr` like the values; of component table j the arrays `table.j.*` of
+`foresight.trajectory.series.pack`; and in the header, as JSON, what each run is of.
 """
 
 from __future__ import annotations
