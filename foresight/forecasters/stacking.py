@@ -55,6 +55,7 @@ class Stacking(Forecaster):
         # Runs with one first snapshot began as one model on one probe: a member that has learned from one of them has
         # as good as seen the others, so they are left out together and count as one piece of evidence.
         twins: dict[bytes, list[Series]] = {}
+        histories = [replace(series, stderr=None) for series in histories]
         for series in histories:
             twins.setdefault(series.values[:, 0].tobytes(), []).append(series)
         groups = list(twins.values())

@@ -61,10 +61,10 @@ class Series:
             raise NonFiniteError("series: some scores are NaN or infinite; drop that snapshot or fix its scorer")
         if (self.values < 0).any():
             raise TrajectoryError("series: some scores are negative; take absolute values of signed scores first")
-
-        if self.stderr is not None and (self.stderr.shape != self.values.shape or not _possible(self.stderr)):
+        errors = self.stderr
+        if errors is not None and (errors.shape != self.values.shape or ((errors < 0) | np.isinf(errors)).any()):
             raise TrajectoryError(
-                f"series: standard errors have shape {self.stderr.shape}; expected {self.values.shape}, each finite "
+                f"series: standard errors have shape {errors.shape}; expected {self.values.shape}, each finite "
                 "and >= 0, or NaN where unknown"
             )
 
@@ -122,10 +122,6 @@ class Series:
 
     def _with(self, **changes: np.ndarray) -> Series:
         return Series(**{**vars(self), **changes})
-
-
-def _possible(stderr: np.ndarray) -> bool:
-    return not ((stderr < 0) | np.isinf(stderr)).any()
 
 
 def pack(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

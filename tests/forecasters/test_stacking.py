@@ -65,10 +65,11 @@ def test_up_to_fifty_snapshots_the_default_forecasts_what_it_did_before_it_was_m
 
 
 def test_standard_errors_change_nothing_in_the_default():
-    series = make_series(noisy_level(0)[1])
-    errors = np.random.default_rng(0).random(series.values.shape)
-    one, two = (experienced("stacking").fit(s) for s in (series, replace(series, stderr=errors)))
-    assert one.weights_.any()
+    known = [make_series(noisy_level(seed)[1]) for seed in range(3)]
+    errors = np.random.default_rng(0).random(known[0].values.shape)
+    sure = [replace(series, stderr=errors) for series in known]
+    one, two = (make_forecaster("stacking").pretrain(past).fit(series) for *past, series in (known, sure))
+    assert one.weights_[1]
     np.testing.assert_array_equal(two.predict(10), one.predict(10))
 
 
