@@ -1,11 +1,15 @@
 """Measure what a forecast costs: seconds and memory of fit and prediction, over components and snapshots.
 
     python -m eval.forecast --out eval/results/forecasters/growth.json
+    python -m eval.forecast --long
 
 Every case is a process of its own, with as many threads as it takes: the wall time of `fit` plus `predict` on a series
 of so many components and snapshots, on which no forecaster abstains, and the peak of the process's memory, libraries
 included. The default forecaster has the state that ships. Exponents are of time over components at the larger number
 of snapshots, and over snapshots at the larger number of components: 1 is linear.
+
+With `--long`: processor seconds, in this process, of every forecaster over few components and up to 2,000 snapshots,
+and of the gate of policy `foresight` that judges the default one, at the shortest horizon and a longer one.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -24,11 +29,16 @@ from rich.progress import track
 from rich.table import Table
 
 from foresight.common.files import write_json
-from foresight.forecasters import DEFAULT, experienced
+from foresight.forecasters import BUILT_IN, DEFAULT, experienced
+from foresight.policies.gate import Gate
+from foresight.policies.targets import make_target
 from foresight.studies.provenance import environment
 from foresight.trajectory.series import Series
 
 COMPONENTS, SNAPSHOTS = (50_000, 100_000), (50, 100)
+LONG_COMPONENTS, LONG = 300, (50, 100, 500, 2_000)
+HORIZONS = (1, 50)
+"""In snapshots, of the gate."""
 REPEATS = 3
 NAMES = (DEFAULT, "persistence", "smoothing", "local_level", "damped_drift", "ridge")
 
@@ -36,7 +46,8 @@ NAMES = (DEFAULT, "persistence", "smoothing", "local_level", "damped_drift", "ri
 def series(n: int, t: int) -> Series:
     """Trends under noise: no forecaster falls back to persistence, so that all do their whole work."""
     rng, i = np.random.default_rng(0), np.arange(n)
-    logs = rng.normal(size=(n, 1)) + rng.normal(0, 0.02, (n, 1)) * np.arange(t) + 0.3 * rng.normal(size=(n, t))
+    trend = rng.normal(0, 0.02, (n, 1)) * np.minimum(np.arange(t), 100)
+    logs = rng.normal(size=(n, 1)) + trend + 0.3 * rng.normal(size=(n, t))
     name = np.array([f"c{k}" for k in i])
     kind = np.where(i % 3 == 0, "head", "mlp")
     return Series(np.exp(logs), np.arange(t) * 10, i % 50, kind, i // 50, np.full(n, 4), name)
@@ -78,14 +89,39 @@ def run(names: tuple[str, ...] = NAMES) -> dict[str, dict]:
     }
 
 
+def long() -> Table:
+    """Processor seconds over up to 2,000 snapshots, of every forecaster and of the gate."""
+    table = Table("seconds at snapshots:", *(f"{t:,}" for t in LONG))
+
+    def timed(name: str, what: Callable[[Series], object]) -> None:
+        what(series(LONG_COMPONENTS, 10))  # loads what is needed
+        cells = []
+        for t in LONG:
+            seen, began = series(LONG_COMPONENTS, t), time.process_time()
+            what(seen)
+            cells.append(f"{time.process_time() - began:.2f}")
+        table.add_row(name, *cells)
+
+    for name in sorted(BUILT_IN):
+        timed(name, lambda seen, name=name: experienced(name).fit(seen).predict(50))
+    for horizon in HORIZONS:
+        gate = Gate(experienced(DEFAULT), (), make_target("circuit"))
+        timed(f"gate, {horizon} snapshots ahead", lambda seen, h=10 * horizon, gate=gate: gate.judge(seen, h, 30))
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", metavar="FILE", help="where to write the results as JSON")
+    parser.add_argument("--long", action="store_true", help="time series of up to 2,000 snapshots, and the gate")
     parser.add_argument("--case", nargs=3, metavar=("NAME", "N", "T"), help="measure one case in this process")
     arguments = parser.parse_args()
     if arguments.case:
         name, n, t = arguments.case
         print(json.dumps(measure(name, int(n), int(t))))
+        return
+    if arguments.long:
+        Console().print(long())
         return
     found = run()
     table = Table("forecaster", "components", "snapshots", "seconds", "MiB", "over components", "over snapshots")

@@ -19,7 +19,7 @@ _COLOURS = {"pass": "green", "fail": "bold red", "expected failure": "yellow"}
 
 def show() -> None:
     """Print every forecaster by name. A package that cannot be imported is listed with its error."""
-    columns = ("name", "origin", "what it does", "quantiles", "pretraining")
+    columns = ("name", "origin", "what it does", "pretraining")
     table = Table(*columns, title="Forecasters", title_justify="left", caption_justify="left")
     table.caption = f"Default: {DEFAULT}. Any other one: module:Class, for a module that can be imported from here."
     for name in forecaster_names():
@@ -49,13 +49,13 @@ def check(name: str) -> int:
     return 1 if failed else 0
 
 
-def _abilities(name: str) -> tuple[str, str, str]:
+def _abilities(name: str) -> tuple[str, str]:
     try:
         found = REGISTRY.find(name)
     except ConfigError as error:
-        return str(error), "?", "?"
+        return str(error), "?"
     past = "needed" if found.needs_pretraining else "used" if found.learns_from_past() else "ignored"
     described = found.function if isinstance(found, FunctionForecaster) else found
     paragraph = " ".join((described.__doc__ or "").strip().split("\n\n")[0].split())
     first_sentence = re.split(r"(?<=\.) ", paragraph)[0]
-    return first_sentence, "yes" if found.has_quantiles() else "no", past
+    return first_sentence, past

@@ -25,7 +25,7 @@ BUILT_IN = {
 }  # fmt: skip
 """Names of the built-in forecasters -> the modules that define them."""
 REMOVED = {
-    "conformal": "the forecaster that it wrapped (foresight.forecasters.templates.full shows quantiles)",
+    "conformal": "the forecaster that it wrapped",
     "elastic_net": "'ridge' (or from_regressor(ElasticNet()))",
     "forest": "'boosting' (or from_regressor(RandomForestRegressor()))",
     "ranking": "'ridge'",

@@ -1,9 +1,9 @@
 """The protocol of a forecaster: scikit-learn's conventions, sktime's verbs.
 
 `pretrain` (past runs, optional), `fit` (this run so far), `predict` (some steps ahead); `update` adds one snapshot. The
-public methods validate what goes in and comes out. A subclass writes `_fit` and `_predict`; if it has quantiles, also
-`_predict_quantiles`; if it learns from past runs, also `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its
-`__init__` only stores parameters. The folder `templates` has three to start from, README.md the steps.
+public methods validate what goes in and comes out. A subclass writes `_fit` and `_predict`; if it learns from past
+runs, also `_pretrain`, `_pretrained_arrays` and `_load_pretrained`. Its `__init__` only stores parameters. The folder
+`templates` has three to start from, README.md the steps.
 """
 
 from __future__ import annotations
@@ -49,11 +49,6 @@ class Forecaster(BaseEstimator, ABC):
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
-    def has_quantiles(cls) -> bool:
-        """Whether `predict_quantiles` works."""
-        return cls._predict_quantiles is not Forecaster._predict_quantiles
-
-    @classmethod
     def learns_from_past(cls) -> bool:
         """Whether `pretrain` does anything."""
         return cls._pretrain is not Forecaster._pretrain
@@ -91,7 +86,7 @@ class Forecaster(BaseEstimator, ABC):
         """Add one snapshot; the result is that of `fit` on the longer series, which it calls unless overridden.
 
         Args:
-            values: float32 [n_components], >= 0.
+            values: float32 [n_components], >= 0; their standard errors count as unknown.
 
         Raises:
             NotFittedError: before `fit`.
@@ -111,29 +106,7 @@ class Forecaster(BaseEstimator, ABC):
         self._check_fitted("predict")
         ahead = _whole(horizon)
         values = self.series_.values[:, -1] if self.fallback_ else self._predict(ahead)
-        return self._scores(values, (len(self.series_),), horizon)
-
-    def predict_quantiles(self, horizon: int, levels: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Quantiles of the scores `horizon` steps ahead: float32 [n_components, n_levels], >= 0, rising with the level.
-
-        Quantiles that cross are put in order (the rearrangement of Chernozhukov et al. 2010).
-
-        Args:
-            levels: strictly rising, each in (0, 1); the score stays below the quantile of .9 nine times in ten.
-
-        Raises:
-            NotFittedError, NonFiniteError: as `predict`.
-            ConfigError: levels or horizon out of range, or the forecaster has no quantiles (see `has_quantiles`).
-        """
-        self._check_fitted("predict_quantiles")
-        if not self.has_quantiles():
-            raise ConfigError(f"forecaster {self.name!r} has no quantiles; see `foresight forecasters list`")
-        wanted = np.asarray(levels)
-        is_list = wanted.ndim == 1 and len(wanted) and wanted.dtype.kind == "f"
-        if not is_list or not (np.diff(wanted, prepend=0, append=1) > 0).all():
-            raise ConfigError(f"quantile levels are {levels!r}; expected strictly rising numbers in (0, 1)")
-        values = self._predict_quantiles(_whole(horizon), wanted.astype(np.float64))
-        return np.sort(self._scores(values, (len(self.series_), len(wanted)), horizon), axis=1)
+        return self._scores(values, horizon)
 
     def unfitted(self) -> Self:
         """An unfitted copy with the same parameters and pretraining."""
@@ -219,10 +192,6 @@ class Forecaster(BaseEstimator, ABC):
     def _predict(self, horizon: int) -> np.ndarray:
         """Scores [n_components] `horizon` >= 1 steps after the last of `series_`; negative ones are set to 0 later."""
 
-    def _predict_quantiles(self, horizon: int, levels: np.ndarray) -> np.ndarray:
-        """Quantiles [n_components, n_levels] of what `_predict` predicts; `levels` float64 [n_levels], rising."""
-        raise NotImplementedError
-
     def _pretrained_arrays(self) -> dict[str, np.ndarray]:
         """What `_pretrain` learned; empty if there was no pretraining."""
         return {}
@@ -242,9 +211,9 @@ class Forecaster(BaseEstimator, ABC):
         if not hasattr(self, "series_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(series) before {method}")
 
-    def _scores(self, values: Any, shape: tuple[int, ...], horizon: int) -> np.ndarray:
+    def _scores(self, values: Any, horizon: int) -> np.ndarray:
         """What a subclass predicted, checked, as a float32 copy >= 0."""
-        values = np.asarray(values)
+        values, shape = np.asarray(values), (len(self.series_),)
         if values.shape != shape:
             raise ConfigError(f"forecaster {self.name!r} predicted shape {values.shape}; expected {shape}")
         if not np.isfinite(values).all():

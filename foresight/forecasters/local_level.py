@@ -24,8 +24,10 @@ class LocalLevel(Forecaster):
     """The local-level state-space model, by the Kalman filter for all components at once, on relative log scores.
 
     y_t = level_t + noise, level_t = level_(t-1) + step (Durbin and Koopman 2012, chapter 2). The filter's gains depend
-    on the gaps and on the share of the step's variance, not on the scores: one pass over the snapshots serves all
-    components for a share. The overall variance is concentrated out of each component's likelihood.
+    on the gaps, on the share of the step's variance and on standard errors where there are any, not on the scores: one
+    pass over the snapshots serves all components and shares. The overall variance is concentrated out of each
+    component's likelihood, so that only the ratios of standard errors count: a snapshot counts for less where its
+    standard error, relative to the level of its step, is larger than the component has at other snapshots.
 
     One short series cannot tell its share. So the frequencies of the shares among the components are estimated by
     maximum likelihood (Kiefer and Wolfowitz 1956; expectation maximisation), and a component's forecast is the mean of
@@ -70,12 +72,10 @@ class LocalLevel(Forecaster):
         self.past_frequency_ = found
 
 
-def _filtered(logs: LogScores) -> tuple[list[np.ndarray], np.ndarray]:
-    """For every share the level [n] after the last snapshot; and the likelihoods [shares, n] up to a factor."""
-    gaps = np.diff(logs.time)
-    found = [_filter(logs.values, gaps, share) for share in SHARES]
-    likelihood = np.stack([one[1] for one in found])
-    return [one[0] for one in found], np.exp(likelihood - likelihood.max(0))
+def _filtered(logs: LogScores) -> tuple[np.ndarray, np.ndarray]:
+    """Levels [shares, n] after the last snapshot, and likelihoods [shares, n] up to a factor."""
+    levels, likelihood = _filter(logs.values, np.diff(logs.time), logs.noise)
+    return levels, np.exp(likelihood - likelihood.max(0))
 
 
 def _frequency(likelihood: np.ndarray, past: np.ndarray | None) -> np.ndarray:
@@ -88,19 +88,24 @@ def _frequency(likelihood: np.ndarray, past: np.ndarray | None) -> np.ndarray:
     return frequency
 
 
-def _filter(logs: np.ndarray, gaps: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Filtered level [n] after the last of `logs` [t, n] and the log likelihood [n], up to a constant."""
-    noise = 1 - share
-    level, variance = logs[0].copy(), noise  # the state after the first snapshot, given a diffuse start
-    squares, log_scale = np.zeros(len(level), np.float32), 0.0
-    for now, gap in zip(logs[1:], gaps, strict=True):
+def _filter(logs: np.ndarray, gaps: np.ndarray, noises: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Filtered levels [shares, n] after the last of `logs` [t, n] and log likelihoods [shares, n], up to a constant.
+
+    Args:
+        gaps: [t - 1] in cadences; noises: relative variances of the noise, [t, n] or [t, 1].
+    """
+    share = np.array(SHARES)[:, None]
+    level = np.repeat(logs[:1], len(share), 0)
+    variance = (1 - share) * noises[0]  # of the state after the first snapshot, given a diffuse start
+    squares, log_scale = np.zeros_like(level), np.zeros_like(variance)
+    for now, gap, noise in zip(logs[1:], gaps, noises[1:], strict=True):
         variance += share * gap
-        scale = variance + noise
+        scale = variance + (1 - share) * noise
         error = now - level
         gain = variance / scale
-        level += np.float32(gain) * error
+        level += gain.astype(np.float32) * error
         error *= error
-        error *= np.float32(1 / scale)
+        error *= (1 / scale).astype(np.float32)
         squares += error
         log_scale += np.log(scale)
         variance *= 1 - gain

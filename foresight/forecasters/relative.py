@@ -11,6 +11,8 @@ import numpy as np
 from ..trajectory.series import Series
 
 FLOOR = 1e-3
+MOST = 10.0
+"""No snapshot counts as more or less noisy than this many times the mean: standard errors are estimates themselves."""
 
 
 def to_relative(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +38,8 @@ class LogScores:
         values: float32 [t, n], components in canonical order; steps whose scores are all zero are left out.
         time: float64 [t] in cadences.
         cadence: optimizer steps.
+        noise: the variance of a score's noise relative to the mean over the snapshots of its component, float64 [t, n],
+            where standard errors are known, otherwise float64 [t, 1] of 1.
     """
 
     def __init__(self, series: Series):
@@ -47,10 +51,24 @@ class LogScores:
         self.cadence = series.cadence
         self.time = series.steps[seen] / self.cadence
         self._level = float(level[-1])
+        self.noise = np.ones((len(seen), 1))
+        if series.stderr is not None:
+            self.noise = _noise(np.ascontiguousarray(series.stderr[order].T[seen]) / level[seen, None])
 
     def scores(self, logs: np.ndarray) -> np.ndarray:
         """Scores [n], in the order of the series, of relative log scores [n] at the level of the last snapshot."""
         return from_relative(logs, self._level)[self._given]
+
+
+def _noise(stderr: np.ndarray) -> np.ndarray:
+    """Relative variances [t, n], 1 where unknown, of standard errors [t, n] relative to the level of their step.
+
+    They are not divided by the scores themselves: a score that is large by chance would seem the more precise.
+    """
+    variance = stderr**2
+    known = np.isfinite(variance)
+    mean = np.where(known, variance, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return np.clip(np.where(known & (mean > 0), variance / np.where(mean > 0, mean, 1), 1), 1 / MOST, MOST)
 
 
 def canonical_order(series: Series) -> np.ndarray:

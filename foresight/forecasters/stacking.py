@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from sklearn.base import clone
@@ -30,7 +31,8 @@ class Stacking(Forecaster):
     first snapshot began as one model on one task: their skills are averaged, and a member is judged on them after
     learning from the other runs only. A member's weight is proportional to its mean skill minus one standard error
     over groups of past runs and forecasts in this run, at least 0; it is 0 while the member itself falls back to
-    persistence. The weights sum to 1. When no member has a weight, the forecast is persistence.
+    persistence. The weights sum to 1. When no member has a weight, the forecast is persistence. Members see no standard
+    errors: no recorded run has shown yet that weighing by them wins.
 
     Args:
         members: names of forecasters, or forecasters.
@@ -53,6 +55,7 @@ class Stacking(Forecaster):
         # Runs with one first snapshot began as one model on one probe: a member that has learned from one of them has
         # as good as seen the others, so they are left out together and count as one piece of evidence.
         twins: dict[bytes, list[Series]] = {}
+        histories = [replace(series, stderr=None) for series in histories]
         for series in histories:
             twins.setdefault(series.values[:, 0].tobytes(), []).append(series)
         groups = list(twins.values())
@@ -68,6 +71,7 @@ class Stacking(Forecaster):
         self._pretrained_members = self._taught(histories)
 
     def _fit(self, series: Series) -> None:
+        series = replace(series, stderr=None)
         members = getattr(self, "_pretrained_members", None) or self._taught([])
         skills = _skills(members, _thin(series))
         if hasattr(self, "past_skills_"):

@@ -18,6 +18,8 @@ STARTS = (0.0, 1.0)
 """Candidates for the constants. With start and trend weight 0 it is smoothing; with level weight 1 too, persistence."""
 MAX_ROWS = 1_000
 """Components on which the constants are chosen."""
+RECENT = 64
+"""The latest snapshots with scores, which `damped_drift` reads: of older ones hardly anything is left in its level."""
 
 
 @register("drift")
@@ -56,7 +58,8 @@ class DampedDrift(Forecaster):
     itself; here also for fractions of a cadence, so that snapshots need not be even. All components share one set of
     constants (weights of a new snapshot in the level and in the trend, phi, how much of the first change is trend):
     the set of a grid with the least squared error one snapshot ahead inside the series. `drift` with damping < 1 takes
-    the damping as given; this forecaster learns from the run whether trends last.
+    the damping as given; this forecaster learns from the run whether trends last. Both constants and recursion come
+    from the RECENT latest snapshots, so that a long run costs no more than a short one.
 
     Args:
         min_snapshots: with fewer it predicts persistence, at least 3.
@@ -73,7 +76,7 @@ class DampedDrift(Forecaster):
 
     def _fit(self, series: Series) -> None:
         self._logs = LogScores(series)
-        logs, gaps = self._logs.values, np.diff(self._logs.time)
+        logs, gaps = self._logs.values[-RECENT:], np.diff(self._logs.time[-RECENT:])
         if len(logs) < self.min_snapshots:
             self.fallback_ = f"persistence: {len(logs)} snapshots with scores, {self.min_snapshots} are needed"
             return

@@ -33,6 +33,8 @@ DOUBT = 0.05
 """One-sided error of the t-interval whose lower end has to exceed zero."""
 FEWEST = 3
 """Units of evidence (windows of this run, groups of recorded ones) below which nothing is certain."""
+MOST = 50
+"""Windows of this run that are judged, evenly over its past: each costs a fit of the forecaster."""
 
 
 @dataclass(frozen=True)
@@ -175,14 +177,15 @@ def taught(forecaster: Forecaster, runs: Sequence[Past], target: Target) -> Fore
 def windows(series: Series, horizon: int) -> list[tuple[int, int]]:
     """Pairs (cutoff, target) of snapshots, `horizon` steps apart or a little more, one after the other up to the last.
 
-    A cutoff has at least one snapshot before it, as a forecast needs one.
+    A cutoff has at least one snapshot before it, as a forecast needs one. Of more than MOST windows, MOST are returned,
+    evenly over the past, the first and the last among them.
     """
     found: list[tuple[int, int]] = []
     target = len(series.steps) - 1
     while True:
         cutoff = int(np.searchsorted(series.steps, series.steps[target] - horizon, side="right")) - 1
         if cutoff < 1:
-            return found[::-1]
+            return [found[i] for i in np.linspace(len(found) - 1, 0, min(len(found), MOST)).round().astype(int)]
         found.append((cutoff, target))
         target = cutoff
 

@@ -25,9 +25,10 @@ class Series:
         values: float32 [n_components, n_steps], finite and >= 0 (absolute, calibrated scores).
         steps: int64 [n_steps], optimizer steps, strictly increasing, irregular gaps allowed.
         layer, index, vectors: int32 [n_components]; kind, name: string [n_components].
+        stderr: float32 [n_components, n_steps], standard errors of `values`, NaN where unknown; None if all are.
 
     Raises:
-        TrajectoryError: shapes or steps that do not fit together, negative scores.
+        TrajectoryError: shapes or steps that do not fit together, negative scores or standard errors.
         NonFiniteError: NaN or infinite scores.
     """
 
@@ -38,9 +39,10 @@ class Series:
     index: np.ndarray
     vectors: np.ndarray
     name: np.ndarray
+    stderr: np.ndarray | None = None
 
     def __post_init__(self):
-        for field, dtype in {"values": np.float32, "steps": np.int64, **METADATA}.items():
+        for field, dtype in {**dict.fromkeys(self._tables, np.float32), "steps": np.int64, **METADATA}.items():
             array: np.ndarray = np.array(getattr(self, field), dtype)
             array.flags.writeable = False
             object.__setattr__(self, field, array)
@@ -59,6 +61,12 @@ class Series:
             raise NonFiniteError("series: some scores are NaN or infinite; drop that snapshot or fix its scorer")
         if (self.values < 0).any():
             raise TrajectoryError("series: some scores are negative; take absolute values of signed scores first")
+        errors = self.stderr
+        if errors is not None and (errors.shape != self.values.shape or ((errors < 0) | np.isinf(errors)).any()):
+            raise TrajectoryError(
+                f"series: standard errors have shape {errors.shape}; expected {self.values.shape}, each finite "
+                "and >= 0, or NaN where unknown"
+            )
 
     def __len__(self) -> int:
         """Number of components."""
@@ -74,33 +82,43 @@ class Series:
         n = int(np.searchsorted(self.steps, step, side="right"))
         if n == 0:
             raise TrajectoryError(f"no snapshot at or before step {step}; the first is at step {int(self.steps[0])}")
-        return self if n == len(self.steps) else self._with(values=self.values[:, :n], steps=self.steps[:n])
+        if n == len(self.steps):
+            return self
+        return self._with(steps=self.steps[:n], **{field: getattr(self, field)[:, :n] for field in self._tables})
 
     def take(self, components: Iterable[int] | np.ndarray) -> Series:
         """The given components, in the given order."""
         order = np.asarray(components)
-        return self._with(**{field: getattr(self, field)[order] for field in ("values", *METADATA)})
+        return self._with(**{field: getattr(self, field)[order] for field in (*self._tables, *METADATA)})
 
     def extended(self, step: int, values: np.ndarray) -> Series:
-        """This series and one more snapshot, `values` [n_components] at `step`."""
+        """This series and one more snapshot, `values` [n_components] at `step`; its standard errors are unknown."""
         values = np.asarray(values, np.float32)
         if values.shape != (len(self),):
             raise TrajectoryError(f"snapshot of step {step} has shape {values.shape}; expected ({len(self)},)")
-        return self._with(values=np.column_stack([self.values, values]), steps=np.append(self.steps, step))
+        new = {"values": values, "stderr": np.full(len(self), np.nan)}
+        longer = {field: np.column_stack([getattr(self, field), new[field]]) for field in self._tables}
+        return self._with(steps=np.append(self.steps, step), **longer)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays, from which `from_arrays` makes an equal series."""
-        return {"values": self.values, "steps": self.steps, **pack({f: getattr(self, f) for f in METADATA})}
+        plain = {field: getattr(self, field) for field in (*self._tables, "steps")}
+        return plain | pack({field: getattr(self, field) for field in METADATA})
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Series:
         """Inverse of `arrays`. Raises TrajectoryError for missing, unknown or misshapen ones."""
-        expected = {"values": np.float32, "steps": np.int64}
+        expected = {"values": np.float32, "steps": np.int64} | ({"stderr": np.float32} if "stderr" in arrays else {})
         rest = {key: array for key, array in arrays.items() if key not in expected}
         for key, dtype in expected.items():
             if key not in arrays or arrays[key].dtype != dtype:
                 raise TrajectoryError(f"series: array {key!r} is missing or not {np.dtype(dtype)}")
-        return cls(values=arrays["values"], steps=arrays["steps"], **unpack(rest))
+        return cls(**{key: arrays[key] for key in expected}, **unpack(rest))
+
+    @property
+    def _tables(self) -> tuple[str, ...]:
+        """The fields of shape [n_components, n_steps]."""
+        return ("values",) if self.stderr is None else ("values", "stderr")
 
     def _with(self, **changes: np.ndarray) -> Series:
         return Series(**{**vars(self), **changes})

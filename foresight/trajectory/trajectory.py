@@ -181,8 +181,9 @@ class Trajectory:
         self.info.update(facts)
         self._write_head()
 
-    def values(self, scorer: str) -> np.ndarray:
-        """Scores as the scorer returned them, signed and not calibrated: float32 [n_components, n_snapshots].
+    def values(self, scorer: str, field: str = "values") -> np.ndarray:
+        """Scores as the scorer returned them, signed and not calibrated, or their `stderr`: float32 [n_components,
+        n_snapshots].
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
@@ -191,11 +192,11 @@ class Trajectory:
             raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
         out = np.empty((len(self), self.n_components), np.float32)
         for row, snapshot in zip(out, self.snapshots, strict=True):
-            row[:] = snapshot.scores[scorer].values
+            row[:] = getattr(snapshot.scores[scorer], field)
         return out.T
 
     def series(self, scorer: str, until: int | None = None) -> Series:
-        """What a forecaster may see: |values| x the calibration factor of the kind, at steps <= `until`.
+        """What a forecaster may see: |values| and stderr x the calibration factor of the kind, at steps <= `until`.
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
@@ -205,8 +206,10 @@ class Trajectory:
         if not len(steps):
             why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
             raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
-        values = np.abs(self.values(scorer)[:, : len(steps)]) * self.factors(scorer)[:, None]
-        return Series(values=values, steps=steps, **self.components)
+        factors = self.factors(scorer)[:, None]
+        values, stderr = (factors * self.values(scorer, of)[:, : len(steps)] for of in ("values", "stderr"))
+        known = None if np.isnan(stderr).all() else stderr
+        return Series(values=np.abs(values), steps=steps, stderr=known, **self.components)
 
     def factors(self, scorer: str) -> np.ndarray:
         """Calibration factor of every component: float32 [n_components], 1 where nothing was calibrated."""

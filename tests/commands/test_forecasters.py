@@ -47,8 +47,8 @@ def test_list_has_every_forecaster_with_what_it_can(cli):
     assert code == 0 and max(map(len, out.splitlines())) <= 120
     listed = {row[0]: row[1:] for row in rows(out) if row[0]}
     assert set(registry.BUILT_IN) <= set(listed)
-    assert listed["persistence"] == ["built-in", "The last snapshot, whatever the horizon.", "no", "ignored"]
-    assert listed["ridge"][2:] == ["no", "used"]
+    assert listed["persistence"] == ["built-in", "The last snapshot, whatever the horizon.", "ignored"]
+    assert listed["ridge"][2:] == ["used"]
 
 
 def test_list_survives_a_package_that_cannot_be_imported(cli, monkeypatch):

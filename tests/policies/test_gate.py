@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from foresight.forecasters import make_forecaster
-from foresight.policies.gate import FEWEST, FORECAST, Gate, question, windows
+from foresight.policies.gate import FEWEST, FORECAST, MOST, Gate, question, windows
 from foresight.policies.policy import Past
 from foresight.policies.targets import make_target
 from foresight.trajectory.metrics import overlap
+from support.forecasting import walk
 from support.simulated import series
 
 K = 6
@@ -93,6 +94,17 @@ def test_windows_do_not_overlap_and_questions_end_with_the_run():
     assert windows(run, 1000) == [] and windows(run.until(5), 5) == []
     assert question(run, 50, 10) == (10, 12) and question(run, 90, 500) == (18, 20)
     assert question(run, 100, 5) is None and question(run, 500, 5) is None
+
+
+def test_a_long_run_has_no_more_windows_than_are_worth_their_fits(monkeypatch):
+    short, long = (walk(t, n=2) for t in (MOST + 2, 2_000))
+    found = windows(long, 10)
+    gaps = np.diff([target for _, target in found])
+    assert len(found) == MOST and found[0] == (1, 2) and found[-1] == (1998, 1999)
+    assert all(target == cutoff + 1 for cutoff, target in found) and gaps.max() - gaps.min() <= 1
+    bounded = windows(short, 10)
+    monkeypatch.setattr("foresight.policies.gate.MOST", 10_000)
+    assert bounded == windows(short, 10) == [(i, i + 1) for i in range(1, MOST + 1)]
 
 
 def test_candidates_are_what_they_are_called():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from foresight.forecasters import Forecaster, make_forecaster
+from foresight.forecasters.local_level import LEAST_VARIANCE, SHARES
 from foresight.trajectory.metrics import skill
 from foresight.trajectory.series import Series
 
@@ -78,3 +79,24 @@ def noisy_level(seed: int, n: int = 200, t: int = 20, step: float = 0.1, noise: 
     rng = np.random.default_rng(seed)
     level = rng.normal(0, 1, (n, 1)) + np.cumsum(rng.normal(0, step, (n, t)), 1)
     return level, np.exp(level + rng.normal(0, noise, (n, t)))
+
+
+def filter_by_share(logs: np.ndarray, gaps: np.ndarray, _noises: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`local_level._filter` one share after the other, without standard errors: what all at once must be equal to."""
+    levels, likelihoods = [], []
+    for share in SHARES:
+        noise = 1 - share
+        level, variance = logs[0].copy(), noise
+        squares, log_scale = np.zeros(len(level), np.float32), 0.0
+        for now, gap in zip(logs[1:], gaps, strict=True):
+            variance += share * gap
+            scale = variance + noise
+            error, gain = now - level, variance / scale
+            level += np.float32(gain) * error
+            squares += error * error * np.float32(1 / scale)
+            log_scale += np.log(scale)
+            variance *= 1 - gain
+        seen = len(gaps)
+        levels.append(level)
+        likelihoods.append(-(seen * np.log(np.maximum(squares / seen, LEAST_VARIANCE)) + log_scale) / 2)
+    return np.stack(levels), np.stack(likelihoods)

@@ -82,6 +82,7 @@ def test_series_is_absolute_and_calibrated_and_ends_at_the_cutoff():
     series = trajectory.series("attribution", until=25)
     factor = np.where(table.kind == "head", 2.0, 0.5)[:, None].astype(np.float32)
     np.testing.assert_allclose(series.values, np.abs(trajectory.values("attribution")[:, :3]) * factor, rtol=1e-6)
+    np.testing.assert_allclose(series.stderr, stderr(trajectory, "attribution")[:3].T * factor, rtol=1e-6)
     assert series.values.dtype == np.float32 and series.steps.tolist() == [0, 10, 20] and series.steps.dtype == np.int64
     np.testing.assert_array_equal(series.name, table.name)
     np.testing.assert_allclose(trajectory.series("movement").values, np.abs(trajectory.values("movement")))
@@ -131,7 +132,8 @@ def test_values_must_be_finite(tmp_path, bad):
 def test_an_unknown_standard_error_is_nan_and_kept(tmp_path):
     table = make_table()
     Trajectory.create(tmp_path, table).append(0, {"a": scores(table, 0, stderr=np.full(len(table), np.nan))})
-    assert np.isnan(stderr(Trajectory.read(tmp_path), "a")).all()
+    read = Trajectory.read(tmp_path)
+    assert np.isnan(stderr(read, "a")).all() and read.series("a").stderr is None
     with pytest.raises(NonFiniteError, match="stderr"):
         Trajectory.create(None, table).append(0, {"a": scores(table, 0, stderr=np.full(len(table), np.inf))})
 
@@ -339,6 +341,9 @@ def valid(**changes):
         ({"values": -np.ones((2, 3))}, TrajectoryError),
         ({"values": np.full((2, 3), np.nan)}, NonFiniteError),
         ({"values": np.full((2, 3), np.inf)}, NonFiniteError),
+        ({"stderr": np.ones((2, 2))}, TrajectoryError),
+        ({"stderr": np.full((2, 3), -1)}, TrajectoryError),
+        ({"stderr": np.full((2, 3), np.inf)}, TrajectoryError),
     ],
 )
 def test_a_series_is_checked(changes, error):
@@ -373,3 +378,18 @@ def test_series_arrays_round_trip():
         Series.from_arrays({**arrays, "name": np.array([255, 10], np.uint8)})
     with pytest.raises(TrajectoryError, match="newline"):
         Series(**valid(name=["a\nb", "c"])).arrays()
+
+
+def test_standard_errors_stay_with_their_scores():
+    stderr = np.array([[1, np.nan, 3], [4, 5, 6]], np.float32)
+    series = Series(**valid(stderr=stderr, steps=[0, 5, 9]))
+    np.testing.assert_array_equal(series.until(5).stderr, stderr[:, :2])
+    np.testing.assert_array_equal(series.take([1]).stderr, stderr[1:])
+    longer = series.extended(20, np.ones(2))
+    np.testing.assert_array_equal(longer.until(9).stderr, stderr)
+    assert np.isnan(longer.stderr[:, 3]).all()
+    np.testing.assert_array_equal(Series.from_arrays(series.arrays()).stderr, stderr)
+    without = {key: array for key, array in series.arrays().items() if key != "stderr"}  # as earlier versions wrote it
+    assert Series.from_arrays(without).extended(20, [1, 1]).stderr is None
+    with pytest.raises(TrajectoryError, match="'stderr' is missing or not float32"):
+        Series.from_arrays(series.arrays() | {"stderr": stderr.astype(np.float64)})

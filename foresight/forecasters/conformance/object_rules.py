@@ -78,8 +78,8 @@ def inputs_untouched(forecaster: Forecaster) -> None:
     require.equal(made.predict(HORIZON), updated, "writing into a snapshot after update changes the prediction")
     require.equal(snapshot_after, before[1], "update changed the snapshot it was given")
     for each, copied in zip((series, *past), before[0], strict=True):
-        for field, array in vars(copied).items():
-            now = getattr(each, field)
+        for field in (field for field, array in vars(copied).items() if array is not None):
+            now, array = getattr(each, field), getattr(copied, field)
             require.that(np.array_equal(now, array), f"{field} of a series was changed")
             require.that(not now.flags.writeable, f"{field} of a series was made writeable")
 

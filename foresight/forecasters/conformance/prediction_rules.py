@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
 
-from ...common.errors import ConfigError
 from ...trajectory.series import Series
 from ..forecaster import Forecaster
 from . import require
@@ -108,24 +107,14 @@ def update_equals_fit(forecaster: Forecaster) -> None:
     require.equal(made.predict(HORIZON), expected, "snapshots one by one", tolerance=1e-5)
 
 
-def quantiles(forecaster: Forecaster) -> None:
-    """Quantiles are scores that rise with the level and are reproducible; a forecaster without any says so."""
-    made, levels = ready(forecaster), [0.05, 0.5, 0.9]
-    if made.has_quantiles():
-        require.refused(made.predict_quantiles, (NotFittedError,), "predict_quantiles before fit", 1, levels)
-    made.fit(irregular())
-    if not made.has_quantiles():
-        require.refused(made.predict_quantiles, (ConfigError,), "predict_quantiles without any", 1, levels)
-        return
-    for series in (irregular(), series_of(scores()[:, :1]), series_of(scores()[:, :3])):
-        found = made.fit(series).predict_quantiles(HORIZON, levels)
-        require.scores(found, (N, 3), f"quantiles after {len(series.steps)} snapshots")
-        require.that(bool((np.diff(found, axis=1) >= 0).all()), "quantiles fall while their level rises")
-        again = ready(forecaster).fit(series).predict_quantiles(HORIZON, levels)
-        require.equal(again, found, "quantiles of the same series")
-    wrong: list[list] = [[], [0.0, 0.5], [0.5, 1.0], [0.9, 0.1], [[0.5]], ["half"]]
-    for bad in wrong:
-        require.refused(made.predict_quantiles, (ConfigError,), f"quantile levels {bad}", 1, bad)
+def standard_errors(forecaster: Forecaster) -> None:
+    """Scores may come with standard errors, some or all of them unknown or 0; an update comes without."""
+    stderr = 0.1 * scores()
+    stderr[::5], stderr[:, [0, 4, -1]], stderr[1] = 0, np.nan, np.nan
+    for errors in (stderr, np.full_like(stderr, np.nan), np.zeros_like(stderr)):
+        made = ready(forecaster).fit(replace(irregular(), stderr=errors))
+        require.scores(made.predict(HORIZON), (N,), "prediction from scores with standard errors")
+        require.scores(made.update(500, scores()[:, 1]).predict(HORIZON), (N,), "prediction after an update")
 
 
 def growth(forecaster: Forecaster) -> None:

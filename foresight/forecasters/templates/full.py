@@ -1,4 +1,4 @@
-"""Template: all that a forecaster can have: parameters, past runs, a saved state, quantiles, a fallback.
+"""Template: all that a forecaster can have: parameters, past runs, a saved state, a fallback.
 
 To offer it from your own package, name it in pyproject.toml and install the package::
 
@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import ndtri
 
 from ...common.errors import CheckpointError
 from ...trajectory.series import Series
@@ -29,14 +28,13 @@ class Reversion(Forecaster):
     """The log score reverts to its mean over time, at a rate learned from this run and from past ones.
 
     A first-order autoregression around the mean of each component, with one coefficient for all of them:
-    x(t + 1) - m = phi (x(t) - m) + noise. Over h snapshots phi becomes phi^h and the variance of the noise counts
-    1 + phi^2 + ... + phi^(2h - 2) times, which gives normal quantiles of the log.
+    x(t + 1) - m = phi (x(t) - m) + noise. Over h snapshots phi becomes phi^h.
 
     Args:
         prior_weight: past runs count as this many snapshots of this one, 0 to 1e6.
 
     Attributes:
-        phi_: the coefficient, in [0, 1]; noise_: standard deviation of the noise.
+        phi_: the coefficient, in [0, 1].
     """
 
     # True: fit is refused before pretrain. Here past runs help, but this run alone is enough.
@@ -62,42 +60,31 @@ class Reversion(Forecaster):
 
     def _load_pretrained(self, arrays: dict[str, np.ndarray]) -> None:
         past = arrays.pop("moments", np.zeros(0))  # a file can hold anything: check dtype, shape and values
-        if past.dtype != np.float64 or past.shape != (3,) or not (np.isfinite(past).all() and (past[:2] >= 0).all()):
-            raise CheckpointError(f"'moments' is {past.dtype} {past.shape}; expected float64 (3,), finite")
+        if past.dtype != np.float64 or past.shape != (2,) or not (np.isfinite(past).all() and past[0] >= 0):
+            raise CheckpointError(f"'moments' is {past.dtype} {past.shape}; expected float64 (2,), finite")
         self.past_ = past
 
     # -- this run --
 
     def _fit(self, series: Series) -> None:
         logs, levels = to_relative(series.values)
-        t, past = len(series.steps), getattr(self, "past_", np.zeros(3))
+        t, past = len(series.steps), getattr(self, "past_", np.zeros(2))
         if t < MIN_SNAPSHOTS and not past.any():  # fallback_ says why the forecast is only the last snapshot
             self.fallback_ = f"persistence: {t} snapshots, {MIN_SNAPSHOTS} are needed to learn from"
         weights = np.array([t - 1, self.prior_weight if past.any() else 0])
-        before, after, product = weights @ [_moments(logs), past] / max(1.0, weights.sum())
+        before, product = weights @ [_moments(logs), past] / max(1.0, weights.sum())
         self.phi_ = float(np.clip(product / before, 0, 1)) if before > 0 else 1.0
-        self.noise_ = float(np.sqrt(max(0.0, after - self.phi_ * product)))
         self.mean_, self.last_, self.level_ = logs.mean(1, dtype=np.float64), logs[:, -1], float(levels[-1])
 
     def _predict(self, horizon: int) -> np.ndarray:
-        return self._scores_at(horizon, 0.0)
-
-    def _predict_quantiles(self, horizon: int, levels: np.ndarray) -> np.ndarray:
-        return np.column_stack([self._scores_at(horizon, z) for z in ndtri(levels)])
-
-    def _scores_at(self, horizon: int, z: float) -> np.ndarray:
-        """Scores [n] that lie `z` standard deviations of the log above the middle."""
-        ahead = horizon / self.series_.cadence
-        phi = 1.0 if self.fallback_ else self.phi_
-        variance = ahead if phi == 1 else (1 - phi ** (2 * ahead)) / (1 - phi**2)
-        middle = self.mean_ + phi**ahead * (self.last_ - self.mean_)
-        return from_relative(middle + z * self.noise_ * np.sqrt(variance), self.level_)
+        left = self.phi_ ** (horizon / self.series_.cadence)
+        return from_relative(self.mean_ + left * (self.last_ - self.mean_), self.level_)
 
 
 def _moments(logs: np.ndarray) -> np.ndarray:
-    """Mean squares before and after a step and their mean product, float64 [3], of logs [n, t] about their means."""
+    """Mean square before a step and mean product across it, float64 [2], of logs [n, t] about their means."""
     if logs.shape[1] < 2:
-        return np.zeros(3)
+        return np.zeros(2)
     away = logs - logs.mean(1, keepdims=True, dtype=np.float64)
     one, two = away[:, :-1], away[:, 1:]
-    return np.array([(one * one).mean(), (two * two).mean(), (one * two).mean()])
+    return np.array([(one * one).mean(), (one * two).mean()])

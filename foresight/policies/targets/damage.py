@@ -50,7 +50,7 @@ class Damage(Target):
                 f"damage has shape {damage.shape}; expected that of benefit, {series.values.shape}: both are measured "
                 "at every snapshot"
             )
-        harm, help_ = (replace(series, values=np.maximum(sign * damage, 0)) for sign in (1, -1))
+        harm, help_ = (replace(series, values=np.maximum(sign * damage, 0), stderr=None) for sign in (1, -1))
         return series, harm, help_
 
     def combine(self, parts: Sequence[np.ndarray]) -> np.ndarray:

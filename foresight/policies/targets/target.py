@@ -122,4 +122,4 @@ class Target:
         parts = self.parts(series, damage)
         if len(parts) == 1:
             return parts[0]
-        return replace(series, values=rankdata(self.at(parts, -1))[:, None], steps=series.steps[-1:])
+        return replace(series, values=rankdata(self.at(parts, -1))[:, None], steps=series.steps[-1:], stderr=None)

@@ -1,8 +1,8 @@
 """The corpus: recorded runs that forecasters learn from and are judged on, each in a folder or all in one file.
 
-A corpus file is one safetensors file: of run i `i.values` float32 [n_components, n_steps] and `i.steps` int64
-[n_steps], of component table j the arrays `table.j.*` of `foresight.trajectory.series.pack`, and in the header,
-as JSON, what each run is of.
+A corpus file is one safetensors file: of run i `i.values` float32 [n_components, n_steps], `i.steps` int64
+[n_steps] and, where known, `i.stderr` like the values; of component table j the arrays `table.j.*` of
+`foresight.trajectory.series.pack`; and in the header, as JSON, what each run is of.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def write_corpus(runs: Sequence[Run], path: str | Path) -> None:
         at = tables.setdefault(b"".join(array.tobytes() for array in table.values()), len(tables))
         arrays |= {f"table.{at}.{name}": array for name, array in table.items()}
         arrays |= {f"{i}.values": run.series.values, f"{i}.steps": run.series.steps}
+        arrays |= {} if run.series.stderr is None else {f"{i}.stderr": run.series.stderr}
         heads.append({name: getattr(run, name) for name in _HEAD} | {"table": at})
     header = {"corpus": json.dumps({"version": VERSION, "runs": heads})}
     save_sealed(path, arrays, header)
@@ -146,7 +147,7 @@ def read_corpus(path: str | Path) -> list[Run]:
                 tables[j] = unpack({name: arrays[f"table.{j}.{name}"] for name in METADATA})
             if missing := {f"{i}.values", f"{i}.steps"} - arrays.keys():
                 raise TrajectoryError(f"{path} lacks {', '.join(sorted(missing))}")
-            series = Series(arrays[f"{i}.values"], arrays[f"{i}.steps"], **tables[j])
+            series = Series(arrays[f"{i}.values"], arrays[f"{i}.steps"], **tables[j], stderr=arrays.get(f"{i}.stderr"))
             runs.append(Run(**{name: kind(head[name]) for name, kind in _HEAD.items()}, series=series))
         return runs
     except TrajectoryError as error:

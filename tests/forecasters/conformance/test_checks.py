@@ -170,13 +170,12 @@ class WantsEqualSizes(Last):
             raise ValueError("too short")
 
 
-@breaks("quantiles")
-class QuantilesUpsideDown(Last):
-    def _predict_quantiles(self, horizon, levels):
-        return self.last_[:, None] * np.ones(len(levels))
-
-    def predict_quantiles(self, horizon, levels):
-        return super().predict_quantiles(horizon, levels) * np.linspace(2, 1, len(levels), dtype=np.float32)
+@breaks("standard_errors")
+class NeedsToKnowHowSure(Last):
+    def _fit(self, series):
+        super()._fit(series)
+        if series.stderr is not None:
+            self.last_ = np.maximum(0, self.last_ - series.stderr[:, -1])
 
 
 @breaks("state_round_trip")

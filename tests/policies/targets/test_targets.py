@@ -1,5 +1,7 @@
 """Targets: what is forecast, what it ranks by, by what the gate judges it, and how others add theirs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -108,7 +110,9 @@ def test_the_last_damage_is_taken_from_the_last_benefit(weight):
 
 def test_parts_are_magnitudes_that_make_up_what_was_measured():
     run = recorded()
+    run = replace(run, stderr=run.values)
     benefit, harmful, helpful = make_target("damage").parts(run, harm())
+    assert harmful.stderr is None is helpful.stderr  # they are those of benefit
     assert benefit is run
     np.testing.assert_array_equal(harmful.values - helpful.values, harm())
     assert not (harmful.values * helpful.values).any()
