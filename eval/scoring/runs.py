@@ -2,9 +2,9 @@
 
     FORESIGHT_TEST_DATA=DIR python -m eval.scoring.runs --base MODEL --out eval/results/scoring/runs.json
 
-200 steps of 8 rows each, one run after the other: a plain `foresight train` with nothing but these (`default`), LoRA of
-rank 8 on every matrix by PEFT (`lora`), full fine-tuning by SFTTrainer (`full`); and default runs whose rows are 3-digit
-sums in the second half (`switch`), or whose labels are shuffled (`shuffle`). CPU seconds are those of training.
+200 steps of 8 rows each, one run after the other: a `foresight train` with nothing but these (`default`), LoRA of
+rank 8 on every matrix by PEFT (`lora`), full fine-tuning by SFTTrainer (`full`); default runs whose rows are 3-digit
+sums in the second half (`switch`), and such whose labels are shuffled (`shuffle`). CPU seconds are those of training.
 """
 
 from __future__ import annotations
