@@ -41,11 +41,11 @@ class GeneratedTask(Task):
         """Return the word lists, reduced to words that are one token. Raises DataError if too few are left."""
         lists = {}
         for key, candidates in self.word_lists.items():
-            lists[key] = known(tokenizer, candidates)
-            if len(lists[key]) < min(self.smallest_list, len(candidates)):
+            lists[key], fewest = known(tokenizer, candidates), min(self.smallest_list, len(candidates))
+            if len(lists[key]) < fewest:
                 raise DataError(
                     f"task {self.name!r}: only {len(lists[key])} of {len(candidates)} words of the list {key!r} are "
-                    f"single tokens under this tokenizer, at least {min(self.smallest_list, len(candidates))} are needed"
+                    f"single tokens under this tokenizer, at least {fewest} are needed"
                 )
         return lists
 
@@ -58,7 +58,7 @@ class GeneratedTask(Task):
             words = self.words(tokenizer)
         except DataError as error:
             others = ", ".join(name for name in TASKS if _spells(tokenizer, name)) or "none"
-            raise DataError(f"{error}; use another tokenizer, or a generated task that it can spell: {others}") from None
+            raise DataError(f"{error}; use another tokenizer, or a task that it can spell: {others}") from None
         rng = random.Random(f"{self.name}/{split}/{seed}")  # a string seed is hashed with SHA-512: stable
         while True:
             example = self.draw(rng, words)

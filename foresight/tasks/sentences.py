@@ -83,9 +83,7 @@ class _GreaterThan(GeneratedTask):
         centuries = _spelled(tokenizer, range(11, 20), [f"{year:02d}" for year in range(1, 100)], 20, one_token=True)
         years = centuries or _spelled(tokenizer, range(110, 200), list("0123456789"), 10)
         if not years:
-            raise DataError(
-                f"task {self.name!r}: this tokenizer splits years such as 1732 neither into 17 and 32, nor into 173 and 2"
-            )
+            raise DataError(f"task {self.name!r}: this tokenizer splits 1732 neither into 17 and 32 nor into 173 and 2")
         return {**super().words(tokenizer), "years": years}
 
     def correct(self, prompt: str, completion: str, predicted: str) -> bool:

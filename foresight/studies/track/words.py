@@ -110,7 +110,7 @@ def _explains(answers: Tables, strategy: str) -> Line:
     if not row["defined"]:
         return Line(strategy, "undefined",
             f"On the model of step {row['step']} the circuit of step 0 has a faithfulness of {old}, that step's own "
-            f"{new}. In no run does the latter explain anything beyond noise, so their ratio means nothing.")  # fmt: skip
+            f"{new}. In no run does the latter explain anything beyond noise: their ratio means nothing.")  # fmt: skip
     own = "the circuit of its own step"
     verdict = decided(row, f"better than {own}", f"worse than {own}", f"as good as {own}, within the noise")
     return Line(strategy, verdict,
