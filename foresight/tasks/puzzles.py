@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING
 from ..common.errors import DataError
 from .examples import Example
 from .generated_task import GENERATED, GeneratedTask, Words, generated
-from .words import NOUNS, PLACES, ROLES, alike, continuing, known
+from .words import ANCHOR, NOUNS, PLACES, ROLES, after_space, known
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedTokenizerBase
 
 _NUMBERS = tuple(str(n) for n in range(100))
@@ -90,6 +92,23 @@ def _kind(rng: random.Random, words: Words) -> Example:
     return Example(text(right), f" {right}", text(wrong), f" {right}", f" {wrong}")
 
 
+def _alike(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[str]]:
+    """Return the words in groups of equally many tokens after a space, without those that have an unknown token."""
+    groups: dict[int, list[str]] = {}
+    for word, ids in zip(words, after_space(tokenizer, words), strict=True):
+        if tokenizer.unk_token_id not in ids:
+            groups.setdefault(len(ids), []).append(word)
+    return list(groups.values())
+
+
+def _continuing(tokenizer: PreTrainedTokenizerBase, before: str, words: Sequence[str]) -> list[str]:
+    """Return the words that are one known token when they follow the text `before` without a space."""
+    texts = [f"{ANCHOR}{before}", *(f"{ANCHOR}{before}{word}" for word in words)]
+    head, *whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    unknown = tokenizer.unk_token_id
+    return [w for w, ids in zip(words, whole, strict=True) if ids[:-1] == head and ids[-1] != unknown]
+
+
 class _NumberTask(GeneratedTask):
     """A task that needs numbers in its prompts only."""
 
@@ -99,7 +118,7 @@ class _NumberTask(GeneratedTask):
             return super().words(tokenizer)
         lists = {key: words for key, words in self.word_lists.items() if key != "numbers"}
         rest = GeneratedTask(self.name, self.draw, lists, self.smallest_list).words(tokenizer)
-        return rest | self.split(tokenizer, alike(tokenizer, numbers))
+        return {**rest, **self.split(tokenizer, _alike(tokenizer, numbers))}
 
     def split(self, tokenizer: PreTrainedTokenizerBase, numbers: list[list[str]]) -> Words:
         """The lists to use of numbers in groups of equally many tokens. Raises DataError if too few can be used."""
@@ -115,7 +134,7 @@ class _Arithmetic(_NumberTask):
     """
 
     def split(self, tokenizer: PreTrainedTokenizerBase, numbers: list[list[str]]) -> Words:
-        results = set(map(int, continuing(tokenizer, " = ", self.word_lists["numbers"])))
+        results = set(map(int, _continuing(tokenizer, " = ", self.word_lists["numbers"])))
         sums = [_sums(list(map(int, group)), results) for group in numbers]
         if sum(map(len, sums)) < self.smallest_list - 2:
             raise DataError(

@@ -39,23 +39,6 @@ def known(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[str]
     return [w for w, t in zip(words, encoded, strict=True) if len(t) == 1 and t[0] != tokenizer.unk_token_id]
 
 
-def alike(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[str]]:
-    """Return the words in groups of equally many tokens after a space, without those that have an unknown token."""
-    groups: dict[int, list[str]] = {}
-    for word, ids in zip(words, after_space(tokenizer, words), strict=True):
-        if tokenizer.unk_token_id not in ids:
-            groups.setdefault(len(ids), []).append(word)
-    return list(groups.values())
-
-
-def continuing(tokenizer: PreTrainedTokenizerBase, before: str, words: Sequence[str]) -> list[str]:
-    """Return the words that are one known token when they follow the text `before` without a space."""
-    texts = [f"{ANCHOR}{before}", *(f"{ANCHOR}{before}{word}" for word in words)]
-    head, *whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    unknown = tokenizer.unk_token_id
-    return [w for w, ids in zip(words, whole, strict=True) if ids[:-1] == head and ids[-1] != unknown]
-
-
 def after_space(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each text as it is spelled inside a sentence, after a space.
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from transformers import TrainingArguments
 
-from ...common.errors import ConfigError, DataError
+from ...common.errors import ConfigError, DataError, one_of
 from ...common.sealed import read_sealed, write_sealed
 from ...model.components import component_table
 from ...model.loading import load_meta_model
@@ -85,6 +86,8 @@ class Plan:
         self.every = head_names(component_table(load_meta_model(ModelConfig.of(config.model))))
         if config.heads >= len(self.every):
             raise ConfigError(f"heads is {config.heads}, but the model has {len(self.every)}; expected fewer")
+        for name in config.training or ():
+            one_of("field of training", name, TrainingArguments.__dataclass_fields__)
         tokenizer = tokenizer_of(config.model)
         self.sizes = {part: getattr(config, f"{part}_questions") for part in PARTS}
         load_behaviour(config.behaviour, tokenizer, self.sizes)  # what cannot be used is refused before anything runs

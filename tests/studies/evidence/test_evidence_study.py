@@ -193,6 +193,11 @@ def test_more_heads_than_the_model_has(folder):
         Plan(settings(folder, heads=24))
 
 
+def test_a_field_of_training_that_there_is_not(folder):
+    with pytest.raises(ConfigError, match="unknown field of training 'learning_rte'.*did you mean 'learning_rate'"):
+        Plan(settings(folder, training={"learning_rte": 1.0}))
+
+
 def test_a_localizer_of_ones_own_with_settings():
     chosen = EvidenceConfig(localizers=["probes", {"name": "mine", "like": "given", "heads": ["L0.head.1"]}]).chosen()
     assert chosen == {"probes": ("probes", {}), "mine": ("given", {"heads": ["L0.head.1"]})}
