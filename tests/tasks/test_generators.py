@@ -225,7 +225,7 @@ def test_a_task_that_cannot_be_spelled_says_which_can():
     with pytest.raises(DataError, match="task 'arithmetic'.*a task that it can spell: none"):
         task("arithmetic").dataset(make_tokenizer(["nothing"]), "train", 5)
     only = PreTrainedTokenizerFast(tokenizer_object=splits.backend_tokenizer, unk_token="7")  # 7 is unknown
-    with pytest.raises(DataError, match="task 'greater_than'.*can spell: ioi, docstring, gender, boolean, reverse"):
+    with pytest.raises(DataError, match="task 'greater_than'.*can spell: ioi, docstring, gender, boolean, arithmetic"):
         task("greater_than").dataset(only, "train", 5)
 
 

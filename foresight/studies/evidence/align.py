@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from ...model.components import ComponentTable, stored_transposed
 from ...training.masked import FiniteLoss
-from .edit import NONE, Intervention
+from .intervention import NONE, Intervention
 from .localizers import head_names, head_taps
 from .packed import Packed, batches, collate, log_probabilities, pack
 from .preferences import Question

@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from ...common.errors import DataError
 from ...scoring.scorer import scoring_mode
 from ...tasks.evaluation import encode
-from .edit import NONE, Intervention
+from .intervention import NONE, Intervention
 from .localizers import Judge
 from .packed import batches, collate, log_probabilities, pack
 from .preferences import Question

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
 from ...tasks.evaluation import encode, padded
-from .edit import NONE, Intervention
+from .intervention import NONE, Intervention
 
 ROOM = 256
 """Tokens in a batch, padding included, and in a row; more where a single text is longer."""

@@ -26,7 +26,8 @@ from ..provenance import cell_key, text_digest
 from ..runner import quiet
 from .align import IPOTrainer, arguments, lora
 from .cells import EDIT, ITI, LOCALIZE, LORA, OUTPUTS, REFERENCE, Cell, Measures
-from .edit import NONE, AdapterEdit, Intervention, RankOneEdit, Steering
+from .edit import AdapterEdit, RankOneEdit, Steering
+from .intervention import NONE, Intervention
 from .localizers import JUDGES, Case, Judge, head_names, make_localizer
 from .measures import Before, effects, score_answers, text_classifier
 from .preferences import Behaviour, inverted, load_behaviour

@@ -4,7 +4,8 @@ import torch
 from torch.nn.functional import kl_div
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.studies.evidence.edit import NONE, RankOneEdit, Steering
+from foresight.studies.evidence.edit import RankOneEdit, Steering
+from foresight.studies.evidence.intervention import NONE
 from foresight.studies.evidence.localizers import JUDGES, head_names
 from foresight.studies.evidence.measures import effects, generate, score_answers, text_classifier
 from foresight.studies.evidence.preferences import Question
