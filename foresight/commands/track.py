@@ -25,6 +25,7 @@ from ..studies.track.settings import TrackConfig
 from ..studies.track.study import STUDY, Study, run_study
 from ..studies.track.tables import Tables
 from ..studies.track.words import sentences
+from ..tasks import TASKS, task
 from ..tasks.data_config import DataConfig
 from ..training.config import ForesightConfig
 from .fields import settings_of
@@ -37,6 +38,10 @@ def run(values: Mapping[str, Any], out: str | None, resume: bool) -> None:
     settings, args = build(ModelConfig, values), build(ForesightConfig, values)
     folder = out or args.output_dir
     setting = Setting(track, data, args, partial(load, settings, args.seed))
+    names = {*(cell.task for cell in setting.cells()), *(track.also or [])} & {*TASKS}
+    tokenizer = load_tokenizer(settings) if names else None
+    for name in sorted(names):
+        task(name).examples(tokenizer, "train", 1)  # refuses a task that the tokenizer cannot spell before any runs
     if len(setting.cells()) > 1:  # the study has a bar of its own
         disable_progress_bars()
         logging.disable_progress_bar()

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic
@@ -33,6 +34,8 @@ from ..common.sealed import write_sealed
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
 
+EVERY = 30.0
+"""Seconds between lines about the progress where there is no terminal to draw a bar on."""
 BEGUN, RUNS = ".key", "runs"
 """The file in a cell's folder that holds the key of the cell begun there; the folder of the cells' folders."""
 
@@ -86,6 +89,7 @@ class Runner(Generic[C, M]):
         self.folder, self.work, self.workers = Path(folder), work, workers
         self.progress = progress_bar(console, silent)
         self._bar = self.progress.add_task("runs", total=total)
+        self._told = -EVERY
         self._total = total
         self._pool: ProcessPoolExecutor | None = None
         self._others = set(active_children())
@@ -131,6 +135,8 @@ class Runner(Generic[C, M]):
             self._total -= len(distinct.keys() - {self.path(cell) for cell in queue} - self._known)  # done before
         self._known |= distinct.keys()
         self.progress.update(self._bar, description=stage, total=self._total)
+        if queue:
+            self._tell()
         retried = [cell for cell, reason in self._attempts(queue) if reason]
         if failed := [found for cell in retried for found in self._attempts(deque([cell])) if found[1]]:
             cell, words = failed[0]
@@ -162,7 +168,20 @@ class Runner(Generic[C, M]):
                 running = {}
             for cell, reason in ended:
                 self.progress.advance(self._bar, not reason)
+                self._tell()
                 yield cell, reason
+
+    def _tell(self) -> None:
+        """Print a line about the progress, at most one in `EVERY` seconds, where the output is a file or a pipe."""
+        bar, out = self.progress.tasks[0], self.progress.console
+        taken = bar.elapsed or 0.0
+        if out.is_terminal or self.progress.disable or taken - self._told < EVERY:
+            return
+        self._told = taken
+        words = f"{bar.description}: {bar.completed:.0f}{f' of {bar.total:.0f}' if bar.total else ''} runs done"
+        if bar.completed and bar.remaining:
+            words += f" in {_time(taken)}, about {_time(taken / bar.completed * bar.remaining)} left"
+        out.print(words, highlight=False)
 
     def _submit(self, cell: C) -> Future:
         if self._pool is None:
@@ -197,6 +216,10 @@ def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
         record = replace(record, measures=None, error=words)
     write_sealed(folder / RESULT, record.to_json())
     return None
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _is_about(error: BaseException | None, what: tuple[set[int], tuple[str, ...]]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from ..common.errors import DataError, one_of
+from . import TASKS, task
 from .examples import SPLITS, Example, Split, Task, completions, split_of
 from .words import known
 
@@ -40,19 +41,24 @@ class GeneratedTask(Task):
         """Return the word lists, reduced to words that are one token. Raises DataError if too few are left."""
         lists = {}
         for key, candidates in self.word_lists.items():
-            lists[key] = known(tokenizer, candidates)
-            if len(lists[key]) < min(self.smallest_list, len(candidates)):
+            lists[key], fewest = known(tokenizer, candidates), min(self.smallest_list, len(candidates))
+            if len(lists[key]) < fewest:
                 raise DataError(
                     f"task {self.name!r}: only {len(lists[key])} of {len(candidates)} words of the list {key!r} are "
-                    f"single tokens under this tokenizer, at least {min(self.smallest_list, len(candidates))} are "
-                    "needed; use another tokenizer or another task"
+                    f"single tokens under this tokenizer, at least {fewest} are needed"
                 )
         return lists
 
     def stream(self, tokenizer: PreTrainedTokenizerBase, split: Split = "train", seed: int = 0) -> Iterator[Example]:
-        """Yield seeded examples of one split without end; prompts may repeat."""
+        """Yield seeded examples of one split without end; prompts may repeat. Raises DataError if the tokenizer does
+        not spell them as the task needs it, and names the generated tasks that it does spell.
+        """
         one_of("split", split, SPLITS)
-        words = self.words(tokenizer)
+        try:
+            words = self.words(tokenizer)
+        except DataError as error:
+            others = ", ".join(name for name in TASKS if _spells(tokenizer, name)) or "none"
+            raise DataError(f"{error}; use another tokenizer, or a task that it can spell: {others}") from None
         rng = random.Random(f"{self.name}/{split}/{seed}")  # a string seed is hashed with SHA-512: stable
         while True:
             example = self.draw(rng, words)
@@ -77,6 +83,13 @@ class GeneratedTask(Task):
 
     def dataset(self, tokenizer: PreTrainedTokenizerBase, split: Split, n: int, seed: int = 0) -> Dataset:
         return completions(self.examples(tokenizer, split, n, seed))
+
+
+def _spells(tokenizer: PreTrainedTokenizerBase, name: str) -> bool:
+    try:
+        return bool(task(name).words(tokenizer))  # type: ignore[attr-defined]
+    except DataError:
+        return False
 
 
 GENERATED: dict[str, GeneratedTask] = {}

@@ -1,4 +1,8 @@
-"""Generated tasks over lists of words, numbers below 100 and truth values. Numbers are those of one token.
+"""Generated tasks over lists of words, numbers below 100 and truth values.
+
+Numbers are those of one token. Where a tokenizer splits numbers into digits, the tasks that only read numbers (order,
+parity) take those of equally many tokens, and arithmetic has results that are one token after a space: "24 - 17 = "
+and "7" where every digit is a token, "24 + 35 = " and "59" where two digits are one.
 
 - induction: after "Sequence: lake bird salt moon fire bird" comes " salt moon". The words are random, so only the
   repetition helps. The corrupted prompt has another word where the answer first occurs.
@@ -24,10 +28,17 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from typing import TYPE_CHECKING
 
+from ..common.errors import DataError
 from .examples import Example
-from .generated_task import Words, generated
-from .words import NOUNS, PLACES, ROLES
+from .generated_task import GENERATED, GeneratedTask, Words, generated
+from .words import ANCHOR, NOUNS, PLACES, ROLES, after_space, known
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
 
 _NUMBERS = tuple(str(n) for n in range(100))
 
@@ -81,29 +92,97 @@ def _kind(rng: random.Random, words: Words) -> Example:
     return Example(text(right), f" {right}", text(wrong), f" {right}", f" {wrong}")
 
 
-@generated("arithmetic", 20, numbers=_NUMBERS)
+def _alike(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[str]]:
+    """Return the words in groups of equally many tokens after a space, without those that have an unknown token."""
+    groups: dict[int, list[str]] = {}
+    for word, ids in zip(words, after_space(tokenizer, words), strict=True):
+        if tokenizer.unk_token_id not in ids:
+            groups.setdefault(len(ids), []).append(word)
+    return list(groups.values())
+
+
+def _continuing(tokenizer: PreTrainedTokenizerBase, before: str, words: Sequence[str]) -> list[str]:
+    """Return the words that are one known token when they follow the text `before` without a space."""
+    texts = [f"{ANCHOR}{before}", *(f"{ANCHOR}{before}{word}" for word in words)]
+    head, *whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    unknown = tokenizer.unk_token_id
+    return [w for w, ids in zip(words, whole, strict=True) if ids[:-1] == head and ids[-1] != unknown]
+
+
+class _NumberTask(GeneratedTask):
+    """A task that needs numbers in its prompts only."""
+
+    def words(self, tokenizer: PreTrainedTokenizerBase) -> Words:
+        numbers = self.word_lists["numbers"]
+        if len(known(tokenizer, numbers)) >= self.smallest_list:
+            return super().words(tokenizer)
+        lists = {key: words for key, words in self.word_lists.items() if key != "numbers"}
+        rest = GeneratedTask(self.name, self.draw, lists, self.smallest_list).words(tokenizer)
+        return {**rest, **self.split(tokenizer, _alike(tokenizer, numbers))}
+
+    def split(self, tokenizer: PreTrainedTokenizerBase, numbers: list[list[str]]) -> Words:
+        """The lists to use of numbers in groups of equally many tokens. Raises DataError if too few can be used."""
+        largest = max(numbers, key=len, default=[])
+        if len(largest) < self.smallest_list:
+            raise DataError(f"task {self.name!r}: this tokenizer does not know the digits of numbers")
+        return {"numbers": largest}
+
+
+class _Arithmetic(_NumberTask):
+    """Of split numbers it has the list `sums`: per group of equally many tokens, (first operand, sign, the second
+    operands with a result that is one token after a space).
+    """
+
+    def split(self, tokenizer: PreTrainedTokenizerBase, numbers: list[list[str]]) -> Words:
+        results = set(map(int, _continuing(tokenizer, " = ", self.word_lists["numbers"])))
+        sums = [_sums(list(map(int, group)), results) for group in numbers]
+        if sum(map(len, sums)) < self.smallest_list - 2:
+            raise DataError(
+                f"task {self.name!r}: only {len(results)} of 100 numbers are one token after a space under this "
+                "tokenizer, too few to be results"
+            )
+        return {"sums": [group for group in sums if group]}
+
+
+def _sums(numbers: list[int], results: set[int]) -> list[tuple[int, str, list[int]]]:
+    found = ((a, sign, [b for b in numbers if _result(a, sign, b) in results]) for a in numbers for sign in "+-")
+    return [(a, sign, operands) for a, sign, operands in found if len(operands) > 1]
+
+
+def _result(a: int, sign: str, b: int) -> int:
+    return a + b if sign == "+" else a - b
+
+
 def _arithmetic(rng: random.Random, words: Words) -> Example:
+    if "sums" in words:
+        a, sign, operands = rng.choice(rng.choice(words["sums"]))
+        b, other = rng.sample(operands, 2)
+        result, wrong = _result(a, sign, b), _result(a, sign, other)
+        return Example(f"{a} {sign} {b} = ", f"{result}", f"{a} {sign} {other} = ", f"{result}", f"{wrong}")
     numbers = {int(n) for n in words["numbers"]}
     ordered = sorted(numbers)
     while True:
         a, b, other = rng.choice(ordered), rng.choice(ordered), rng.choice(ordered)
         sign = rng.choice("+-")
-        result, wrong = (a + b, a + other) if sign == "+" else (a - b, a - other)
+        result, wrong = _result(a, sign, b), _result(a, sign, other)
         if b != other and result in numbers and wrong in numbers:
             return Example(f"{a} {sign} {b} =", f" {result}", f"{a} {sign} {other} =", f" {result}", f" {wrong}")
 
 
-@generated("order", 20, numbers=_NUMBERS[10:])
 def _order(rng: random.Random, words: Words) -> Example:
     a, b = rng.sample(words["numbers"], 2)
     return _judged(f"sort: {a} , {b} =", f"sort: {b} , {a} =", int(a) < int(b))
 
 
-@generated("parity", 20, numbers=_NUMBERS[10:], nouns=NOUNS)
 def _parity(rng: random.Random, words: Words) -> Example:
     word, number = rng.choice(words["nouns"]), rng.choice(words["numbers"])
     other = rng.choice([n for n in words["numbers"] if (int(n) - int(number)) % 2])
     return _judged(f"mode: {word} {number} =", f"mode: {word} {other} =", int(number) % 2 == 0)
+
+
+GENERATED["arithmetic"] = _Arithmetic("arithmetic", _arithmetic, {"numbers": _NUMBERS}, 20)
+GENERATED["order"] = _NumberTask("order", _order, {"numbers": _NUMBERS[10:]}, 20)
+GENERATED["parity"] = _NumberTask("parity", _parity, {"numbers": _NUMBERS[10:], "nouns": NOUNS}, 20)
 
 
 @generated("boolean", values=("true", "false"), operators=("and", "or", "not"))

@@ -8,7 +8,8 @@
   ``:param`` comes " file". The corrupted prompt has another name in that place of the signature.
 - greater_than: after "The war lasted from the year 1732 to the year 17" any later two-digit year is right. A training
   row has one later year, drawn uniformly. The corrupted prompt starts in the first year that the tokenizer spells the
-  same way (01 in most), after which every year is possible.
+  same way (01 in most), after which every year is possible. Where a tokenizer splits years into digits, the prompt goes
+  on to "the year 173", and any digit above 2 is right.
 """
 
 from __future__ import annotations
@@ -74,42 +75,45 @@ def _parameter(rng: random.Random, words: Words) -> Example:
 
 
 class _GreaterThan(GeneratedTask):
-    """Its list `years` has (century, its years that are spelled as century + two digits) for every usable century."""
+    """Its list `years` has (stem, how the years go on that are spelled as the stem and one more token): centuries and
+    two digits, or decades and one digit where the tokenizer knows no two digits after a century.
+    """
 
     def words(self, tokenizer: PreTrainedTokenizerBase) -> Words:
-        spelled = []
-        for century in range(11, 20):
-            texts = [f"{century}", *(f"{century}{year:02d}" for year in range(1, 100))]
-            head, *whole = after_space(tokenizer, texts)
-            years = [
-                year
-                for year, ids in enumerate(whole, 1)
-                if len(head) == 1 and len(ids) == 2 and ids[:1] == head and tokenizer.unk_token_id not in ids
-            ]
-            if len(years) >= 20:
-                spelled.append((century, years))
-        if not spelled:
-            raise DataError(
-                f"task {self.name!r}: this tokenizer does not split years such as 1732 into 17 and 32;"
-                " use another tokenizer or another task"
-            )
-        return {**super().words(tokenizer), "years": spelled}
+        centuries = _spelled(tokenizer, range(11, 20), [f"{year:02d}" for year in range(1, 100)], 20, one_token=True)
+        years = centuries or _spelled(tokenizer, range(110, 200), list("0123456789"), 10)
+        if not years:
+            raise DataError(f"task {self.name!r}: this tokenizer splits 1732 neither into 17 and 32 nor into 173 and 2")
+        return {**super().words(tokenizer), "years": years}
 
     def correct(self, prompt: str, completion: str, predicted: str) -> bool:
-        match = re.search(r"year \d\d(\d\d) to", prompt)
+        match = re.search(r"year (\d{4}) to the year (\d+)$", prompt)
         if match is None:
             raise DataError(f"task {self.name!r}: no starting year in the prompt {prompt!r}")
-        return re.fullmatch(r"\d\d", predicted) is not None and int(predicted) > int(match[1])
+        year = match[2] + predicted
+        return re.fullmatch(r"\d{4}", year) is not None and int(year) > int(match[1])
+
+
+def _spelled(
+    tokenizer: PreTrainedTokenizerBase, stems: range, ends: list[str], fewest: int, one_token: bool = False
+) -> list[tuple[int, list[str]]]:
+    """(stem, its ends) for stems with enough ends that are one known token after the stem."""
+    found = []
+    for stem in stems:
+        head, *whole = after_space(tokenizer, [f"{stem}", *(f"{stem}{end}" for end in ends)])
+        fits = [ids[:-1] == head and tokenizer.unk_token_id not in ids for ids in whole]
+        if sum(fits) >= fewest and (len(head) == 1 or not one_token):
+            found.append((stem, [end for end, fit in zip(ends, fits, strict=True) if fit]))
+    return found
 
 
 def _later_year(rng: random.Random, words: Words) -> Example:
-    century, years = rng.choice(words["years"])
-    start = rng.randrange(2, len(years) - 1)  # leaves room for the first year, an earlier one and a later one
-    later, earlier = rng.choice(years[start + 1 :]), rng.choice(years[1 : start + 1])
+    stem, ends = rng.choice(words["years"])
+    start = rng.randrange(2, len(ends) - 1)  # leaves room for the first year, an earlier one and a later one
+    later, earlier = rng.choice(ends[start + 1 :]), rng.choice(ends[1 : start + 1])
     noun = rng.choice(words["nouns"])
-    text = lambda year: f"The {noun} lasted from the year {century}{year:02d} to the year {century}"  # noqa: E731
-    answer = f"{later:02d}"
-    return Example(text(years[start]), answer, text(years[0]), answer, f"{earlier:02d}")
+    text = lambda end: f"The {noun} lasted from the year {stem}{end} to the year {stem}"  # noqa: E731
+    return Example(text(ends[start]), later, text(ends[0]), later, earlier)
 
 
 GENERATED["greater_than"] = _GreaterThan("greater_than", _later_year, {"nouns": DURATIONS})

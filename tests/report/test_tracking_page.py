@@ -91,7 +91,8 @@ def add_run(found, run, labels, moved, lost, steps, ratio):
         found["staleness"].append(labels | {
             "step": step, "overlap": 0.7, "low": 0.5, "high": 0.9, "across": 0.8 - gone, "ceiling": 0.8, "chance": 0.1,
             "lost": gone, "held": 1 - gone / 0.7})  # fmt: skip
-        for measure, value in (("ratio", ratio + noise if step else 1.0), ("rank_distance", 0.1)):
+        measured = {"ratio": ratio + noise if step else 1.0, "rank_distance": 0.1, "faithfulness": 0.02}
+        for measure, value in measured.items():
             found["stability"].append(labels | floors | {"s": 0, "t": step, "measure": measure, "value": value,
                                                          "low": 0.0, "high": 2.0})  # fmt: skip
     curve = {"size": 2, "low": 0.2, "high": 1.0}
@@ -267,6 +268,11 @@ def test_staleness_is_told_at_each_step():
 def test_an_old_circuit_that_explains_less_is_told():
     text = said("still explain", ratio=0.3)
     assert "worse than the circuit of its own step" in text and "0.30 times as faithful" in text
+
+
+def test_a_ratio_of_circuits_that_explain_nothing_is_called_undefined():
+    text = said("still explain", ratio=np.nan)
+    assert "undefined" in text and "a faithfulness of 0.02" in text and "times as faithful" not in text
 
 
 def test_the_best_strategy_is_named_only_if_decided():

@@ -2,17 +2,21 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from foresight.common.errors import ConfigError, DataError, ForesightError, NonFiniteError
 from foresight.common.files import DiskFullError
+from foresight.studies import runner as runner_module
 from foresight.studies.ledger import RESULT
 from foresight.studies.runner import Runner, Work
 
@@ -191,6 +195,19 @@ def test_an_interrupted_study_continues(half_done, how):
         records = runner.run(batch)
     assert [record.failed for record in records] == [False] * 6
     assert all(attempts(folder, finished[name]) == 1 for name in done)
+
+
+def test_progress_in_a_file_is_lines_at_a_sensible_rate(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner_module, "EVERY", 0.2)
+    out = Console(file=(file := StringIO()), width=100)
+    with Runner(tmp_path / "a", WORK, 0, 4, out) as runner:
+        runner.run(cells(4, 0.15), "edits")
+    lines = [line for line in file.getvalue().splitlines() if line.startswith("edits: ")]
+    assert lines[0] == "edits: 0 of 4 runs done" and 2 <= len(lines) <= 4
+    assert re.fullmatch(r"edits: 2 of 4 runs done in 0:00:0\d, about 0:00:0\d left", lines[1])
+    with Runner(tmp_path / "b", WORK, 0, 4, Console(file=(file := StringIO())), silent=True) as runner:
+        runner.run(cells(2), "edits")
+    assert not file.getvalue()
 
 
 def test_the_time_left_counts_every_cell_once(tmp_path):

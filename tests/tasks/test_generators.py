@@ -172,6 +172,63 @@ def test_a_tokenizer_without_the_words_is_refused(name):
         task(name).dataset(make_tokenizer(["nothing"]), "train", 5)
 
 
+def split_tokenizer(together: int):
+    """A tokenizer that spells a space and every run of at most so many digits by themselves, and other words whole."""
+    lists = [words for name in TASKS for words in task(name).word_lists.values()]
+    words = {w for given in lists for w in given if not w.isdigit()} | TEMPLATES | set("+-=,:()'?")
+    numbers = {f"{n:0{k}d}" for k in range(1, together + 1) for n in range(10**k)}
+    vocabulary = ["<unk>", "▁", "\n", *sorted(words | {f"▁{w}" for w in words}), *sorted(numbers)]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    core.normalizer = normalizers.Replace(" ", "▁")
+    pattern = f"[0-9]{{1,{together}}}|▁?[A-Za-z_]+|▁?[^A-Za-z0-9_▁\n]|▁|\n"
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+TEMPLATES = set("The lasted from the year to sort mode true false a".split())
+NUMBERS = ("greater_than", "arithmetic", "order", "parity")
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_tasks_of_numbers_under_a_tokenizer_that_splits_them(name, together):
+    """Digit by digit, as SmolLM2, Qwen and Gemma do, and in threes, as Llama 3 does."""
+    tokenizer = split_tokenizer(together)
+    chosen = task(name)
+    assert len(tokenizer(" 1732")["input_ids"]) == {1: 5, 3: 3}[together]
+    pairs, rows = chosen.contrast(tokenizer, "train", 200), chosen.dataset(tokenizer, "test", 60)
+    for row in pairs:  # contrast() has checked lengths and answers
+        clean, corrupted = tokenizer(row["clean"])["input_ids"], tokenizer(row["corrupted"])["input_ids"]
+        assert clean != corrupted and tokenizer.unk_token_id not in clean + corrupted
+        assert chosen.correct(row["clean"], row["answer"], row["answer"].strip())
+        assert not chosen.correct(row["clean"], row["answer"], row["wrong_answer"].strip())
+    for prompt, completion in zip(rows["prompt"], rows["completion"], strict=True):
+        words = prompt.split()
+        if name == "arithmetic":
+            a, sign, b, _ = words
+            assert int(completion) == (int(a) + int(b) if sign == "+" else int(a) - int(b))
+        elif name == "order":
+            assert (int(words[1]) < int(words[3])) == (completion == " true")
+        elif name == "parity":
+            assert (int(words[2]) % 2 == 0) == (completion == " true")
+        else:
+            assert int(words[-1] + completion) > int(words[-5])
+
+
+def test_both_signs_occur_where_numbers_are_split():
+    prompts = task("arithmetic").dataset(split_tokenizer(1), "train", 60)["prompt"]
+    assert 10 <= sum("+" in prompt for prompt in prompts) <= 30
+
+
+def test_a_task_that_cannot_be_spelled_says_which_can():
+    splits = split_tokenizer(1)
+    with pytest.raises(DataError, match="task 'arithmetic'.*a task that it can spell: none"):
+        task("arithmetic").dataset(make_tokenizer(["nothing"]), "train", 5)
+    only = PreTrainedTokenizerFast(tokenizer_object=splits.backend_tokenizer, unk_token="7")  # 7 is unknown
+    with pytest.raises(DataError, match="task 'greater_than'.*can spell: ioi, docstring, gender, boolean, arithmetic"):
+        task("greater_than").dataset(only, "train", 5)
+
+
 def test_a_tokenizer_that_begins_with_a_space_of_its_own_knows_the_same_words():
     """Llama 2 spells " Mary" at the start of a text as two tokens, and as one inside it."""
     vocabulary = {word: i for i, word in enumerate(["<unk>", "▁", "▁a", *(f"▁{w}" for w in WOMEN)])}

@@ -21,8 +21,8 @@ positive are left out as undefined.
 
 *Stability* (own definition) asks whether the circuit of step s still explains the model of step t: f_t(C_s) / f_t(C_t).
 1 means that the old circuit does as well as the model's own; 0 or less, that it explains nothing. A run that keeps no
-weights can answer for s <= t only. The ratio is NaN where the model does not show the behaviour, or its own circuit has
-a faithfulness of zero or less; it is never infinite.
+weights can answer for s <= t only. The ratio is NaN where the model does not show the behaviour, or its own circuit
+explains nothing beyond noise (the interval of its faithfulness is not above zero), as a ratio to noise says nothing.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def stability(drops: np.ndarray, own: int) -> tuple[list[Measured], list[Measure
             return np.where(f[:, [own]] > 0, f / f[:, [own]], np.nan)
 
     faithful = measure(faithfulness, drops)
-    return faithful, measure(ratio, drops) if faithful[own].value > 0 else unknown
+    return faithful, measure(ratio, drops) if faithful[own].low > 0 else unknown
 
 
 def circuit_drops(

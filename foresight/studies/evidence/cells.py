@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .. import ledger
@@ -22,6 +22,10 @@ EFFECTS = {
 
 BASE, LOCALIZE, LORA = "base", "localize", "lora"
 """What a cell may do besides the methods that are compared: measure the model as it is, rank heads, train LoRA."""
+REFERENCE, OUTPUTS = "reference", "outputs"
+"""What the model before the edit says and computes on the training questions; run once per seed, before the edits that
+use it: log-probabilities for `EDIT` and `LORA`, outputs of heads for `ITI`."""
+SHARED = {EDIT: REFERENCE, LORA: REFERENCE, ITI: OUTPUTS}
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,23 @@ class Cell:
         at = [f", {name} {self.settings[name]:g}" for name in ("learning_rate", "strength") if name in self.settings]
         return f"{self.method}, {self.behaviour} of {self.model}, seed {self.seed}{''.join(at)}"
 
+    @property
+    def shared(self) -> Cell | None:
+        """The cell whose result this one uses: the same for all heads, taus, rates and strengths."""
+        if self.method not in SHARED:
+            return None
+        kept = {name: value for name, value in self.settings.items() if name == "more"}  # it sets the precision
+        return replace(self, method=SHARED[self.method], settings=kept)
+
 
 @dataclass(frozen=True)
 class Measures:
     """What one run showed.
 
     Attributes:
-        ranked: names of heads, best first: what a localization found. The other fields are of edits.
+        ranked: names of heads, best first: what a localization found.
+        reference: log-probability per token of every answer to the training questions, by the model before the edit.
+            The other fields are of edits.
         validation, test: effect -> mean over the validation and the test questions.
         answers: effect -> one number per test question, used to compare edits pairwise.
         retained: accuracy by retained task.
@@ -64,6 +78,7 @@ class Measures:
     """
 
     ranked: tuple[str, ...] = ()
+    reference: tuple[float, ...] = ()
     validation: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     answers: dict[str, list[float]] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,26 +23,12 @@ from torch import Tensor, nn
 
 from ...common.files import write_whole
 from ...model.components import ComponentTable, features
+from .intervention import Intervention
 from .localizers import head_taps
 
 Read = Literal["all", "heads"]
 NAME = "foresight_edit"
 """Attribute of the model under which an edit is registered, so that a trainer finds its parameters."""
-
-
-class Intervention:
-    """An edit that is in effect on a model; this one is none. The model without it is the reference, with no copy."""
-
-    def off(self) -> AbstractContextManager:
-        """Context in which the model is the one before the edit, bit for bit."""
-        return nullcontext()
-
-    def answering(self, first: Tensor) -> AbstractContextManager:
-        """Context of a forward pass whose answers are predicted from position `first` [B] on; ignored by default."""
-        return nullcontext()
-
-
-NONE = Intervention()
 
 
 class HookedEdit(Intervention):

@@ -14,9 +14,9 @@ in nats, averaged over the tokens of right answers; and the accuracy on retained
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,9 +29,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ...common.errors import DataError
 from ...scoring.scorer import scoring_mode
-from ...tasks.evaluation import collate, encode
-from .edit import NONE, Intervention
+from ...tasks.evaluation import encode
+from .intervention import NONE, Intervention
 from .localizers import Judge
+from .packed import batches, collate, log_probabilities, pack
 from .preferences import Question
 
 
@@ -50,70 +51,68 @@ class Answers:
     divergence: np.ndarray
 
 
+Before: TypeAlias = dict[tuple[str, str], Tensor]
+"""(prompt, answer) -> log-probabilities [tokens, vocabulary] by the model before the edit, which all edits share."""
+
+
 def score_answers(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[tuple[str, str]],
     intervention: Intervention = NONE,
-    divergence: bool = False,
-    batch_size: int = 64,
+    divergence: Sequence[int] = (),
+    before: Before | None = None,
 ) -> Answers:
-    """Run (prompt, answer) texts with the answers given; with `divergence`, compare with the model before the edit.
-    Raises DataError for a prompt or an answer without a token.
+    """Run (prompt, answer) texts with the answers given; the rows at `divergence` are compared with the model before
+    the edit, whose log-probabilities are taken from `before`, and added to it where they are missing. Raises DataError
+    for a prompt or an answer without a token.
     """
-    encoded = [encode(tokenizer, *row) for row in rows]
-    for row, (ids, start) in zip(rows, encoded, strict=True):
-        if not 0 < start < len(ids):
-            raise DataError(f"prompt {row[0]!r} with answer {row[1]!r}: expected at least one token in each")
     result = Answers(np.zeros(len(rows)), [""] * len(rows), np.zeros(len(rows)))
-    order = sorted(range(len(rows)), key=lambda i: len(encoded[i][0]))
+    known, compared = {} if before is None else before, set(divergence)
+    missing = [rows[i] for i in divergence if rows[i] not in known]
     with torch.inference_mode(), scoring_mode(model):
-        for picks in np.array_split(order, range(batch_size, len(order), batch_size)):
-            after, labels = _log_probabilities(model, [encoded[i] for i in picks], intervention)
-            wanted = labels >= 0
-            truth = after.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-            result.log_probability[picks] = _sum(truth, wanted)
-            for i, best, where in zip(picks, after.argmax(-1), wanted, strict=True):
-                result.predicted[i] = tokenizer.decode(best[where].tolist()).strip()
-            if divergence:
-                with intervention.off():
-                    before, _ = _log_probabilities(model, [encoded[i] for i in picks], NONE)
-                kl = (after.exp() * (after - before)).sum(-1)
-                result.divergence[picks] = _sum(kl, wanted) / wanted.sum(1).cpu().numpy()
+        with intervention.off():
+            for i, log_p, _ in _by_text(model, tokenizer, missing, NONE):
+                known[missing[i]] = log_p.cpu()
+        for i, log_p, tokens in _by_text(model, tokenizer, rows, intervention):
+            result.log_probability[i] = log_p.gather(1, tokens[:, None]).sum().item()
+            result.predicted[i] = tokenizer.decode(log_p.argmax(-1).tolist()).strip()
+            if i in compared:
+                result.divergence[i] = (log_p.exp() * (log_p - known[rows[i]].to(log_p.device))).sum(-1).mean().item()
     return result
 
 
-def _log_probabilities(
-    model: nn.Module, rows: list[tuple[list[int], int]], intervention: Intervention
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities [B, K, vocabulary], float32, and labels [B, K], at the K positions where any row answers."""
-    device = next(model.parameters()).device
-    inputs, labels, mask = (tensor.to(device) for tensor in collate(rows))
-    targets = labels[:, 1:]
-    positions = (targets >= 0).any(0).nonzero().flatten()
-    with intervention.answering(torch.tensor([start - 1 for _, start in rows])):
-        logits = model(input_ids=inputs, attention_mask=mask, logits_to_keep=positions, use_cache=False).logits
-    return logits.float().log_softmax(-1), targets[:, positions]
-
-
-def _sum(values: Tensor, wanted: Tensor) -> np.ndarray:
-    return values.masked_fill(~wanted, 0).sum(1).double().cpu().numpy()
+def _by_text(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, str]], intervention: Intervention
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(place, log-probabilities [K, vocabulary], tokens [K]) of every text."""
+    for packs in batches(pack(tokenizer, rows)):
+        batch = {name: tensor.to(model.device) for name, tensor in collate(packs).items()}
+        texts, counts = batch["text"].unique_consecutive(return_counts=True)
+        parts = (
+            values.split(counts.tolist()) for values in (log_probabilities(model, batch, intervention), batch["token"])
+        )
+        yield from zip(texts.tolist(), *parts, strict=True)
 
 
 def effects(
+    questions: Sequence[Question],
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
     intervention: Intervention,
     judges: Mapping[str, Judge],
     max_new_tokens: int = 32,
-) -> dict[str, np.ndarray]:
-    """Effect -> one number per question, float64 [n]: on given answers, and of each judge on generated ones."""
+    before: Before | None = None,
+) -> tuple[dict[str, np.ndarray], float]:
+    """Effect -> one number per question, float64 [n]: on given answers, and of each judge on generated ones; and, with
+    `before`, the mean divergence on the best right answers, else zero.
+    """
     rows = [(q.prompt, answer) for q in questions for answer, _ in q.answers]
-    log_p = score_answers(model, tokenizer, rows, intervention).log_probability
     ends = np.cumsum([len(q.answers) for q in questions])
+    best = [0, *ends[:-1].tolist()]
+    scored = score_answers(model, tokenizer, rows, intervention, best if before is not None else (), before)
     found = []
-    for question, p in zip(questions, np.split(log_p, ends[:-1]), strict=True):
+    for question, p in zip(questions, np.split(scored.log_probability, ends[:-1]), strict=True):
         right, wrong = np.split(p, [len(question.right)])
         mass = np.exp(np.logaddexp.reduce(right) - np.logaddexp.reduce(p))
         found.append((right[0] > wrong.max(), mass, right[0]))
@@ -122,7 +121,7 @@ def effects(
         prompts = [q.prompt for q in questions]
         texts = generate(model, tokenizer, prompts, max_new_tokens)
         result |= {name: _judged(name, judge, prompts, texts) for name, judge in judges.items()}
-    return result
+    return result, float(scored.divergence[best].mean())
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -11,7 +11,6 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +57,6 @@ def inverted(behaviour: Behaviour) -> Behaviour:
     """The same questions with the wrong answers preferred, to remove a behaviour. Contrast pairs stay as they are."""
     turned = {part: tuple(Question(q.prompt, q.wrong, q.right) for q in getattr(behaviour, part)) for part in PARTS}
     return replace(behaviour, **turned)
-
-
-def preferences(questions: Sequence[Question]) -> Dataset:
-    """Every right answer paired with every wrong one: columns prompt, chosen, rejected."""
-    rows = [(q.prompt, a, b) for q in questions for a, b in product(q.right, q.wrong)]
-    return Dataset.from_list([dict(zip(PREFERENCES, row, strict=True)) for row in rows])
 
 
 def load_behaviour(name: str, tokenizer: PreTrainedTokenizerBase, sizes: Mapping[str, int], seed: int = 0) -> Behaviour:

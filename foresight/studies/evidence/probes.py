@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from ...model.components import ComponentTable
 from ...scoring.scorer import scoring_mode
 from ...scoring.taps import Site, sites, tapped
-from ...tasks.evaluation import collate, encode
+from .packed import batches, collate, logits, pack
 from .preferences import Question
 
 
@@ -31,33 +31,27 @@ class Outputs:
 
 
 def read_outputs(
-    model: nn.Module,
-    table: ComponentTable,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-    batch_size: int = 32,
+    model: nn.Module, table: ComponentTable, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]
 ) -> Outputs:
     """The outputs of all heads, in model order, at the last token of every answer of the questions."""
     texts = [(q.prompt, answer, right) for q in questions for answer, right in q.answers]
-    rows = [encode(tokenizer, prompt, answer) for prompt, answer, _ in texts]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     heads = [component for component in table if component.kind == "head"]
     modules = {head.taps[0].module for head in heads}
     places: list[Site] = [site for site in sites(table) if site.side == "input" and site.module in modules]
-    found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+    found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     with torch.inference_mode(), scoring_mode(model):
-        for picks in np.array_split(order, range(batch_size, len(order), batch_size)):
-            inputs, _, mask = (tensor.to(model.device) for tensor in collate([rows[i] for i in picks]))
+        for packs in batches(pack(tokenizer, [(prompt, answer) for prompt, answer, _ in texts])):
+            batch = {name: tensor.to(model.device) for name, tensor in collate(packs).items()}
+            row, position, picks = batch["ends"].T
             seen: dict[int, torch.Tensor] = {}
-            last = mask.sum(1) - 1
 
-            def keep(place: int, o: torch.Tensor, seen=seen, last=last) -> None:
-                seen[place] = o[torch.arange(len(o)), last.to(o.device)].float().cpu()
+            def keep(place: int, o: torch.Tensor, seen=seen, row=row, position=position) -> None:
+                seen[place] = o[row.to(o.device), position.to(o.device)].float().cpu()
 
             with tapped(model, places, keep):
-                model(input_ids=inputs, attention_mask=mask, logits_to_keep=1, use_cache=False)
+                logits(model, batch, position[:1])
             outputs = torch.cat([seen[i] for i in range(len(places))], 1).reshape(len(picks), len(heads), -1)
-            for i, output in zip(picks, outputs, strict=True):
+            for i, output in zip(picks.tolist(), outputs, strict=True):
                 found[i] = output
     return Outputs(torch.stack(found).numpy(), np.array([right for _, _, right in texts]))
 

@@ -45,9 +45,11 @@ class EvidenceConfig:
     read: str = setting("all", "What the optimal edit reads: all heads of a layer, or (heads) its own.")
     taus: list[float] = setting([0.05], "Strengths of the pull towards the model before the edit.")
     learning_rates: list[float] = setting([3e-2, 1e-1], "Learning rates that each set of heads is tuned over.")
-    epochs: float = setting(4.0, "Passes over the preference pairs.")
-    batch_size: int = setting(8, "Preference pairs per optimizer step.")
-    training: dict[str, Any] | str | None = setting(None, "Further fields of DPOConfig, such as bf16 (JSON in a flag).")
+    epochs: float = setting(4.0, "Passes over the pairs of a right and a wrong answer.")
+    batch_size: int = setting(8, "Questions per optimizer step, each with all its pairs of a right and a wrong answer.")
+    training: dict[str, Any] | str | None = setting(
+        None, "Further fields of TrainingArguments, such as bf16 (JSON in a flag)."
+    )
     direction: str = setting("mass_mean", "Direction of the shift: mass_mean or probe.")
     strengths: list[float] = setting([3.0, 10.0, 30.0], "Strengths of the shift to tune over, in standard deviations.")
     effect: str = setting("choice", f"Effect to tune for and compare: {', '.join(EFFECTS)}.")

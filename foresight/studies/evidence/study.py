@@ -2,6 +2,7 @@
 
 results.json                the verdict, the outcomes it rests on, settings and versions
 runs/<key>/result.json      one record per cell (see studies.runner); a finished cell is never run twice
+runs/<key>/outputs.npz      outputs of the heads on the training questions, which the shifts share
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from transformers import TrainingArguments
 
-from ...common.errors import ConfigError, DataError
+from ...common.errors import ConfigError, DataError, one_of
 from ...common.sealed import read_sealed, write_sealed
 from ...model.components import component_table
 from ...model.loading import load_meta_model
 from ...model.model_config import ModelConfig
+from ...tasks import task
+from ..compare.curve import EVALUATION_SEED, tokenizer_of
 from ..ledger import decode
 from ..provenance import digest, environment
 from ..runner import RUNS, Runner, Work
 from .cells import BASE, EDIT, ITI, LOCALIZE, LORA, Cell, Measures, Record
 from .localizers import head_names
 from .outcomes import FULL, LOCALIZED, LORA_ARM, RANDOM, Arm, Outcome, Setting, outcome
+from .preferences import PARTS, load_behaviour
 from .settings import EvidenceConfig
 from .verdict import Evidence, judge
 
@@ -41,13 +46,16 @@ def run_study(out: str | Path, config: EvidenceConfig, console: Console | None =
 
     Raises:
         ConfigError: more heads in a set than the model has.
-        DataError: a localizer failed, or there is nothing to compare.
+        DataError: before anything runs, a behaviour or a retained task that cannot be used with the model's tokenizer;
+            later, a localizer failed, or there is nothing to compare.
     """
     plan = Plan(config)
     folder = Path(out)
     with Runner(folder / RUNS, Work(_work, Cell, Measures), config.workers, plan.total, console) as runner:
         (base,) = plan.measured(runner, [plan.cell(BASE)], "before the edit")
         arms = plan.arms(runner)
+        shared = (cell.shared for method in config.methods for _, cell in plan.cells_of(method, arms[0]))
+        plan.measured(runner, [cell for cell in shared if cell], "what edits share")
         outcomes = {method: plan.outcomes(runner, method, arms) for method in config.methods}
     evidence = judge(outcomes, base.test[config.effect], config.effect, heads=config.heads)
     found = {"schema": SCHEMA, **asdict(evidence), "config": asdict(config), "environment": environment()}
@@ -78,19 +86,25 @@ class Plan:
         self.every = head_names(component_table(load_meta_model(ModelConfig.of(config.model))))
         if config.heads >= len(self.every):
             raise ConfigError(f"heads is {config.heads}, but the model has {len(self.every)}; expected fewer")
+        for name in config.training or ():
+            one_of("field of training", name, TrainingArguments.__dataclass_fields__)
+        tokenizer = tokenizer_of(config.model)
+        self.sizes = {part: getattr(config, f"{part}_questions") for part in PARTS}
+        load_behaviour(config.behaviour, tokenizer, self.sizes)  # what cannot be used is refused before anything runs
+        for name in config.retained():
+            task(name).examples(tokenizer, "test", config.retained_examples, EVALUATION_SEED)
         self.inputs = {name: digest(Path(name)) for name in (config.model, config.behaviour) if Path(name).exists()}
         self.random = random_sets(self.every, config.heads, config.draws)
         points = {EDIT: len(config.taus) * len(config.learning_rates), ITI: len(config.strengths)}
         sets = len(config.localizers) + len(self.random) + 1
         edits = sum(points[method] * (sets + (method == EDIT)) for method in config.methods)
-        self.total = 1 + config.seeds * (len(config.localizers) + edits)
+        self.total = 1 + config.seeds * (len(config.localizers) + len(config.methods) + edits)
 
     def cell(self, method: str, seed: int = 0, **settings: Any) -> Cell:
         """One run. Equal sets of heads give the same cell in every arm."""
         c = self.config
-        questions = {part: getattr(c, f"{part}_questions") for part in ("train", "validation", "test")}
         same = ("invert", "retained_examples", "judge", "classifier", "max_new_tokens")
-        data = {"questions": questions, "retained": c.retained(), **{name: getattr(c, name) for name in same}}
+        data = {"questions": self.sizes, "retained": c.retained(), **{name: getattr(c, name) for name in same}}
         return Cell(method, c.behaviour, c.model, seed, settings, data, self.inputs)
 
     def arms(self, runner: Runner[Cell, Measures]) -> list[Arm]:
@@ -110,17 +124,17 @@ class Plan:
         """Run every set of heads at every setting, and choose its setting on the validation questions."""
         if method == EDIT:
             arms = [*arms, Arm("rank-one LoRA", LORA_ARM, ((),) * self.config.seeds)]
-        cells = [(arm, point, cell) for arm in arms for point, cell in self._cells(method, arm)]
+        cells = [(arm, point, cell) for arm in arms for point, cell in self.cells_of(method, arm)]
         runs: dict[Arm, dict[Setting, list[Record]]] = {arm: {} for arm in arms}
         for (arm, point, _), record in zip(cells, runner.run([cell for *_, cell in cells], method), strict=True):
             runs[arm].setdefault(point, []).append(record)
         found = (outcome(arm, of_arm, self.config.effect, self.config.max_divergence) for arm, of_arm in runs.items())
         return [result for result in found if result is not None]
 
-    def _cells(self, method: str, arm: Arm) -> Iterator[tuple[Setting, Cell]]:
+    def cells_of(self, method: str, arm: Arm) -> Iterator[tuple[Setting, Cell]]:
         """(setting, cell) for every setting and seed of one set of heads."""
         c = self.config
-        how: dict[str, Any] = {"epochs": c.epochs, "batch_size": c.batch_size, "more": c.training or {}}
+        how: dict[str, Any] = {"epochs": c.epochs, "questions": c.batch_size, "more": c.training or {}}
         for seed, heads in enumerate(arm.heads):
             chosen = {"heads": sorted(heads, key=self.every.index)}
             if method == ITI:

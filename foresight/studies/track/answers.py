@@ -25,7 +25,8 @@ def answer(tables: Tables) -> Tables:
         heads_over_mlps: by strategy, scorer, step and measure: excess of heads minus excess of MLP blocks.
         staleness: by strategy, scorer and step: overlap of the step-0 map, ceiling, chance, held, and what is lost.
         stability: by strategy, scorer and step: the faithfulness of the step-0 circuit over that of the step's own
-            where it is defined (`defined` of `runs`), its floor, and the interval of ratio - 1.
+            where it is defined (`defined` of `runs`; undefined where the step's own explains nothing beyond noise), its
+            floor, the interval of ratio - 1, and both faithfulnesses: `of_start` and `of_own`, over all runs.
         conflict: every two tasks on the base model, strongest first: value, interval, floor, and whether the value is
             beyond the floor.
         outcome: final accuracy and loss by strategy; with `minus`, the paired difference of two strategies.
@@ -77,10 +78,13 @@ def _heads_over_mlps(rows: Sequence[Row]) -> list[Row]:
 
 def _stability(rows: Sequence[Row]) -> list[Row]:
     of_start = [r | {"step": r["t"], "excess": r["value"] - 1} for r in where(rows, measure="ratio", s=0) if r["t"]]
+    faithful = [r | {"step": r["t"]} for r in where(rows, measure="faithfulness")]
     return [
         group
         | {"ratio": _mean(members, "value"), "floor": _mean(members, "floor")}
         | {"defined": len(_units(members, "excess")), "runs": len(members)}
+        | {"of_start": _mean(where(faithful, s=0, **group), "value")}
+        | {"of_own": _mean(where(faithful, s=group["step"], **group), "value")}
         | {"between_runs": between_seeds(members, "value")}
         | _interval(members, "excess")
         for group, members in grouped(of_start, "strategy", "scorer", "step")

@@ -103,16 +103,21 @@ def _stale(answers: Tables, strategy: str) -> Line:
 
 def _explains(answers: Tables, strategy: str) -> Line:
     rows = _of(answers["stability"], answers, strategy)
-    if not rows or not rows[-1]["defined"]:
-        return Line(strategy, "Not known", "Faithfulness was not measured, or is undefined in every run.")
+    if not rows:
+        return Line(strategy, "Not known", "Faithfulness was not measured.")
     row = rows[-1]
+    old, new = number(row["of_start"]), number(row["of_own"])
+    if not row["defined"]:
+        return Line(strategy, "undefined",
+            f"On the model of step {row['step']} the circuit of step 0 has a faithfulness of {old}, that step's own "
+            f"{new}. In no run does the latter explain anything beyond noise: their ratio means nothing.")  # fmt: skip
     own = "the circuit of its own step"
     verdict = decided(row, f"better than {own}", f"worse than {own}", f"as good as {own}, within the noise")
     return Line(strategy, verdict,
         f"On the model of step {row['step']} the circuit of step 0 is {number(row['ratio'])} times as faithful as that "
-        f"step's own. This ratio differs by {number(row['floor'])} between halves of the probe, and by "
-        f"{number(row['between_runs'])} between runs that differ only in their seed. Ratio minus 1: {spread(row)}; "
-        f"defined in {row['defined']} of {row['runs']} runs.")  # fmt: skip
+        f"step's own ({old} against {new}). This ratio differs by {number(row['floor'])} between halves of the probe, "
+        f"and by {number(row['between_runs'])} between runs that differ only in their seed. Ratio minus 1: "
+        f"{spread(row)}; defined in {row['defined']} of {row['runs']} runs.")  # fmt: skip
 
 
 def _best(answers: Tables) -> list[Line]:

@@ -39,13 +39,15 @@ def test_a_model_without_the_behaviour_leaves_everything_undefined():
         assert np.isnan([values(part) for part in stability(drops(5, 2, gap=gap), own=0)]).all()
 
 
-def test_an_own_circuit_near_zero_has_no_interval_instead_of_an_infinite_one():
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 1, 20)
-    samples = np.stack([np.full(20, 5.0), 9.9 + noise - noise.mean(), np.full(20, 10.0)], 1)  # f = 0.5, own 0.01
-    _, (first, _) = stability(samples, own=1)
-    assert first.value == pytest.approx(50)
-    assert np.isnan([first.low, first.high, first.floor_high]).all()
+@pytest.mark.parametrize(("own", "defined"), [(0.01, False), (0.5, True)])
+def test_a_ratio_to_noise_is_undefined(own, defined):
+    """The noise of the own circuit's faithfulness has a standard error of .022: .01 is nothing, .5 is something."""
+    noise = np.random.default_rng(0).normal(0, 1, 20)
+    samples = np.stack([np.full(20, 5.0), 10 * (1 - own) + noise - noise.mean(), np.full(20, 10.0)], 1)
+    faithful, ratio = stability(samples, own=1)
+    assert values(faithful) == pytest.approx([0.5, own])
+    assert np.isfinite(values(ratio)).all() == np.isfinite(values(ratio)).any() == defined
+    assert not defined or ratio[0].value == pytest.approx(1)
 
 
 def test_on_a_real_model_all_circuits_are_ablated_in_one_call(monkeypatch):

@@ -4,7 +4,8 @@ import torch
 from torch.nn.functional import kl_div
 
 from foresight.common.errors import ConfigError, DataError, UnknownNameError
-from foresight.studies.evidence.edit import NONE, RankOneEdit, Steering
+from foresight.studies.evidence.edit import RankOneEdit, Steering
+from foresight.studies.evidence.intervention import NONE
 from foresight.studies.evidence.localizers import JUDGES, head_names
 from foresight.studies.evidence.measures import effects, generate, score_answers, text_classifier
 from foresight.studies.evidence.preferences import Question
@@ -26,7 +27,9 @@ def test_log_probability_and_divergence_are_those_of_single_texts():
     edit = RankOneEdit(model, table, head_names(table)[::2])
     for layer in edit.layers:
         torch.nn.init.normal_(layer.b)
-    found = score_answers(model, tokenizer, ROWS, edit, divergence=True)
+    kept = {}
+    found = score_answers(model, tokenizer, ROWS, edit, range(len(ROWS)), kept)
+    assert kept.keys() == set(ROWS)
     for i, row in enumerate(ROWS):
         log_p, truth = by_hand(model, tokenizer, *row)
         assert found.log_probability[i] == pytest.approx(log_p.gather(1, truth[:, None]).sum().item(), abs=1e-4)
@@ -52,10 +55,27 @@ def test_effects_of_several_answers():
     model, _, tokenizer = many_heads()
     question = Question("w3 w4", (" w5", " w6"), (" w7", " w8", " w9"))
     p = np.exp(score_answers(model, tokenizer, [("w3 w4", f" w{i}") for i in range(5, 10)]).log_probability)
-    found = effects(model, tokenizer, [question], NONE, {})
+    found, _ = effects([question], model, tokenizer, NONE, {})
     assert found["choice"][0] == float(p[0] > p[2:].max())
     assert found["mass"][0] == pytest.approx(p[:2].sum() / p.sum())
     assert found["log_probability"][0] == pytest.approx(np.log(p[0]))
+
+
+def test_what_the_model_said_before_is_asked_once():
+    model, table, tokenizer = many_heads()
+    edit, asked, before = RankOneEdit(model, table, head_names(table)[::2]), questions(6), {}
+    for layer in edit.layers:
+        torch.nn.init.normal_(layer.b)
+    _, first = effects(asked, model, tokenizer, edit, {}, before=before)
+    alone = score_answers(model, tokenizer, [(q.prompt, q.right[0]) for q in asked], edit, range(6)).divergence
+    assert first == pytest.approx(alone.mean(), rel=1e-4) and first > 1e-3 and len(before) == 6
+    passes = []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    assert effects(asked, model, tokenizer, edit, {}, before=before)[1] == first
+    with_before = len(passes)
+    effects(asked, model, tokenizer, edit, {}, before={})
+    assert len(passes) - with_before > with_before
+    assert effects(asked, model, tokenizer, edit, {})[1] == 0
 
 
 def test_judges_see_what_the_model_generates():
@@ -68,10 +88,10 @@ def test_judges_see_what_the_model_generates():
         seen["answers"] = list(answers)
         return [1.0] * len(prompts)
 
-    found = effects(model, tokenizer, asked, NONE, {"judge": judge}, max_new_tokens=3)
+    found, _ = effects(asked, model, tokenizer, NONE, {"judge": judge}, max_new_tokens=3)
     assert seen["answers"] == texts and found["judge"].tolist() == [1.0] * len(asked)
     with pytest.raises(DataError, match="one finite each"):
-        effects(model, tokenizer, asked, NONE, {"judge": lambda prompts, answers: [float("nan")] * len(prompts)})
+        effects(asked, model, tokenizer, NONE, {"judge": lambda prompts, answers: [float("nan")] * len(prompts)})
 
 
 def test_generation_does_not_depend_on_the_padding():

@@ -5,16 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from foresight.cli import main
 from foresight.commands.settings import parse
 from foresight.common.errors import ConfigError, DataError
 from foresight.common.sealed import read_sealed, write_sealed
 from foresight.report.evidence import render, write_evidence
-from foresight.studies.evidence.cells import Measures
+from foresight.studies.evidence.cells import Cell, Measures
 from foresight.studies.evidence.outcomes import LORA_ARM, RANDOM, Arm, outcome
 from foresight.studies.evidence.settings import EvidenceConfig
-from foresight.studies.evidence.study import Plan, random_sets, read_results
+from foresight.studies.evidence.study import Plan, random_sets, read_results, run_study
+from foresight.studies.evidence.trial import run_cell
+from foresight.studies.provenance import cell_key
 from support.evidence_cases import many_heads
 
 
@@ -62,6 +66,27 @@ def test_study_runs_from_the_command_line_and_leaves_its_results(out):
     assert "Does the location matter?" in page and page.count("data:image/svg+xml") == 2
 
 
+def test_what_edits_share_is_computed_once_and_changes_nothing(out, tmp_path):
+    """One record of the reference and one of the heads' outputs; a cell that finds no reference computes the same."""
+    records = [json.loads(p.read_text()) for p in (out / "runs").glob("*/result.json")]
+    of = {method: [r for r in records if r["cell"]["method"] == method] for method in ("reference", "outputs", "edit")}
+    assert (len(of["reference"]), len(of["outputs"]), len(of["edit"])) == (1, 1, 4)
+    cell = Cell(**of["edit"][0]["cell"])
+    assert cell_key(cell.shared) == of["reference"][0]["key"]
+    (tmp_path / "alone").mkdir()
+    alone = run_cell(cell, tmp_path / "alone")
+    assert alone.answers == of["edit"][0]["measures"]["answers"] and alone.own_kl == of["edit"][0]["measures"]["own_kl"]
+    edits = [load_file(where / "edit.safetensors") for where in (tmp_path / "alone", out / "runs" / cell_key(cell))]
+    assert all(torch.equal(edits[0][name], value) for name, value in edits[1].items())
+
+
+def test_a_task_that_the_tokenizer_cannot_spell_is_refused_before_anything_runs(folder, tmp_path):
+    for changes in ({"behaviour": "greater_than"}, {"retained_tasks": ["order"]}):
+        with pytest.raises(DataError, match="task '.*; use another tokenizer, or a task that it can spell: none"):
+            run_study(tmp_path, settings(folder, **changes))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_finished_study_runs_nothing_again(out, folder):
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").glob("*/result.json")}
     results = json.loads((out / "results.json").read_text())
@@ -94,10 +119,10 @@ def test_plan_has_the_same_cells_for_every_set(folder):
     arms = [Arm("a", "localized", (("L0.head.1",), ("L2.head.0",))), Arm("r", RANDOM, (("L1.head.1",),) * 2)]
     for method, n in (("edit", 8), ("iti", 4)):
         first, second = (
-            [(p, c.seed, c.settings.get("learning_rate")) for p, c in plan._cells(method, arm)] for arm in arms
+            [(p, c.seed, c.settings.get("learning_rate")) for p, c in plan.cells_of(method, arm)] for arm in arms
         )
         assert first == second and len(first) == n
-    lora = [cell for _, cell in plan._cells("edit", Arm("lora", LORA_ARM, ((), ())))]
+    lora = [cell for _, cell in plan.cells_of("edit", Arm("lora", LORA_ARM, ((), ())))]
     assert {cell.method for cell in lora} == {"lora"} and "heads" not in lora[0].settings
 
 
@@ -105,7 +130,7 @@ def test_equal_sets_of_heads_are_one_cell(folder):
     plan = Plan(settings(folder, heads=2))
     pairs = (("L0.head.1", "L1.head.2"), ("L1.head.2", "L0.head.1"))
     (a,), (b,) = (
-        [cell for _, cell in plan._cells("edit", Arm(n, RANDOM, (h,)))] for n, h in zip("ab", pairs, strict=True)
+        [cell for _, cell in plan.cells_of("edit", Arm(n, RANDOM, (h,)))] for n, h in zip("ab", pairs, strict=True)
     )
     assert a == b
 
@@ -168,6 +193,11 @@ def test_more_heads_than_the_model_has(folder):
         Plan(settings(folder, heads=24))
 
 
+def test_a_field_of_training_that_there_is_not(folder):
+    with pytest.raises(ConfigError, match="unknown field of training 'learning_rte'.*did you mean 'learning_rate'"):
+        Plan(settings(folder, training={"learning_rte": 1.0}))
+
+
 def test_a_localizer_of_ones_own_with_settings():
     chosen = EvidenceConfig(localizers=["probes", {"name": "mine", "like": "given", "heads": ["L0.head.1"]}]).chosen()
     assert chosen == {"probes": ("probes", {}), "mine": ("given", {"heads": ["L0.head.1"]})}
@@ -177,8 +207,12 @@ def test_recipes_are_the_defaults_and_the_published_protocol():
     recipes = Path(__file__).parents[3] / "recipes" / "evidence"
     assert parse(recipes / "demo.yaml", [], (EvidenceConfig,)) == (EvidenceConfig(),)
     (published,) = parse(recipes / "truthfulqa.yaml", [], (EvidenceConfig,))
-    assert (published.heads, published.epochs, published.batch_size) == (16, 2, 4)
+    assert (published.heads, published.epochs, published.batch_size) == (16, 2, 1)
     assert published.taus == [0.1, 0.2, 0.3, 0.4, 0.5] and published.learning_rates == [1e-4, 5e-4, 2e-3]
+    (shrunk,) = parse(recipes / "truthfulqa-100.yaml", [], (EvidenceConfig,))
+    assert shrunk.train_questions + shrunk.validation_questions + shrunk.test_questions == 100
+    for name in ("invert", "retained_tasks", "heads", "draws", "localizers", "methods", "read", "effect", "seeds"):
+        assert getattr(shrunk, name) == getattr(published, name)
 
 
 def test_a_page_of_recorded_results_imports_nothing_that_they_name(out, tmp_path, monkeypatch):

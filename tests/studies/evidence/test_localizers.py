@@ -31,7 +31,7 @@ def planted_outputs(n=200, heads=5, dim=4, seed=0):
 
 def test_outputs_are_those_at_the_last_token():
     found = case()
-    outputs = read_outputs(found.model, found.table, found.tokenizer, questions(5), batch_size=3)
+    outputs = read_outputs(found.model, found.table, found.tokenizer, questions(5))
     assert outputs.values.shape == (10, 24, 4) and outputs.right.tolist() == [True, False] * 5
     text = questions(5)[2].prompt + " w9"
     seen = {}

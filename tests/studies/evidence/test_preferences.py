@@ -7,7 +7,7 @@ from foresight.common.errors import DataError
 from foresight.model.loading import load_tokenizer
 from foresight.model.model_config import ModelConfig
 from foresight.model.shipped import model_path
-from foresight.studies.evidence.preferences import TRUTHFULQA, Question, inverted, load_behaviour, preferences
+from foresight.studies.evidence.preferences import TRUTHFULQA, Question, inverted, load_behaviour
 from support.tiny import tiny_tokenizer
 
 SIZES = {"train": 6, "validation": 3, "test": 4}
@@ -55,7 +55,6 @@ def test_rows_of_one_prompt_are_one_question(tmp_path):
         write(tmp_path / f"{part}.jsonl", [row | {"prompt": part} for row in rows])
     behaviour = load_behaviour(str(tmp_path), tiny_tokenizer(), SIZES)
     assert behaviour.validation == (Question("val", (" w4", " w6"), (" w5", " w7")),)
-    assert len(preferences(behaviour.train)) == 4
     turned = inverted(behaviour).train[0]
     assert (turned.right, turned.wrong) == (behaviour.train[0].wrong, behaviour.train[0].right)
 
@@ -86,7 +85,6 @@ def test_truthfulqa_is_read_by_its_columns(tmp_path):
     behaviour = load_behaviour(str(tmp_path), tiny_tokenizer(), SIZES)
     right, wrong = (" No", " One is less than two"), (" Yes", " It depends")
     assert behaviour.test == (Question("Q: Is one more than test?\nA:", right, wrong),)
-    assert len(preferences(behaviour.test)) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from foresight.common.numbers import json_rows
 from foresight.studies.circuits.distance import PARTS, across_and_within, distance_statistic
 from foresight.studies.circuits.floors import half_means
 from foresight.studies.track.answers import answer, between_seeds
@@ -168,6 +169,18 @@ def test_stability_is_of_the_first_circuit_where_it_is_defined():
     assert row["mean"] == pytest.approx(-0.245) and {r["step"] for r in found["stability"]} == {10, 20}
     text = " ".join(sentences(found))
     assert "times as faithful" in text and "defined in 12 of 13 runs" in text
+
+
+def test_circuits_that_explain_nothing_have_no_ratio_but_their_faithfulness():
+    rows = [stability("ioi", seed, 20, np.nan) for seed in (1, 2)]
+    rows += [stability("ioi", seed, 20, level, "faithfulness", s)
+             for seed in (1, 2) for s, level in ((0, 0.02), (20, 0.03))]  # fmt: skip
+    found = answer(tables_of([track([profile(0)] * 2)], stability=rows))
+    (row,) = json_rows(found["stability"])
+    assert (row["ratio"], row["mean"], row["defined"]) == (None, None, 0)
+    assert (row["of_start"], row["of_own"]) == pytest.approx((0.02, 0.03))
+    (text,) = [one for one in sentences(found) if "still explain" in one]
+    assert "undefined" in text and "0.02" in text and "0.03" in text and "times as faithful" not in text
 
 
 def test_conflicts_are_of_the_base_model_strongest_first():

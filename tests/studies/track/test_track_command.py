@@ -20,7 +20,7 @@ from foresight.studies.track.settings import TrackConfig
 from foresight.tasks import DATA_TASKS, NOVEL_TASKS, TASKS
 from foresight.tasks.data_config import DataConfig
 from foresight.training.config import ForesightConfig
-from support.tiny import tiny
+from support.tiny import tiny, tiny_tokenizer
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "track"
 STUDY = dict(
@@ -54,6 +54,13 @@ def recipe(tmp_path, model):
 @pytest.fixture
 def refused(refused):
     return partial(refused, "track")
+
+
+def test_a_task_that_the_tokenizer_cannot_spell_is_refused_before_anything_runs(tmp_path, recipe, refused):
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    words = recipe(tasks=["gender", "parity"], tokenizer=str(tmp_path / "tokenizer"))
+    assert "task 'gender'" in (said := refused("--config", words, "--out", str(tmp_path / "out")))
+    assert "a task that it can spell: none" in said and not (tmp_path / "out").exists()
 
 
 def test_a_small_study_from_recipe_to_answers(tmp_path, recipe, refused, capsys):
