@@ -40,9 +40,15 @@ class StepCosts:
         groups = ((arch.query, arch.key, arch.value), (arch.attention_out,), arch.up, (arch.down,))
         place = {f"{arch.layers}.{layer}.{path}": PLACES * layer + at
                  for layer in range(len(layers)) for at, paths in enumerate(groups) for path in paths}  # fmt: skip
-        self._place = np.array([min(place[s.module] for s in component.slices) for component in table])
-        self._columns = np.array([sum(len(s) for s in c.slices if s.axis == "column") for c in table])
-        self._reads = np.array([any(s.axis == "row" for s in c.slices) for c in table])
+        self._place, self._columns = np.full(len(table), PLACES * len(layers)), np.zeros(len(table), np.int64)
+        self._reads = np.zeros(len(table), bool)
+        for target in table.targets:
+            owner = table.owner[target.ids]
+            np.minimum.at(self._place, owner, place[target.module])
+            if target.axis == "column":
+                self._columns += np.bincount(owner, minlength=len(table))
+            else:
+                self._reads[owner] = True
 
         width, neurons = (features(layers[0].get_submodule(path))[1] for path in (arch.attention_out, arch.down))
         keys = width * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)

@@ -68,6 +68,10 @@ class Numbering(ABC):
     def hash(self) -> str:
         """Hex digest (16 characters); equal tables have equal hashes."""
 
+    def has_hash(self, found: str) -> bool:
+        """Whether a hash from a file, of this or an earlier version, is that of this table."""
+        return found == self.hash
+
     @property
     @abstractmethod
     def smallest(self) -> int:

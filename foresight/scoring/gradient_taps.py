@@ -78,7 +78,4 @@ def weight_gradients(
 
 def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:
     """Sum numbers per vector, float64 [n_vectors], into numbers per component, float64 [n_components]."""
-    owner = np.empty(table.n_vectors, np.int64)
-    for i in range(len(table)):
-        owner[table.vector_ids([i])] = i
-    return np.bincount(owner, weights=by_vector, minlength=len(table))
+    return np.bincount(table.owner, weights=by_vector, minlength=len(table))
