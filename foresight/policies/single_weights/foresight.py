@@ -117,7 +117,7 @@ class WeightForesight(WeightPolicy):
             moved, offset = logs.flatten().exp(), targets[module].offset
             total += float(moved.sum())
             best.add(torch.arange(offset, offset + len(moved)), moved)
-        return best.mask(), total / self.numbers.n_vectors / max(float(best.scores.mean()), 1e-30)
+        return best.mask(), total / self.numbers.n_vectors / max(float(best.found()[1].mean()), 1e-30)
 
     def _entered(self, mask: WeightMask, step: int) -> WeightMask:
         """Note when each weight of a mask has entered."""
