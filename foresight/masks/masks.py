@@ -75,13 +75,13 @@ class WeightMask:
 
 
 def everything(table: ComponentTable) -> Mask:
-    """The mask of all components."""
-    return Mask(tuple(range(len(table))))
+    """The mask of all components that masks may take."""
+    return Mask(tuple(np.flatnonzero(table.allowed).tolist()))
 
 
 def every_weight(table: Numbering) -> WeightMask:
-    """The mask of all single weights."""
-    return WeightMask(np.arange(table.n_vectors))
+    """The mask of all single weights that masks may take."""
+    return WeightMask(np.concatenate([np.arange(t.offset, t.offset + t.n) for t in table.candidates]))
 
 
 def churn(old: Mask | WeightMask, new: Mask | WeightMask) -> float:

@@ -133,7 +133,7 @@ def gradients(
     a model that fits into one group takes one pass.
     """
     parts: list[list[Target]] = [[]]
-    for target in table.targets:
+    for target in table.candidates:
         if parts[-1] and sum(t.n for t in parts[-1]) + target.n > group:
             parts.append([])
         parts[-1].append(target)

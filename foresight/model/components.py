@@ -116,9 +116,21 @@ class ComponentTable(Numbering):
             owner[self.vector_ids([i])] = i
         return owner
 
+    @cached_property
+    def allowed(self) -> np.ndarray:
+        """Whether masks may take each component, bool [n]: all its targets are candidates."""
+        allowed = np.ones(len(self), bool)
+        for target in set(self.targets).difference(self.candidates):
+            allowed[self.owner[target.ids]] = False
+        return allowed
+
+    @property
+    def available(self) -> int:
+        return int(self.vectors[self.allowed].sum()) if self.restricted else self.n_vectors
+
     @property
     def smallest(self) -> int:
-        return int(self.vectors.min())
+        return int(self.vectors[self.allowed].min() if self.restricted else self.vectors.min())
 
     def vector_ids(self, components) -> np.ndarray:
         """Return the sorted int64 ids of all vectors of the components at the given positions."""

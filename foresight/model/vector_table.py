@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _STRETCH = 2**16
-_NAME = re.compile(r"L(\d+)\.\w+\.\d+\.(\w+)\.(\d+)", re.ASCII)
+_NAME = re.compile(r"L(0|[1-9]\d*)\.(\w+)\.(0|[1-9]\d*)\.(\w+)\.(0|[1-9]\d*)", re.ASCII)
 
 
 def vector_table(model: nn.Module) -> VectorTable:
@@ -163,10 +163,10 @@ class _Positions(Mapping[str, int]):
 
     def __getitem__(self, name: str) -> int:
         if said := _NAME.fullmatch(name):
-            layer, leaf, place = said.groups()
+            layer, kind, parent, leaf, place = said.groups()
             for target in self.targets.get((int(layer), leaf), ()):
                 if int(place) < target.n:
                     at = int(self.table.owner[target.offset + int(place)])
-                    if self.table.names([at]) == [name]:
+                    if self.table.kind[at] == kind and self.table.parent[at] == int(parent):
                         return at
         raise KeyError(name)

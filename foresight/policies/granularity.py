@@ -42,8 +42,18 @@ class Granularity:
         """What the run's bank can hold."""
         return table
 
+    def tables(
+        self, model: nn.Module, mlp_block: int | None, candidates: dict[str, Any] | None
+    ) -> tuple[ComponentTable, Numbering]:
+        """Both, and masks may take only the candidates. Raises ConfigError as `masks.candidates.restrict`."""
+        table = self.table(model, mlp_block)
+        numbers = self.numbers(model, table)
+        if candidates:
+            part("masks.candidates.restrict")(numbers, candidates)
+        return table, numbers
+
     def everything(self, numbers: Numbering) -> Mask | WeightMask:
-        """The mask of all there is."""
+        """The mask of all that masks may take."""
         assert isinstance(numbers, ComponentTable)
         return everything(numbers)
 

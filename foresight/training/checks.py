@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..common.errors import BudgetError, ConfigError, did_you_mean, mapping, one_of
+from ..common.plugins import part
 from ..masks.budget import budget_over_time
 from ..policies.catalogue import OPTIONAL, PARAMETERS, RECORDING, Parameter, checked_params, entry, takers
 from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
@@ -42,6 +43,7 @@ def check_settings(settings: MaskSettings) -> None:
     settings.target_params = mapping("target_params", settings.target_params, '{"preconditioner": "none"}')
     settings.forecaster_params = mapping("forecaster_params", settings.forecaster_params, '{"penalty": 1.0}')
     settings.limits = _checked_limits(settings)
+    settings.candidates = part("masks.candidates.checked")(settings.candidates) if settings.candidates else None
     settings.head_share = _checked_head_share(settings.head_share)
     _check_taken(settings)
     params = checked_params(settings.policy, settings.granularity, settings.policy_params)
@@ -51,11 +53,6 @@ def check_settings(settings: MaskSettings) -> None:
             raise ConfigError(f"{name} is {value}; expected at least {least}")
     if not 0 <= settings.replay_share < 1:
         raise ConfigError(f"replay_share is {settings.replay_share}; expected a share in [0, 1)")
-    if not 0 <= settings.cost_aware < 1:
-        raise ConfigError(
-            f"cost_aware is {settings.cost_aware}; expected the share of the score that may be given up, in [0, 1), "
-            "for example 0.1"
-        )
     _check_watch(settings, params)
     _check_budget_schedule(settings, params)
 
@@ -192,7 +189,7 @@ def _checked_head_share(share: Any) -> float | str | None:
 def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
     watch, limits = params.get("watch", "hold"), settings.limits
     assert not isinstance(limits, str)
-    if limits and watch != "hold":
+    if limits and limits.keys() - {"cost_aware"} and watch != "hold":
         raise ConfigError(f"limits is {limits}, but watch {watch!r} trains components at any cost; use watch 'hold'")
     if limits and "gib" in limits and "scout_share" in params:
         raise ConfigError(

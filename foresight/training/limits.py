@@ -29,7 +29,6 @@ from ..scoring.taps import embeddings, logits_of
 from .config import ForesightConfig
 from .plan import Plan, sharding_of
 from .run import Run
-from .settings import LIMITS
 
 BATCHES, ROUNDS = 2, 3
 """Training batches that are timed, and how often each; the first round warms up."""
@@ -74,7 +73,7 @@ class StepLimits:
             "seconds": self._seconds,
             "gib": lambda components: self._plan.step_bytes(components, self._way) / 2**30,
         }
-        known = (name for name in LIMITS if name in self._given and (name != "seconds" or self.pace is not None))
+        known = (name for name in costs if name in self._given and (name != "seconds" or self.pace is not None))
         return tuple(Limit(f"limits.{name}", self._given[name], costs[name]) for name in known)
 
     def check(self, n_vectors: int) -> None:

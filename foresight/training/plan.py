@@ -43,9 +43,10 @@ class Plan:
     def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None):
         grain = granularity(args.granularity)
         policy = make_policy(args.policy, args.granularity, args.policy_params)
-        self.table, self.calendar = grain.table(model, args.mlp_block), calendar
-        self.numbers = grain.numbers(model, self.table)
-        everything, budgets = self.numbers.n_vectors, budget_over_time(args.budget_schedule)
+        assert not isinstance(args.candidates, str)  # the settings were checked
+        self.table, self.numbers = grain.tables(model, args.mlp_block, args.candidates)
+        self.calendar = calendar
+        everything, budgets = self.numbers.available, budget_over_time(args.budget_schedule)
         rows = everything if args.policy == "full" else budget_vectors(self.numbers, args.budget)
         mean = float(rows)
         if budgets is not None:

@@ -25,7 +25,7 @@ from ..common.errors import ConfigError, NonFiniteError
 from ..forecasters.single_weights.extrapolate import draw_factors, shifted_scores, taylor_scores
 from ..forecasters.single_weights.margins import Map, Margins
 from ..forecasters.single_weights.shift import in_float32
-from ..masks.masks import Mask, everything
+from ..masks.masks import Mask
 from ..model.components import ComponentTable
 from ..policies.scouted import Scouted, Scouting
 from ..policies.single_weights.foresight import WeightForesight
@@ -158,7 +158,7 @@ def _shift(trainer: MaskedTrainer, rows: np.ndarray, rate: float) -> tuple[dict[
     """Train all components on the rows once, and undo it: (the change of the weights, optimizer steps, bytes held)."""
     bank, table, size = trainer.run.bank, trainer.run.table, trainer.run.bank.n_vectors
     with random_state_kept(), attributes_kept(trainer.run.model):
-        bank.remask(everything(table), n_vectors=table.n_vectors)
+        bank.remask(Mask(tuple(range(len(table)))), n_vectors=table.n_vectors)
         try:
             steps, held = _train_on(trainer, rows, rate)
             values = bank.placement.values(bank.vectors)

@@ -60,4 +60,4 @@ def test_random_places_draw_every_set_alike(n):
 def test_random_places_are_of_the_seed(share):
     first, again, other = (random_places(10**5, int(share * 10**5), np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert np.array_equal(first, again) and len(first) == share * 10**5
-    assert 0 <= first[0] and first[-1] < 10**5 and (share == 1 or not np.array_equal(first, other))
+    assert first[0] >= 0 and first[-1] < 10**5 and (share == 1 or not np.array_equal(first, other))

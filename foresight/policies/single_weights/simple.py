@@ -15,7 +15,6 @@ from ...model.components import turned
 from ..policy import Ground
 from .weight_policy import SCORERS, WeightPolicy, WeightView
 
-
 NUMBERED = 2**28
 """Weights up to which a random mask gives each a number, in about a second."""
 
@@ -35,7 +34,7 @@ class RandomWeights(WeightPolicy):
 
     def _choose(self, view: WeightView) -> WeightMask:
         rng = np.random.default_rng([view.seed, view.step] if self.redraw else [view.seed])
-        targets = view.bank.table.targets
+        targets = view.bank.table.candidates
         total = sum(target.n for target in targets)
         if total > NUMBERED:
             places, ends = random_places(total, view.n_vectors, rng), np.cumsum([target.n for target in targets])
@@ -99,4 +98,4 @@ class Movement(WeightPolicy):
         self.moved = movement(self.path, ground.model)
 
     def _choose(self, view: WeightView) -> WeightMask:
-        return best_weights(((target, self.moved(target)) for target in view.bank.table.targets), view.n_vectors)
+        return best_weights(((target, self.moved(target)) for target in view.bank.table.candidates), view.n_vectors)
