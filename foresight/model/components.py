@@ -26,10 +26,10 @@ from .numbering import Numbering, Target
 
 @dataclass(frozen=True)
 class Slice:
-    """Vectors [start, stop) of one target Linear: rows (output features) or columns (input features)."""
+    """Vectors [start, stop) of one target Linear: rows (output features), columns (input features) or entries."""
 
     module: str
-    axis: Literal["row", "column"]
+    axis: Literal["row", "column", "entry"]
     start: int
     stop: int
 

@@ -15,7 +15,7 @@ import numpy as np
 class Target:
     """A Linear that masks can touch: `n` vectors along `axis`, the first of them number `offset` in the table.
 
-    Rows and columns are vectors of length d_model in feature space. Entries are single weights, vectors of length 1, in
+    Rows and columns are vectors of length d_model in feature space. Entries are single weights, or pieces of rows, in
     the order in which the module stores them.
     """
 

@@ -1,4 +1,4 @@
-"""The units of a mask of single vectors: each row and column of a component is a component of its own.
+"""The units of a mask of single vectors: rows and columns of components, or rows of every matrix.
 
 A model of 8 billion parameters has 1.7 million of them, so they are rows of arrays: a `Component` is made when it is
 asked for, and a name is made or read by arithmetic.
@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from .components import Component, ComponentTable, Slice, component_table
+from ..common.errors import ArchitectureError
+from .components import Component, ComponentTable, Slice, component_table, features, stored_transposed
 from .numbering import Numbering, Target
 
 if TYPE_CHECKING:
     from torch import nn
 
 _STRETCH = 2**16
-_NAME = re.compile(r"L(0|[1-9]\d*)\.(\w+)\.(0|[1-9]\d*)\.(\w+)\.(0|[1-9]\d*)", re.ASCII)
+_NUMBER = r"(0|[1-9]\d*)"
+_NAME = re.compile(rf"L{_NUMBER}\.(?:(\w+)\.{_NUMBER}\.)?(\w+)\.{_NUMBER}", re.ASCII)
 
 
 def vector_table(model: nn.Module) -> VectorTable:
@@ -44,27 +47,67 @@ def vector_table(model: nn.Module) -> VectorTable:
         ids.append(np.stack(pieces, 1).ravel() if neurons else np.concatenate(pieces))
         own = np.arange(len(pieces[0])).repeat(len(pieces)) if neurons else np.full(len(ids[-1]), component.index)
         parents.append(own.astype(np.int32))
-    return VectorTable(table, np.concatenate(ids), np.concatenate(parents))
+    first, sizes = np.concatenate(ids), np.ones(table.n_vectors, np.int32)
+    layer, kind = table.layer.repeat(table.vectors), table.kind.repeat(table.vectors)
+    return VectorTable(table.targets, table.d_model, table, first, sizes, layer, kind, np.concatenate(parents))
+
+
+def row_table(model: nn.Module) -> RowTable:
+    """Return a table in which every row of every Linear is a component, those of output and down projections too.
+
+    Rows differ in length, so vectors are pieces of rows, of the greatest length that all rows are multiples of. A row
+    is named by layer, Linear and output feature, as in "L0.down_proj.17". Its kind is "mlp" or "head", for any row of
+    attention.
+
+    Raises:
+        ArchitectureError: as `component_table`, or the family stores weights transposed, where rows are not contiguous.
+    """
+    table = component_table(model, mlp_block=sys.maxsize)
+    modules = {target: model.get_submodule(target.module) for target in table.targets}
+    if any(stored_transposed(module) for module in modules.values()):
+        raise ArchitectureError(
+            f"model type {model.config.model_type!r} stores its weights transposed, and a row of them is not contiguous"
+            "; granularity 'rows' needs plain Linears: use 'vectors' or 'weights'"
+        )
+    length = math.gcd(*(features(module)[1] for module in modules.values()))
+    targets, first, sizes, layer, kind = list[Target](), [], [], [], []
+    for target, module in modules.items():
+        (rows, inputs), parent = features(module), table.owner[target.offset]
+        offset, pieces = sum(t.n for t in targets[-1:]) + (targets[-1].offset if targets else 0), inputs // length
+        targets.append(Target(target.module, "entry", rows * pieces, offset))
+        first.append(offset + pieces * np.arange(rows))
+        sizes.append(np.full(rows, pieces, np.int32))
+        layer.append(np.full(rows, table.layer[parent], np.int32))
+        kind.append(np.full(rows, "mlp" if table.kind[parent] == "mlp" else "head"))
+    return RowTable(targets, length, table, *map(np.concatenate, (first, sizes, layer, kind)))
 
 
 class VectorTable(ComponentTable):
-    """Vectors as components, in the order of the components that they come from.
+    """Components that are a run of vectors of one target each.
 
     Args:
-        table: those components, with all neurons of a layer as one block.
-
-    Attributes:
-        ids: int64 [n], the id of each vector; parent: int32 [n], the index of its component within layer and kind.
+        table: of whose model it is.
+        first: int64 [n], the id of each component's first vector; sizes: int32 [n], how many it has.
+        layer, kind: [n] each, with one stretch for each kind of a layer.
+        parent: int32 [n], the index of the component that each comes from, to be part of its name.
     """
 
-    def __init__(self, table: ComponentTable, ids: np.ndarray, parent: np.ndarray):
-        Numbering.__init__(self, table.targets, table.d_model, table.model_parameters)
-        self.ids, self.parent, sizes = ids, parent, table.vectors
-        self.layer, self.kind = table.layer.repeat(sizes), table.kind.repeat(sizes)
-        self.vectors = np.ones(len(ids), np.int32)
-        begins = np.r_[True, (np.diff(table.layer) != 0) | (table.kind[1:] != table.kind[:-1])]
-        first = np.maximum.accumulate(np.where(begins, np.cumsum(sizes) - sizes, 0))
-        self.index = (np.arange(len(ids)) - first.repeat(sizes)).astype(np.int32)
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        length: int,
+        table: ComponentTable,
+        first: np.ndarray,
+        sizes: np.ndarray,
+        layer: np.ndarray,
+        kind: np.ndarray,
+        parent: np.ndarray | None = None,
+    ):
+        Numbering.__init__(self, targets, length, table.model_parameters)
+        self.first, self.vectors, self.layer, self.kind, self.parent = first, sizes, layer, kind, parent
+        begins = np.flatnonzero(np.r_[True, (np.diff(layer) != 0) | (kind[1:] != kind[:-1])])
+        counts = np.diff(np.r_[begins, len(first)])
+        self.index = (np.arange(len(first)) - begins.repeat(counts)).astype(np.int32)
         self.components = _Components(self)
 
     @cached_property
@@ -75,10 +118,13 @@ class VectorTable(ComponentTable):
         at = np.asarray(components, np.int64)
         targets, places = self._places(at)
         leaves = [target.module.rpartition(".")[2] for target in self.targets]
-        columns = (self.layer[at], self.kind[at], self.parent[at], targets, places)
+        parents = [""] * len(at)
+        if self.parent is not None:
+            pairs = zip(self.kind[at].tolist(), self.parent[at].tolist(), strict=True)
+            parents = [f"{kind}.{parent}." for kind, parent in pairs]
+        columns = (self.layer[at].tolist(), parents, targets.tolist(), (places // self.vectors[at]).tolist())
         return [
-            f"L{layer}.{kind}.{parent}.{leaves[target]}.{place}"
-            for layer, kind, parent, target, place in zip(*(column.tolist() for column in columns), strict=True)
+            f"L{layer}.{parent}{leaves[target]}.{place}" for layer, parent, target, place in zip(*columns, strict=True)
         ]
 
     @cached_property
@@ -87,9 +133,9 @@ class VectorTable(ComponentTable):
 
     @cached_property
     def hash(self) -> str:
-        """Hex digest (16 characters) of d_model, targets and the order of vectors."""
+        """Hex digest (16 characters) of length, targets and the order of components."""
         text = json.dumps([self.d_model, [list(vars(target).values()) for target in self.targets]])
-        return hashlib.sha256(text.encode() + self.ids.astype("<i8").tobytes()).hexdigest()[:16]
+        return hashlib.sha256(text.encode() + self.first.astype("<i8").tobytes()).hexdigest()[:16]
 
     def has_hash(self, found: str) -> bool:
         return found == self.hash or found == self._early_hash
@@ -109,26 +155,36 @@ class VectorTable(ComponentTable):
 
     @cached_property
     def owner(self) -> np.ndarray:
-        owner = np.empty(len(self), np.int64)
-        owner[self.ids] = np.arange(len(self))
+        owner = np.empty(self.n_vectors, np.int64)
+        owner[self._ids(np.arange(len(self)))] = np.arange(len(self)).repeat(self.vectors)
         return owner
 
     def vector_ids(self, components) -> np.ndarray:
-        return np.sort(self.ids[np.asarray(components, np.int64)])
+        return np.sort(self._ids(np.asarray(components, np.int64)))
+
+    def _ids(self, at: np.ndarray) -> np.ndarray:
+        sizes = self.vectors[at].astype(np.int64)
+        return np.arange(sizes.sum()) + (self.first[at] - np.cumsum(sizes) + sizes).repeat(sizes)
 
     def _stretches(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self), _STRETCH):
             yield np.arange(start, min(start + _STRETCH, len(self)))
 
     def _places(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the vectors at some positions: which target each is in, and its place there, int64 [k] both."""
-        offsets, ids = np.array([target.offset for target in self.targets]), self.ids[at]
+        """Which target each of some components is in, and the place of its first vector there: int64 [k] both."""
+        offsets, ids = np.array([target.offset for target in self.targets]), self.first[at]
         targets = np.searchsorted(offsets, ids, side="right") - 1
         return targets, ids - offsets[targets]
 
 
+class RowTable(VectorTable):
+    """Rows as components, pieces of rows as vectors."""
+
+    unit: ClassVar[str] = "pieces of rows"
+
+
 class _Components(Sequence[Component]):
-    """A table's vectors as `Component`s, made when they are asked for."""
+    """A table's rows as `Component`s, made when they are asked for."""
 
     def __init__(self, table: VectorTable):
         self.table = table
@@ -140,7 +196,7 @@ class _Components(Sequence[Component]):
         i, table = range(len(self))[i], self.table
         (target,), (place,) = table._places(np.array([i]))
         module, axis, place = table.targets[target].module, table.targets[target].axis, int(place)
-        cut = (Slice(module, axis, place, place + 1),)
+        cut = (Slice(module, axis, place, place + int(table.vectors[i])),)
         return Component(table.names([i])[0], int(table.layer[i]), str(table.kind[i]), int(table.index[i]), cut, ())
 
 
@@ -162,11 +218,14 @@ class _Positions(Mapping[str, int]):
             yield from self.table.names(part)
 
     def __getitem__(self, name: str) -> int:
+        table = self.table
         if said := _NAME.fullmatch(name):
             layer, kind, parent, leaf, place = said.groups()
             for target in self.targets.get((int(layer), leaf), ()):
-                if int(place) < target.n:
-                    at = int(self.table.owner[target.offset + int(place)])
-                    if self.table.kind[at] == kind and self.table.parent[at] == int(parent):
+                first = int(place) * int(table.vectors[table.owner[target.offset]])
+                if first < target.n:
+                    at = int(table.owner[target.offset + first])
+                    own = (None, None) if table.parent is None else (table.kind[at], str(table.parent[at]))
+                    if own == (kind, parent):
                         return at
         raise KeyError(name)

@@ -17,8 +17,8 @@ from ..common.plugins import part
 if TYPE_CHECKING:
     from .policy import Policy
 
-GRANULARITIES = ("components", "vectors", "weights")
-"""What a mask can be made of: whole components, single vectors (rows and columns), or single weights."""
+GRANULARITIES = ("components", "vectors", "rows", "weights")
+"""What a mask can be made of: whole components, their single rows and columns, rows of every matrix, single weights."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ _OF_WEIGHTS = {
     ),
     "replay": Entry("recorded.Replay", _REPLAYED, _SCHEDULE),
 }  # fmt: skip
-_ENTRIES = {"components": _OF_COMPONENTS, "vectors": _OF_COMPONENTS, "weights": _OF_WEIGHTS}
+_ENTRIES = {"components": _OF_COMPONENTS, "vectors": _OF_COMPONENTS, "rows": _OF_COMPONENTS, "weights": _OF_WEIGHTS}
 POLICIES = tuple(dict.fromkeys((*_OF_COMPONENTS, *_OF_WEIGHTS)))
 """Names of all policies."""
 PARAMETERS = frozenset(name for entries in _ENTRIES.values() for one in entries.values() for name in one.parameters)

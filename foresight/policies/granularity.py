@@ -20,7 +20,7 @@ WITH_PAIRS, WITHOUT_PAIRS = "attribution", "gradient_activation"
 
 
 class Granularity:
-    """The granularity `components`, and the base of the other two.
+    """The granularity `components`, and the base of the others.
 
     Attributes:
         name: what settings call it.
@@ -76,6 +76,7 @@ class Granularity:
 _HOMES = {
     "components": "policies.granularity.Granularity",
     "vectors": "policies.vectors.OfVectors",
+    "rows": "policies.vectors.OfRows",
     "weights": "policies.single_weights.weight_policy.OfWeights",
 }
 

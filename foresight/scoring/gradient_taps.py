@@ -42,8 +42,8 @@ def stored_weight_of(model: nn.Module) -> WeightOf:
 
 
 def vectors_first(matrix: Tensor, target: Target) -> Tensor:
-    """Turn [output features, input features] into [n, d_model], with the target's vectors as rows."""
-    return matrix if target.axis == "row" else matrix.T
+    """Turn [output features, input features] into [n, length], with the target's vectors as rows."""
+    return matrix.T if target.axis == "column" else matrix.reshape(target.n, -1)
 
 
 def weight_gradients(

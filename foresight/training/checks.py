@@ -162,7 +162,7 @@ def _who_takes(name: str, granularity: str) -> str:
         return "granularity 'components'"
     found = takers(name, granularity)
     if name == "record" or (name in RECORDING and granularity == "weights" and not found):
-        return "granularity 'components' or 'vectors'"
+        return "granularity 'components', 'vectors' or 'rows'"
     if not found:
         return f"granularity 'components': no policy over {granularity} takes it"
     or_record = ", or record" if name in RECORDING and granularity != "weights" else ""

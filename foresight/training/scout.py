@@ -26,11 +26,10 @@ from ..forecasters.single_weights.extrapolate import draw_factors, shifted_score
 from ..forecasters.single_weights.margins import Map, Margins
 from ..forecasters.single_weights.shift import in_float32
 from ..masks.masks import Mask
-from ..model.components import ComponentTable
+from ..model.components import ComponentTable, features
 from ..policies.scouted import Scouted, Scouting
 from ..policies.single_weights.foresight import WeightForesight
 from ..scoring.calibration import calibrate
-from ..scoring.gradient_taps import vectors_first
 from ..scoring.probes import Probe
 from ..scoring.scorer import Scorer
 from .calendar import total_steps
@@ -166,8 +165,11 @@ def _shift(trainer: MaskedTrainer, rows: np.ndarray, rate: float) -> tuple[dict[
                 raise NonFiniteError(
                     f"the scout diverged at learning rate {rate:.3g}; lower policy_params.scout_learning_rate"
                 )
-            parts = table.by_target(bank.ids)
-            return {t.module: vectors_first(values[part], t).clone() for t, part in parts}, steps, held
+            found = {}
+            for target, part in table.by_target(bank.ids):
+                matrix = values[part].T if target.axis == "column" else values[part]
+                found[target.module] = matrix.reshape(features(trainer.run.model.get_submodule(target.module))).clone()
+            return found, steps, held
         finally:
             bank.remask(Mask(()), rollback=True, n_vectors=size)  # checks every weight to the bit
 

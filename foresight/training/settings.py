@@ -42,8 +42,8 @@ class MaskSettings:
     )
     granularity: str = setting(
         "components",
-        "What a mask is made of. components: whole heads and MLP blocks; vectors: single rows and columns; weights: "
-        "single weights.",
+        "What a mask is made of. components: whole heads and MLP blocks; vectors: their single rows and "
+        "columns; rows: rows of every matrix (output features); weights: single weights.",
     )
     policy: str = setting("foresight", f"What chooses the mask: {', '.join(POLICIES)}.")
     policy_params: dict[str, Any] | str | None = setting(
