@@ -7,6 +7,7 @@ chosen, and as much again for a moment.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError, NonFiniteError
-from ..model.components import ComponentTable, turned
+from ..model.components import ComponentTable, features, turned
 from ..model.numbering import Target
 from ..model.placement import Placement
 from ..model.weight_table import WeightTable
@@ -23,8 +24,8 @@ from ..scoring.probes import Probe
 from ..scoring.scorer import scoring_mode
 from .masks import WeightMask
 
-GROUP = 2**29
-"""Weights whose gradients are summed over a probe at a time, in host memory: 2 GiB in fp32."""
+LEAST = 2**29
+"""Weights whose gradients are summed over a probe at a time, at least: 2 GiB of host memory in fp32."""
 
 Scored = tuple[Target, Tensor]
 """A target of a `WeightTable` and the scores of its weights, in the shape of its stored weight."""
@@ -124,21 +125,24 @@ def random_places(total: int, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def gradients(
-    model: nn.Module, table: WeightTable, probe: Probe, place: Placement, group: int = GROUP
+    model: nn.Module, table: WeightTable, probe: Probe, place: Placement, group: int | None = None
 ) -> Iterator[Scored]:
     """Yield the gradient of the probe's mean loss, float32 on the CPU, for every target that belongs to this process.
 
     Gradients are summed over the probe before they can be scores. That is done for a group of targets of at most
-    `group` weights together (at least one target), each with a pass over the probe of its own: memory is bounded, and
-    a model that fits into one group takes one pass.
+    `group` weights together (at least one target), each with a pass over the probe of its own. By default a group takes
+    at most a quarter of the host's memory, on all processes together: 8 billion weights take one pass from 128 GiB on.
     """
+    if group is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        group = max(LEAST, min(place.gather(memory)) // 4 // 4)
     parts: list[list[Target]] = [[]]
     for target in table.candidates:
         if parts[-1] and sum(t.n for t in parts[-1]) + target.n > group:
             parts.append([])
         parts[-1].append(target)
     for part in parts:
-        whole = [Target(t.module, "row", t.n, t.offset) for t in part]  # as [output features, input features]
+        whole = [Target(t.module, "row", features(model.get_submodule(t.module))[0], t.offset) for t in part]
         with scoring_mode(model):
             sums = gradient_sums(model, ComponentTable([], whole, 1, table.model_parameters), probe, place)
         place.settle()

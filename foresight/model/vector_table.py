@@ -73,13 +73,13 @@ def row_table(model: nn.Module) -> RowTable:
     targets, first, sizes, layer, kind = list[Target](), [], [], [], []
     for target, module in modules.items():
         (rows, inputs), parent = features(module), table.owner[target.offset]
-        offset, pieces = sum(t.n for t in targets[-1:]) + (targets[-1].offset if targets else 0), inputs // length
+        offset, pieces = targets[-1].ids.stop if targets else 0, inputs // length
         targets.append(Target(target.module, "entry", rows * pieces, offset))
         first.append(offset + pieces * np.arange(rows))
         sizes.append(np.full(rows, pieces, np.int32))
         layer.append(np.full(rows, table.layer[parent], np.int32))
         kind.append(np.full(rows, "mlp" if table.kind[parent] == "mlp" else "head"))
-    return RowTable(targets, length, table, *map(np.concatenate, (first, sizes, layer, kind)))
+    return RowTable(targets, length, table, *(np.concatenate(parts) for parts in (first, sizes, layer, kind)))
 
 
 class VectorTable(ComponentTable):

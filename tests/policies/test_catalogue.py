@@ -137,7 +137,7 @@ def test_a_removed_policy_names_what_replaces_it(policy):
         ("foresigth", "components", {}, "unknown policy 'foresigth' .did you mean 'foresight'"),
         ("random", "weight", {}, "unknown granularity 'weight' .did you mean 'weights'"),
         ("movement", "components", {}, "does not choose masks of components; use granularity 'weights', or one of"),
-        ("oracle", "weights", {}, "does not choose masks of weights; use granularity 'components' or 'vectors', or"),
+        ("oracle", "weights", {}, "does not choose masks of weights; .*'components' or 'vectors' or 'rows', or"),
         ("random", "components", {"horizon": 5},
          "policy 'random' over components takes no policy_params.horizon; it is a setting of its own, taken by "
          "foresight, oracle_ahead"),

@@ -77,7 +77,7 @@ WEIGHTS = {"granularity": "weights", "policy": "static"}
          "record is True, but policy 'static' over weights does not take it; remove it, or use granularity "
          "'components' or 'vectors'"),
         ({**WEIGHTS, "mlp_block": 8}, "mlp_block is 8, but .* over weights .*use granularity 'components'$"),
-        ({**WEIGHTS, "target": "utility"}, "target is 'utility'.*use granularity 'components' or 'vectors'$"),
+        ({**WEIGHTS, "target": "utility"}, "target is 'utility'.*use granularity 'components', 'vectors' or 'rows'$"),
         ({"granularity": "vectors", "policy": "static", "mlp_block": 8}, "over vectors .*granularity 'components'$"),
         ({"granularity": "weights", "head_share": 0.5}, "head_share is 0.5, but policy .foresight. over weights"),
         ({"policy": "full", "budget": 0.1}, "budget is 0.1, but policy 'full' .* or use policy 'static', 'random'"),
