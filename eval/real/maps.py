@@ -112,7 +112,7 @@ def circuit(model: Any, scores: Scores, budget: float, mlp_block: int) -> tuple[
     """The components whose weights score highest in the mean square, and the table that they are numbered in."""
     table = component_table(model, mlp_block)
     squares = [
-        as_vectors(scores(target), model.get_submodule(target.module), target.axis).square().mean(1)
+        as_vectors(scores(target), model.get_submodule(target.module), target).square().mean(1)
         for target in table.targets
     ]
     of_vector = torch.cat(squares).numpy()

@@ -157,7 +157,7 @@ class AnyBank(nn.Module, ABC):
         for target, part in self.table.by_target(ids):
             key, module = f"{target.module}.weight", self.model.get_submodule(target.module)
             state[key] = state[key].clone()
-            write_vectors(state[key], module, target.axis, ids[part] - target.offset, values[part])
+            write_vectors(state[key], module, target, ids[part] - target.offset, values[part])
         return state
 
     # -- re-mask ----------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class BaseWeights:
         """The stored weight with this target's vectors as rows: a view [n, length] in the weight's dtype."""
         module = self.model.get_submodule(target.module)
         with self.placement.whole(module.weight, write) as weight:
-            yield as_vectors(weight, module, target.axis)
+            yield as_vectors(weight, module, target)
 
     def plus(self, ids: Tensor, deltas: Tensor) -> Tensor:
         """Stored vectors plus `deltas` [k, d_model], for sorted ids int64 [k]: float32 [k, d_model] on the CPU."""
@@ -144,16 +144,16 @@ class Ledger:
         return known, self.values[torch.searchsorted(self.ids, ids[known])]
 
 
-def write_vectors(weight: Tensor, module: nn.Module, axis: str, index: Tensor, values: Tensor) -> None:
-    """Set rows, columns or entries `index` of a stored weight (Linear or Conv1D) to fp32 values [k, length]."""
-    _assign(as_vectors(weight, module, axis), index, values)
+def write_vectors(weight: Tensor, module: nn.Module, target: Target, index: Tensor, values: Tensor) -> None:
+    """Set the target's vectors `index` in a stored weight (Linear or Conv1D) to fp32 values [k, length]."""
+    _assign(as_vectors(weight, module, target), index, values)
 
 
-def as_vectors(weight: Tensor, module: nn.Module, axis: str) -> Tensor:
-    """View of a stored weight with the vectors along `axis` as its rows."""
-    if axis == "entry":
-        return weight.view(-1, 1)
-    return weight if stored_transposed(module) == (axis == "column") else weight.T
+def as_vectors(weight: Tensor, module: nn.Module, target: Target) -> Tensor:
+    """View of a stored weight with the target's vectors as its rows."""
+    if target.axis == "entry":
+        return weight.view(target.n, -1)
+    return weight if stored_transposed(module) == (target.axis == "column") else weight.T
 
 
 def _assign(vectors: Tensor, index: Tensor, values: Tensor) -> None:

@@ -6,8 +6,8 @@
                         the number of vectors, the step
 
 The unit is "vectors", of length d_model: row vectors are rows of the Linear's [out, in] weight, column vectors its
-columns, whatever way the module stores it. Or it is "weights", of length 1: index counts the entries of the weight as
-it is stored, row by row.
+columns, whatever way the module stores it. Or it is "weights", of length 1, or "pieces of rows", of a length that all
+rows are multiples of: index counts the entries, or pieces, of the weight as it is stored, row by row.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def apply_delta(model: nn.Module, folder: str | Path) -> nn.Module:
     """Write a delta into a plain Hugging Face model, in place, and return it. Raises CheckpointError as `Delta`."""
     for target, index, values in list(Delta(folder, model)):  # nothing is written before all of it has been checked
         module = model.get_submodule(target.module)
-        write_vectors(module.weight.data, module, target.axis, index, values)
+        write_vectors(module.weight.data, module, target, index, values)
     return model
 
 
@@ -152,7 +152,7 @@ class Delta:
         if missing:
             raise CheckpointError(f"{self.folder}: {missing[0]} is missing")
         index, values = (self._file.get_tensor(name) for name in names)
-        length = 1 if target.axis == "entry" else self.table.d_model
+        length = self.table.d_model
         sorted_within = index.dtype == torch.int64 and index.dim() == 1 and bool((index.diff() > 0).all())
         if not sorted_within or not len(index) or index[0] < 0 or index[-1] >= target.n:
             raise CheckpointError(f"{self.folder}: {names[0]} has to ascend from 0 to at most {target.n - 1}")

@@ -79,8 +79,8 @@ def _of_delta(folder: Path, model: nn.Module) -> Movement:
         weight, result = module.weight.detach(), torch.zeros(module.weight.shape)
         if (found := delta.of(own)) is not None:
             index, values = found
-            before = as_vectors(weight, module, own.axis)[index.to(weight.device)].float().cpu()
-            write_vectors(result, module, own.axis, index, (values - before).abs())
+            before = as_vectors(weight, module, own)[index.to(weight.device)].float().cpu()
+            write_vectors(result, module, own, index, (values - before).abs())
         return result
 
     return Movement(moved, "every weight" if delta.info["vectors"] == table.n_vectors else "a mask")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..masks.masks import Mask
-from ..model.components import ComponentTable, stored_transposed
+from ..model.components import ComponentTable, features, stored_transposed
 from ..model.numbering import Target
 from .base import AnyBank
 
@@ -25,16 +25,22 @@ TOGETHER = 16
 
 
 class Bank(AnyBank):
-    """Trainable vectors of length d_model of one model, attached to it on construction; see `AnyBank`."""
+    """Trainable vectors of one model, attached to it on construction; see `AnyBank`."""
 
     table: ComponentTable
     mask: Mask
 
     def _forward_of(self, module: nn.Module, target: Target, index: Tensor) -> Callable[[Tensor], Tensor]:
-        touched, rows = Features(index), target.axis == "row"
+        length, rows = self.table.d_model, target.axis != "column"
+        if target.axis == "entry":  # pieces of rows; a mask has them all
+            length = features(module)[1]
+            pieces = length // self.table.d_model
+            index = index[::pieces] // pieces
+        touched = Features(index)
 
         def forward(inputs: Tensor) -> Tensor:
-            return _Trained.apply(inputs, self._pieces[target.module], module.weight, module, touched, rows)
+            piece = self._pieces[target.module].view(-1, length)
+            return _Trained.apply(inputs, piece, module.weight, module, touched, rows)
 
         return forward
 

@@ -60,6 +60,8 @@ def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> T
     table.add_row("model parameters", f"{plan.table.model_parameters:,}")
     vectors = unit if unit == "weights" else f"vectors of {plan.numbers.d_model:,}"
     table.add_row("components", f"{len(plan.table):,}, together {plan.numbers.n_vectors:,} {vectors}")
+    if plan.numbers.restricted:
+        table.add_row("candidates", f"{plan.numbers.available:,} {unit}")
     share = "everything (policy full)" if args.policy == "full" else f"{args.budget:.4g} of all parameters"
     table.add_row("budget", f"{share} = {plan.mean_vectors:,.0f} {unit}")
     if budget_over_time(args.budget_schedule) is not None:

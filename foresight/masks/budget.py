@@ -14,7 +14,7 @@ def budget_vectors(table: Numbering, budget: float) -> int:
     """Vectors (or weights) that a budget buys: floor(budget x all parameters of the model / length of a vector).
 
     Raises:
-        BudgetError: budget outside (0, 1], or too small for the smallest component.
+        BudgetError: budget outside (0, 1], too small for the smallest component, or more than the candidates have.
     """
     if not 0 < budget <= 1:
         raise BudgetError(f"budget is {budget}; expected a share of all model parameters in (0, 1], for example 0.05")
@@ -25,6 +25,12 @@ def budget_vectors(table: Numbering, budget: float) -> int:
         raise BudgetError(
             f"budget {budget} buys {n} {table.unit} of length {table.d_model}, but the smallest component has "
             f"{smallest}; raise the budget to at least {need:.4g} or lower mlp_block"
+        )
+    if table.restricted and n > table.available:
+        most = table.available * table.d_model / table.model_parameters
+        raise BudgetError(
+            f"budget {budget} buys {n} {table.unit}, but the candidates have {table.available}; lower the budget to "
+            f"{math.floor(most * 1e6) / 1e6:g}, or allow more in `candidates`"
         )
     return min(n, table.n_vectors)
 

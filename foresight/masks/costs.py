@@ -35,26 +35,32 @@ class StepCosts:
 
     def __init__(self, model: nn.Module, table: ComponentTable, length: float, checkpointing: bool = False):
         arch, config = architecture_of(model), model.config.get_text_config()
-        self.d_model, self.checkpointing, self._vectors = table.d_model, checkpointing, table.vectors
-        self.n_components = len(table)
+        self.d_model, self.checkpointing, self.n_components = config.hidden_size, checkpointing, len(table)
+        self._weights = table.d_model * table.vectors.astype(np.int64)
         layers = model.get_submodule(arch.layers)
         groups = ((arch.query, arch.key, arch.value), (arch.attention_out,), arch.up, (arch.down,))
         place = {f"{arch.layers}.{layer}.{path}": PLACES * layer + at
                  for layer in range(len(layers)) for at, paths in enumerate(groups) for path in paths}  # fmt: skip
-        self._place = np.array([min(place[s.module] for s in component.slices) for component in table])
-        self._columns = np.array([sum(len(s) for s in c.slices if s.axis == "column") for c in table])
-        self._reads = np.array([any(s.axis == "row" for s in c.slices) for c in table])
+        self._place, self._columns = np.full(len(table), PLACES * len(layers)), np.zeros(len(table), np.int64)
+        self._reads = np.full(len(table), -1)
+        for target in table.targets:
+            owner = table.owner[target.ids]
+            np.minimum.at(self._place, owner, place[target.module])
+            if target.axis == "column":
+                self._columns += np.bincount(owner, minlength=len(table))
+            else:
+                self._reads[owner] = place[target.module]
 
         width, neurons = (features(layers[0].get_submodule(path))[1] for path in (arch.attention_out, arch.down))
         keys = width * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
         keys //= config.num_attention_heads
-        gates = len(arch.up)
+        gates, self._inputs = len(arch.up), np.array([self.d_model, width, self.d_model, neurons])
         attention = 2 * self.d_model + 3 * width + 2 * keys
         self._kept = np.tile([attention, 2 * self.d_model + (1 + gates) * neurons], len(layers))
 
         weights = np.zeros(PLACES * len(layers))
         for target in table.targets:
-            weights[place[target.module]] += target.n * self.d_model
+            weights[place[target.module]] += target.n * table.d_model
         scores = np.zeros_like(weights)
         scores[::PLACES] = width * (length + 1)  # queries with keys and weights with values, each half of the square
         head = float(np.prod(features(model.get_output_embeddings())))
@@ -70,7 +76,7 @@ class StepCosts:
 
     def operations(self, components: np.ndarray) -> tuple[float, float]:
         """Operations per token of the forward and of the backward pass that train some components, int64 [k], k > 0."""
-        trained = float(self.d_model * self._vectors[components].sum(dtype=np.int64))
+        trained = float(self._weights[components].sum())
         forward, backward = self.floor[0], float(self._backward[self._place[components].min()])
         return forward + trained, backward + (2 + self.checkpointing) * trained
 
@@ -83,14 +89,15 @@ class StepCosts:
 
         Our own count for a layer with attention width H (queries), K (keys) and F neurons: 4 d_model for norms and
         residuals, 3 H + 2 K for attention without its score matrix, F for each of gate, up and activation function.
-        Trained rows keep the inputs of their Linears, d_model for attention and as much for the MLP; a trained column
-        keeps one element. Within a factor of 1.4 of what autograd saves in fp32 for the families tried, if all
-        components are trained. Checkpointing keeps d_model per layer, and all of one layer.
+        Trained rows keep the inputs of their Linears, once for those that share them; a trained column keeps one
+        element. Within a factor of 1.4 of what autograd saves in fp32 for the families tried, if all components are
+        trained. Checkpointing keeps d_model per layer, and all of one layer.
         """
         halves = self._place[components] // (PLACES // 2)
         kept = np.where(np.arange(len(self._kept)) >= halves.min(), self._kept, 0)
         np.add.at(kept, halves, self._columns[components])
-        kept[np.unique(halves[self._reads[components]])] += self.d_model
+        reads = np.unique(self._reads[components])
+        np.add.at(kept, reads[reads >= 0] // (PLACES // 2), self._inputs[reads[reads >= 0] % PLACES])
         by_layer = kept.reshape(-1, 2).sum(1)
         if self.checkpointing:
             return int(self.d_model * np.count_nonzero(by_layer) + by_layer.max())

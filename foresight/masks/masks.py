@@ -13,6 +13,9 @@ from ..common.errors import ConfigError, did_you_mean
 from ..model.components import ComponentTable
 from ..model.numbering import Numbering
 
+MANY = 50_000
+"""Names among which it takes seconds to find the closest one."""
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -33,19 +36,21 @@ class Mask:
         return len(self.components)
 
     def names(self, table: ComponentTable) -> list[str]:
-        return [table.components[i].name for i in self.components]
+        return table.names(self.components)
 
     @classmethod
     def from_names(cls, names: Iterable[str], table: ComponentTable) -> Mask:
         """Raises ConfigError for a name that the model does not have."""
-        names = list(names)
+        found = []
         for name in names:
-            if not isinstance(name, str) or name not in table.id_of:
+            if not isinstance(name, str) or (at := table.id_of.get(name)) is None:
+                near = did_you_mean(str(name), table.id_of) if len(table) < MANY else ""
                 raise ConfigError(
-                    f"component {name!r} does not exist in this model{did_you_mean(str(name), table.id_of)}; "
-                    "`foresight components MODEL` lists them (mlp_block must be that of the saved schedule)"
+                    f"component {name!r} does not exist in this model{near}; `foresight components MODEL` lists them "
+                    "(mlp_block must be that of the saved schedule)"
                 )
-        return cls.of(table.id_of[name] for name in names)
+            found.append(at)
+        return cls.of(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +75,13 @@ class WeightMask:
 
 
 def everything(table: ComponentTable) -> Mask:
-    """The mask of all components."""
-    return Mask(tuple(range(len(table))))
+    """The mask of all components that masks may take."""
+    return Mask(tuple(np.flatnonzero(table.allowed).tolist()))
 
 
 def every_weight(table: Numbering) -> WeightMask:
-    """The mask of all single weights."""
-    return WeightMask(np.arange(table.n_vectors))
+    """The mask of all single weights that masks may take."""
+    return WeightMask(np.concatenate([np.arange(t.offset, t.offset + t.n) for t in table.candidates]))
 
 
 def churn(old: Mask | WeightMask, new: Mask | WeightMask) -> float:

@@ -111,7 +111,7 @@ class MaskSchedule:
         """Raises ConfigError for anything else than `to_json` of a schedule for this table."""
         schedule = cls(table=table, folder=folder)
         try:
-            if (data["version"], data["table"]) != (VERSION, table.hash):
+            if data["version"] != VERSION or not table.has_hash(data["table"]):
                 raise ConfigError(
                     f"mask schedule has version {data['version']} and was made for {table.unit} {data['table']}; "
                     f"expected version {VERSION} and {table.hash}: the same names can be other weights, so use the "

@@ -51,7 +51,7 @@ def select(
     cost_aware: float = 0.0,
     limits: Sequence[Limit] = (),
 ) -> Mask:
-    """Take whole components by descending score while they fit into `n_vectors`.
+    """Take whole components, of those that masks may take, by descending score while they fit into `n_vectors`.
 
     A component that does not fit is skipped and smaller ones below it are still tried, so that less than the
     smallest unselected component is left over. Equal scores are taken in table order: the result is deterministic.
@@ -83,6 +83,8 @@ def select(
         bad = table.name[int(np.flatnonzero(np.isnan(scores))[0])]
         raise NonFiniteError(f"{int(np.isnan(scores).sum())} scores are NaN (first: {bad}); no mask can be chosen")
     order = np.argsort(-scores, kind="stable")
+    if isinstance(table, ComponentTable) and table.restricted:
+        order = order[table.allowed[order]]
     best = _ranked(order, table, n_vectors, head_share)
     if not len(best):
         raise BudgetError(_nothing_fits(n_vectors))
@@ -120,13 +122,14 @@ def head_share_of(mask: Mask, table: ComponentTable | Series) -> float:
 def rotation(table: ComponentTable, n_vectors: int, seed: int) -> list[Mask]:
     """Masks that take turns: a seeded random order of all components, cut into groups that fit into `n_vectors`.
 
-    Every component that fits at all is in exactly one group; the last groups may be smaller.
+    Every candidate that fits at all is in exactly one group; the last groups may be smaller.
 
     Raises:
         BudgetError: nothing fits.
     """
     turns: list[Mask] = []
     waiting = np.random.default_rng([seed]).permutation(len(table))
+    waiting = waiting[table.allowed[waiting]]
     while len(turn := _fill(waiting, table.vectors, n_vectors)):
         turns.append(Mask.of(turn))
         waiting = waiting[~np.isin(waiting, turn)]

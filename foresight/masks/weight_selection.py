@@ -1,17 +1,21 @@
 """The weights of highest score over all matrices of a model, one matrix at a time.
 
-No more than one matrix of scores and the best ones so far are kept: 12 bytes for each weight that is to be chosen.
+No more than one matrix of scores and the best ones so far are kept: up to 24 bytes for each weight that is to be
+chosen, and as much again for a moment.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..common.errors import ConfigError, NonFiniteError
-from ..model.components import ComponentTable, turned
+from ..model.components import ComponentTable, features, turned
 from ..model.numbering import Target
 from ..model.placement import Placement
 from ..model.weight_table import WeightTable
@@ -20,20 +24,24 @@ from ..scoring.probes import Probe
 from ..scoring.scorer import scoring_mode
 from .masks import WeightMask
 
-GROUP = 2**29
-"""Weights whose gradients are summed over a probe at a time, in host memory: 2 GiB in fp32."""
+LEAST = 2**29
+"""Weights whose gradients are summed over a probe at a time, at least: 2 GiB of host memory in fp32."""
 
 Scored = tuple[Target, Tensor]
 """A target of a `WeightTable` and the scores of its weights, in the shape of its stored weight."""
 
 
 class Best:
-    """The n weights of highest score among those added so far, in any order; ties go to the lowest ids."""
+    """The n weights of highest score among those added so far, in any order; ties go to the lowest ids.
+
+    What is added is only compared with the least score that can still be among the best. That is raised whenever twice
+    as many weights as are wanted wait, which happens a few times per model, not at every matrix.
+    """
 
     def __init__(self, n: int):
-        self.n = n
-        self.ids = torch.zeros(0, dtype=torch.int64)
-        self.scores = torch.zeros(0)
+        self.n, self._least = n, -math.inf
+        self._ids, self._scores = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, ids: Tensor, scores: Tensor) -> None:
         """Take part of the weights: ids int64 [k] not added before, scores [k].
@@ -44,16 +52,27 @@ class Best:
         scores = scores.float()
         if torch.isnan(scores).any():
             raise NonFiniteError(f"{int(torch.isnan(scores).sum())} scores of weights are NaN; no mask can be chosen")
-        if len(self.ids) == self.n:  # most can be dropped at once
-            hopeful = (scores >= self.scores.min().to(scores.device)).nonzero().flatten()
+        if self._least > -math.inf:
+            hopeful = (scores >= self._least).nonzero().flatten()
             ids, scores = ids.to(hopeful.device)[hopeful], scores[hopeful]
-        ids, scores = torch.cat([self.ids, ids.cpu()]), torch.cat([self.scores, scores.cpu()])
-        if len(ids) > self.n:
-            least = scores.kthvalue(len(scores) - self.n + 1).values
-            above, tied = scores > least, ids[scores == least].sort().values
+        self._waiting.append((ids.cpu(), scores.cpu()))
+        if sum(len(one) for one, _ in self._waiting) > self.n:
+            self._settle()
+
+    def _settle(self) -> None:
+        ids, scores = (torch.cat(part) for part in zip((self._ids, self._scores), *self._waiting, strict=True))
+        self._waiting = []
+        if (excess := len(ids) - self.n) > 0:
+            self._least = float(np.partition(scores.numpy(), excess)[excess])
+            above, tied = scores > self._least, ids[scores == self._least].sort().values
             ids = torch.cat([ids[above], tied[: self.n - int(above.sum())]])
-            scores = torch.cat([scores[above], least.expand(len(ids) - int(above.sum()))])
-        self.ids, self.scores = ids, scores
+            scores = torch.cat([scores[above], torch.full((len(ids) - int(above.sum()),), self._least)])
+        self._ids, self._scores = ids, scores
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """Ids, int64 [n], and scores, float32 [n], of the best so far; fewer than n if no more were added."""
+        self._settle()
+        return self._ids, self._scores
 
     def mask(self) -> WeightMask:
         """The weights.
@@ -61,9 +80,10 @@ class Best:
         Raises:
             ConfigError: fewer than n were added.
         """
-        if len(self.ids) < self.n:
-            raise ConfigError(f"{self.n} weights were asked for and {len(self.ids)} scored; lower the budget")
-        return WeightMask(self.ids.sort().values.numpy())
+        ids, _ = self.found()
+        if len(ids) < self.n:
+            raise ConfigError(f"{self.n} weights were asked for and {len(ids)} scored; lower the budget")
+        return WeightMask(ids.sort().values.numpy())
 
 
 def best_weights(scored: Iterable[Scored], n: int, place: Placement | None = None) -> WeightMask:
@@ -82,28 +102,47 @@ def best_weights(scored: Iterable[Scored], n: int, place: Placement | None = Non
         flat = scores.flatten()
         best.add(torch.arange(target.offset, target.offset + len(flat), device=flat.device), flat)
     if place is not None and place.world > 1:
-        shares, best = place.gather((best.ids, best.scores)), Best(n)
+        shares, best = place.gather(best.found()), Best(n)
         for ids, values in shares:
             best.add(ids, values)
     return best.mask()
 
 
+def random_places(total: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n of the numbers below `total`, every set of them equally likely: int64 [n], sorted.
+
+    Numbers are drawn until n different ones have come, never more at a time than are missing. That takes time and
+    memory of the order of n, or of what is left out if that is less.
+    """
+    if 2 * n > total:
+        chosen = np.ones(total, bool)
+        chosen[random_places(total, total - n, rng)] = False
+        return np.flatnonzero(chosen)
+    found = np.unique(rng.integers(total, size=n))
+    while len(found) < n:
+        found = np.union1d(found, rng.integers(total, size=n - len(found)))
+    return found
+
+
 def gradients(
-    model: nn.Module, table: WeightTable, probe: Probe, place: Placement, group: int = GROUP
+    model: nn.Module, table: WeightTable, probe: Probe, place: Placement, group: int | None = None
 ) -> Iterator[Scored]:
     """Yield the gradient of the probe's mean loss, float32 on the CPU, for every target that belongs to this process.
 
     Gradients are summed over the probe before they can be scores. That is done for a group of targets of at most
-    `group` weights together (at least one target), each with a pass over the probe of its own: memory is bounded, and
-    a model that fits into one group takes one pass.
+    `group` weights together (at least one target), each with a pass over the probe of its own. By default a group takes
+    at most a quarter of the host's memory, on all processes together: 8 billion weights take one pass from 128 GiB on.
     """
+    if group is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        group = max(LEAST, min(place.gather(memory)) // 4 // 4)
     parts: list[list[Target]] = [[]]
-    for target in table.targets:
+    for target in table.candidates:
         if parts[-1] and sum(t.n for t in parts[-1]) + target.n > group:
             parts.append([])
         parts[-1].append(target)
     for part in parts:
-        whole = [Target(t.module, "row", t.n, t.offset) for t in part]  # as [output features, input features]
+        whole = [Target(t.module, "row", features(model.get_submodule(t.module))[0], t.offset) for t in part]
         with scoring_mode(model):
             sums = gradient_sums(model, ComponentTable([], whole, 1, table.model_parameters), probe, place)
         place.settle()

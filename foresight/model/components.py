@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -26,10 +26,10 @@ from .numbering import Numbering, Target
 
 @dataclass(frozen=True)
 class Slice:
-    """Vectors [start, stop) of one target Linear: rows (output features) or columns (input features)."""
+    """Vectors [start, stop) of one target Linear: rows (output features), columns (input features) or entries."""
 
     module: str
-    axis: Literal["row", "column"]
+    axis: Literal["row", "column", "entry"]
     start: int
     stop: int
 
@@ -71,27 +71,34 @@ class ComponentTable(Numbering):
     """All components of one model, in model order, with their metadata as arrays.
 
     Attributes:
-        components: tuple of n `Component`; together they contain every vector of the targets.
+        components: n of `Component`; together they contain every vector of the targets.
         layer, index, vectors: int32 arrays [n]; kind, name: string arrays [n].
     """
 
     def __init__(self, components: list[Component], targets: Sequence[Target], d_model: int, model_parameters: int):
         super().__init__(targets, d_model, model_parameters)
-        self.components = tuple(components)
+        self.components: Sequence[Component] = tuple(components)
         self.layer = np.array([c.layer for c in components], np.int32)
         self.index = np.array([c.index for c in components], np.int32)
         self.vectors = np.array([c.n_vectors for c in components], np.int32)
         self.kind = np.array([c.kind for c in components])
-        self.name = np.array([c.name for c in components])
 
     def __len__(self) -> int:
-        return len(self.components)
+        return len(self.layer)
 
     def __iter__(self) -> Iterator[Component]:
         return iter(self.components)
 
     @cached_property
-    def id_of(self) -> dict[str, int]:
+    def name(self) -> np.ndarray:
+        return np.array([c.name for c in self.components])
+
+    def names(self, components) -> list[str]:
+        """Names of the components at the given positions."""
+        return [self.components[i].name for i in components]
+
+    @cached_property
+    def id_of(self) -> Mapping[str, int]:
         """Component name -> position in the table."""
         return {c.name: i for i, c in enumerate(self.components)}
 
@@ -101,9 +108,29 @@ class ComponentTable(Numbering):
         text = json.dumps([self.d_model, [[c.name, [list(vars(s).values()) for s in c.slices]] for c in self]])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @cached_property
+    def owner(self) -> np.ndarray:
+        """The component that each vector belongs to, int64 [n_vectors]."""
+        owner = np.empty(self.n_vectors, np.int64)
+        for i in range(len(self)):
+            owner[self.vector_ids([i])] = i
+        return owner
+
+    @cached_property
+    def allowed(self) -> np.ndarray:
+        """Whether masks may take each component, bool [n]: all its targets are candidates."""
+        allowed = np.ones(len(self), bool)
+        for target in set(self.targets).difference(self.candidates):
+            allowed[self.owner[target.ids]] = False
+        return allowed
+
+    @property
+    def available(self) -> int:
+        return int(self.vectors[self.allowed].sum()) if self.restricted else self.n_vectors
+
     @property
     def smallest(self) -> int:
-        return int(self.vectors.min())
+        return int(self.vectors[self.allowed].min() if self.restricted else self.vectors.min())
 
     def vector_ids(self, components) -> np.ndarray:
         """Return the sorted int64 ids of all vectors of the components at the given positions."""

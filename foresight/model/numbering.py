@@ -15,7 +15,7 @@ import numpy as np
 class Target:
     """A Linear that masks can touch: `n` vectors along `axis`, the first of them number `offset` in the table.
 
-    Rows and columns are vectors of length d_model in feature space. Entries are single weights, vectors of length 1, in
+    Rows and columns are vectors of length d_model in feature space. Entries are single weights, or pieces of rows, in
     the order in which the module stores them.
     """
 
@@ -35,6 +35,7 @@ class Numbering(ABC):
 
     Attributes:
         targets: tuple of `Target`, in forward order; together they number every vector.
+        candidates: those of the targets that masks may take; all, unless a run restricts them.
         d_model: length of a vector.
         model_parameters: ALL parameters of the model, embeddings and head included (tied weights count once).
         unit: what messages call a vector, in the plural.
@@ -43,7 +44,7 @@ class Numbering(ABC):
     unit: ClassVar[str] = "vectors"
 
     def __init__(self, targets: Sequence[Target], d_model: int, model_parameters: int):
-        self.targets = tuple(targets)
+        self.targets = self.candidates = tuple(targets)
         self.d_model = d_model
         self.model_parameters = model_parameters
 
@@ -51,6 +52,16 @@ class Numbering(ABC):
     def n_vectors(self) -> int:
         """Vectors in all targets together."""
         return sum(t.n for t in self.targets)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether masks may not take all there is."""
+        return len(self.candidates) < len(self.targets)
+
+    @property
+    def available(self) -> int:
+        """Vectors that masks may take."""
+        return sum(t.n for t in self.candidates)
 
     @cached_property
     def target_of(self) -> dict[str, Target]:
@@ -67,6 +78,10 @@ class Numbering(ABC):
     @abstractmethod
     def hash(self) -> str:
         """Hex digest (16 characters); equal tables have equal hashes."""
+
+    def has_hash(self, found: str) -> bool:
+        """Whether a hash from a file, of this or an earlier version, is that of this table."""
+        return found == self.hash
 
     @property
     @abstractmethod

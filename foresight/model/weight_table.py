@@ -11,6 +11,7 @@ import numpy as np
 
 from .components import component_table
 from .numbering import Numbering, Target
+from .vector_table import RowTable, row_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,5 +54,5 @@ def weight_table(model: nn.Module) -> WeightTable:
 
 
 def numbering_of(model: nn.Module, unit: str) -> Numbering:
-    """Return the table that the ids of a ledger or delta refer to; `unit` is "vectors" or "weights"."""
-    return weight_table(model) if unit == "weights" else component_table(model)
+    """Return the table that the ids of a ledger or delta refer to, by its `unit`."""
+    return {WeightTable.unit: weight_table, RowTable.unit: row_table}.get(unit, component_table)(model)

@@ -17,8 +17,8 @@ from ..common.plugins import part
 if TYPE_CHECKING:
     from .policy import Policy
 
-GRANULARITIES = ("components", "vectors", "weights")
-"""What a mask can be made of: whole components, single vectors (rows and columns), or single weights."""
+GRANULARITIES = ("components", "vectors", "rows", "weights")
+"""What a mask can be made of: whole components, their single rows and columns, rows of every matrix, single weights."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,17 @@ class Entry:
 
 
 SCORING = frozenset({"scorer", "probe_examples", "probe_batch_size", "calibrate"})
-RANKING = frozenset({"head_share", "cost_aware", "limits", "history"})
+RANKING = frozenset({"head_share", "limits", "history"})
 TARGET = frozenset({"target", "target_params"})
 RECORDING = SCORING | TARGET | {"probe_every"}
 """What `record` needs, with any policy over components or vectors."""
 OPTIONAL = frozenset(
-    {"remask_every", "horizon", "forecaster", "forecaster_params", "gate", "budget", "budget_schedule"}
+    {"remask_every", "horizon", "forecaster", "forecaster_params", "gate", "budget", "budget_schedule", "candidates"}
     | {"mlp_block", "record"} | RECORDING | RANKING
 )  # fmt: skip
 """Settings that some policies or granularities do not take."""
-_ALWAYS = frozenset({"budget", "budget_schedule"})
+_REPLAYED = frozenset({"budget", "budget_schedule"})
+_ALWAYS = _REPLAYED | {"candidates"}
 _RANKED = _ALWAYS | RANKING
 
 _SCOUT = {
@@ -122,7 +123,7 @@ _SCHEDULE = {"mask_schedule": Parameter(str, None, "The schedule.json of a run."
 _REDRAW = Parameter(bool, False, "Draw a new mask at every re-mask.")
 
 _OF_COMPONENTS = {
-    "full": Entry("simple.Full"),
+    "full": Entry("simple.Full", frozenset({"candidates"})),
     "static": Entry("simple.Static", _RANKED | SCORING | TARGET),
     "random": Entry(
         "simple.Random",
@@ -146,7 +147,7 @@ _OF_COMPONENTS = {
     "displaced": Entry("scouted.Displaced", _RANKED | SCORING, _SCOUT),
     "oracle": Entry("recorded.Oracle", _RANKED | TARGET | {"scorer"}, _ORACLE),
     "oracle_ahead": Entry("recorded.OracleAhead", _RANKED | {"scorer", "remask_every", "horizon"}, _ORACLE),
-    "replay": Entry("recorded.Replay", _ALWAYS, _SCHEDULE),
+    "replay": Entry("recorded.Replay", _REPLAYED, _SCHEDULE),
 }
 _PROBE = frozenset({"scorer", "probe_examples", "probe_batch_size"})
 _OF_WEIGHTS = {
@@ -190,9 +191,9 @@ _OF_WEIGHTS = {
             "watch_steps": _WATCH["watch_steps"],
         },
     ),
-    "replay": Entry("recorded.Replay", _ALWAYS, _SCHEDULE),
+    "replay": Entry("recorded.Replay", _REPLAYED, _SCHEDULE),
 }  # fmt: skip
-_ENTRIES = {"components": _OF_COMPONENTS, "vectors": _OF_COMPONENTS, "weights": _OF_WEIGHTS}
+_ENTRIES = {"components": _OF_COMPONENTS, "vectors": _OF_COMPONENTS, "rows": _OF_COMPONENTS, "weights": _OF_WEIGHTS}
 POLICIES = tuple(dict.fromkeys((*_OF_COMPONENTS, *_OF_WEIGHTS)))
 """Names of all policies."""
 PARAMETERS = frozenset(name for entries in _ENTRIES.values() for one in entries.values() for name in one.parameters)

@@ -20,7 +20,7 @@ WITH_PAIRS, WITHOUT_PAIRS = "attribution", "step_attribution"
 
 
 class Granularity:
-    """The granularity `components`, and the base of the other two.
+    """The granularity `components`, and the base of the others.
 
     Attributes:
         name: what settings call it.
@@ -42,8 +42,18 @@ class Granularity:
         """What the run's bank can hold."""
         return table
 
+    def tables(
+        self, model: nn.Module, mlp_block: int | None, candidates: dict[str, Any] | None
+    ) -> tuple[ComponentTable, Numbering]:
+        """Both, and masks may take only the candidates. Raises ConfigError as `masks.candidates.restrict`."""
+        table = self.table(model, mlp_block)
+        numbers = self.numbers(model, table)
+        if candidates:
+            part("masks.candidates.restrict")(numbers, candidates)
+        return table, numbers
+
     def everything(self, numbers: Numbering) -> Mask | WeightMask:
-        """The mask of all there is."""
+        """The mask of all that masks may take."""
         assert isinstance(numbers, ComponentTable)
         return everything(numbers)
 
@@ -66,6 +76,7 @@ class Granularity:
 _HOMES = {
     "components": "policies.granularity.Granularity",
     "vectors": "policies.vectors.OfVectors",
+    "rows": "policies.vectors.OfRows",
     "weights": "policies.single_weights.weight_policy.OfWeights",
 }
 

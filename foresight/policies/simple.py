@@ -11,7 +11,7 @@ from .targets import Target
 
 
 class Full(Policy):
-    """Everything that can be masked, whatever the budget."""
+    """Everything that masks may take, whatever the budget."""
 
     name = "full"
 

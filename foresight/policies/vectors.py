@@ -1,4 +1,4 @@
-"""Granularity `vectors`: masks of single rows and columns."""
+"""Granularities `vectors` and `rows`: masks of single rows and columns, or of rows of every matrix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from ..common.errors import ConfigError, one_of
 from ..model.components import ComponentTable
-from ..model.vector_table import vector_table
+from ..model.vector_table import row_table, vector_table
 from ..scoring import SCORERS
 from .granularity import Granularity
 
@@ -25,6 +25,13 @@ class OfVectors(Granularity):
         if name not in OF_VECTORS:
             raise ConfigError(
                 f"scorer {name!r} reads activations, which a single row or column does not have; with granularity "
-                f"'vectors' use one of {', '.join(OF_VECTORS)}"
+                f"{self.name!r} use one of {', '.join(OF_VECTORS)}"
             )
         return name
+
+
+class OfRows(OfVectors):
+    name = "rows"
+
+    def table(self, model: nn.Module, mlp_block: int | None) -> ComponentTable:
+        return row_table(model)

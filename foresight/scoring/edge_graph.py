@@ -135,7 +135,7 @@ def edge_graph(model: nn.Module, table: ComponentTable) -> EdgeGraph:
         projections, heads = list[Part](), list[Part]()
         attention_out, down = prefix + arch.attention_out, prefix + arch.down
         for i in np.flatnonzero((table.layer == layer) & (table.kind != "mlp")):
-            component = table.components[i]
+            component = table.components[int(i)]
             me = node(component.name)
             if component.kind == "head":
                 heads.append(Part(me, attention_out, component.taps[0].start, component.taps[0].stop))

@@ -42,8 +42,8 @@ def stored_weight_of(model: nn.Module) -> WeightOf:
 
 
 def vectors_first(matrix: Tensor, target: Target) -> Tensor:
-    """Turn [output features, input features] into [n, d_model], with the target's vectors as rows."""
-    return matrix if target.axis == "row" else matrix.T
+    """Turn [output features, input features] into [n, length], with the target's vectors as rows."""
+    return matrix.T if target.axis == "column" else matrix.reshape(target.n, -1)
 
 
 def weight_gradients(
@@ -70,7 +70,4 @@ def weight_gradients(
 
 def sum_by_owner(table: ComponentTable, by_vector: np.ndarray) -> np.ndarray:
     """Sum numbers per vector, float64 [n_vectors], into numbers per component, float64 [n_components]."""
-    owner = np.empty(table.n_vectors, np.int64)
-    for i in range(len(table)):
-        owner[table.vector_ids([i])] = i
-    return np.bincount(owner, weights=by_vector, minlength=len(table))
+    return np.bincount(table.owner, weights=by_vector, minlength=len(table))

@@ -103,7 +103,7 @@ class Scorer(ABC):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise NonFiniteError(
-                f"{self.name} gave {values[bad[0]]} for {table.components[bad[0]].name} ({len(bad)} of {len(table)} "
+                f"{self.name} gave {values[bad[0]]} for {table.names(bad[:1])[0]} ({len(bad)} of {len(table)} "
                 "components are not finite). The model's loss or activations have probably diverged: lower the "
                 "learning rate and resume from the last checkpoint, or look for infinite values in the data"
             )

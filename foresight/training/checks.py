@@ -13,9 +13,10 @@ from dataclasses import fields
 from typing import Any
 
 from ..common.errors import BudgetError, ConfigError, did_you_mean, mapping, one_of
+from ..common.plugins import part
 from ..masks.budget import budget_over_time
 from ..policies.catalogue import OPTIONAL, PARAMETERS, RECORDING, Parameter, checked_params, entry, takers
-from .settings import LIMITS, RETAINED_SOURCES, MaskSettings
+from .settings import LIMITS, RETAINED_SOURCES, STEP_LIMITS, MaskSettings
 
 _DEFAULTS = {field.name: field.default for field in fields(MaskSettings)}
 _LEAST = {
@@ -42,6 +43,7 @@ def check_settings(settings: MaskSettings) -> None:
     settings.target_params = mapping("target_params", settings.target_params, '{"preconditioner": "none"}')
     settings.forecaster_params = mapping("forecaster_params", settings.forecaster_params, '{"penalty": 1.0}')
     settings.limits = _checked_limits(settings)
+    settings.candidates = part("masks.candidates.checked")(settings.candidates) if settings.candidates else None
     settings.head_share = _checked_head_share(settings.head_share)
     _check_taken(settings)
     params = checked_params(settings.policy, settings.granularity, settings.policy_params)
@@ -51,11 +53,6 @@ def check_settings(settings: MaskSettings) -> None:
             raise ConfigError(f"{name} is {value}; expected at least {least}")
     if not 0 <= settings.replay_share < 1:
         raise ConfigError(f"replay_share is {settings.replay_share}; expected a share in [0, 1)")
-    if not 0 <= settings.cost_aware < 1:
-        raise ConfigError(
-            f"cost_aware is {settings.cost_aware}; expected the share of the score that may be given up, in [0, 1), "
-            "for example 0.1"
-        )
     _check_watch(settings, params)
     _check_budget_schedule(settings, params)
 
@@ -165,7 +162,7 @@ def _who_takes(name: str, granularity: str) -> str:
         return "granularity 'components'"
     found = takers(name, granularity)
     if name == "record" or (name in RECORDING and granularity == "weights" and not found):
-        return "granularity 'components' or 'vectors'"
+        return "granularity 'components', 'vectors' or 'rows'"
     if not found:
         return f"granularity 'components': no policy over {granularity} takes it"
     or_record = ", or record" if name in RECORDING and granularity != "weights" else ""
@@ -192,7 +189,7 @@ def _checked_head_share(share: Any) -> float | str | None:
 def _check_watch(settings: MaskSettings, params: dict[str, Any]) -> None:
     watch, given = params.get("watch", "hold"), settings.limits or {}
     assert not isinstance(given, str)
-    limits = {name: most for name, most in given.items() if name != "scoring"}
+    limits = {name: most for name, most in given.items() if name in STEP_LIMITS}
     if limits and watch != "hold":
         raise ConfigError(f"limits is {limits}, but watch {watch!r} trains components at any cost; use watch 'hold'")
     if "gib" in limits and "scout_share" in params:

@@ -32,7 +32,7 @@ class ForesightConfig(MaskSettings, SFTConfig):
 
     # TRL lists the fields that the command line may give as JSON.
     _VALID_DICT_FIELDS = [
-        *SFTConfig._VALID_DICT_FIELDS, "policy_params", "target_params", "forecaster_params", "limits",
+        *SFTConfig._VALID_DICT_FIELDS, "policy_params", "target_params", "forecaster_params", "limits", "candidates",
     ]  # fmt: skip
 
     if TYPE_CHECKING:  # else any argument would pass where TRL's types are not followed

@@ -29,7 +29,6 @@ from ..scoring.taps import embeddings, hidden_of
 from .config import ForesightConfig
 from .plan import Plan, sharding_of
 from .run import Run
-from .settings import LIMITS
 
 BATCHES, ROUNDS = 2, 3
 """Training batches that are timed, and how often each; the first round warms up."""
@@ -61,8 +60,7 @@ class StepLimits:
     pace: Pace | None = None
 
     def __init__(self, model: nn.Module, table: ComponentTable, args: ForesightConfig):
-        given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
-        self._given = {name: most for name, most in given.items() if name != "scoring"}  # which masks have no part in
+        self._given: dict[str, float] = args.limits or {}  # type: ignore[assignment]  # the settings were checked
         self._table, self._args = table, args
         self._costs = cache(lambda length: StepCosts(model, table, length, args.gradient_checkpointing))
         if self._given.keys() & {"share", "gib"}:
@@ -75,7 +73,7 @@ class StepLimits:
             "seconds": self._seconds,
             "gib": lambda components: self._plan.step_bytes(components, self._way) / 2**30,
         }
-        known = (name for name in LIMITS if name in self._given and (name != "seconds" or self.pace is not None))
+        known = (name for name in costs if name in self._given and (name != "seconds" or self.pace is not None))
         return tuple(Limit(f"limits.{name}", self._given[name], costs[name]) for name in known)
 
     def check(self, n_vectors: int) -> None:

@@ -50,9 +50,10 @@ class Plan:
     def __init__(self, model: nn.Module, args: ForesightConfig, calendar: Calendar | None, pairs: bool = False):
         grain = granularity(args.granularity)
         policy = make_policy(args.policy, args.granularity, args.policy_params)
-        self.table, self.calendar = grain.table(model, args.mlp_block), calendar
-        self.numbers = grain.numbers(model, self.table)
-        everything, budgets = self.numbers.n_vectors, budget_over_time(args.budget_schedule)
+        assert not isinstance(args.candidates, str)  # the settings were checked
+        self.table, self.numbers = grain.tables(model, args.mlp_block, args.candidates)
+        self.calendar = calendar
+        everything, budgets = self.numbers.available, budget_over_time(args.budget_schedule)
         rows = everything if args.policy == "full" else budget_vectors(self.numbers, args.budget)
         mean = float(rows)
         if budgets is not None:
@@ -123,7 +124,9 @@ def planned_cadence(
 ) -> tuple[Cadence, bool]:
     """The cadence of a run of so many steps, and whether later snapshots come along with training."""
     grain, target = granularity(args.granularity), target_of(args)
-    policy, table = make_policy(args.policy, args.granularity, args.policy_params), grain.table(model, args.mlp_block)
+    policy = make_policy(args.policy, args.granularity, args.policy_params)
+    assert not isinstance(args.candidates, str)  # the settings were checked
+    table, numbers = grain.tables(model, args.mlp_block, args.candidates)
     scorer: Scorer | None = None
     if target.measures:
         scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate)
@@ -131,8 +134,9 @@ def planned_cadence(
         name = scorer_name(grain, target, args, pairs)
         scorer = None if name == "movement" else make_scorer(name, **target.scorer_params)
     costs = StepCosts(model, table, args.max_length or LENGTH) if scorer else None
-    numbers, rows = grain.numbers(model, table), args.per_device_train_batch_size * args.gradient_accumulation_steps
-    found = cadence(args, scorer, costs, budget_vectors(numbers, args.budget), steps, rows * processes)
+    trained = budget_vectors(numbers, args.budget) * numbers.d_model
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
+    found = cadence(args, scorer, costs, trained, steps, rows)
     return found, scorer is not None and scorer.along and not args.torch_compile
 
 

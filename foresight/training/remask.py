@@ -88,7 +88,7 @@ class RemaskCallback(TrainerCallback):
             self._decide(step)
         elif step == 0 and self.run.policy.watch.startswith("full-"):
             numbers = self.run.numbers
-            self._apply(0, self.run.granularity.everything(numbers), n_vectors=numbers.n_vectors)
+            self._apply(0, self.run.granularity.everything(numbers), n_vectors=numbers.available)
         elif step == 0 or calendar.turns(step) or step in calendar.resizes:
             self._apply(step, self._watched(step))
         if calendar.restarts(step):
@@ -129,7 +129,7 @@ class RemaskCallback(TrainerCallback):
         n_vectors = run.vectors_at(step)
         if not run.calendar.rotates:
             share, limits = run.head_share(n_vectors), run.mask_limits
-            return select(run.ranking(0), run.table, n_vectors, share, run.args.cost_aware, limits)
+            return select(run.ranking(0), run.table, n_vectors, share, run.cost_aware, limits)
         turns = rotation(run.table, n_vectors, run.mask_seed)
         return turns[step // run.calendar.cadence.every % len(turns)]
 

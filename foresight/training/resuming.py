@@ -81,11 +81,11 @@ def _require_same_model(run: Run, folder: Path, data: dict[str, Any]) -> None:
     base, here = run.bank.base.hash, run.bank.placement
     if data["version"] == 1:
         base = digest(fingerprint(run.model, here, ordered=False), here)
-    for what, expected, found in (
-        ("model weights", base, data["base_hash"]),
-        ("component table", run.numbers.hash, data["table"]),
+    for what, expected, found, same in (
+        ("model weights", base, data["base_hash"], base == data["base_hash"]),
+        ("component table", run.numbers.hash, data["table"], run.numbers.has_hash(data["table"])),
     ):
-        if expected != found:
+        if not same:
             raise CheckpointError(
                 f"{folder} belongs to {what} {found}, this run has {expected}; resume with the model, dtype and "
                 "mlp_block (or granularity) that it was started with"

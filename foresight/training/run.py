@@ -99,8 +99,8 @@ class Run:
             part("training.sharding.refuse_dtype")(model, args)
         self.model, self.args, self.target = model, args, target
         self.granularity = granularity(args.granularity)
-        self.table = self.granularity.table(model, args.mlp_block)
-        self.numbers = self.granularity.numbers(model, self.table)
+        assert not isinstance(args.candidates, str)  # the settings were checked
+        self.table, self.numbers = self.granularity.tables(model, args.mlp_block, args.candidates)
         self.policy = make_policy(args.policy, args.granularity, args.policy_params)
         self.limits = part("training.limits.StepLimits")(model, self.table, args) if args.limits else None
         self.scorer = scorer_name(self.granularity, target, args, pairs)
@@ -137,7 +137,7 @@ class Run:
     def _attach_bank(self) -> None:
         """Give the model a bank of the budget's size; BudgetError if a later stage or a limit leaves no mask."""
         numbers, args = self.numbers, self.args
-        n_vectors = numbers.n_vectors if args.policy == "full" else budget_vectors(numbers, args.budget)
+        n_vectors = numbers.available if args.policy == "full" else budget_vectors(numbers, args.budget)
         # deepspeed takes seconds to import
         placement = Placement()
         if args.deepspeed:  # which takes seconds to import
@@ -175,6 +175,11 @@ class Run:
         return self.args.seed if self.args.mask_seed is None else self.args.mask_seed
 
     @property
+    def cost_aware(self) -> float:
+        """Share of a mask's score that may be given up for cheaper steps."""
+        return (self.args.limits or {}).get("cost_aware", 0.0)  # type: ignore[union-attr]  # it was checked
+
+    @property
     def mask_limits(self) -> tuple[Limit, ...]:
         """What every mask of the run has to keep, as far as it is known by now."""
         return () if self.limits is None else self.limits.of_masks()
@@ -208,7 +213,7 @@ class Run:
         args, scorer = self.args, None if self.watcher is None else self.watcher.scorer
         costs = None if scorer is None else self.costs
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return cadence(args, scorer, costs, self.n_vectors, total_steps, rows)
+        return cadence(args, scorer, costs, self.n_vectors * self.numbers.d_model, total_steps, rows)
 
     @cached_property
     def costs(self) -> Any:
@@ -245,7 +250,7 @@ class Run:
             horizon=args.horizon or min(self.calendar.cadence.remask_every or rest, rest),
             damage=None if watcher is None else watcher.damage(),
             head_share=self.head_share(n_vectors),
-            cost_aware=args.cost_aware,
+            cost_aware=self.cost_aware,
             limits=self.mask_limits,
         )
 

@@ -53,7 +53,7 @@ class Cadence:
 
 
 def cadence(
-    args: ForesightConfig, scorer: Scorer | None, costs: StepCosts | None, n_vectors: int, total_steps: int, rows: int
+    args: ForesightConfig, scorer: Scorer | None, costs: StepCosts | None, trained: int, total_steps: int, rows: int
 ) -> Cadence:
     """The cadence of a run: its settings, and what the budget pays for wherever they leave it open.
 
@@ -63,13 +63,13 @@ def cadence(
 
     Args:
         scorer, costs: None for a run that scores nothing.
-        n_vectors: of the mask. rows: examples of a step, on all processes.
+        trained: weights that the mask trains. rows: examples of a step, on all processes.
     """
     first, each, every = args.probe_examples, args.probe_examples, args.probe_every
     row = 0.0
     if scorer is not None and costs is not None:
         forward, backward = costs.floor
-        step = forward + backward + 3 * n_vectors * costs.d_model
+        step = forward + backward + 3 * trained
         passes = scorer.passes(costs.n_components)
         row = (passes[0] * forward + passes[1] * backward) / step
     bought = math.inf

@@ -25,12 +25,11 @@ from ..common.errors import ConfigError, NonFiniteError
 from ..forecasters.single_weights.extrapolate import draw_factors, shifted_scores, taylor_scores
 from ..forecasters.single_weights.margins import Map, Margins
 from ..forecasters.single_weights.shift import in_float32
-from ..masks.masks import Mask, everything
-from ..model.components import ComponentTable
+from ..masks.masks import Mask
+from ..model.components import ComponentTable, features
 from ..policies.scouted import Scouted, Scouting
 from ..policies.single_weights.foresight import WeightForesight
 from ..scoring.calibration import calibrate
-from ..scoring.gradient_taps import vectors_first
 from ..scoring.probes import Probe
 from ..scoring.scorer import Scorer
 from .calendar import total_steps
@@ -160,7 +159,7 @@ def _shift(trainer: MaskedTrainer, rows: np.ndarray, rate: float) -> tuple[dict[
     """Train all components on the rows once, and undo it: (the change of the weights, optimizer steps, bytes held)."""
     bank, table, size = trainer.run.bank, trainer.run.table, trainer.run.bank.n_vectors
     with random_state_kept(), attributes_kept(trainer.run.model):
-        bank.remask(everything(table), n_vectors=table.n_vectors)
+        bank.remask(Mask(tuple(range(len(table)))), n_vectors=table.n_vectors)
         try:
             steps, held = _train_on(trainer, rows, rate)
             values = bank.placement.values(bank.vectors)
@@ -168,8 +167,11 @@ def _shift(trainer: MaskedTrainer, rows: np.ndarray, rate: float) -> tuple[dict[
                 raise NonFiniteError(
                     f"the scout diverged at learning rate {rate:.3g}; lower policy_params.scout_learning_rate"
                 )
-            parts = table.by_target(bank.ids)
-            return {t.module: vectors_first(values[part], t).clone() for t, part in parts}, steps, held
+            found = {}
+            for target, part in table.by_target(bank.ids):
+                matrix = values[part].T if target.axis == "column" else values[part]
+                found[target.module] = matrix.reshape(features(trainer.run.model.get_submodule(target.module))).clone()
+            return found, steps, held
         finally:
             bank.remask(Mask(()), rollback=True, n_vectors=size)  # checks every weight to the bit
 

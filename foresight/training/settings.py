@@ -16,7 +16,7 @@ GROUPS = {
     "what most people change": (
         "budget granularity policy policy_params scorer probe_examples probe_every remask_every".split()
     ),
-    "which components": "target target_params head_share cost_aware mlp_block history mask_seed".split(),
+    "which components": "target target_params candidates head_share mlp_block history mask_seed".split(),
     "forecasts": "forecaster forecaster_params gate horizon".split(),
     "scores": "probe_batch_size calibrate record".split(),
     "memory and time": "limits budget_schedule restart_every".split(),
@@ -28,9 +28,12 @@ LIMITS = {
     "share": Parameter(float, None, "operations, as a share of a step of full fine-tuning", most=1),
     "seconds": Parameter(float, None, "wall time of a step's passes on the slowest rank"),
     "gib": Parameter(float, None, "device memory at the peak of a step, 2^30 bytes per process"),
+    "cost_aware": Parameter(float, None, "share of a mask's score that may be given up for cheaper steps", most=0.99),
     "scoring": Parameter(float, 0.06, "share of the run's time that scoring and choosing may take", most=1),
 }
 """What a train step and scoring may cost: the keys of the setting `limits`."""
+STEP_LIMITS = ("share", "seconds", "gib")
+"""Those that a mask keeps or is refused."""
 
 
 @dataclass
@@ -42,8 +45,8 @@ class MaskSettings:
     )
     granularity: str = setting(
         "components",
-        "What a mask is made of. components: whole heads and MLP blocks; vectors: single rows and columns; weights: "
-        "single weights.",
+        "What a mask is made of. components: whole heads and MLP blocks; vectors: their single rows and "
+        "columns; rows: rows of every matrix (output features); weights: single weights.",
     )
     policy: str = setting("foresight", f"What chooses the mask: {', '.join(POLICIES)}.")
     policy_params: dict[str, Any] | str | None = setting(
@@ -75,15 +78,17 @@ class MaskSettings:
     target_params: dict[str, Any] | str | None = setting(
         None, "Parameters of the target, as a mapping, or one by one as --target_params.NAME VALUE."
     )
+    candidates: dict[str, Any] | str | None = setting(
+        None,
+        "What masks may take, in PEFT's words; by default all. target_modules: names or ends of names of modules, or a "
+        "regular expression; exclude_modules: likewise; layers_to_transform: a layer or a list of layers. A component "
+        "is a candidate if all its modules are allowed (a head: q_proj and o_proj, without GQA k_proj and v_proj too). "
+        "Policy 'full' trains all candidates.",
+    )
     head_share: float | str | None = setting(
         None,
         "Share of the budget's vectors that goes to heads (KV groups): a number in [0, 1], or prior, the share that "
         "the mask of policy 'prior' has. By default all kinds are ranked in one list.",
-    )
-    cost_aware: float = setting(
-        0.0,
-        "Share of a mask's score that may be given up for cheaper steps, in [0, 1): the mask is taken from the highest "
-        "layers that keep the rest of the score, so that backward passes end early. 0: the best mask at any cost.",
     )
     mlp_block: int | None = setting(
         None, "Neurons per MLP block; by default about as many vectors as an attention head has."
@@ -118,8 +123,9 @@ class MaskSettings:
         "The most that a train step may cost, for policies that rank components: of the masks within it, the one with "
         "most score is taken. share: of full fine-tuning's operations, in (0, 1]; or seconds: of wall time for an "
         "optimizer step's forward and backward passes on the slowest rank, from passes timed when the run begins; "
-        "gib: of device memory (2^30 bytes) at the peak of a step, per process. And scoring: the share of the run's "
-        "time that scoring and choosing may take (default 0.06), which sets how much is scored.",
+        "gib: of device memory (2^30 bytes) at the peak of a step, per process. cost_aware: share of the mask's score "
+        "that may be given up for cheaper steps: the mask is taken from the highest layers that keep the rest. scoring: "
+        "share of the run's time that scoring and choosing may take (0.06 by default), which sets how much is scored.",
     )
     budget_schedule: list[Any] | str | None = setting(
         None,
@@ -153,7 +159,8 @@ REMOVED: dict[str, str] = {
         name: "policy 'foresight' over weights draws them by row and column now; leave it out"
         for name in ("movement_memory", "movement_rule")
     },
-    **{f"step_{name}": f"it is `limits.{name}` now" for name in LIMITS},
+    **{f"step_{name}": f"it is `limits.{name}` now" for name in ("share", "seconds", "gib")},
+    "cost_aware": "it is `limits.cost_aware` now",
     "damage_weight": "it is `target_params.damage_weight` of target 'damage' now",
     "damage_forecaster": "use policy 'foresight' with target 'damage', gate false and this forecaster",
     "retained_examples": 'use `retained_source: {"examples": N}`',

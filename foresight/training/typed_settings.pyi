@@ -147,8 +147,8 @@ class TypedSettings(TypedDict, total=False):
     remask_every: int
     target: str
     target_params: dict[str, Any] | str | None
+    candidates: dict[str, Any] | str | None
     head_share: float | str | None
-    cost_aware: float
     mlp_block: int | None
     history: list[str] | None
     mask_seed: int | None

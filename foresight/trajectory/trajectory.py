@@ -218,7 +218,7 @@ class Trajectory:
 
     def require_table(self, table: ComponentTable) -> None:
         """Raise TrajectoryError unless the trajectory was recorded over exactly the components of `table`."""
-        if self.table_hash != table.hash:
+        if not table.has_hash(self.table_hash):
             raise TrajectoryError(
                 f"trajectory{f' {self.folder.path}' if self.folder else ''} has component table {self.table_hash} "
                 f"({self.n_components} components), this model has {table.hash} ({len(table)}); record it on the same "

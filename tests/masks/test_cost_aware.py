@@ -198,11 +198,16 @@ def test_backward_ends_at_the_lowest_trained_layer(family):
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, 2.0])
 def test_a_share_out_of_range_is_refused(tmp_path, value):
-    with pytest.raises(ConfigError, match="cost_aware is .* in \\[0, 1\\)"):
-        ForesightConfig(str(tmp_path), policy="static", cost_aware=value)
+    with pytest.raises(ConfigError, match="limits.cost_aware is .* above 0, at most 0.99"):
+        ForesightConfig(str(tmp_path), policy="static", limits={"cost_aware": value})
+
+
+def test_a_policy_that_watches_all_components_may_give_up_score(tmp_path):
+    settings = ForesightConfig(str(tmp_path), policy_params={"watch": "rotate"}, limits={"cost_aware": 0.1})
+    assert settings.limits == {"cost_aware": 0.1}
 
 
 @pytest.mark.parametrize("settings", [{"policy": "full"}, {"policy": "replay"}, {"granularity": "weights"}])
 def test_policies_that_rank_no_components_refuse_it(tmp_path, settings):
-    with pytest.raises(ConfigError, match="cost_aware is 0.1, but"):
-        ForesightConfig(str(tmp_path), cost_aware=0.1, **{"policy": "static", **settings})
+    with pytest.raises(ConfigError, match=r"limits is {'cost_aware': 0.1}, but"):
+        ForesightConfig(str(tmp_path), limits={"cost_aware": 0.1}, **{"policy": "static", **settings})

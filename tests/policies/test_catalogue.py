@@ -67,7 +67,7 @@ def test_what_a_policy_takes_agrees_with_what_it_is(policy, granularity):
     scores = made.needs_scores or made.scouts == "bank" or getattr(made, "needs_probe", False)
     assert scores == ("probe_examples" in takes) == ("probe_batch_size" in takes)
     assert scores <= ("scorer" in takes)
-    assert made.ranks == ("head_share" in takes) == ("cost_aware" in takes) == ("limits" in takes)
+    assert made.ranks == ("head_share" in takes) == ("limits" in takes)
     assert made.forecasts == ("watch_steps" in found.parameters)
     rotates = "watch" in found.parameters and "rotate" in found.parameters["watch"].choices
     assert rotates == ("probe_every" in takes)
@@ -75,6 +75,7 @@ def test_what_a_policy_takes_agrees_with_what_it_is(policy, granularity):
     assert ("forecaster" in takes) == ("forecaster_params" in takes) == ("gate" in takes)
     assert ("target" in takes) == ("target_params" in takes)
     assert ("budget" in takes) == (policy != "full")
+    assert ("candidates" in takes) == (policy != "replay")
 
 
 @pytest.mark.parametrize(("policy", "granularity"), ENTRIES)
@@ -136,7 +137,7 @@ def test_a_removed_policy_names_what_replaces_it(policy):
         ("foresigth", "components", {}, "unknown policy 'foresigth' .did you mean 'foresight'"),
         ("random", "weight", {}, "unknown granularity 'weight' .did you mean 'weights'"),
         ("movement", "components", {}, "does not choose masks of components; use granularity 'weights', or one of"),
-        ("oracle", "weights", {}, "does not choose masks of weights; use granularity 'components' or 'vectors', or"),
+        ("oracle", "weights", {}, "does not choose masks of weights; .*'components' or 'vectors' or 'rows', or"),
         ("random", "components", {"horizon": 5},
          "policy 'random' over components takes no policy_params.horizon; it is a setting of its own, taken by "
          "foresight, oracle_ahead"),

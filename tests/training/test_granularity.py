@@ -12,7 +12,7 @@ from foresight.bank.delta import Delta, apply_delta
 from foresight.common.errors import CheckpointError, ConfigError
 from foresight.masks.masks import WeightMask, everything
 from foresight.masks.schedule import MaskSchedule
-from foresight.masks.weight_selection import Best, best_weights, gradients
+from foresight.masks.weight_selection import best_weights, gradients
 from foresight.model.components import component_table
 from foresight.model.vector_table import vector_table
 from foresight.model.weight_table import weight_table
@@ -172,19 +172,6 @@ def test_groups_of_targets_give_the_gradients_of_one_pass(tmp_path):
     assert [t for t, _ in found[0]] == list(chosen.bank.table.targets)
     for several in found[:2]:
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(several, found[2], strict=True))
-
-
-def test_best_is_exact_whatever_the_order_and_breaks_ties_by_id():
-    generator = torch.Generator().manual_seed(0)
-    for values in (7, 10**6):  # many equal scores, and few
-        scores = torch.randint(values, (1000,), generator=generator).float()
-        order = np.lexsort((np.arange(1000), -scores.numpy()))[:90]
-        for cuts in (torch.arange(1000).split(130), torch.randperm(1000, generator=generator).split(77)):
-            best = Best(90)
-            for ids in cuts:
-                best.add(ids, scores[ids])
-            assert np.array_equal(best.mask().components, np.sort(order))
-            assert len(best.ids) == 90
 
 
 def test_random_is_seeded_uniform_and_redrawn_only_if_asked(tmp_path):

@@ -77,7 +77,7 @@ WEIGHTS = {"granularity": "weights", "policy": "static"}
          "record is True, but policy 'static' over weights does not take it; remove it, or use granularity "
          "'components' or 'vectors'"),
         ({**WEIGHTS, "mlp_block": 8}, "mlp_block is 8, but .* over weights .*use granularity 'components'$"),
-        ({**WEIGHTS, "target": "utility"}, "target is 'utility'.*use granularity 'components' or 'vectors'$"),
+        ({**WEIGHTS, "target": "utility"}, "target is 'utility'.*use granularity 'components', 'vectors' or 'rows'$"),
         ({"granularity": "vectors", "policy": "static", "mlp_block": 8}, "over vectors .*granularity 'components'$"),
         ({"granularity": "weights", "head_share": 0.5}, "head_share is 0.5, but policy .foresight. over weights"),
         ({"policy": "full", "budget": 0.1}, "budget is 0.1, but policy 'full' .* or use policy 'static', 'random'"),
@@ -151,9 +151,10 @@ def test_mappings_may_be_json_text():
 
 SHARED = dict(
     budget=0.1, scorer="gradient", probe_examples=8, probe_every=3, remask_every=4, target="utility",
-    target_params={"preconditioner": "none"}, head_share="prior", cost_aware=0.1, mlp_block=8, history=["past"],
+    target_params={"preconditioner": "none"}, head_share="prior", mlp_block=8, history=["past"],
     mask_seed=3, forecaster="ridge", forecaster_params={"penalty": 2.0}, gate=False, horizon=5, probe_batch_size=4,
-    calibrate=False, record=False, limits={"share": 0.5}, budget_schedule="grown", restart_every=2, replay_share=0.1,
+    candidates={"exclude_modules": ["k_proj"]}, calibrate=False, record=False,
+    limits={"share": 0.5, "cost_aware": 0.1}, budget_schedule="grown", restart_every=2, replay_share=0.1,
     retained_source="base",
 )  # fmt: skip
 PARAMS = dict(

@@ -113,11 +113,11 @@ class WeightForesight(WeightPolicy):
     def _draw(self, maps: Sequence[tuple[float, Map]], n: int, seed: int) -> tuple[WeightMask, float]:
         """The n weights that move farthest by the maps, and the distance of an average weight over that of theirs."""
         targets, best, total = self.numbers.target_of, Best(n), 0.0
-        for module, logs in draws(maps, [(t.module, t.offset) for t in self.numbers.targets], seed):
+        for module, logs in draws(maps, [(t.module, t.offset) for t in self.numbers.candidates], seed):
             moved, offset = logs.flatten().exp(), targets[module].offset
             total += float(moved.sum())
             best.add(torch.arange(offset, offset + len(moved)), moved)
-        return best.mask(), total / self.numbers.n_vectors / max(float(best.scores.mean()), 1e-30)
+        return best.mask(), total / self.numbers.available / max(float(best.found()[1].mean()), 1e-30)
 
     def _entered(self, mask: WeightMask, step: int) -> WeightMask:
         """Note when each weight of a mask has entered."""

@@ -10,16 +10,21 @@ import torch
 from ...bank.movement import movement
 from ...common.errors import ConfigError, did_you_mean
 from ...masks.masks import WeightMask
-from ...masks.weight_selection import Scored, best_weights, gradients
+from ...masks.weight_selection import Scored, best_weights, gradients, random_places
 from ...model.components import turned
 from ..policy import Ground
 from .weight_policy import SCORERS, WeightPolicy, WeightView
 
+NUMBERED = 2**28
+"""Weights up to which a random mask gives each a number, in about a second."""
+
 
 class RandomWeights(WeightPolicy):
-    """Weights drawn at random, each equally likely; the order of equal random numbers (of 24 bits) is that of ids.
+    """Weights drawn at random, each equally likely.
 
-    They are drawn from the seed, or at every decision from (seed, step).
+    They are drawn from the seed, or at every decision from (seed, step). Up to `NUMBERED` weights each get a random
+    number, of 24 bits, and those of the highest are taken, so that seeds mean what they meant in earlier versions.
+    From more, the mask's weights alone are drawn.
     """
 
     name = "random"
@@ -29,7 +34,12 @@ class RandomWeights(WeightPolicy):
 
     def _choose(self, view: WeightView) -> WeightMask:
         rng = np.random.default_rng([view.seed, view.step] if self.redraw else [view.seed])
-        targets = view.bank.table.targets
+        targets = view.bank.table.candidates
+        total = sum(target.n for target in targets)
+        if total > NUMBERED:
+            places, ends = random_places(total, view.n_vectors, rng), np.cumsum([target.n for target in targets])
+            shifts = np.array([target.offset for target in targets]) - ends + [target.n for target in targets]
+            return WeightMask(places + shifts[np.searchsorted(ends, places, side="right")])
         drawn = ((target, torch.from_numpy(rng.random(target.n, dtype=np.float32))) for target in targets)
         return best_weights(drawn, view.n_vectors)
 
@@ -88,4 +98,4 @@ class Movement(WeightPolicy):
         self.moved = movement(self.path, ground.model)
 
     def _choose(self, view: WeightView) -> WeightMask:
-        return best_weights(((target, self.moved(target)) for target in view.bank.table.targets), view.n_vectors)
+        return best_weights(((target, self.moved(target)) for target in view.bank.table.candidates), view.n_vectors)

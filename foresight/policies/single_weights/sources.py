@@ -64,8 +64,9 @@ def map_of(source: str | Path, model: nn.Module, table: Numbering) -> Map:
         raise DataError(f"{source} has moved no weight of the model; nothing can be learned from it")
     if moved.free != "every weight":
         return Map(margins)
-    order = farthest.ids.argsort()
-    ids, distances = farthest.ids[order], farthest.scores[order]
+    ids, distances = farthest.found()
+    order = ids.argsort()
+    ids, distances = ids[order], distances[order]
     known = {t.module: (ids[part] - t.offset, distances[part]) for t, part in table.by_target(ids)}
     return Map(margins, known, float(distances.min()))
 
