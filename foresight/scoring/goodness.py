@@ -85,7 +85,7 @@ class _Known(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         (gradients,) = ctx.saved_tensors
         return (outer[:, None] * gradients.float()).to(gradients.dtype), None, None
 

@@ -263,10 +263,12 @@ def test_plan_of_a_large_model_without_weights(cli, recipe, tmp_path):
     vectors = int(0.05 * 8_030_261_248 / 4096)
     assert "8,030,261,248" in out and f"{vectors:,} vectors" in out and f"{vectors * 4096:,}" in out
     assert "2, after steps 20, 60" in out
-    ways = re.findall(r"^│ (no DeepSpeed|ZeRO \d)[^│]*│ +([\d.]+) GiB │ +([\d.]+) GiB │$", out, re.MULTILINE)
+    ways = re.findall(r"^│ (no DeepSpeed|ZeRO \d)[^│]*│ +([\d.]+) GiB │ +([\w-]+) │ +[\d.]+ GiB │$", out, re.MULTILINE)
     assert [way for way, *_ in ways] == ["no DeepSpeed", "ZeRO 1", "ZeRO 2", "ZeRO 3", "ZeRO 3", "ZeRO 3"]
     devices = [float(device) for _, device, _ in ways]
     assert devices == sorted(devices, reverse=True)
+    assert {phase for *_, phase in ways} <= {"forward", "reduction", "step", "re-mask", "scoring", "calibration"}
+    assert "scoring" in out and "calibration" in out
     assert f"{3 * 4 * vectors * 4096 / 2**30:.1f} GiB (the bank and its two moments" in out
     assert max(map(len, out.splitlines())) <= 100
 

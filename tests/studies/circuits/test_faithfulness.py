@@ -144,7 +144,8 @@ def test_the_curve_on_a_real_model_equals_models_with_zeroed_weights(family, mon
     curve = told(faithfulness_curve(model, table, probe, ranking))
     expected = [(mean_metric(ranking[k:]) - empty) / (full - empty) for k in curve.sizes]
     assert [p.value for p in curve.faithfulness] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    assert curve.faithfulness[0].value == pytest.approx(0, abs=1e-6) and curve.faithfulness[-1].value == 1
+    assert curve.faithfulness[0].value == pytest.approx(0, abs=1e-6)
+    assert curve.faithfulness[-1].value == pytest.approx(1, abs=1e-6)
     assert curve.cpr.value == pytest.approx(np.trapezoid(expected, np.array(curve.sizes) / len(table)), rel=1e-3)
 
 
