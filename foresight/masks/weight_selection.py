@@ -124,6 +124,11 @@ def random_places(total: int, n: int, rng: np.random.Generator) -> np.ndarray:
     return found
 
 
+def at_once() -> int:
+    """Weights whose fp32 gradients fit into a quarter of this host's memory, or `LEAST`."""
+    return max(LEAST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // 4)
+
+
 def gradients(
     model: nn.Module, table: WeightTable, probe: Probe, place: Placement, group: int | None = None
 ) -> Iterator[Scored]:
@@ -133,9 +138,7 @@ def gradients(
     `group` weights together (at least one target), each with a pass over the probe of its own. By default a group takes
     at most a quarter of the host's memory, on all processes together: 8 billion weights take one pass from 128 GiB on.
     """
-    if group is None:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        group = max(LEAST, min(place.gather(memory)) // 4 // 4)
+    group = group or min(place.gather(at_once()))
     parts: list[list[Target]] = [[]]
     for target in table.candidates:
         if parts[-1] and sum(t.n for t in parts[-1]) + target.n > group:

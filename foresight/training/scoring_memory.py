@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..masks.weight_selection import GROUP
+from ..masks.weight_selection import at_once
 from ..model.architectures import architecture_of
 from ..model.components import features
 from ..policies.catalogue import make_policy
@@ -56,7 +56,7 @@ def scoring_sizes(model: nn.Module, args: ForesightConfig, pairs: bool, rows: in
     shape = _Shape(model, args, rows, length)
     if grain.name == "weights":
         needed = getattr(policy, "needs_probe", False)
-        sums = FP32 * min(GROUP, shape.targets)
+        sums = FP32 * min(at_once(), shape.targets)
         return ScoringSizes({"scoring": shape.of_weights()}, sums=sums) if needed else ScoringSizes({})
     if not (policy.needs_scores or args.record or policy.scouts):
         return ScoringSizes({})

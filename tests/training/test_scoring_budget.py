@@ -19,7 +19,9 @@ def planned(tmp_path, steps=1000, scorer="gradient_activation", **settings):
     model = tiny()
     table = component_table(model)
     args = ForesightConfig(str(tmp_path), use_cpu=True, bf16=False, **settings)
-    found = cadence(args, make_scorer(scorer), StepCosts(model, table, 32), int(0.05 * table.n_vectors) * table.d_model, steps, ROWS)
+    found = cadence(
+        args, make_scorer(scorer), StepCosts(model, table, 32), int(0.05 * table.n_vectors) * table.d_model, steps, ROWS
+    )
     return found, 1 + steps // found.every
 
 
