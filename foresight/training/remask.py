@@ -88,8 +88,6 @@ class RemaskCallback(TrainerCallback):
         watcher.snapshot(step)
         if cost := watcher.cost():
             self._note(**cost)
-        if step == 0 and run.args.calibrate and watcher.scorer.name.startswith("attribution"):
-            watcher.calibrate()
         for outcome in run.skill_log.resolve(step, run.ranking(-1)):
             persistence = outcome.persistence_overlap
             self._note(skill=outcome.skill, forecast_overlap=outcome.overlap, persistence_overlap=persistence)

@@ -98,7 +98,9 @@ class MaskSettings:
     )
     horizon: int | None = setting(None, "Steps ahead that are forecast; by default until the next re-mask.")
     probe_batch_size: int = setting(16, "Examples scored in one pass.")
-    calibrate: bool = setting(True, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only).")
+    calibrate: bool = setting(
+        True, "Correct attribution by exact patching of a few components per snapshot (contrast pairs only)."
+    )
     record: bool = setting(
         False, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
     )

@@ -28,16 +28,17 @@ class Watcher:
     Attributes:
         scorer: what measures a component; its registered name is the key of its scores in the trajectory.
         trajectory: where snapshots go; set when the run starts or resumes.
-        seconds: wall time spent scoring, calibration included.
+        corrects: whether every snapshot patches a few components exactly (see `scoring.corrected`).
+        seconds: wall time spent scoring, corrections included.
     """
 
-    def __init__(self, bank: Bank, scorer: Scorer, probe: Probe):
-        self.bank, self.scorer, self.probe = bank, scorer, probe
+    def __init__(self, bank: Bank, scorer: Scorer, probe: Probe, corrects: bool = False):
+        self.bank, self.scorer, self.probe, self.corrects = bank, scorer, probe, corrects
         self.trajectory: Trajectory
         self.seconds = 0.0
 
     def series(self) -> Series:
-        """Everything seen so far: magnitudes, calibrated."""
+        """Everything seen so far: magnitudes, corrected."""
         return self.trajectory.series(self.scorer.name)
 
     def damage(self) -> np.ndarray | None:
@@ -54,17 +55,13 @@ class Watcher:
         taken = self.trajectory.snapshots
         if taken and taken[-1].step == step:
             return
-        start, bank = time.perf_counter(), self.bank
-        self.trajectory.append(step, self.scorer.measure(bank.model, bank.table, self.probe, bank.placement))
-        self.seconds += time.perf_counter() - start
-
-    def calibrate(self) -> None:
-        """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
-        start = time.perf_counter()
-        scores = self.trajectory.snapshots[-1].scores[self.scorer.name]
-        bank, calibrate = self.bank, part("scoring.calibration.calibrate")
-        self.trajectory.calibrate(self.scorer.name, calibrate(bank.model, bank.table, self.probe, scores))
-        bank.placement.settle()
+        start, bank, name = time.perf_counter(), self.bank, self.scorer.name
+        found = self.scorer.measure(bank.model, bank.table, self.probe, bank.placement)
+        if self.corrects:
+            past = [earlier.scores[name] for earlier in taken]
+            correct, where = part("scoring.corrected.correct"), (bank.model, bank.table, self.probe)
+            found[name] = correct(self.scorer, *where, found[name], past, placement=bank.placement)
+        self.trajectory.append(step, found)
         self.seconds += time.perf_counter() - start
 
 
@@ -100,7 +97,8 @@ def watcher_of(run: Run, rows: Dataset, pairs: Dataset | None, tokenizer: PreTra
             assert run.retained is not None  # `retained_rows` raises where there are none
             kept = TextProbe.from_dataset(run.retained.rows, args.probe_batch_size, args.probe_examples)
         scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
-    return Watcher(run.bank, scorer, _probe(args, scorer, pairs, rows, tokenizer))
+    corrects = args.calibrate and scorer.name.startswith("attribution")
+    return Watcher(run.bank, scorer, _probe(args, scorer, pairs, rows, tokenizer), corrects)
 
 
 def _probe(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..common.errors import ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
-from ..scoring.scores import Scores
+from ..common.errors import NonFiniteError, TrajectoryError, UnknownNameError
+from ..scoring.scores import Scores, errors_of_estimates
 from .folder import SnapshotFile, TrajectoryFolder
 from .series import METADATA, Series
 
@@ -41,7 +41,7 @@ class Trajectory:
         table_hash, model_hash, data_hash: the component table, model and probe that the scores belong to.
         versions: library versions at creation.
         info: free-form JSON of the run.
-        calibration: scorer -> kind -> factor that makes the scores of the kinds comparable in `series`.
+        calibration: scorer -> kind -> factor that `series` multiplies by, in trajectories of earlier versions.
     """
 
     def __init__(self, components: dict[str, np.ndarray], meta: dict[str, Any], folder: TrajectoryFolder | None):
@@ -150,31 +150,17 @@ class Trajectory:
 
         Raises:
             TrajectoryError: step not after the last one, other scorers than before, wrong shapes.
-            NonFiniteError: a value is NaN or infinite, or a standard error infinite.
+            NonFiniteError: a value is NaN or infinite, or a standard error or an exact effect infinite.
             DiskFullError: no space left.
         """
         snapshot = self._checked(step, scores)
         if self.folder is not None:
             tensors = {}
             for scorer, recorded in snapshot.scores.items():
-                tensors.update({f"{scorer}/values": recorded.values, f"{scorer}/stderr": recorded.stderr})
+                arrays = {f"{scorer}/{which}": array for which, array in vars(recorded).items()}
+                tensors.update({key: array for key, array in arrays.items() if array is not None})
             self.folder.write(len(self), snapshot.step, tensors)
         self.snapshots.append(snapshot)
-
-    def calibrate(self, scorer: str, factors: Mapping[str, float]) -> None:
-        """Set the factors by which `series` multiplies the scores of each kind (head, mlp, ...).
-
-        Raises:
-            ConfigError: a kind of this model without a factor, or a factor that is not finite and > 0.
-        """
-        kinds = set(self.components["kind"].tolist())
-        bad = {kind: f for kind, f in factors.items() if not (np.isfinite(f) and f > 0)}
-        if bad or not kinds <= set(factors):
-            raise ConfigError(
-                f"calibration of {scorer!r} is {dict(factors)}; expected a factor > 0 for each of {sorted(kinds)}"
-            )
-        self.calibration[scorer] = {kind: float(f) for kind, f in factors.items()}
-        self._write_head()
 
     def annotate(self, **facts: Any) -> None:
         """Add JSON facts to `info`, on disk too."""
@@ -182,20 +168,33 @@ class Trajectory:
         self._write_head()
 
     def values(self, scorer: str) -> np.ndarray:
-        """Scores as the scorer returned them, signed and not calibrated: float32 [n_components, n_snapshots].
+        """Scores as the scorer returned them, signed and not corrected: float32 [n_components, n_snapshots].
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
         """
+        return self._array(scorer, "values")
+
+    def stderr(self, scorer: str) -> np.ndarray:
+        """Standard errors of what `series` holds: float64 [n_components, n_snapshots]; raises as `values`.
+
+        What a correction adds to the variance is carried over the steps as the correction itself is. Factors of earlier
+        versions are not in it.
+        """
+        squares, exact = (self._array(scorer, which).astype(np.float64) ** 2 for which in ("stderr", "exact_stderr"))
+        return np.sqrt(squares + errors_of_estimates(self.steps, squares, exact))
+
+    def _array(self, scorer: str, which: str) -> np.ndarray:
         if self.snapshots and scorer not in self.scorers:
             raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
-        out = np.empty((len(self), self.n_components), np.float32)
+        out = np.full((len(self), self.n_components), np.nan, np.float32)
         for row, snapshot in zip(out, self.snapshots, strict=True):
-            row[:] = snapshot.scores[scorer].values
+            if (array := getattr(snapshot.scores[scorer], which)) is not None:
+                row[:] = array
         return out.T
 
     def series(self, scorer: str, until: int | None = None) -> Series:
-        """What a forecaster may see: |values| x the calibration factor of the kind, at steps <= `until`.
+        """What a forecaster may see: magnitudes at steps <= `until`, corrected by exact effects known by then.
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
@@ -205,11 +204,13 @@ class Trajectory:
         if not len(steps):
             why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
             raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
-        values = np.abs(self.values(scorer)[:, : len(steps)])
+        values, exact = (self._array(scorer, which)[:, : len(steps)] for which in ("values", "exact"))
         if scorer in self.calibration:
             factors = self.calibration[scorer]
-            values *= np.array([factors[kind] for kind in self.components["kind"].tolist()], np.float32)[:, None]
-        return Series(values=values, steps=steps, **self.components)
+            values = values * np.array([factors[kind] for kind in self.components["kind"].tolist()])[:, None]
+        if not np.isnan(exact).all():
+            values = values + errors_of_estimates(steps, values, exact)
+        return Series(values=np.abs(values), steps=steps, **self.components)
 
     def require_table(self, table: ComponentTable) -> None:
         """Raise TrajectoryError unless the trajectory was recorded over exactly the components of `table`."""
@@ -230,8 +231,10 @@ class Trajectory:
         recorded = {}
         for scorer in self.scorers or scores:
             arrays = {}
-            for which in ("values", "stderr"):
-                array = np.array(getattr(scores[scorer], which), np.float32)
+            for which in (field.name for field in fields(Scores)):
+                if (given := getattr(scores[scorer], which, None)) is None:
+                    continue
+                array = np.array(given, np.float32)
                 if array.shape != (self.n_components,):
                     raise TrajectoryError(
                         f"{scorer!r} at step {step}: {which} have shape {array.shape}; expected ({self.n_components},)"
@@ -257,7 +260,12 @@ class Trajectory:
             try:
                 tensors = folder.read(file)
                 names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-                scores = {name: Scores(tensors[f"{name}/values"], tensors[f"{name}/stderr"]) for name in names}
+                scores = {
+                    name: Scores(
+                        tensors[f"{name}/values"], tensors[f"{name}/stderr"],
+                        tensors.get(f"{name}/exact"), tensors.get(f"{name}/exact_stderr"),
+                    ) for name in names
+                }  # fmt: skip
                 self.snapshots.append(self._checked(file.step, scores))
             except (KeyError, NonFiniteError, TrajectoryError) as error:
                 raise TrajectoryError(f"snapshot {file.path} is damaged: {error}") from error
