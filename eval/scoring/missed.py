@@ -25,8 +25,9 @@ from foresight.model.components import ComponentTable, component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.corrected import FIRST, LATER, PAIRS, Patched, correct, units
 from foresight.scoring.probes import ContrastProbe, Probe
-from foresight.scoring.scores import Scores, errors_of_estimates
+from foresight.scoring.scores import Scores
 from foresight.tasks import task
+from foresight.trajectory.carried import errors_of_estimates
 
 RESULTS = Path(__file__).parents[1] / "results" / "scoring"
 TASKS = ("ioi", "gender", "induction", "docstring")

@@ -106,13 +106,18 @@ def correct(
     errors = samples(Patched([groups[u] for u in chosen], metric)) - here[:, chosen]
     exact, exact_stderr = np.full((2, len(table)), np.nan, np.float32)
     spread = errors.std(0, ddof=1) / np.sqrt(len(errors)) if len(errors) > 1 else np.full(len(chosen), np.nan)
-    for u, error, uncertain in zip(chosen, errors.mean(0), spread, strict=True):
+    for u, off, uncertain in zip(chosen, errors.mean(0), spread, strict=True):
         members = groups[u]
         sizes = np.abs(scores.values[members].astype(np.float64))
         share = sizes / sizes.sum() if sizes.any() else np.full(len(members), 1 / len(members))
-        exact[members] = scores.values[members] + share * error
+        exact[members] = scores.values[members] + share * off
         exact_stderr[members] = np.hypot(scores.stderr[members], share * uncertain)
     return replace(scores, exact=exact, exact_stderr=exact_stderr)
+
+
+def error(scores: Scores) -> np.ndarray:
+    """What has to be added to scores: exact minus value, float32 [n_components], 0 where nothing was patched."""
+    return np.zeros_like(scores.values) if scores.exact is None else np.nan_to_num(scores.exact - scores.values)
 
 
 def units(table: ComponentTable) -> list[np.ndarray]:

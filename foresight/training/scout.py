@@ -29,7 +29,7 @@ from ..masks.masks import Mask, everything
 from ..model.components import ComponentTable
 from ..policies.scouted import Scouted, Scouting
 from ..policies.single_weights.foresight import WeightForesight
-from ..scoring.corrected import correct
+from ..scoring.corrected import correct, error
 from ..scoring.gradient_taps import vectors_first
 from ..scoring.probes import Probe
 from ..scoring.scorer import Scorer
@@ -204,7 +204,7 @@ def _error(model: nn.Module, table: ComponentTable, probe: Probe, scorer: Scorer
     if not scorer.name.startswith("attribution"):
         return np.zeros(len(table))
     with in_float32(model):
-        return correct(scorer, model, table, probe, scorer.score(model, table, probe)).error
+        return error(correct(scorer, model, table, probe, scorer.score(model, table, probe)))
 
 
 @contextmanager

@@ -98,9 +98,7 @@ class MaskSettings:
     )
     horizon: int | None = setting(None, "Steps ahead that are forecast; by default until the next re-mask.")
     probe_batch_size: int = setting(16, "Examples scored in one pass.")
-    calibrate: bool = setting(
-        True, "Correct attribution by exact patching of a few components per snapshot (contrast pairs only)."
-    )
+    calibrate: bool = setting(True, "Correct attribution by patching a few components exactly (contrast pairs only).")
     record: bool = setting(
         False, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
     )

@@ -56,10 +56,10 @@ class Watcher:
         if taken and taken[-1].step == step:
             return
         start, bank, name = time.perf_counter(), self.bank, self.scorer.name
-        found = self.scorer.measure(bank.model, bank.table, self.probe, bank.placement)
+        where = bank.model, bank.table, self.probe
+        found = self.scorer.measure(*where, bank.placement)
         if self.corrects:
-            past = [earlier.scores[name] for earlier in taken]
-            correct, where = part("scoring.corrected.correct"), (bank.model, bank.table, self.probe)
+            past, correct = [earlier.scores[name] for earlier in taken], part("scoring.corrected.correct")
             found[name] = correct(self.scorer, *where, found[name], past, placement=bank.placement)
         self.trajectory.append(step, found)
         self.seconds += time.perf_counter() - start

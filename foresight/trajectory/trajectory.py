@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common.errors import NonFiniteError, TrajectoryError, UnknownNameError
-from ..scoring.scores import Scores, errors_of_estimates
+from ..common.plugins import part
+from ..scoring.scores import Scores
 from .folder import SnapshotFile, TrajectoryFolder
 from .series import METADATA, Series
 
@@ -155,11 +156,8 @@ class Trajectory:
         """
         snapshot = self._checked(step, scores)
         if self.folder is not None:
-            tensors = {}
-            for scorer, recorded in snapshot.scores.items():
-                arrays = {f"{scorer}/{which}": array for which, array in vars(recorded).items()}
-                tensors.update({key: array for key, array in arrays.items() if array is not None})
-            self.folder.write(len(self), snapshot.step, tensors)
+            arrays = {f"{name}/{which}": a for name, of in snapshot.scores.items() for which, a in vars(of).items()}
+            self.folder.write(len(self), snapshot.step, {key: a for key, a in arrays.items() if a is not None})
         self.snapshots.append(snapshot)
 
     def annotate(self, **facts: Any) -> None:
@@ -173,18 +171,10 @@ class Trajectory:
         Raises:
             UnknownNameError: no such scorer in this trajectory.
         """
-        return self._array(scorer, "values")
+        return self.recorded(scorer, "values")
 
-    def stderr(self, scorer: str) -> np.ndarray:
-        """Standard errors of what `series` holds: float64 [n_components, n_snapshots]; raises as `values`.
-
-        What a correction adds to the variance is carried over the steps as the correction itself is. Factors of earlier
-        versions are not in it.
-        """
-        squares, exact = (self._array(scorer, which).astype(np.float64) ** 2 for which in ("stderr", "exact_stderr"))
-        return np.sqrt(squares + errors_of_estimates(self.steps, squares, exact))
-
-    def _array(self, scorer: str, which: str) -> np.ndarray:
+    def recorded(self, scorer: str, which: str) -> np.ndarray:
+        """A field of `Scores`, NaN where it is None: float32 [n_components, n_snapshots]; raises as `values`."""
         if self.snapshots and scorer not in self.scorers:
             raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
         out = np.full((len(self), self.n_components), np.nan, np.float32)
@@ -204,12 +194,11 @@ class Trajectory:
         if not len(steps):
             why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
             raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
-        values, exact = (self._array(scorer, which)[:, : len(steps)] for which in ("values", "exact"))
-        if scorer in self.calibration:
-            factors = self.calibration[scorer]
+        values, exact = (self.recorded(scorer, which)[:, : len(steps)] for which in ("values", "exact"))
+        if (factors := self.calibration.get(scorer)) is not None:
             values = values * np.array([factors[kind] for kind in self.components["kind"].tolist()])[:, None]
         if not np.isnan(exact).all():
-            values = values + errors_of_estimates(steps, values, exact)
+            values = values + part("trajectory.carried.errors_of_estimates")(steps, values, exact)
         return Series(values=np.abs(values), steps=steps, **self.components)
 
     def require_table(self, table: ComponentTable) -> None:
@@ -259,15 +248,13 @@ class Trajectory:
                 raise TrajectoryError(f"snapshot {number:06d} is {what} (found {file.path})")
             try:
                 tensors = folder.read(file)
-                names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-                scores = {
-                    name: Scores(
-                        tensors[f"{name}/values"], tensors[f"{name}/stderr"],
-                        tensors.get(f"{name}/exact"), tensors.get(f"{name}/exact_stderr"),
-                    ) for name in names
-                }  # fmt: skip
+                found: dict[str, dict[str, np.ndarray]] = {}
+                for key, array in tensors.items():
+                    name, _, which = key.rpartition("/")
+                    found.setdefault(name, {})[which] = array
+                scores = {name: Scores(**arrays) for name, arrays in found.items()}
                 self.snapshots.append(self._checked(file.step, scores))
-            except (KeyError, NonFiniteError, TrajectoryError) as error:
+            except (TypeError, NonFiniteError, TrajectoryError) as error:
                 raise TrajectoryError(f"snapshot {file.path} is damaged: {error}") from error
 
     def _write_head(self) -> None:

@@ -6,7 +6,7 @@ from foresight.common.errors import DataError
 from foresight.model import shipped
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
-from foresight.scoring.corrected import PAIRS, correct, units
+from foresight.scoring.corrected import PAIRS, correct, error, units
 from foresight.scoring.exact import ablation_effects
 from foresight.scoring.probes import ContrastProbe
 from foresight.scoring.scores import Scores
@@ -55,11 +55,11 @@ def test_blocks_share_the_error_of_their_mlp_by_size():
     scores = ATTRIBUTION.score(model, table, probe)
     blocks = next(group for group in units(table) if len(group) > 1)
     scores.values[blocks] = np.abs(scores.values[blocks])
-    added = correct(ATTRIBUTION, model, table, probe, scores, patches=len(table)).error[blocks]
+    added = error(correct(ATTRIBUTION, model, table, probe, scores, patches=len(table)))[blocks]
     ratios = added / scores.values[blocks]
     assert np.allclose(ratios, ratios[0], rtol=1e-3) and abs(ratios[0]) > 1e-3
     scores.values[blocks[0]] *= -1
-    mixed = correct(ATTRIBUTION, model, table, probe, scores, patches=len(table)).error[blocks]
+    mixed = error(correct(ATTRIBUTION, model, table, probe, scores, patches=len(table)))[blocks]
     assert np.allclose(mixed, added, rtol=1e-3)
     scores.values[blocks] = 0
     empty = correct(ATTRIBUTION, model, table, probe, scores, patches=len(table)).exact[blocks]
@@ -121,6 +121,6 @@ def test_a_few_patches_find_what_attribution_misses(trained):
     found = correct(ATTRIBUTION, model, table, probe, scores, patches=8)
     heads = table.kind == "head"
     before, after = (
-        np.corrcoef(one[heads], exact[heads])[0, 1] for one in (scores.values, scores.values + found.error)
+        np.corrcoef(one[heads], exact[heads])[0, 1] for one in (scores.values, scores.values + error(found))
     )
     assert before < 0.97 and after > 0.99 and (~np.isnan(found.exact[heads])).sum() <= 8

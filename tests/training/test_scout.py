@@ -12,6 +12,7 @@ from foresight.policies.catalogue import make_policy
 from foresight.policies.policy import View
 from foresight.policies.scouted import Scouted, Scouting
 from foresight.scoring import make_scorer
+from foresight.scoring.corrected import error
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.scout import planned_rates, refuse_scout, scout
@@ -81,9 +82,10 @@ def test_the_correction_is_that_of_the_first_snapshot(tmp_path):
     corrected, _ = scout_for(held)
     held.args.calibrate = False
     plain, _ = scout_for(held)
-    error = run(tmp_path / "static", policy="static", max_steps=1).trajectory.snapshots[0].scores["attribution"].error
-    assert np.abs(error).max() > 0
-    assert np.allclose(np.minimum(np.abs(corrected - plain), np.abs(corrected + plain)), np.abs(error), rtol=1e-3)
+    first = run(tmp_path / "static", policy="static", max_steps=1).trajectory.snapshots[0]
+    off = error(first.scores["attribution"])
+    assert np.abs(off).max() > 0
+    assert np.allclose(np.minimum(np.abs(corrected - plain), np.abs(corrected + plain)), np.abs(off), rtol=1e-3)
 
 
 def test_policies_differ_in_how_they_score(tmp_path):

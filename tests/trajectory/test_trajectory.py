@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import ConfigError, ForesightError, NonFiniteError, TrajectoryError, UnknownNameError
+from foresight.trajectory.carried import standard_errors
 from foresight.trajectory.series import Series
 from foresight.trajectory.trajectory import Trajectory
 from support.planted import make_table
@@ -107,7 +108,7 @@ def test_what_was_patched_corrects_all_steps(tmp_path):
         np.testing.assert_allclose(values[2:], np.tile(np.arange(5) / 10, (len(values) - 2, 1)), rtol=1e-5)
         before = trajectory.series("attribution", until=20).values
         np.testing.assert_allclose(before[0], [2.0, 2.1, 2.2], rtol=1e-5)
-        plain, found = stderr(trajectory, "attribution").T, trajectory.stderr("attribution")
+        plain, found = stderr(trajectory, "attribution").T, standard_errors(trajectory, "attribution")
         np.testing.assert_allclose(found[2:], plain[2:], rtol=1e-5)
         np.testing.assert_allclose(found[1], np.sqrt(plain[1] ** 2 + 1.5**2 - plain[1, 2] ** 2), rtol=1e-5)
 

@@ -20,7 +20,7 @@ from ...bank.delta import apply_delta, write_delta
 from ...common.errors import ConfigError, TrajectoryError
 from ...masks.budget import budget_vectors
 from ...masks.selection import circuit_size
-from ...scoring.corrected import correct
+from ...scoring.corrected import correct, error
 from ...scoring.edges import edge_scores
 from ...scoring.probes import Probe
 from ...tasks.evaluation import Correct, HeldOut
@@ -138,7 +138,7 @@ class Tracker(TrainerCallback):
             if self.trainer.args.calibrate and name.startswith("attribution") and task.probe.has_pairs:
                 scores = scorer.combine(samples[f"{task.name}/{name}"], table)
                 found = correct(scorer, bank.model, table, task.probe, scores)
-                errors[f"{task.name}/{name}"] = found.error.tolist()
+                errors[f"{task.name}/{name}"] = error(found).tolist()
         head = Head(errors=errors, info=self.info, **self._identity())
         self.recording = Recording.create(self.folder, head)
         self._record(0, samples, began)
