@@ -101,7 +101,8 @@ def correct(
     moved = np.abs(estimates - _summed(groups, before[None])[0])
     if patches is None:
         patches = FIRST if np.isnan(before).all() else LATER
-    doubt = np.where(np.isnan(moved), np.abs(here - there).mean(0), moved)
+    differs = np.where(np.isnan(moved), np.abs(here - there).mean(0), moved)
+    doubt = differs / np.sqrt(np.maximum(differs + np.abs(estimates), np.finfo(np.float32).tiny))
     chosen = np.argsort(-doubt, kind="stable")[:patches]
     errors = samples(Patched([groups[u] for u in chosen], metric)) - here[:, chosen]
     exact, exact_stderr = np.full((2, len(table)), np.nan, np.float32)
