@@ -45,7 +45,7 @@ def names_of_files() -> Iterator[None]:
 def part(path: str) -> Any:
     """What `path`, a module of this package and a name in it such as ``training.scout.scout``, stands for.
 
-    Parts of a run that only some settings ask for (limits, scouts, retained rows, calibration, DeepSpeed) are loaded by
+    Parts of a run that only some settings ask for (limits, scouts, retained rows, corrections, DeepSpeed) are loaded by
     it, so that a run without them neither imports nor has to be read with them.
     """
     module, _, name = path.rpartition(".")

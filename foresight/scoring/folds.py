@@ -89,7 +89,11 @@ class Folds:
             found.append(len(np.intersect1d(one, other)) / max(len(one), len(other)))
         return float(np.mean(found))
 
-    def gain(self, choose: Choose, current: Sequence[int], factors: np.ndarray | float = 1.0) -> tuple[float, float]:
+    def shifted(self, errors: np.ndarray) -> Folds:
+        """With `errors` [n_components] of the scores put right; what they say of one another stays."""
+        return Folds(self.means + np.asarray(errors, np.float32), self.weights)
+
+    def gain(self, choose: Choose, current: Sequence[int]) -> tuple[float, float]:
         """What a circuit chosen anew is worth beyond the current one, as a share of the latter: (mean, lower bound).
 
         Each fold values a circuit that was chosen without it; the sign of a component is that of the other folds, so
@@ -98,13 +102,12 @@ class Folds:
 
         Args:
             current: positions of its components.
-            factors: [n_components], what magnitudes are multiplied by.
         """
         gains, held = [], []
         for i in range(FOLDS):
             rest = [j for j in range(FOLDS) if j != i]
-            others = np.average(self.means[rest], 0, self.weights[rest]) * factors
-            value = np.sign(others) * self.means[i] * factors
+            others = np.average(self.means[rest], 0, self.weights[rest])
+            value = np.sign(others) * self.means[i]
             held.append(value[list(current)].sum())
             gains.append(value[choose(np.abs(others))].sum() - held[-1])
         scale = float(np.mean(held))

@@ -21,18 +21,19 @@ def judged(run: Run, mask: Mask | WeightMask, view: View) -> tuple[Mask | Weight
     policy, watcher = run.policy, run.watcher
     if watcher is None or watcher.pool is None or not (policy.needs_scores and policy.ranks):
         return mask, policy.words, {}
-    pool, factors = watcher.pool, watcher.trajectory.factors(watcher.scorer.name)
+    trajectory, name = watcher.trajectory, watcher.scorer.name
+    pool = watcher.pool.shifted(trajectory.corrected(name)[:, -1] - trajectory.values(name)[:, -1])
 
     def choose(magnitudes: np.ndarray) -> np.ndarray:
         return np.array(view.select(magnitudes).components)
 
-    agreement = pool.agreement(lambda magnitudes: choose(magnitudes * factors))
+    agreement = pool.agreement(choose)
     notes, current = {"agreement": agreement}, run.bank.mask
     map_is = f"this map is {agreement:.0%} repeatable"
     if mask == current or policy.believes or not _comparable(run, view.step):
         return mask, f"{policy.words}; {map_is}" if policy.words else "", notes
     assert isinstance(current, Mask)
-    gain, bound = pool.gain(choose, current.components, factors)
+    gain, bound = pool.gain(choose, current.components)
     notes |= {"gain": gain, "gain_bound": bound}
     worth = f"a new mask has {gain:+.1%} of the score, at least {bound:+.1%}"
     verdict = "re-masks" if bound > 0 else "holds the mask"

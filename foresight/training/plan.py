@@ -136,7 +136,8 @@ def planned_cadence(
     costs = StepCosts(model, table, args.max_length or LENGTH) if scorer else None
     trained = budget_vectors(numbers, args.budget) * numbers.d_model
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
-    found = cadence(args, scorer, costs, trained, steps, rows)
+    corrects = args.calibrate and scorer is not None and scorer.name.startswith("attribution")
+    found = cadence(args, scorer, costs, trained, steps, rows, corrects)
     return found, scorer is not None and scorer.along and not args.torch_compile
 
 

@@ -97,12 +97,10 @@ class RemaskCallback(TrainerCallback):
     def _snapshot(self, step: int) -> None:
         run, watcher = self.run, self.run.watcher
         assert watcher is not None  # the calendar takes snapshots only where there is one
-        cadence = run.calendar.cadence
-        watcher.snapshot(step, cadence.each if step else cadence.first)
+        cadence, later = run.calendar.cadence, step > 0
+        watcher.snapshot(step, cadence.each if later else cadence.first, cadence.patches[later])
         if cost := watcher.cost():
             self._note(**cost)
-        if step == 0 and run.args.calibrate and watcher.scorer.name.startswith("attribution"):
-            watcher.calibrate()
         if step == 0:
             self._announce()
         for outcome in run.skill_log.resolve(step, run.ranking(-1)):

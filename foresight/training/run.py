@@ -213,7 +213,8 @@ class Run:
         args, scorer = self.args, None if self.watcher is None else self.watcher.scorer
         costs = None if scorer is None else self.costs
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return cadence(args, scorer, costs, self.n_vectors * self.numbers.d_model, total_steps, rows)
+        trained, corrects = self.n_vectors * self.numbers.d_model, self.watcher is not None and self.watcher.corrects
+        return cadence(args, scorer, costs, trained, total_steps, rows, corrects)
 
     @cached_property
     def costs(self) -> Any:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..common.plugins import part
 from .settings import LIMITS
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ MOST_SNAPSHOTS = 100
 FIRST_SHARE = 0.25
 """Share of the examples that the first snapshot gets, since the first mask rests on it alone."""
 SPENT = 0.75
-"""Share of the budget that passes over examples may take; hooks, calibration and choosing have the rest."""
+"""Share of the budget that passes may take; hooks and choosing have the rest."""
+PATCHED = 0.5
+"""Share of the passes that corrections may take."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Cadence:
     Attributes:
         first, each: examples in the first snapshot, and in every later one.
         every, remask_every: steps between snapshots, and between decisions (0: one decision).
+        patches: units that are patched exactly at the first snapshot and at later ones, where scores are corrected so;
+            None for as many as a correction takes by itself.
         row: operations of scoring an example, as a share of those of training on one.
     """
 
@@ -45,6 +50,7 @@ class Cadence:
     each: int
     every: int
     remask_every: int
+    patches: tuple[int, int] | tuple[None, None] = (None, None)
     row: float = 0.0
 
     def share(self, snapshots: int, trained: int) -> float:
@@ -53,28 +59,38 @@ class Cadence:
 
 
 def cadence(
-    args: ForesightConfig, scorer: Scorer | None, costs: StepCosts | None, trained: int, total_steps: int, rows: int
+    args: ForesightConfig,
+    scorer: Scorer | None,
+    costs: StepCosts | None,
+    trained: int,
+    total_steps: int,
+    rows: int,
+    corrects: bool = False,
 ) -> Cadence:
     """The cadence of a run: its settings, and what the budget pays for wherever they leave it open.
 
     The budget buys examples. The first snapshot gets a quarter of them, within `FEWEST` and `MOST`, and the others as
     many as there can be of at least `FEWEST` examples, not closer than `SHORTEST` steps. A short run takes more than
-    its budget, since no snapshot can be smaller.
+    its budget, since no snapshot can be smaller. Where scores are corrected, `PATCHED` of the budget goes into that, half
+    of it at the first snapshot.
 
     Args:
         scorer, costs: None for a run that scores nothing.
         trained: weights that the mask trains. rows: examples of a step, on all processes.
+        corrects: whether scores are corrected by exact patching.
     """
     first, each, every = args.probe_examples, args.probe_examples, args.probe_every
-    row = 0.0
+    row, bought, forwards = 0.0, math.inf, math.inf
     if scorer is not None and costs is not None:
         forward, backward = costs.floor
         step = forward + backward + 3 * trained
         passes = scorer.passes(costs.n_components)
         row = (passes[0] * forward + passes[1] * backward) / step
-    bought = math.inf
-    if row:
-        bought = SPENT * scoring_share(args) * total_steps * rows / row
+        budget = SPENT * scoring_share(args) * total_steps * rows
+        if corrects and args.probe_examples is None:
+            forwards = PATCHED * budget * step / forward
+            budget *= 1 - PATCHED
+        bought = budget / row if row else math.inf
     if first is None:
         first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought // FEWEST * FEWEST)))
     left = max(0.0, bought - first)
@@ -86,7 +102,21 @@ def cadence(
     if each is None:
         each = int(min(MOST, max(FEWEST, left / max(1, total_steps // every))))
     remask = args.remask_every
-    return Cadence(first, each, every, 2 * every if remask is None else remask, row)
+    patches = _patches(forwards, total_steps // every) if forwards < math.inf else (None, None)
+    return Cadence(first, each, every, 2 * every if remask is None else remask, patches, row)
+
+
+def _patches(forwards: float, later: int) -> tuple[int, int]:
+    """Units to patch at the first of 1 + `later` snapshots and at each of the others, for so many forward passes."""
+    pairs, others, most, least = (part(f"scoring.corrected.{name}") for name in ("PAIRS", "OTHERS", "FIRST", "LATER"))
+
+    def bought(passes: float, at_most: int) -> int:
+        units = int(passes / pairs) - others
+        return min(at_most, units) if units >= FEWEST else 0
+
+    first = bought(forwards / 2, most)
+    left = forwards - pairs * (first + others) * (first > 0)
+    return first, bought(left / max(1, later), least)
 
 
 def scoring_share(args: ForesightConfig) -> float:

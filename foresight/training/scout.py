@@ -29,7 +29,7 @@ from ..masks.masks import Mask
 from ..model.components import ComponentTable, features
 from ..policies.scouted import Scouted, Scouting
 from ..policies.single_weights.foresight import WeightForesight
-from ..scoring.calibration import calibrate
+from ..scoring.corrected import correct, error
 from ..scoring.probes import Probe
 from ..scoring.scorer import Scorer
 from .calendar import total_steps
@@ -64,7 +64,7 @@ def scout(trainer: MaskedTrainer) -> None:
 
     ``probing`` scores at the weights after the scout, ``predicted`` by the Taylor method and ``displaced``, its
     control, at the displaced weights; K reaches over the learning rates of the whole run (`draw_factors`).
-    Model, bank and random state are as they were afterwards. Scores are magnitudes, calibrated as snapshots are.
+    Model, bank and random state are as they were afterwards. Scores are magnitudes, corrected as the first snapshot is.
 
     The learning rate is a tenth of the run's unless `scout_learning_rate` says otherwise. Adam moves every weight by
     about the learning rate at each step, whatever the gradient; the change is wanted as a direction at the weights
@@ -96,7 +96,7 @@ def scout(trainer: MaskedTrainer) -> None:
         factors = draw_factors(float(planned_rates(args, ahead).sum()), rate * steps, args.seed)
         method = taylor_scores if args.policy == "predicted" else shifted_scores
         signed = method(*where, shift, factors)
-    policy.scouted = np.abs(signed) * (_calibration(*where) if args.calibrate else 1.0)
+    policy.scouted = np.abs(signed + (_error(*where) if args.calibrate else 0.0))
     shifts = sum(delta.nbytes for delta in shift.values())
     low = sum(p.numel() for p in run.model.parameters() if p.dtype != torch.float32)
     seconds = middle - began, perf_counter() - middle
@@ -203,13 +203,12 @@ def silent(args: ForesightConfig, rate: float, **changes: Any) -> ForesightConfi
     return args
 
 
-def _calibration(model: nn.Module, table: ComponentTable, probe: Probe, scorer: Scorer) -> np.ndarray:
-    """Factor of every component at the weights as they are, as snapshots have it: float64 [n_components]."""
+def _error(model: nn.Module, table: ComponentTable, probe: Probe, scorer: Scorer) -> np.ndarray:
+    """What has to be added to scores at the weights as they are, as the first snapshot has it: [n_components]."""
     if not scorer.name.startswith("attribution"):
-        return np.ones(len(table))
+        return np.zeros(len(table))
     with in_float32(model):
-        factors = calibrate(model, table, probe, scorer.score(model, table, probe))
-    return np.array([factors[kind] for kind in table.kind.tolist()])
+        return error(correct(scorer, model, table, probe, scorer.score(model, table, probe)))
 
 
 @contextmanager

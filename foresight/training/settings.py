@@ -114,7 +114,11 @@ class MaskSettings:
     probe_batch_size: int | None = setting(
         None, "Examples scored in one pass; by default as many as are trained on in one."
     )
-    calibrate: bool = setting(True, "Calibrate heads against MLP blocks by exact patching, once (contrast pairs only).")
+    calibrate: bool = setting(
+        True,
+        "Correct attribution by patching a few components exactly, as far as limits.scoring pays for it (contrast "
+        "pairs only).",
+    )
     record: bool = setting(
         False, "Take every snapshot even if the policy does not need it, to have a trajectory of the run."
     )

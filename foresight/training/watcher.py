@@ -38,11 +38,12 @@ class Watcher:
         pool: what the newest snapshot says, example by example; None where it cannot be told.
         taken, passes: examples that have had their turn, and batches of them.
         probe: the examples of the newest snapshot.
-        seconds: wall time spent scoring, calibration included.
+        corrects: whether snapshots patch a few components exactly (see `scoring.corrected`).
+        seconds: wall time spent scoring, corrections included.
     """
 
-    def __init__(self, bank: Bank, scorer: Scorer, examples: Examples):
-        self.bank, self.scorer, self.examples = bank, scorer, examples
+    def __init__(self, bank: Bank, scorer: Scorer, examples: Examples, corrects: bool = False):
+        self.bank, self.scorer, self.examples, self.corrects = bank, scorer, examples, corrects
         self.along = part("training.along.Along")(bank.model, bank.table) if scorer.along else None
         self.trajectory: Trajectory
         self.pool: Folds | None = None
@@ -51,7 +52,7 @@ class Watcher:
         self.seconds = 0.0
 
     def series(self) -> Series:
-        """Everything seen so far: magnitudes, calibrated."""
+        """Everything seen so far: magnitudes, corrected."""
         return self.trajectory.series(self.scorer.name)
 
     def damage(self) -> np.ndarray | None:
@@ -63,19 +64,26 @@ class Watcher:
         cost = self.scorer.cost(self.passes, len(self.trajectory))
         return {**cost, "scoring_seconds": self.seconds} if cost else {}
 
-    def snapshot(self, step: int, count: int) -> None:
-        """Score now, on the next `count` examples, and record; a second call for the same step does nothing."""
+    def snapshot(self, step: int, count: int, patches: int | None) -> None:
+        """Score now, on the next `count` examples, and record; a second call for the same step does nothing.
+
+        Args:
+            patches: units to patch for a correction, None for as many as `correct` takes by itself.
+        """
         taken = self.trajectory.snapshots
         if taken and taken[-1].step == step:
             return
-        start = time.perf_counter()
+        start, name = time.perf_counter(), self.scorer.name
         fresh = None if self.along is None else self.along.fresh(self.bank.placement)
         if fresh is not None:
             self.pool = fresh if self.pool is None else self.pool.pooled(fresh)
-            self.trajectory.append(step, {self.scorer.name: self.pool.scores()})
+            self.trajectory.append(step, {name: self.pool.scores()})
         else:
             self.probe = self.examples.take(self.taken if self.scorer.per_example else 0, count)
-            self.trajectory.append(step, self._measured(fixed=count >= len(self.examples)))
+            found = self._measured(fixed=count >= len(self.examples))
+            if self.corrects and patches != 0:
+                found[name] = self._corrected(found[name], patches)
+            self.trajectory.append(step, found)
             self.taken += count
             self.passes += len(self.probe.batches)
         self.seconds += time.perf_counter() - start
@@ -93,13 +101,12 @@ class Watcher:
             scores = self.pool.scores()
         return {scorer.name: scores}
 
-    def calibrate(self) -> None:
-        """Learn, once, how many times too small the newest snapshot's scores are for each kind of component."""
-        start = time.perf_counter()
-        scores = self.trajectory.snapshots[-1].scores[self.scorer.name]
-        bank, calibrate = self.bank, part("scoring.calibration.calibrate")
-        self.trajectory.calibrate(self.scorer.name, calibrate(bank.model, bank.table, self.probe, scores))
-        bank.placement.settle()
+    def _corrected(self, scores: Scores, patches: int | None) -> Scores:
+        bank, correct = self.bank, part("scoring.corrected.correct")
+        past = [earlier.scores[self.scorer.name] for earlier in self.trajectory.snapshots]
+        return correct(
+            self.scorer, bank.model, bank.table, self.probe, scores, past, patches, placement=bank.placement
+        )
         self.seconds += time.perf_counter() - start
 
 
@@ -144,4 +151,5 @@ def watcher_of(run: Run, rows: Dataset, pairs: Dataset | None, tokenizer: PreTra
             f"scorer {scorer.name!r} needs contrast pairs; pass contrast_dataset (columns clean, corrupted, answer, "
             f"wrong_answer) or choose one that scores training text, such as {WITHOUT_PAIRS!r}"
         )
-    return Watcher(run.bank, scorer, Examples(pairs, tokenizer, batch_size))
+    corrects = args.calibrate and scorer.name.startswith("attribution")
+    return Watcher(run.bank, scorer, Examples(pairs, tokenizer, batch_size), corrects)

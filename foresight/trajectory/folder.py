@@ -1,8 +1,8 @@
 """The folder of a trajectory: append-only and checksummed; no write is ever half visible.
 
-    meta.json                                          hashes, versions, calibration, free-form info of the run
+    meta.json                                          hashes, versions, free-form info of the run
     components.safetensors                             layer, kind, index, vectors, name of every component
-    snapshots/000003-00000030-<checksum>.safetensors   scores and standard errors of snapshot 3, taken at step 30
+    snapshots/000003-00000030-<checksum>.safetensors   scores, their errors, exact effects: snapshot 3, step 30
 
 Every file is written under a temporary name, synced and renamed. A snapshot's name holds the first 16 hex digits of
 the SHA-256 of its content: the checksum reveals a flipped bit or a truncation, a gap in the sequence a missing file.

@@ -22,7 +22,7 @@ class Series:
     """Scores of all components at the steps seen so far. Arrays are copied in and read-only.
 
     Attributes:
-        values: float32 [n_components, n_steps], finite and >= 0 (absolute, calibrated scores).
+        values: float32 [n_components, n_steps], finite and >= 0 (absolute, corrected scores).
         steps: int64 [n_steps], optimizer steps, strictly increasing, irregular gaps allowed.
         layer, index, vectors: int32 [n_components]; kind, name: string [n_components].
         stderr: float32 [n_components, n_steps], standard errors of `values`, NaN where unknown; None if all are.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..common.errors import ConfigError, NonFiniteError, TrajectoryError, UnknownNameError
+from ..common.errors import NonFiniteError, TrajectoryError, UnknownNameError
+from ..common.plugins import part
 from ..scoring.scores import Scores
 from .folder import SnapshotFile, TrajectoryFolder
 from .series import METADATA, Series
@@ -41,7 +43,7 @@ class Trajectory:
         table_hash, model_hash, data_hash: the component table, model and probe that the scores belong to.
         versions: library versions at creation.
         info: free-form JSON of the run.
-        calibration: scorer -> kind -> factor that makes the scores of the kinds comparable in `series`.
+        calibration: scorer -> kind -> factor that `series` multiplies by, in trajectories of earlier versions.
     """
 
     def __init__(self, components: dict[str, np.ndarray], meta: dict[str, Any], folder: TrajectoryFolder | None):
@@ -150,53 +152,56 @@ class Trajectory:
 
         Raises:
             TrajectoryError: step not after the last one, other scorers than before, wrong shapes.
-            NonFiniteError: a value is NaN or infinite, or a standard error infinite.
+            NonFiniteError: a value is NaN or infinite, or a standard error or an exact effect infinite.
             DiskFullError: no space left.
         """
         snapshot = self._checked(step, scores)
         if self.folder is not None:
-            tensors = {}
-            for scorer, recorded in snapshot.scores.items():
-                tensors.update({f"{scorer}/values": recorded.values, f"{scorer}/stderr": recorded.stderr})
-            self.folder.write(len(self), snapshot.step, tensors)
+            arrays = {f"{name}/{which}": a for name, of in snapshot.scores.items() for which, a in vars(of).items()}
+            self.folder.write(len(self), snapshot.step, {key: a for key, a in arrays.items() if a is not None})
         self.snapshots.append(snapshot)
-
-    def calibrate(self, scorer: str, factors: Mapping[str, float]) -> None:
-        """Set the factors by which `series` multiplies the scores of each kind (head, mlp, ...).
-
-        Raises:
-            ConfigError: a kind of this model without a factor, or a factor that is not finite and > 0.
-        """
-        kinds = set(self.components["kind"].tolist())
-        bad = {kind: f for kind, f in factors.items() if not (np.isfinite(f) and f > 0)}
-        if bad or not kinds <= set(factors):
-            raise ConfigError(
-                f"calibration of {scorer!r} is {dict(factors)}; expected a factor > 0 for each of {sorted(kinds)}"
-            )
-        self.calibration[scorer] = {kind: float(f) for kind, f in factors.items()}
-        self._write_head()
 
     def annotate(self, **facts: Any) -> None:
         """Add JSON facts to `info`, on disk too."""
         self.info.update(facts)
         self._write_head()
 
-    def values(self, scorer: str, field: str = "values") -> np.ndarray:
-        """Scores as the scorer returned them, signed and not calibrated, or their `stderr`: float32 [n_components,
-        n_snapshots].
+    def values(self, scorer: str) -> np.ndarray:
+        """Scores as the scorer returned them, signed and not corrected: float32 [n_components, n_snapshots].
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
         """
+        return self.recorded(scorer, "values")
+
+    def recorded(self, scorer: str, which: str) -> np.ndarray:
+        """A field of `Scores`, NaN where it is None: float32 [n_components, n_snapshots]; raises as `values`."""
         if self.snapshots and scorer not in self.scorers:
             raise UnknownNameError("scorer of this trajectory", scorer, self.scorers)
-        out = np.empty((len(self), self.n_components), np.float32)
+        out = np.full((len(self), self.n_components), np.nan, np.float32)
         for row, snapshot in zip(out, self.snapshots, strict=True):
-            row[:] = getattr(snapshot.scores[scorer], field)
+            if (array := getattr(snapshot.scores[scorer], which)) is not None:
+                row[:] = array
         return out.T
 
+    def corrected(self, scorer: str) -> np.ndarray:
+        """Scores with exact effects in place of estimates, as far as they are known, signed, and calibrated by earlier
+        versions: float [n_components, n_snapshots]; raises as `values`.
+        """
+        values, exact = self._calibrated(scorer, "values"), self.recorded(scorer, "exact")
+        if np.isnan(exact).all():
+            return values
+        return values + part("trajectory.carried.errors_of_estimates")(self.steps, values, exact)
+
+    def _calibrated(self, scorer: str, which: str) -> np.ndarray:
+        factors, found = self.calibration.get(scorer), self.recorded(scorer, which)
+        if factors is None:
+            return found
+        return found * np.array([factors[kind] for kind in self.components["kind"].tolist()], np.float32)[:, None]
+
     def series(self, scorer: str, until: int | None = None) -> Series:
-        """What a forecaster may see: |values| and stderr x the calibration factor of the kind, at steps <= `until`.
+        """What a forecaster may see: magnitudes at steps <= `until`, corrected by exact effects known by then, and
+        their standard errors.
 
         Raises:
             UnknownNameError: no such scorer in this trajectory.
@@ -206,15 +211,13 @@ class Trajectory:
         if not len(steps):
             why = f"the first is at step {self.snapshots[0].step}" if self.snapshots else "it is empty"
             raise TrajectoryError(f"trajectory has no snapshot to make a series of (until={until}): {why}")
-        factors = self.factors(scorer)[:, None]
-        values, stderr = (factors * self.values(scorer, of)[:, : len(steps)] for of in ("values", "stderr"))
+        seen = copy.copy(self)
+        seen.snapshots = self.snapshots[: len(steps)]
+        values, stderr = seen.corrected(scorer), seen._calibrated(scorer, "stderr")
+        if not np.isnan(seen.recorded(scorer, "exact")).all():
+            stderr = part("trajectory.carried.standard_errors")(seen, scorer)
         known = None if np.isnan(stderr).all() else stderr
         return Series(values=np.abs(values), steps=steps, stderr=known, **self.components)
-
-    def factors(self, scorer: str) -> np.ndarray:
-        """Calibration factor of every component: float32 [n_components], 1 where nothing was calibrated."""
-        factors = self.calibration.get(scorer, {})
-        return np.array([factors.get(kind, 1.0) for kind in self.components["kind"].tolist()], np.float32)
 
     def require_table(self, table: ComponentTable) -> None:
         """Raise TrajectoryError unless the trajectory was recorded over exactly the components of `table`."""
@@ -235,8 +238,10 @@ class Trajectory:
         recorded = {}
         for scorer in self.scorers or scores:
             arrays = {}
-            for which in ("values", "stderr"):
-                array = np.array(getattr(scores[scorer], which), np.float32)
+            for which in (field.name for field in fields(Scores)):
+                if (given := getattr(scores[scorer], which, None)) is None:
+                    continue
+                array = np.array(given, np.float32)
                 if array.shape != (self.n_components,):
                     raise TrajectoryError(
                         f"{scorer!r} at step {step}: {which} have shape {array.shape}; expected ({self.n_components},)"
@@ -261,10 +266,13 @@ class Trajectory:
                 raise TrajectoryError(f"snapshot {number:06d} is {what} (found {file.path})")
             try:
                 tensors = folder.read(file)
-                names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-                scores = {name: Scores(tensors[f"{name}/values"], tensors[f"{name}/stderr"]) for name in names}
+                found: dict[str, dict[str, np.ndarray]] = {}
+                for key, array in tensors.items():
+                    name, _, which = key.rpartition("/")
+                    found.setdefault(name, {})[which] = array
+                scores = {name: Scores(**arrays) for name, arrays in found.items()}
                 self.snapshots.append(self._checked(file.step, scores))
-            except (KeyError, NonFiniteError, TrajectoryError) as error:
+            except (TypeError, NonFiniteError, TrajectoryError) as error:
                 raise TrajectoryError(f"snapshot {file.path} is damaged: {error}") from error
 
     def _write_head(self) -> None:

@@ -12,6 +12,7 @@ from foresight.policies.catalogue import make_policy
 from foresight.policies.policy import View
 from foresight.policies.scouted import Scouted, Scouting
 from foresight.scoring import make_scorer
+from foresight.scoring.corrected import error
 from foresight.training import checkpoint
 from foresight.training.config import ForesightConfig
 from foresight.training.scout import planned_rates, refuse_scout, scout
@@ -61,7 +62,7 @@ def test_leaves_everything_as_it_was(tmp_path, policy, dtype):
 
 
 def test_probing_scores_the_model_that_was_trained_on_the_share(tmp_path):
-    """The scout is plain full training of the rows at its own rate; scores are calibrated as snapshots are."""
+    """The scout is plain full training of the rows at its own rate; scores are corrected as snapshots are."""
     settings = dict(scout_share=0.25, scout_learning_rate=5e-3, calibrate=False)
     scores, cost = scout_for(trainer(tmp_path / "scout", policy="probing", **settings))
     assert (cost.rows, cost.steps, cost.learning_rate) == (12, 3, 5e-3)
@@ -76,14 +77,15 @@ def test_probing_scores_the_model_that_was_trained_on_the_share(tmp_path):
     assert not np.allclose(scores, np.abs(start), rtol=0.05)
 
 
-def test_calibration_is_that_of_snapshots(tmp_path):
+def test_the_correction_is_that_of_the_first_snapshot(tmp_path):
     held = trainer(tmp_path / "scout", policy="probing")
-    scaled, _ = scout_for(held)
+    corrected, _ = scout_for(held)
     held.args.calibrate = False
     plain, _ = scout_for(held)
-    static = run(tmp_path / "static", policy="static", max_steps=1)
-    factors = static.trajectory.calibration["attribution"]
-    assert np.allclose(scaled, plain * [factors[kind] for kind in static.table.kind])
+    first = run(tmp_path / "static", policy="static", max_steps=1).trajectory.snapshots[0]
+    off = error(first.scores["attribution"])
+    assert np.abs(off).max() > 0
+    assert np.allclose(np.minimum(np.abs(corrected - plain), np.abs(corrected + plain)), np.abs(off), rtol=1e-3)
 
 
 def test_policies_differ_in_how_they_score(tmp_path):

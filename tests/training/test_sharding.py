@@ -22,7 +22,7 @@ from foresight.masks.masks import Mask
 from foresight.masks.selection import select
 from foresight.model.components import component_table
 from foresight.scoring import goodness, make_scorer
-from foresight.scoring.calibration import calibrate
+from foresight.scoring.corrected import correct
 from foresight.training.config import ForesightConfig
 from foresight.training.sharding import agreed, optimizer_class, refuse_dtype, refuse_world
 from support.processes import run_group
@@ -56,7 +56,7 @@ def sharded(stage, model, bank, optimizer):
 
 
 def scores_of(bank):
-    """Scores by every scorer on three batches, and the calibration; and bytes of gradients given away by scorer."""
+    """Scores by every scorer on three batches, and the correction; and bytes of gradients given away by scorer."""
     lengths = (9, 9, 9, 9, 9)
     pairs, text = pair_probe(lengths, batch_size=2), text_probe((9, 7, 5, 8, 6), batch_size=2)
     probes = {name: pairs if name.startswith("attr") else text for name in SCORERS}
@@ -77,10 +77,9 @@ def scores_of(bank):
             params["reference"] = {t.module: model.get_submodule(t.module).weight for t in table.targets}
         scores = make_scorer(name, **params).score(bank.model, bank.table, probe, bank.placement)
         found[name], found[name + " stderr"] = scores.values, np.nan_to_num(scores.stderr, nan=-1)
-    scores = make_scorer("attribution").score(bank.model, bank.table, probes["attribution"], bank.placement)
-    factors = calibrate(bank.model, bank.table, probes["attribution"], scores)
-    bank.placement.settle()
-    return found | {"calibration": np.array(list(factors.values()))}, sent
+    scorer, where = make_scorer("attribution"), (bank.model, bank.table, probes["attribution"])
+    corrected = correct(scorer, *where, scorer.score(*where, bank.placement), placement=bank.placement)
+    return found | {"exact": corrected.exact, "exact stderr": corrected.exact_stderr}, sent
 
 
 def alike(found, expected):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foresight.common.errors import ConfigError, ForesightError, NonFiniteError, TrajectoryError, UnknownNameError
+from foresight.trajectory.carried import standard_errors
 from foresight.trajectory.series import Series
 from foresight.trajectory.trajectory import Trajectory
 from support.planted import make_table
@@ -46,7 +47,6 @@ def same(a, b):
 
 def test_what_was_written_is_read(tmp_path):
     written = record(tmp_path / "run")
-    written.calibrate("attribution", {"head": 2.0, "mlp": 0.5})
     read = Trajectory.read(tmp_path / "run")
     same(written, read)
     for field in ("table_hash", "model_hash", "data_hash", "versions", "info", "calibration"):
@@ -75,10 +75,10 @@ def test_snapshot_names_carry_sequence_step_and_checksum(tmp_path):
     assert len(files(tmp_path)[3].name) == len("000003-00000030-0123456789abcdef.safetensors")
 
 
-def test_series_is_absolute_and_calibrated_and_ends_at_the_cutoff():
+def test_series_is_absolute_and_ends_at_the_cutoff_and_knows_the_factors_of_earlier_versions():
     table = make_table()
     trajectory = record(None, table=table)
-    trajectory.calibrate("attribution", {"head": 2.0, "mlp": 0.5})
+    trajectory.calibration["attribution"] = {"head": 2.0, "mlp": 0.5}
     series = trajectory.series("attribution", until=25)
     factor = np.where(table.kind == "head", 2.0, 0.5)[:, None].astype(np.float32)
     np.testing.assert_allclose(series.values, np.abs(trajectory.values("attribution")[:, :3]) * factor, rtol=1e-6)
@@ -86,6 +86,38 @@ def test_series_is_absolute_and_calibrated_and_ends_at_the_cutoff():
     assert series.values.dtype == np.float32 and series.steps.tolist() == [0, 10, 20] and series.steps.dtype == np.int64
     np.testing.assert_array_equal(series.name, table.name)
     np.testing.assert_allclose(trajectory.series("movement").values, np.abs(trajectory.values("movement")))
+
+
+def patched(path):
+    """Five snapshots of estimates t = 0, .1, .. .4; component 0 is patched at steps 10 and 30, component 1 at 20."""
+    trajectory = Trajectory.create(path, table := make_table())
+    for t, known in enumerate(({}, {0: 2.1}, {1: -3.0}, {0: -0.7}, {})):
+        exact = np.full(len(table), np.nan, np.float32)
+        exact[list(known)] = list(known.values())
+        values = np.full(len(table), t / 10, np.float32)
+        trajectory.append(
+            10 * t, {"attribution": scores(table, t, values=values, exact=exact, exact_stderr=abs(exact) / 2)}
+        )
+    return trajectory
+
+
+def test_what_was_patched_corrects_all_steps(tmp_path):
+    for trajectory in (patched(tmp_path), Trajectory.read(tmp_path)):
+        values = trajectory.series("attribution").values
+        np.testing.assert_allclose(values[0], [2.0, 2.1, 0.7, 0.7, 0.6], rtol=1e-5)  # + 2, then 2 - 3 / 20 a step, - 1
+        np.testing.assert_allclose(values[1], [3.2, 3.1, 3.0, 2.9, 2.8], rtol=1e-5)
+        np.testing.assert_allclose(values[2:], np.tile(np.arange(5) / 10, (len(values) - 2, 1)), rtol=1e-5)
+        before = trajectory.series("attribution", until=20).values
+        np.testing.assert_allclose(before[0], [2.0, 2.1, 2.2], rtol=1e-5)
+        plain, found = stderr(trajectory, "attribution").T, standard_errors(trajectory, "attribution")
+        np.testing.assert_allclose(found[2:], plain[2:], rtol=1e-5)
+        np.testing.assert_allclose(found[1], np.sqrt(plain[1] ** 2 + 1.5**2 - plain[1, 2] ** 2), rtol=1e-5)
+
+
+def test_exact_effects_may_be_unknown_but_not_infinite():
+    trajectory = Trajectory.create(None, table := make_table())
+    with pytest.raises(NonFiniteError, match="1 exact are not finite"):
+        trajectory.append(0, {"a": scores(table, 0, exact=np.r_[np.inf, np.full(len(table) - 1, np.nan)])})
 
 
 def test_series_does_not_see_the_future():
@@ -156,12 +188,6 @@ def test_appended_arrays_are_copied():
     trajectory.append(0, {"a": given})
     given.values[:] = 7
     assert not (trajectory.values("a") == 7).any()
-
-
-@pytest.mark.parametrize("factors", [{"head": 1.0}, {"head": 0.0, "mlp": 1.0}, {"head": float("nan"), "mlp": 1.0}])
-def test_calibration_is_checked(factors):
-    with pytest.raises(ConfigError, match="calibration of 'attribution'"):
-        record(None).calibrate("attribution", factors)
 
 
 def test_create_refuses_a_used_folder_and_info_that_is_not_json(tmp_path):

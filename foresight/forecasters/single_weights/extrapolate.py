@@ -18,7 +18,7 @@ walk by its square root. K is uniform between the two.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -64,7 +64,7 @@ def forecast_scores(
     cutoff: int,
     horizon: int,
     learning_rates: np.ndarray,
-    calibration: np.ndarray | float = 1.0,
+    corrected: Callable[[np.ndarray], np.ndarray] = np.asarray,
     seed: int = 0,
 ) -> np.ndarray:
     """Scores of all components `horizon` steps after the cutoff, from the first and last weights up to the cutoff.
@@ -76,11 +76,11 @@ def forecast_scores(
         base_model: the stock model that the run started from, float32 or bfloat16 (then scored in float32).
         cutoff: last step whose weights may be seen; the path needs two snapshots up to it.
         learning_rates: of optimizer steps 0, 1, ... as planned, at least up to the step that is forecast.
-        calibration: factor of every component [n_components] that makes kinds comparable.
+        corrected: what makes signed scores [n_components] comparable between components.
         seed: of the draws of K.
 
     Returns:
-        Magnitudes, float64 [n_components]: |score| x calibration.
+        Magnitudes, float64 [n_components]: |corrected score|.
 
     Raises:
         ConfigError: fewer than two snapshots up to the cutoff, or too few learning rates.
@@ -103,7 +103,7 @@ def forecast_scores(
     score = {"taylor": taylor_scores, "displaced": shifted_scores}[method]
     with in_float32(base_model), shifted(base_model, path.change(last)):
         signed = score(base_model, table, probe, scorer, displacement, factors)
-    return np.abs(signed) * calibration
+    return np.abs(corrected(signed))
 
 
 def taylor_scores(
@@ -123,7 +123,7 @@ def taylor_scores(
             extrapolated all the same and may come out negative.
 
     Returns:
-        Signed scores, float64 [n_components], not calibrated.
+        Signed scores, float64 [n_components], not corrected.
 
     Raises:
         ConfigError: a shift that does not fit.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,14 @@ class FromWeights(Entrant):
                 )
             opened, recording = self.open(run), Recording.read(run.recording)
             weights = RecordedWeights(recording, opened.model, opened.table)
-            factors, scorer = recording.head.factors(run.task, run.scorer), make_scorer(run.scorer)
+            corrected, scorer = partial(recording.head.corrected, run.task, run.scorer), make_scorer(run.scorer)
             steps = run.series.steps
             for question in questions(run.series):
                 began, now = time.perf_counter(), int(steps[question.cutoff])
                 abstains = question.cutoff == 0  # a direction takes two snapshots
                 prediction = run.series.values[:, 0] if abstains else extrapolate.forecast_scores(
                     self.name, opened.model, opened.table, weights, opened.probe, scorer, now,
-                    int(steps[question.target]) - now, opened.learning_rates, factors, run.seed,
+                    int(steps[question.target]) - now, opened.learning_rates, corrected, run.seed,
                 ).astype(np.float32)  # fmt: skip
                 seconds = time.perf_counter() - began
                 yield answer(self.name, split, run, question, prediction, abstained=abstains, seconds=seconds)

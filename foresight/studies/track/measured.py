@@ -96,7 +96,7 @@ def curve_rows(
     high. A task whose behaviour the model does not show has no rows; a warning names it.
 
     Args:
-        probes, scores: by task; calibrated scores [n_components] >= 0 of this model.
+        probes, scores: by task; corrected scores [n_components] >= 0 of this model.
     """
     rows: list[Row] = []
     for task, probe in probes.items():

@@ -50,7 +50,8 @@ class Head:
         probes: task -> hash of its probe.
         scorers: names; `stability/` tests the circuits of the first.
         circuit: components in a circuit, k.
-        calibration: "<task>/<scorer>" -> kind -> factor that makes the scores of the kinds comparable.
+        errors: "<task>/<scorer>" -> what has to be added to the scores of every component, as exact patching found it.
+        calibration: "<task>/<scorer>" -> kind -> factor of all scores, in recordings of earlier versions.
     """
 
     table: str
@@ -59,6 +60,7 @@ class Head:
     probes: dict[str, str]
     scorers: tuple[str, ...]
     circuit: int
+    errors: dict[str, list[float]] = field(default_factory=dict)
     calibration: dict[str, dict[str, float]] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
 
@@ -66,14 +68,16 @@ class Head:
     def tasks(self) -> tuple[str, ...]:
         return tuple(self.probes)
 
-    def factors(self, task: str, scorer: str) -> np.ndarray:
-        """Calibration factor of every component, float64 [n_components]; 1 where there is none."""
-        by_kind = self.calibration.get(f"{task}/{scorer}", {})
-        return np.array([by_kind.get(kind, 1.0) for kind in self.components["kind"].tolist()])
+    def corrected(self, task: str, scorer: str, scores: np.ndarray) -> np.ndarray:
+        """Signed scores or samples [..., n_components], corrected as exact patching at the first step has it."""
+        key = f"{task}/{scorer}"
+        by_kind = self.calibration.get(key, {})
+        factors = np.array([by_kind.get(kind, 1.0) for kind in self.components["kind"].tolist()])
+        return scores * factors + np.array(self.errors.get(key, 0.0))
 
     def magnitude(self, task: str, scorer: str, samples: np.ndarray) -> np.ndarray:
-        """The scores that circuits are built from: |mean over rows| x calibration, float64 [n_components]."""
-        return np.abs(samples.mean(0, dtype=np.float64)) * self.factors(task, scorer)
+        """The scores that circuits are built from: |corrected mean over rows|, float64 [n_components]."""
+        return np.abs(self.corrected(task, scorer, samples.mean(0, dtype=np.float64)))
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ class Recording:
     # -- reading, which raises TrajectoryError for what is damaged or missing -----------------------------------------
 
     def samples(self, step: int, task: str, scorer: str) -> np.ndarray:
-        """float32 [n_rows, n_components], signed and uncalibrated."""
+        """float32 [n_rows, n_components], signed and not corrected."""
         file = self._file("samples", step, "safetensors")
         with _reading(file):
             return load_sealed(file)[0][f"{task}/{scorer}"]

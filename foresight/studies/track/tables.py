@@ -23,7 +23,7 @@ Tables = Rows
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One circuit through one run: the signed, calibrated samples of one scorer on one probe at every snapshot.
+    """One circuit through one run: the signed, corrected samples of one scorer on one probe at every snapshot.
 
     Attributes:
         labels: the columns that every table begins with: task, strategy and seed of the run, circuit_of (the task whose
@@ -59,7 +59,7 @@ def tracks_of(result: Record, recording: Recording) -> Iterator[Track]:
     for task, scorer in product(head.tasks, head.scorers):
         samples = np.stack([recording.samples(step, task, scorer) for step in steps]).astype(np.float64)
         labels = result.cell.names | {"circuit_of": task, "scorer": scorer}
-        yield Track(labels, tuple(steps), samples * head.factors(task, scorer), head.circuit, **arrays)
+        yield Track(labels, tuple(steps), head.corrected(task, scorer, samples), head.circuit, **arrays)
 
 
 def distance_rows(track: Track) -> list[Row]:

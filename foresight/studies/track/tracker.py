@@ -20,7 +20,7 @@ from ...bank.delta import apply_delta, write_delta
 from ...common.errors import ConfigError, TrajectoryError
 from ...masks.budget import budget_vectors
 from ...masks.selection import circuit_size
-from ...scoring.calibration import calibrate
+from ...scoring.corrected import correct, error
 from ...scoring.edges import edge_scores
 from ...scoring.probes import Probe
 from ...tasks.evaluation import Correct, HeldOut
@@ -59,7 +59,7 @@ class Tracker(TrainerCallback):
     an untracked one. A run that resumes from a checkpoint takes the snapshots after the checkpoint's step again.
 
     Args:
-        trainer: its arguments say how often, how large a circuit is and whether kinds are calibrated.
+        trainer: its arguments say how often, how large a circuit is and whether scores are corrected.
         tasks: the tasks to follow; the first is the one that the run trains on.
         info: free-form JSON for the recording's head.
 
@@ -133,12 +133,13 @@ class Tracker(TrainerCallback):
     def _begin(self) -> None:
         bank, table = self.trainer.bank, self.trainer.table
         began = time.perf_counter()
-        samples, calibration = self._samples(), {}
+        samples, errors = self._samples(), {}
         for task, (name, scorer) in product(self.tasks, self.scorers.items()):
             if self.trainer.args.calibrate and name.startswith("attribution") and task.probe.has_pairs:
                 scores = scorer.combine(samples[f"{task.name}/{name}"], table)
-                calibration[f"{task.name}/{name}"] = calibrate(bank.model, table, task.probe, scores)
-        head = Head(calibration=calibration, info=self.info, **self._identity())
+                found = correct(scorer, bank.model, table, task.probe, scores)
+                errors[f"{task.name}/{name}"] = error(found).tolist()
+        head = Head(errors=errors, info=self.info, **self._identity())
         self.recording = Recording.create(self.folder, head)
         self._record(0, samples, began)
 

@@ -182,11 +182,11 @@ def test_a_run_that_stops_early_has_its_last_step(tmp_path):
     assert tracked(tmp_path, callback=Stop(4, False)).recording.steps == [0, 3, 4]
 
 
-def test_calibrates_where_there_are_pairs(tmp_path, kept):
-    calibration = kept.recording.head.calibration
-    assert calibration.keys() == {"own/attribution", "other/attribution"}
-    assert all(factor > 0 for factors in calibration.values() for factor in factors.values())
-    assert tracked(tmp_path, calibrate=False).recording.head.calibration == {}
+def test_corrects_where_there_are_pairs(tmp_path, kept):
+    errors = kept.recording.head.errors
+    assert errors.keys() == {"own/attribution", "other/attribution"}
+    assert all(len(one) == len(kept.trainer.table) and any(one) for one in errors.values())
+    assert tracked(tmp_path, calibrate=False).recording.head.errors == {}
 
 
 def test_follows_plain_text(tmp_path):
