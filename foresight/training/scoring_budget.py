@@ -71,8 +71,8 @@ def cadence(
 
     The budget buys examples. The first snapshot gets a quarter of them, within `FEWEST` and `MOST`, and the others as
     many as there can be of at least `FEWEST` examples, not closer than `SHORTEST` steps. A short run takes more than
-    its budget, since no snapshot can be smaller. Where scores are corrected, `PATCHED` of the budget goes into that, half
-    of it at the first snapshot.
+    its budget, since no snapshot can be smaller. Where scores are corrected, `PATCHED` of it goes into that, half of it
+    at the first snapshot.
 
     Args:
         scorer, costs: None for a run that scores nothing.

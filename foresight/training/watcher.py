@@ -104,9 +104,7 @@ class Watcher:
     def _corrected(self, scores: Scores, patches: int | None) -> Scores:
         bank, correct = self.bank, part("scoring.corrected.correct")
         past = [earlier.scores[self.scorer.name] for earlier in self.trajectory.snapshots]
-        return correct(
-            self.scorer, bank.model, bank.table, self.probe, scores, past, patches, placement=bank.placement
-        )
+        return correct(self.scorer, bank.model, bank.table, self.probe, scores, past, patches, placement=bank.placement)
         self.seconds += time.perf_counter() - start
 
 
