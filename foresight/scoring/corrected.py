@@ -65,18 +65,19 @@ def correct(
 ) -> Scores:
     """Patch the units that are most in doubt: heads and KV groups one by one, the MLP of a layer as a whole.
 
-    The doubt about a unit that was never patched is the mean over pairs of |estimate - other estimate|; that about one
-    that was patched is how far its estimate has moved since. So over the snapshots of a run every unit has its turn,
-    and those that change have it again. The error of a whole MLP is shared out among its blocks in proportion to
-    their |score|: blocks of one sign are scaled by one factor, and any others still sum to the effect.
+    The doubt is d / sqrt(d + |estimate|), between an absolute and a relative difference. For a unit that was never
+    patched, d is the mean over pairs of |estimate - other estimate|; for one that was, it is how far the estimate has
+    moved since. So over the snapshots of a run every unit has its turn, and those that change have it again.
 
-    The cost is that of `patches` forward passes over `PAIRS` pairs and of about twelve more. Every process must call
-    this.
+    The error of a whole MLP is shared out among its blocks in proportion to their |score|. Blocks of one sign are
+    scaled by one factor; where signs differ, they still sum to the effect, and a block may change its sign.
+
+    The cost is that of `patches` forward passes over `PAIRS` pairs and of about ten more. Every process must call this.
 
     Args:
         scorer: what has measured `scores`, of the attribution family, with ablation by corrupted activations.
         past: of all earlier snapshots, in order.
-        patches: how many units may be patched now; by default `FIRST` if none ever was, else `LATER`.
+        patches: how many units may be patched now, at least 1; by default `FIRST` if none ever was, else `LATER`.
 
     Returns:
         The scores with `exact` and `exact_stderr` of the components patched now.
