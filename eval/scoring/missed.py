@@ -136,8 +136,8 @@ SmolLM2-135M-Instruct; `python -m eval.scoring.missed MODEL --work FOLDER`. P / 
 with exact patching of all 270 heads and of the 30 whole MLPs. Size: the sum of |MLP| over that of the exact effects.
 Passes: cost in forward passes over all pairs of the probe, those of earlier snapshots included.
 
-A correction patches {FIRST} units (heads, KV groups, whole MLPs) at the first snapshot, {LATER} at every later one, on
-{PAIRS} pairs; here all snapshots are of one and the same model. On the default probe of 64 pairs, the first snapshot
+A correction patches {FIRST} units (heads, KV groups, whole MLPs) at the first snapshot and {LATER} at every later one,
+on {PAIRS} pairs; here all snapshots are of one and the same model. On the default probe of 64 pairs, the first snapshot
 costs {few[0]:.1f} passes and a later one {few[1]:.1f}, attribution alone {ATTRIBUTION:.1f}, and exact patching of all
 units 390. The rule was chosen on ioi and gender; induction and docstring are its test.
 """

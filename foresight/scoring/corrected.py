@@ -32,7 +32,7 @@ FIRST, LATER = 48, 16
 """Units that are patched at the first snapshot, which chooses a mask, and at every later one."""
 PAIRS = 8
 """Pairs of the probe on which they are."""
-OTHERS = 12
+OTHERS = 10
 """Forward passes over those pairs that a correction takes besides, about: for both estimates."""
 POINTS = 3
 """Of the integrated gradients."""
@@ -67,18 +67,19 @@ def correct(
 ) -> Scores:
     """Patch the units that are most in doubt: heads and KV groups one by one, the MLP of a layer as a whole.
 
-    The doubt about a unit that was never patched is the mean over pairs of |estimate - other estimate|; that about one
-    that was patched is how far its estimate has moved since. So over the snapshots of a run every unit has its turn,
-    and those that change have it again. The error of a whole MLP is shared out among its blocks in proportion to
-    their |score|: blocks of one sign are scaled by one factor, and any others still sum to the effect.
+    The doubt is d / sqrt(d + |estimate|), between an absolute and a relative difference. For a unit that was never
+    patched, d is the mean over pairs of |estimate - other estimate|; for one that was, it is how far the estimate has
+    moved since. So over the snapshots of a run every unit has its turn, and those that change have it again.
 
-    The cost is that of `patches` forward passes over `PAIRS` pairs and of `OTHERS` more. Every process must call
-    this.
+    The error of a whole MLP is shared out among its blocks in proportion to their |score|. Blocks of one sign are
+    scaled by one factor; where signs differ, they still sum to the effect, and a block may change its sign.
+
+    The cost is that of `patches` forward passes over `PAIRS` pairs and of `OTHERS` more. Every process must call this.
 
     Args:
         scorer: what has measured `scores`, of the attribution family, with ablation by corrupted activations.
         past: of all earlier snapshots, in order.
-        patches: how many units may be patched now; by default `FIRST` if none ever was, else `LATER`.
+        patches: how many units may be patched now, at least 1; by default `FIRST` if none ever was, else `LATER`.
 
     Returns:
         The scores with `exact` and `exact_stderr` of the components patched now.

@@ -129,7 +129,8 @@ class MaskSettings:
         "optimizer step's forward and backward passes on the slowest rank, from passes timed when the run begins; "
         "gib: of device memory (2^30 bytes) at the peak of a step, per process. cost_aware: share of the mask's score "
         "that may be given up for cheaper steps: the mask is taken from the highest layers that keep the rest. "
-        "scoring: share of the run's time that scoring and choosing may take (0.06 by default), which sets how much is scored.",
+        "scoring: share of the run's time that scoring and choosing may take, which sets how much is scored; 0.06 by "
+        "default.",
     )
     budget_schedule: list[Any] | str | None = setting(
         None,

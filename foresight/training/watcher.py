@@ -105,7 +105,6 @@ class Watcher:
         bank, correct = self.bank, part("scoring.corrected.correct")
         past = [earlier.scores[self.scorer.name] for earlier in self.trajectory.snapshots]
         return correct(self.scorer, bank.model, bank.table, self.probe, scores, past, patches, placement=bank.placement)
-        self.seconds += time.perf_counter() - start
 
 
 def scorer_of(name: str, bank: Bank, **params: Any) -> Scorer:
