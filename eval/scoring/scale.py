@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from foresight.masks.masks import Mask
 from foresight.masks.weight_selection import best_weights
 from foresight.model.numbering import Numbering
-from foresight.model.vector_table import vector_table
+from foresight.model.vector_table import row_table, vector_table
 from foresight.model.weight_table import weight_table
 from foresight.policies.single_weights.simple import RandomWeights
 
@@ -45,6 +45,9 @@ def main() -> None:
     timed("8B, ids of a mask of 5 %", lambda: table.vector_ids(mask.components))
     names = timed("8B, names of a mask of 5 %", lambda: mask.names(table))
     timed("8B, a mask from its names", lambda: Mask.from_names(names, table))
+    timed("8B, table of rows and its hash", lambda: row_table(large).hash)
+    every = weight_table(large)
+    timed("8B, 0.23 % of all weights at random", lambda: random_weights(every, int(0.0023 * large.num_parameters())))
     weights = weight_table(small)
     for share in (SHARE, 0.0023):
         n = int(share * small.num_parameters())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..common.plugins import part
 from .components import component_table
 from .numbering import Numbering, Target
-from .vector_table import RowTable, row_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,4 +55,6 @@ def weight_table(model: nn.Module) -> WeightTable:
 
 def numbering_of(model: nn.Module, unit: str) -> Numbering:
     """Return the table that the ids of a ledger or delta refer to, by its `unit`."""
-    return {WeightTable.unit: weight_table, RowTable.unit: row_table}.get(unit, component_table)(model)
+    if unit == "pieces of rows":
+        return part("model.vector_table.row_table")(model)
+    return weight_table(model) if unit == WeightTable.unit else component_table(model)

@@ -75,7 +75,7 @@ WEIGHTS = {"granularity": "weights", "policy": "static"}
         ({"policy": "probing", "target": "utility"}, "target is 'utility', but policy 'probing'"),
         ({**WEIGHTS, "record": True},
          "record is True, but policy 'static' over weights does not take it; remove it, or use granularity "
-         "'components' or 'vectors'"),
+         "'components', 'vectors' or 'rows'"),
         ({**WEIGHTS, "mlp_block": 8}, "mlp_block is 8, but .* over weights .*use granularity 'components'$"),
         ({**WEIGHTS, "target": "utility"}, "target is 'utility'.*use granularity 'components', 'vectors' or 'rows'$"),
         ({"granularity": "vectors", "policy": "static", "mlp_block": 8}, "over vectors .*granularity 'components'$"),

@@ -16,7 +16,7 @@ from ..policy import Ground
 from .weight_policy import SCORERS, WeightPolicy, WeightView
 
 NUMBERED = 2**28
-"""Weights up to which a random mask gives each a number, in about a second."""
+"""Weights up to which a random mask gives each a number, which takes seconds."""
 
 
 class RandomWeights(WeightPolicy):
