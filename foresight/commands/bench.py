@@ -25,6 +25,7 @@ from ..studies.bench.leaderboard import PERSISTENCE, Leaderboard, leaderboard, s
 from ..studies.bench.splits import KINDS, Split, one_scorer, splits
 from ..studies.provenance import environment
 from ..studies.track.recording import Recording
+from ..training.scoring_budget import whole_probe
 from ..training.scout import planned_rates
 from .track import reopen
 
@@ -95,7 +96,7 @@ def open_run(run: Run) -> Opened:
     setting = reopen(study)
     model, tokenizer = setting.load()
     args, pairs = setting.training, setting.tables(run.task, tokenizer)[2]
-    probe = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples) if pairs else None
+    probe = ContrastProbe.from_dataset(pairs, tokenizer, *whole_probe(args)) if pairs else None
     head = Recording.read(run.recording).head
     if probe is None or head.probes[run.task] != probe.hash:
         raise TrajectoryError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class Examples:
 
     def __init__(self, rows: Dataset | Iterable[Any], tokenizer: PreTrainedTokenizerBase | None, batch_size: int):
         self.batch_size, self._tokenizer = batch_size, tokenizer
-        self._rows: Any = rows if hasattr(rows, "__len__") else list(islice(rows, STREAMED))
+        self._rows: Any = rows if isinstance(rows, Sized) else list(islice(rows, STREAMED))
         if tokenizer is not None:
             check_pairs(self._rows, tokenizer)
         n = len(self._rows)

@@ -142,9 +142,9 @@ class TypedSettings(TypedDict, total=False):
     policy: str
     policy_params: dict[str, Any] | str | None
     scorer: str
-    probe_examples: int
-    probe_every: int
-    remask_every: int
+    probe_examples: int | None
+    probe_every: int | None
+    remask_every: int | None
     target: str
     target_params: dict[str, Any] | str | None
     candidates: dict[str, Any] | str | None
@@ -156,7 +156,7 @@ class TypedSettings(TypedDict, total=False):
     forecaster_params: dict[str, Any] | str | None
     gate: bool
     horizon: int | None
-    probe_batch_size: int
+    probe_batch_size: int | None
     calibrate: bool
     record: bool
     limits: dict[str, Any] | str | None

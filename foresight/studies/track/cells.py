@@ -22,6 +22,7 @@ from ...tasks.data_config import DataConfig
 from ...tasks.load_data import load_data
 from ...training import checkpoint
 from ...training.config import ForesightConfig
+from ...training.scoring_budget import SHORTEST, whole_probe
 from ...training.trainer import ForesightTrainer
 from .. import ledger
 from .measured import MOST_TASKS, Rows, conflict_rows, curve_rows
@@ -83,12 +84,19 @@ Record: TypeAlias = ledger.Record[Cell, Measures]
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that the cells of a study share."""
+    """Everything that the cells of a study share. A study scores one set of examples throughout; where the training
+    settings leave it open, that is 64 of them every 10 steps.
+    """
 
     track: TrackConfig
     data: DataConfig
     training: ForesightConfig
     load: Load
+
+    def __post_init__(self) -> None:
+        args = self.training
+        args.probe_batch_size, args.probe_examples = whole_probe(args)
+        args.probe_every = args.probe_every or SHORTEST
 
     def cells(self) -> list[Cell]:
         """Every cell, ordered by seed first, so that an interrupted study holds complete repetitions. Raises
@@ -108,7 +116,7 @@ class Setting:
     def tables(self, name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset | None, Dataset | None]:
         """Training table, evaluation table and contrast pairs of a task: the same for every strategy and seed."""
         data = self.data
-        pairs = max(self.training.probe_examples, data.task_contrast_examples)
+        pairs = max(whole_probe(self.training)[1], data.task_contrast_examples)
         if name == data.task:
             data = replace(data, task_contrast_examples=pairs)
         elif name != OWN:
@@ -192,7 +200,7 @@ def measure_base(folders: dict[str, Path], setting: Setting) -> Rows:
         pairs = setting.tables(name, tokenizer)[2]
         if pairs is None:
             return {}  # without contrast pairs, each run's probe is its own training text
-        probes[name] = ContrastProbe.from_dataset(pairs, tokenizer, args.probe_batch_size, args.probe_examples)
+        probes[name] = ContrastProbe.from_dataset(pairs, tokenizer, *whole_probe(args))
         scores[name], k = recording.magnitudes(name, recording.head.scorers[0])[0], recording.head.circuit
     table = component_table(model, args.mlp_block)
     found: Rows = {}
@@ -217,8 +225,8 @@ def _arguments(cell: Cell, folder: Path, setting: Setting) -> ForesightConfig:
 def _watched(name: str, evaluation: Dataset | None, pairs: Dataset | None, trainer: ForesightTrainer) -> Watched:
     args, probe = trainer.args, None
     if pairs is not None:
-        probe = ContrastProbe.from_dataset(pairs, trainer.processing_class, args.probe_batch_size, args.probe_examples)
+        probe = ContrastProbe.from_dataset(pairs, trainer.processing_class, *whole_probe(args))
     if evaluation is not None and not isinstance(evaluation[0].get("prompt"), str):
         evaluation = None  # conversations and plain text have no single answer that could be right
-    text = probe or TextProbe.from_dataset(trainer.train_dataset, args.probe_batch_size, args.probe_examples)
+    text = probe or TextProbe.from_dataset(trainer.train_dataset, *whole_probe(args))
     return Watched(name, text, evaluation, None if name == OWN else task(name).correct)
