@@ -13,7 +13,7 @@ from foresight.training.config import ForesightConfig
 from foresight.training.limits import Pace
 from foresight.training.memory import Sharding
 from foresight.training.plan import Plan
-from foresight.training.settings import LIMITS
+from foresight.training.settings import STEP_LIMITS
 from support.runs import Stop, delta, run, same, trainer
 from support.tiny import tiny
 
@@ -88,7 +88,7 @@ def test_timing_leaves_no_trace_in_the_run(tmp_path):
     assert pace.forward > 0 and pace.backward > 0 and pace.length >= 7 and timed.run.choosing > pace.forward
 
 
-@pytest.mark.parametrize("setting", LIMITS)
+@pytest.mark.parametrize("setting", STEP_LIMITS)
 def test_a_resumed_run_chooses_the_same_masks(tmp_path, monkeypatch, setting):
     value = {"share": 0.6, "seconds": 4.0, "gib": gib_between(tmp_path / "free")[2]}[setting]
     settings = {"limits": {setting: value}, "save_strategy": "steps", "save_steps": 4}

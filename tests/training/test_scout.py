@@ -85,7 +85,8 @@ def test_the_correction_is_that_of_the_first_snapshot(tmp_path):
     first = run(tmp_path / "static", policy="static", max_steps=1).trajectory.snapshots[0]
     off = error(first.scores["attribution"])
     assert np.abs(off).max() > 0
-    assert np.allclose(np.minimum(np.abs(corrected - plain), np.abs(corrected + plain)), np.abs(off), rtol=1e-3)
+    moved = np.abs(corrected - plain), np.abs(corrected + plain)  # a sign may have changed
+    assert np.any([np.isclose(found, np.abs(off), rtol=1e-3, atol=1e-6) for found in moved], axis=0).all()
 
 
 def test_policies_differ_in_how_they_score(tmp_path):
