@@ -42,7 +42,7 @@ def test_a_process_killed_again_and_again(tmp_path, base, times):
         assert go(2, whole[stage], base, stage, *save, "--die-at", never, "--die-rank", 0) == [0, 0]
     events = {stage: (tmp_path / f"whole{stage}-events").read_text().splitlines() for stage in whole}
     chance, kills, runs = random.Random(0), 0, 0
-    while kills < times:
+    while kills < times or runs < 2:
         stage, folder = (2, 3)[runs % 2], tmp_path / f"killed{runs}"
         runs += 1
         codes = None

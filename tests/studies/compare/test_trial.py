@@ -86,7 +86,8 @@ def test_the_realised_circuit_is_told_of_full_runs_alone(runs):
 
 
 def test_a_mask_as_large_as_all_that_another_touched(runs):
-    assert runs("touched").trainable >= runs("static").trainable
+    """A reactive run that holds its first mask has touched no more than a static one."""
+    assert runs("touched").trainable >= 0.95 * runs("static").trainable
     assert runs("touched").trainable == pytest.approx(runs("reactive").touched, rel=0.05)
 
 
