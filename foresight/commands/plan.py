@@ -96,7 +96,7 @@ def _steps(plan: Plan, args: ForesightConfig, policy: Policy, along: bool, rows_
         cadence, n = plan.calendar.cadence, len(plan.snapshots)
         later = "" if n == 1 else ", then along with training" if along else f", then {cadence.each} each time"
         share = cadence.share(1 if along else n, plan.calendar.total_steps * rows_of_step)
-        cost = f"; passes over them take {share:.1%} of the run's operations" if cadence.row else ""
+        cost = f": {share:.1%} of the run's operations" if cadence.row else ""
         table.add_row("examples scored", f"{cadence.first} at first{later}{cost}")
     table.add_row("masks chosen", _listed(plan.decisions))
     return table
