@@ -118,11 +118,16 @@ def _timed(run: Run, probe: TextProbe) -> tuple[float, float]:
     with run.autocast():
         began = _now()
         with torch.no_grad():
-            batch_loss(model, hidden_of(model, batch), batch)
-        forward = _now() - began
-        with embeddings(model) as leaves:  # a loss takes its part of the backward pass at once, hence both together
-            torch.autograd.grad(batch_loss(model, hidden_of(model, batch), batch), leaves)
-        return forward, _now() - began - 2 * forward
+            hidden = hidden_of(model, batch)
+            middle = _now()
+            batch_loss(model, hidden, batch)
+        forward, head = _now() - began, _now() - middle
+        with embeddings(model) as leaves:
+            hidden = hidden_of(model, batch)
+            began = _now()
+            torch.autograd.grad(batch_loss(model, hidden, batch), leaves)
+        # The loss takes its part of the backward pass at once, along with its forward pass.
+        return forward, max(_now() - began - head, head)
 
 
 def _now() -> float:
