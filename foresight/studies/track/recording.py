@@ -61,8 +61,8 @@ class Head:
     scorers: tuple[str, ...]
     circuit: int
     errors: dict[str, list[float]] = field(default_factory=dict)
-    calibration: dict[str, dict[str, float]] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
