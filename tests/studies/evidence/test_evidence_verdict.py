@@ -54,7 +54,7 @@ def best_edit(model, table, tokenizer, heads, steps=14):
         if loss.requires_grad:
             loss.backward()
             optimizer.step()
-    return effects(model, tokenizer, TEST, edit, {})["mass"]
+    return effects(TEST, model, tokenizer, edit, {})[0]["mass"]
 
 
 def study_of(alive, localized):
