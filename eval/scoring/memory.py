@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -31,7 +32,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from foresight.common.files import write_json
-from foresight.model.components import component_table
+from foresight.model.components import ComponentTable, component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.attribution import Attribution, IntegratedGradients
 from foresight.scoring.exact import TOKENS_PER_RUN, ablation_effects, substitutes
@@ -199,6 +200,12 @@ def at_shapes() -> dict[str, dict[str, list[int]]]:
     return found
 
 
+def patched(model: nn.Module, table: ComponentTable, probe: Probe, groups: list[list[int]]) -> np.ndarray:
+    """The forward passes of a calibration: some components patched one by one."""
+    with scoring_mode(model):
+        return ablation_effects(model, table, probe, groups)
+
+
 def on_a_model(path: str) -> dict[str, list[int]]:
     """By case: bytes above the weights at the peak of a scoring pass, [measured, planned]; fp32, on the CPU."""
     found = {}
@@ -213,10 +220,7 @@ def on_a_model(path: str) -> dict[str, list[int]]:
         expected = planned(model, scorer, rows, length, checkpointing)[phase]
         if name == "calibration":
             groups = [[i] for i in range(TOKENS_PER_RUN // (rows * length))]
-
-            def work() -> Any:
-                with scoring_mode(model):  # noqa: B023
-                    return ablation_effects(model, table, probe, groups)  # noqa: B023
+            work = partial(patched, model, table, probe, groups)
         else:
             work = partial(make_scorer(name).samples, model, table, probe)
         case = f"{name}, {rows} x {length}, {'checkpointing' if checkpointing else 'plain'}"

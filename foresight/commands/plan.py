@@ -41,14 +41,13 @@ def show(values: Mapping[str, Any], processes: int, rows: int | None) -> None:
     batch = args.per_device_train_batch_size * processes
     steps = total_steps(args.max_steps, args.num_train_epochs, rows, batch, args.gradient_accumulation_steps)
     policy = make_policy(args.policy, args.granularity, args.policy_params)
-    model, pairs, calendar, along = load_meta_model(settings), bool(data.task or data.contrast), None, False
+    model, pairs, calendar = load_meta_model(settings), bool(data.task or data.contrast), None
     if steps is not None:
-        cadence, along = planned_cadence(model, args, pairs, steps, processes)
-        calendar = Calendar(args, policy, steps, cadence)
+        calendar = Calendar(args, policy, steps, planned_cadence(model, args, pairs, steps, processes))
         calendar.check(args.get_warmup_steps(calendar.total_steps))
     plan = Plan(model, args, calendar, pairs=pairs)
     console().print(_budget(plan, settings.source, args, policy))
-    console().print(_steps(plan, args, policy, along, batch * args.gradient_accumulation_steps))
+    console().print(_steps(plan, args, policy, batch * args.gradient_accumulation_steps))
     if not granularity(args.granularity).needs_whole_weights:
         console().print(_step(plan, StepLimits(model, plan.table, args).of_masks()))
     console().print(_memory(plan, args, processes))
@@ -77,7 +76,7 @@ def _budget(plan: Plan, source: str, args: ForesightConfig, policy: Policy) -> T
     return table
 
 
-def _steps(plan: Plan, args: ForesightConfig, policy: Policy, along: bool, rows_of_step: int) -> Table:
+def _steps(plan: Plan, args: ForesightConfig, policy: Policy, rows_of_step: int) -> Table:
     table = _table("Steps")
     if isinstance(policy, Scouted):
         table.add_row("scout", f"{policy.share:.3g} of the training rows once, at least one step; then undone")
@@ -94,8 +93,8 @@ def _steps(plan: Plan, args: ForesightConfig, policy: Policy, along: bool, rows_
     table.add_row("snapshots", _listed(plan.snapshots))
     if plan.snapshots:
         cadence, n = plan.calendar.cadence, len(plan.snapshots)
-        later = "" if n == 1 else ", then along with training" if along else f", then {cadence.each} each time"
-        share = cadence.share(1 if along else n, plan.calendar.total_steps * rows_of_step)
+        later = "" if n == 1 else ", then along with training" if cadence.along else f", then {cadence.each} each time"
+        share = cadence.share(n, plan.calendar.total_steps * rows_of_step)
         cost = f": {share:.1%} of the run's operations" if cadence.row else ""
         table.add_row("examples scored", f"{cadence.first} at first{later}{cost}")
     table.add_row("masks chosen", _listed(plan.decisions))

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 FIRST, LATER = 48, 16
 """Units that are patched at the first snapshot, which chooses a mask, and at every later one."""
 PAIRS = 8
-"""Pairs of the probe on which they are."""
+"""Pairs of the probe that units are patched on."""
 OTHERS = 10
-"""Forward passes over those pairs that a correction takes besides, about: for both estimates."""
+"""Further forward passes over those pairs, about: the two estimates take them."""
 POINTS = 3
-"""Of the integrated gradients."""
+"""Points of the integrated gradients."""
 
 
 class Patched(AblationScorer):

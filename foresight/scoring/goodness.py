@@ -114,7 +114,7 @@ class _Through(nn.Module):
 
 
 class _Result:
-    """Output of a model's layers of which only the hidden states are there."""
+    """Stands for the output of a model's layers: it has the hidden states, and None for anything else."""
 
     def __init__(self, hidden: Tensor):
         self.last_hidden_state = hidden

@@ -37,7 +37,7 @@ class Scorer(ABC):
     needs_pairs: bool = False
     divisible: bool = True
     per_example: ClassVar[bool] = False
-    along: bool = False
+    along: ClassVar[bool] = False
     damage_seconds: float = 0.0
     """Wall time spent on measuring damage so far, which only virtual moves do."""
 

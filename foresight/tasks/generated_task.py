@@ -87,7 +87,7 @@ class GeneratedTask(Task):
 
 def _spells(tokenizer: PreTrainedTokenizerBase, name: str) -> bool:
     try:
-        return bool(task(name).words(tokenizer))  # type: ignore[attr-defined]
+        return bool(task(name).words(tokenizer))  # type: ignore[attr-defined]  # it is one of this module's kind
     except DataError:
         return False
 

@@ -110,7 +110,7 @@ def _continuing(tokenizer: PreTrainedTokenizerBase, before: str, words: Sequence
 
 
 class _NumberTask(GeneratedTask):
-    """A task that needs numbers in its prompts only."""
+    """A task with numbers in its prompts and none in its answers."""
 
     def words(self, tokenizer: PreTrainedTokenizerBase) -> Words:
         numbers = self.word_lists["numbers"]

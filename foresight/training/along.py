@@ -17,10 +17,11 @@ from ..scoring.taps import sites, tallied
 
 if TYPE_CHECKING:
     from ..masks.costs import StepCosts
+    from ..masks.masks import Mask
     from ..model.components import ComponentTable
 
 PRODUCTS = 0.05
-"""What products of activations and gradients cost, as a share of a step: at most so much on SmolLM2-135M."""
+"""What the products of activations and gradients take of a step, at most, as measured on SmolLM2-135M."""
 
 
 class Along:
@@ -35,6 +36,7 @@ class Along:
     def __init__(self, model: nn.Module, table: ComponentTable):
         self.model, self.n, self._places = model, len(table), sites(table)
         self._open = ExitStack()
+        self._between: tuple[Mask | None, int] = (None, 0)
         self._begin()
 
     def _begin(self) -> None:
@@ -76,15 +78,17 @@ class Along:
         if arrays:
             self.sums, self.rows = arrays["sums"].copy(), arrays["rows"].copy()
 
+    def steps_between(self, mask: Mask, costs: StepCosts, share: float) -> int:
+        """How often a step may be collected from so that it costs at most a share of all operations: every so many
+        steps. It is asked for at every step, and computed once for each mask.
 
-def steps_between(costs: StepCosts, components: np.ndarray, share: float) -> int:
-    """How often a step may be collected from so that it costs at most a share of all operations: every so many steps.
-
-    A step that is collected from passes gradients on to the embeddings, whatever its mask, int64 [k].
-    """
-    step = sum(costs.operations(components))
-    beyond = max(0.0, costs.floor[1] - costs.operations(components)[1]) / step
-    return math.ceil((beyond + PRODUCTS) / share)
+        A step that is collected from passes gradients on to the embeddings, whatever its mask.
+        """
+        if self._between[0] is not mask:
+            forward, backward = costs.operations(np.array(mask.components))
+            beyond = max(0.0, costs.floor[1] - backward) / (forward + backward)
+            self._between = mask, math.ceil((beyond + PRODUCTS) / share)
+        return self._between[1]
 
 
 def _needs_gradient(module: nn.Module, args: Any, output: Tensor) -> Tensor:

@@ -63,10 +63,6 @@ class Calendar:
             return True
         return policy.needs_scores and (step == 0 or (policy.remasks and self.decides(step)))
 
-    def snapshots_after(self, step: int) -> bool:
-        """Whether a snapshot is still to come after `step` steps."""
-        return step < self.last_snapshot
-
     @cached_property
     def last_snapshot(self) -> int:
         """The last step after which the components are scored; -1 without any."""

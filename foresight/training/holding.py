@@ -30,7 +30,7 @@ def judged(run: Run, mask: Mask | WeightMask, view: View) -> tuple[Mask | Weight
     agreement = pool.agreement(choose)
     notes, current = {"agreement": agreement}, run.bank.mask
     map_is = f"this map is {agreement:.0%} repeatable"
-    if mask == current or policy.believes or not _comparable(run, view.step):
+    if mask == current or policy.believes or not _comparable(run, view):
         return mask, f"{policy.words}; {map_is}" if policy.words else "", notes
     assert isinstance(current, Mask)
     gain, bound = pool.gain(choose, current.components)
@@ -41,11 +41,10 @@ def judged(run: Run, mask: Mask | WeightMask, view: View) -> tuple[Mask | Weight
     return mask if bound > 0 else current, f"{policy.words}; {words}" if policy.words else words, notes
 
 
-def _comparable(run: Run, step: int) -> bool:
-    """Whether the mask in force is one that the policy could keep: of the same size, and chosen by scores."""
-    watched = step == run.calendar.first_decision and run.policy.watch != "hold"
-    return step > 0 and not watched and step not in run.calendar.resizes and len(run.target.parts(*_seen(run))) == 1
-
-
-def _seen(run: Run) -> tuple:
-    return run.watcher.series(), run.watcher.damage()
+def _comparable(run: Run, view: View) -> bool:
+    """Whether the mask in force is one that the policy could keep: of the same size, and chosen by one score."""
+    watched = view.step == run.calendar.first_decision and run.policy.watch != "hold"
+    if view.step == 0 or watched or view.step in run.calendar.resizes:
+        return False
+    assert view.series is not None  # the policy needs scores
+    return len(run.target.parts(view.series, view.damage)) == 1

@@ -119,10 +119,8 @@ class Plan:
         return [s for s in self.calendar.steps if self.calendar.decides(s)] if self.calendar else []
 
 
-def planned_cadence(
-    model: nn.Module, args: ForesightConfig, pairs: bool, steps: int, processes: int
-) -> tuple[Cadence, bool]:
-    """The cadence of a run of so many steps, and whether later snapshots come along with training."""
+def planned_cadence(model: nn.Module, args: ForesightConfig, pairs: bool, steps: int, processes: int) -> Cadence:
+    """The cadence of a run of so many steps."""
     grain, target = granularity(args.granularity), target_of(args)
     policy = make_policy(args.policy, args.granularity, args.policy_params)
     assert not isinstance(args.candidates, str)  # the settings were checked
@@ -136,9 +134,7 @@ def planned_cadence(
     costs = StepCosts(model, table, args.max_length or LENGTH) if scorer else None
     trained = budget_vectors(numbers, args.budget) * numbers.d_model
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
-    corrects = args.calibrate and scorer is not None and scorer.name.startswith("attribution")
-    found = cadence(args, scorer, costs, trained, steps, rows, corrects)
-    return found, scorer is not None and scorer.along and not args.torch_compile
+    return cadence(args, scorer, costs, trained, steps, rows)
 
 
 def sharding_of(args: ForesightConfig) -> Sharding:

@@ -110,14 +110,15 @@ class RemaskCallback(TrainerCallback):
     def _announce(self) -> None:
         """Log what scoring has taken so far, and what is to come."""
         run, watcher = self.run, self.run.watcher
-        calendar, n = run.calendar, len(watcher.probe.batches)
+        calendar, cadence, probe = run.calendar, run.calendar.cadence, watcher.probe
         later = sum(calendar.snapshot(step) for step in calendar.steps) - 1
-        cadence = calendar.cadence
-        seconds = watcher.seconds * later * cadence.each / cadence.first
-        _log.info(
-            "scored %d examples in %.1f s, %d passes; %d more snapshots of %d examples will take about %.0f s",
-            watcher.probe.n_examples, watcher.seconds, n, later, cadence.each, seconds,
-        )  # fmt: skip
+        told = f"scored {probe.n_examples} examples in {watcher.seconds:.1f} s, {len(probe.batches)} passes"
+        if later and cadence.along:
+            told += f"; {later} more snapshots come along with training"
+        elif later:
+            seconds = watcher.seconds * later * cadence.each / cadence.first
+            told += f"; {later} more snapshots of {cadence.each} examples will take about {seconds:.0f} s"
+        _log.info(told)
 
     def _watched(self, step: int) -> Mask | WeightMask:
         """What is trained within the budget before the first decision."""

@@ -138,7 +138,6 @@ class Run:
         """Give the model a bank of the budget's size; BudgetError if a later stage or a limit leaves no mask."""
         numbers, args = self.numbers, self.args
         n_vectors = numbers.available if args.policy == "full" else budget_vectors(numbers, args.budget)
-        # deepspeed takes seconds to import
         placement = Placement()
         if args.deepspeed:  # which takes seconds to import
             placement = part("bank.zero.ZeroPlacement")(self.model, timeout=args.ddp_timeout)
@@ -213,8 +212,7 @@ class Run:
         args, scorer = self.args, None if self.watcher is None else self.watcher.scorer
         costs = None if scorer is None else self.costs
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        trained, corrects = self.n_vectors * self.numbers.d_model, self.watcher is not None and self.watcher.corrects
-        return cadence(args, scorer, costs, trained, total_steps, rows, corrects)
+        return cadence(args, scorer, costs, self.n_vectors * self.numbers.d_model, total_steps, rows)
 
     @cached_property
     def costs(self) -> Any:
@@ -223,12 +221,11 @@ class Run:
 
     def collects(self, step: int) -> bool:
         """Whether the step after `step` steps is one that scores are collected from."""
-        mask = self.bank.mask
-        if self.watcher is None or self.watcher.along is None or not self.calendar.snapshots_after(step):
+        along = None if self.watcher is None else self.watcher.along
+        if along is None or step >= self.calendar.last_snapshot:
             return False
-        assert isinstance(mask, Mask)
-        between = part("training.along.steps_between")
-        return step % between(self.costs, np.array(mask.components), SPENT * scoring_share(self.args)) == 0
+        assert isinstance(self.bank.mask, Mask)
+        return step % along.steps_between(self.bank.mask, self.costs, SPENT * scoring_share(self.args)) == 0
 
     def ranking(self, snapshot: int) -> np.ndarray:
         """How the run's target ranks components at a snapshot, [n_components]."""

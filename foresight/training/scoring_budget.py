@@ -23,9 +23,9 @@ MOST = 64
 FEWEST = 8
 """Examples in a snapshot by default, at least: one for each fold."""
 SHORTEST = 10
-"""Steps between snapshots by default, at least."""
+"""Steps between two snapshots by default, at least."""
 MOST_SNAPSHOTS = 100
-"""Of a run, by default."""
+"""Snapshots of a run by default, at most."""
 FIRST_SHARE = 0.25
 """Share of the examples that the first snapshot gets, since the first mask rests on it alone."""
 SPENT = 0.75
@@ -40,6 +40,7 @@ class Cadence:
 
     Attributes:
         first, each: examples in the first snapshot, and in every later one.
+        along: later snapshots come along with training instead, without passes of their own.
         every, remask_every: steps between snapshots, and between decisions (0: one decision).
         patches: units that are patched exactly at the first snapshot and at later ones, where scores are corrected so;
             None for as many as a correction takes by itself.
@@ -50,12 +51,14 @@ class Cadence:
     each: int
     every: int
     remask_every: int
+    along: bool = False
     patches: tuple[int, int] | tuple[None, None] = (None, None)
     row: float = 0.0
 
     def share(self, snapshots: int, trained: int) -> float:
-        """Operations of so many snapshots, as a share of those of training on so many examples."""
-        return self.row * (self.first + self.each * (snapshots - 1)) / trained if snapshots and trained else 0.0
+        """Operations of passes for so many snapshots, as a share of those of training on so many examples."""
+        later = 0 if self.along else self.each * (snapshots - 1)
+        return self.row * (self.first + later) / trained if snapshots and trained else 0.0
 
 
 def cadence(
@@ -65,7 +68,6 @@ def cadence(
     trained: int,
     total_steps: int,
     rows: int,
-    corrects: bool = False,
 ) -> Cadence:
     """The cadence of a run: its settings, and what the budget pays for wherever they leave it open.
 
@@ -77,7 +79,6 @@ def cadence(
     Args:
         scorer, costs: None for a run that scores nothing.
         trained: weights that the mask trains. rows: examples of a step, on all processes.
-        corrects: whether scores are corrected by exact patching.
     """
     first, each, every = args.probe_examples, args.probe_examples, args.probe_every
     row, bought, forwards = 0.0, math.inf, math.inf
@@ -87,15 +88,14 @@ def cadence(
         passes = scorer.passes(costs.n_components)
         row = (passes[0] * forward + passes[1] * backward) / step
         budget = SPENT * scoring_share(args) * total_steps * rows
-        if corrects and args.probe_examples is None:
+        if corrects(args, scorer.name) and args.probe_examples is None:
             forwards = PATCHED * budget * step / forward
             budget *= 1 - PATCHED
         bought = budget / row if row else math.inf
     if first is None:
-        first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought // FEWEST * FEWEST)))
-    left = max(0.0, bought - first)
-    if scorer is not None and scorer.along:  # later snapshots take no passes
-        left = math.inf
+        first = int(min(MOST, max(FEWEST, FIRST_SHARE * bought))) // FEWEST * FEWEST
+    along = scorer is not None and comes_along(args, scorer)
+    left = math.inf if along else max(0.0, bought - first)
     if every is None:
         snapshots = left / (each or FEWEST)
         every = max(SHORTEST, math.ceil(total_steps / min(MOST_SNAPSHOTS, max(1.0, snapshots))))
@@ -103,7 +103,19 @@ def cadence(
         each = int(min(MOST, max(FEWEST, left / max(1, total_steps // every))))
     remask = args.remask_every
     patches = _patches(forwards, total_steps // every) if forwards < math.inf else (None, None)
-    return Cadence(first, each, every, 2 * every if remask is None else remask, patches, row)
+    return Cadence(first, each, every, 2 * every if remask is None else remask, along, patches, row)
+
+
+def corrects(args: ForesightConfig, scorer: str) -> bool:
+    """Whether scores of that name are corrected by exact patching."""
+    return args.calibrate and scorer.startswith("attribution")
+
+
+def comes_along(args: ForesightConfig, scorer: Scorer) -> bool:
+    """Whether scores are collected from training steps. Under torch.compile, hooks that come and go would compile every
+    step anew.
+    """
+    return scorer.along and not args.torch_compile
 
 
 def _patches(forwards: float, later: int) -> tuple[int, int]:

@@ -28,6 +28,8 @@ from ..scoring.goodness import CHUNK
 from ..scoring.scorer import BENEFIT
 from ..scoring.taps import AT_ONCE
 from .config import ForesightConfig, target_of
+from .run import scorer_name
+from .scoring_budget import corrects
 
 FP32 = 4
 PER_LOGIT = 12
@@ -60,14 +62,14 @@ def scoring_sizes(model: nn.Module, args: ForesightConfig, pairs: bool, rows: in
         return ScoringSizes({"scoring": shape.of_weights()}, sums=sums) if needed else ScoringSizes({})
     if not (policy.needs_scores or args.record or policy.scouts):
         return ScoringSizes({})
-    name = BENEFIT if target.measures else grain.scorer(target.scorer or args.scorer, pairs)
+    name = scorer_name(grain, target, args, pairs)
     if name == "movement":
         return ScoringSizes({}, reference=FP32 * shape.targets)
     if name == BENEFIT or SCORERS[name].module == "gradient":
         summed = name in (BENEFIT, "gradient", "weight_gradient")
         return ScoringSizes({"scoring": shape.of_weights()}, sums=FP32 * shape.targets * summed)
     phases = {"scoring": shape.patching() if name == "exact" else shape.of_activations(name)}
-    if args.calibrate and name.startswith("attribution"):
+    if corrects(args, name):
         phases["calibration"] = shape.patching()
     return ScoringSizes(phases)
 
@@ -93,7 +95,7 @@ class _Shape:
         self.checkpointing = args.gradient_checkpointing
 
     def of_activations(self, scorer: str) -> int:
-        """Of a scorer that taps activations."""
+        """Bytes for a scorer that taps activations."""
         rows, labels, held, factors = self.rows, self.rows * self.length, 0, 1 if self.element == FP32 else 3
         if scorer.startswith("attribution"):
             labels = rows  # a pair has one
@@ -109,14 +111,14 @@ class _Shape:
         return held + self._passes(rows, labels, self.core + self.keys, products + gradients)
 
     def of_weights(self) -> int:
-        """Of a scorer that takes the gradients of weights."""
+        """Bytes for a scorer that takes the gradients of weights."""
         tokens, matrix = self.rows * self.length, 2 * FP32 * self.d * self.neurons
         gradients = self.element * tokens * (2 * self.neurons + 2 * self.d)
         copies = FP32 * tokens * (self.neurons + self.d) if self.element < FP32 else 0
         return self._passes(self.rows, tokens, self.core + 2 * self.d, max(gradients, copies) + matrix)
 
     def patching(self) -> int:
-        """Of exact patching, the one forward pass after the other of calibration too."""
+        """Bytes for exact patching, one forward pass after the other, as corrections take it too."""
         rows = self._held_rows()
         copies = max(1, TOKENS_PER_RUN // (rows * self.length)) * rows
         inner = self.element * copies * self.length * (4 * self.d + 3 * self.neurons)
@@ -124,7 +126,7 @@ class _Shape:
         return held + max(inner, self._head(copies))
 
     def _passes(self, rows: int, labels: int, layer: int, inside: int) -> int:
-        """Of a forward and a backward pass in which a layer keeps `layer` elements per token."""
+        """Bytes for a forward and a backward pass in which a layer keeps `layer` elements per token."""
         tokens, layer = rows * self.length, layer * self.element + 2 * FP32 * self.d
         if not self.checkpointing:
             return tokens * layer * self.layers + max(self._head(labels), inside)
@@ -132,7 +134,7 @@ class _Shape:
         return kept + max(self._head(labels), tokens * layer + inside)
 
     def _head(self, labels: int) -> int:
-        """Of the loss: its chunk of logits, and of hidden states all and their gradient."""
+        """Bytes for the loss: its chunk of logits, and all hidden states with their gradient."""
         logits = labels * self.vocabulary
         return PER_LOGIT * logits // math.ceil(logits / CHUNK) + 3 * self.element * labels * self.d
 

@@ -22,7 +22,7 @@ from ..trajectory.series import Series
 from ..trajectory.trajectory import Trajectory
 from .examples import Examples
 from .run import Run
-from .scoring_budget import whole_probe
+from .scoring_budget import comes_along, corrects, whole_probe
 
 
 class Watcher:
@@ -42,9 +42,9 @@ class Watcher:
         seconds: wall time spent scoring, corrections included.
     """
 
-    def __init__(self, bank: Bank, scorer: Scorer, examples: Examples, corrects: bool = False):
+    def __init__(self, bank: Bank, scorer: Scorer, examples: Examples, along: bool = False, corrects: bool = False):
         self.bank, self.scorer, self.examples, self.corrects = bank, scorer, examples, corrects
-        self.along = part("training.along.Along")(bank.model, bank.table) if scorer.along else None
+        self.along = part("training.along.Along")(bank.model, bank.table) if along else None
         self.trajectory: Trajectory
         self.pool: Folds | None = None
         self.probe: Probe
@@ -139,14 +139,12 @@ def watcher_of(run: Run, rows: Dataset, pairs: Dataset | None, tokenizer: PreTra
             assert run.retained is not None  # `retained_rows` raises where there are none
             kept = TextProbe.from_dataset(run.retained.rows, *whole_probe(args))
         scorer = part("scoring.virtual_moves.VirtualMoves")(args.learning_rate, args.adam_epsilon, kept)
-    scorer.along = scorer.along and not args.torch_compile
     batch_size, _ = whole_probe(args)
     if not scorer.needs_pairs:
-        return Watcher(run.bank, scorer, Examples(rows, None, batch_size))
+        return Watcher(run.bank, scorer, Examples(rows, None, batch_size), along=comes_along(args, scorer))
     if pairs is None:
         raise ConfigError(
             f"scorer {scorer.name!r} needs contrast pairs; pass contrast_dataset (columns clean, corrupted, answer, "
             f"wrong_answer) or choose one that scores training text, such as {WITHOUT_PAIRS!r}"
         )
-    corrects = args.calibrate and scorer.name.startswith("attribution")
-    return Watcher(run.bank, scorer, Examples(pairs, tokenizer, batch_size), corrects)
+    return Watcher(run.bank, scorer, Examples(pairs, tokenizer, batch_size), corrects=corrects(args, scorer.name))

@@ -134,7 +134,7 @@ def test_a_layer_adds_its_checkpoint_and_nothing_else(name):
 
 def test_corrupted_activations_are_held_for_few_tokens_at_a_time(monkeypatch):
     def added():
-        work = lambda model, table, probe: make_scorer("attribution").samples(model, table, probe)  # noqa: E731
+        work = make_scorer("attribution").samples
         return peak(6, work) - peak(2, work)
 
     whole = added()

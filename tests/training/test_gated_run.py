@@ -52,7 +52,7 @@ def test_a_resumed_run_decides_and_says_the_same(tmp_path):
 
 
 def test_believing_persistence_is_being_reactive(tmp_path):
-    """With the same examples in every snapshot, and too few to tell what is noise."""
+    """Every snapshot has the same examples, too few to tell what is noise."""
     settings = dict(contrast=6, probe_examples=6)
     believing = run(tmp_path / "believing", forecaster="persistence", gate=False, **settings)
     reactive = run(tmp_path / "reactive", policy="reactive", **settings)
