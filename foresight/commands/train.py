@@ -118,8 +118,8 @@ def _summary(trainer: ForesightTrainer, accuracy: dict[str, float]) -> Table:
         table.add_row("mask churn", f"{sum(churn) / len(churn):.1%} of the mask at each of {len(churn)} re-masks")
     if skill := values("foresight/skill"):
         table.add_row("forecast skill", f"{skill[-1]:+.3f} (0: no better than 'it stays as it is', 1: perfect)")
-    if trainer.policy.words:
-        table.add_row("last decision", trainer.policy.words)
+    if trainer.trajectory is not None and (said := trainer.trajectory.info.get("gate")):
+        table.add_row("last decision", said[max(said, key=int)])
     table.add_row("scoring", f"{trainer.remasking.scoring_share():.1%} of the time")
     if (cost := trainer.run.scouting) is not None:
         spent = cost.training_seconds + cost.scoring_seconds
