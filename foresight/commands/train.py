@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
 from ..common.console import console
@@ -58,7 +61,8 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     everything = {"model": plain(settings), "data": plain(data), "training": plain(args)}
     trainer.add_callback(_Record(trainer, everything, settings.from_config))
     try:
-        trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
+        with _telling(args.should_save):
+            trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
     except KeyboardInterrupt:
         last = checkpoint.last_complete(output)
         told = f"{last} is complete; continue" if last else "no checkpoint yet; begin anew"
@@ -68,6 +72,19 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     accuracy = _accuracy(trainer, tokenizer, data, evaluation)
     if args.should_save:
         console().print(_summary(trainer, accuracy))
+
+
+@contextmanager
+def _telling(everything: bool) -> Iterator[None]:
+    """Print what the run says of its scores and masks above its progress bar; otherwise warnings only."""
+    log = logging.getLogger("foresight")
+    before = log.level
+    log.setLevel(logging.INFO if everything else logging.WARNING)
+    try:
+        with logging_redirect_tqdm([log]):
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def _words(data: DataConfig, rows: int | None) -> str:

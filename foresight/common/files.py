@@ -65,7 +65,10 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # so that nobody can put a link there
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # safetensors makes files that nobody but their owner can read
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

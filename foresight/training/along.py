@@ -70,13 +70,15 @@ class Along:
         self._begin()
         return Folds((sums / rows[:, None]).astype(np.float32), rows)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """What this process has collected; a resumed run of several processes has lost that of the others."""
-        return {"sums": self.sums, "rows": self.rows}
+    def state(self, placement: Placement) -> dict[str, np.ndarray]:
+        """What every process has collected, one after the other; all call this."""
+        return {"sums": np.stack(placement.gather(self.sums)), "rows": np.stack(placement.gather(self.rows))}
 
-    def load_state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        if arrays:
-            self.sums, self.rows = arrays["sums"].copy(), arrays["rows"].copy()
+    def load_state(self, arrays: Mapping[str, np.ndarray], placement: Placement) -> None:
+        """Inverse of `state`; where the number of processes is another one, the first takes everything."""
+        for name, of_all in arrays.items():
+            same, first = len(of_all) == placement.world, placement.rank == 0
+            setattr(self, name, of_all[placement.rank].copy() if same else of_all.sum(0) * first)
 
     def steps_between(self, mask: Mask, costs: StepCosts, share: float) -> int:
         """How often a step may be collected from so that it costs at most a share of all operations: every so many

@@ -154,7 +154,7 @@ def _state(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     watcher = run.watcher
     (skill_arrays, skill), (policy_arrays, policy) = run.skill_log.state(), run.policy.state()
     pool = {} if watcher is None or watcher.pool is None else watcher.pool.state()
-    along = {} if watcher is None or watcher.along is None else watcher.along.state()
+    along = {} if watcher is None or watcher.along is None else watcher.along.state(run.bank.placement)
     arrays = {
         f"{what}.{name}": array
         for what, arrays in (("skill", skill_arrays), ("policy", policy_arrays), ("pool", pool), ("along", along))

@@ -54,7 +54,7 @@ def load(run: Run, folder: Path) -> dict[str, list[Any]]:
             run.watcher.trajectory = Trajectory.read(path)
         run.watcher.pool = Folds.from_state(_group(tensors, "pool."))
         if run.watcher.along is not None:
-            run.watcher.along.load_state(_group(tensors, "along."))
+            run.watcher.along.load_state(_group(tensors, "along."), run.bank.placement)
         run.watcher.taken, run.watcher.passes = data.get("taken", (0, 0))  # earlier versions scored one set only
         run.watcher.seconds = data["scoring_seconds"]
         run.watcher.scorer.damage_seconds = data["damage_seconds"]

@@ -101,6 +101,37 @@ def test_a_resumed_run_has_collected_the_same(tmp_path):
     assert resumed.schedule.entries == whole.schedule.entries
 
 
+class _Two(Placement):
+    """Rank `rank` of two, the other of which has collected `other`."""
+
+    world = 2
+
+    def __init__(self, rank, other):
+        self.rank, self.other = rank, list(other)
+
+    def gather(self, mine):
+        both = [mine, self.other.pop(0)]
+        return both if self.rank == 0 else both[::-1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_finds_what_it_has_collected_again(rank):
+    def collected(seed):
+        one = Along(tiny(), component_table(tiny()))
+        one.sums = np.random.default_rng(seed).normal(size=one.sums.shape)
+        one.rows = np.full(FOLDS, float(seed + 1))
+        return one
+
+    pair = [collected(0), collected(1)]
+    mine, other = pair[rank], pair[1 - rank]
+    state = mine.state(_Two(rank, (other.sums, other.rows)))
+    again, alone = (Along(tiny(), component_table(tiny())) for _ in range(2))
+    again.load_state(state, _Two(rank, ()))
+    assert np.array_equal(again.sums, mine.sums) and np.array_equal(again.rows, mine.rows)
+    alone.load_state(state, Placement())
+    assert np.array_equal(alone.sums, pair[0].sums + pair[1].sums) and alone.rows.tolist() == [3.0] * FOLDS
+
+
 def test_a_run_that_fails_within_a_step_leaves_the_next_one_whole(tmp_path):
     broken = trainer(tmp_path)
 
