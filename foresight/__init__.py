@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .masks.schedule import MaskSchedule as MaskSchedule
     from .model.components import component_table as component_table
     from .training.config import ForesightConfig as ForesightConfig
+    from .training.preferences import ForesightDPOConfig as ForesightDPOConfig
+    from .training.preferences import ForesightDPOTrainer as ForesightDPOTrainer
     from .training.trainer import ForesightTrainer as ForesightTrainer
     from .trajectory.trajectory import Trajectory as Trajectory
 
@@ -24,6 +26,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ForesightConfig": "training.config",
     "ForesightTrainer": "training.trainer",
+    "ForesightDPOConfig": "training.preferences",
+    "ForesightDPOTrainer": "training.preferences",
     "apply_delta": "bank.delta",
     "component_table": "model.components",
     "Bank": "bank",

@@ -5,6 +5,8 @@
 200 steps of 8 rows each, one run after the other: a `foresight train` with nothing but these (`default`), LoRA of
 rank 8 on every matrix by PEFT (`lora`), full fine-tuning by SFTTrainer (`full`); default runs whose rows are 3-digit
 sums in the second half (`switch`), and such whose labels are shuffled (`shuffle`). CPU seconds are those of training.
+Cores that share a memory are as slow as their neighbour lets them be: to compare two arms, run them side by side, each
+pinned to a core and with an output of its own. So `default` was beside `lora`, and `default_again` beside `full`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..common.errors import CheckpointError, ConfigError
 from ..masks.masks import Mask, WeightMask
+from ..model.architectures import tower_of
 from ..model.components import turned
 from ..model.numbering import Numbering, Target
 from ..model.placement import Placement
@@ -51,7 +52,7 @@ class AnyBank(nn.Module, ABC):
 
     def __init__(self, model: nn.Module, table: Numbering, n_vectors: int, placement: Placement | None = None):
         super().__init__()
-        backbone = model.base_model
+        backbone = model.get_submodule(tower_of(model))
         if hasattr(backbone, BANK_NAME):
             raise ConfigError("this model has a bank already; call detach() on it first, or load the model afresh")
         for target in table.targets:
@@ -293,7 +294,7 @@ class AnyBank(nn.Module, ABC):
         """Remove the bank and its hooks from the model; what was not folded is dropped."""
         self._untouch()
         self._fetch_hook.remove()
-        delattr(self.model.base_model, BANK_NAME)
+        delattr(self.model.get_submodule(tower_of(self.model)), BANK_NAME)
 
 
 def _moved(matrix: Tensor, source: Tensor, target: Tensor, rows: int) -> Tensor:

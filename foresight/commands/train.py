@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import TrainerCallback
 
 from ..common.console import console
@@ -26,6 +23,7 @@ from ..training import checkpoint
 from ..training.config import ForesightConfig
 from ..training.trainer import ForesightTrainer
 from .settings import build, changed, plain, show
+from .telling import Telling
 
 
 def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None) -> None:
@@ -60,8 +58,9 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     trainer.stopping.hours = max_hours
     everything = {"model": plain(settings), "data": plain(data), "training": plain(args)}
     trainer.add_callback(_Record(trainer, everything, settings.from_config))
+    telling = Telling(trainer, trainer.trained_on)
     try:
-        with _telling(args.should_save):
+        with telling.everything():
             trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)
     except KeyboardInterrupt:
         last = checkpoint.last_complete(output)
@@ -72,19 +71,6 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     accuracy = _accuracy(trainer, tokenizer, data, evaluation)
     if args.should_save:
         console().print(_summary(trainer, accuracy))
-
-
-@contextmanager
-def _telling(everything: bool) -> Iterator[None]:
-    """Print what the run says of its scores and masks above its progress bar; otherwise warnings only."""
-    log = logging.getLogger("foresight")
-    before = log.level
-    log.setLevel(logging.INFO if everything else logging.WARNING)
-    try:
-        with logging_redirect_tqdm([log]):
-            yield
-    finally:
-        log.setLevel(before)
 
 
 def _words(data: DataConfig, rows: int | None) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from ..model.architectures import architecture_of
-from ..model.components import ComponentTable, features
+from ..model.architectures import Layer, layers_of
+from ..model.components import ComponentTable, Heads, Neurons, features
 
 PLACES = 4
 """Groups of Linears in a layer, in forward order: query, key and value; attention's output; gate and up; down."""
@@ -34,42 +35,44 @@ class StepCosts:
     """
 
     def __init__(self, model: nn.Module, table: ComponentTable, length: float, checkpointing: bool = False):
-        arch, config = architecture_of(model), model.config.get_text_config()
-        self.d_model, self.checkpointing, self.n_components = config.hidden_size, checkpointing, len(table)
+        self.d_model, self.checkpointing, self.n_components = table.d_model, checkpointing, len(table)
         self._weights = table.d_model * table.vectors.astype(np.int64)
-        layers = model.get_submodule(arch.layers)
-        groups = ((arch.query, arch.key, arch.value), (arch.attention_out,), arch.up, (arch.down,))
-        place = {f"{arch.layers}.{layer}.{path}": PLACES * layer + at
-                 for layer in range(len(layers)) for at, paths in enumerate(groups) for path in paths}  # fmt: skip
+        layers = layers_of(model)
+        shapes, place = np.zeros((len(layers), 4), np.int64), dict[str, int]()
+        for i, layer in enumerate(layers):
+            parts = _places(layer)
+            place |= {f"{layer.path}.{path}": PLACES * i + at for at, paths in enumerate(parts) for path in paths}
+            shapes[i] = shape_of(model, layer)
+        width, keys, gates, neurons = shapes.T
         self._place, self._columns = np.full(len(table), PLACES * len(layers)), np.zeros(len(table), np.int64)
         self._reads = np.full(len(table), -1)
+        weights, known = np.zeros(PLACES * len(layers)), set[str]()
         for target in table.targets:
             owner = table.owner[target.ids]
             np.minimum.at(self._place, owner, place[target.module])
+            weights[place[target.module]] += target.n * table.d_model
+            known.add(target.module)
             if target.axis == "column":
                 self._columns += np.bincount(owner, minlength=len(table))
             else:
                 self._reads[owner] = place[target.module]
+        for i, layer in enumerate(layers):
+            weights[PLACES * i] += _others(model, layer, known)
 
-        width, neurons = (features(layers[0].get_submodule(path))[1] for path in (arch.attention_out, arch.down))
-        keys = width * (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-        keys //= config.num_attention_heads
-        gates, self._inputs = len(arch.up), np.array([self.d_model, width, self.d_model, neurons])
-        attention = 2 * self.d_model + 3 * width + 2 * keys
-        self._kept = np.tile([attention, 2 * self.d_model + (1 + gates) * neurons], len(layers))
+        d_model = np.full(len(layers), self.d_model)
+        self._inputs = np.stack([d_model, width, d_model, neurons], 1).ravel()
+        attention = np.where(width > 0, 2 * self.d_model + 3 * width + 2 * keys, 0)
+        self._kept = np.stack([attention, 2 * self.d_model + (1 + gates) * neurons], 1).ravel()
 
-        weights = np.zeros(PLACES * len(layers))
-        for target in table.targets:
-            weights[place[target.module]] += target.n * table.d_model
         scores = np.zeros_like(weights)
         scores[::PLACES] = width * (length + 1)  # queries with keys and weights with values, each half of the square
         head = float(np.prod(features(model.get_output_embeddings())))
-        layer = (weights + scores).reshape(-1, PLACES).sum(1)
-        again = np.repeat(_from(layer), PLACES) if checkpointing else np.zeros_like(weights)
+        layer_sums = (weights + scores).reshape(-1, PLACES).sum(1)
+        again = np.repeat(_from(layer_sums), PLACES) if checkpointing else np.zeros_like(weights)
         # The lowest Linear itself passes no gradient on; `scores` are at its layer's first place, so count from there.
         inputs = head + _from(weights) + ATTENTION_BACKWARD * _from(scores) + again
         self._backward = inputs - weights
-        self.floor = (head + float(layer.sum()), float(inputs[0]))
+        self.floor = (head + float(layer_sums.sum()), float(inputs[0]))
         """Operations of a forward pass, and of a backward pass to the embeddings without any weight gradient."""
         self.full = sum(self.floor) + head + float(weights.sum())
         """Operations of a step of full fine-tuning."""
@@ -97,11 +100,51 @@ class StepCosts:
         kept = np.where(np.arange(len(self._kept)) >= halves.min(), self._kept, 0)
         np.add.at(kept, halves, self._columns[components])
         reads = np.unique(self._reads[components])
-        np.add.at(kept, reads[reads >= 0] // (PLACES // 2), self._inputs[reads[reads >= 0] % PLACES])
+        np.add.at(kept, reads[reads >= 0] // (PLACES // 2), self._inputs[reads[reads >= 0]])
         by_layer = kept.reshape(-1, 2).sum(1)
         if self.checkpointing:
             return int(self.d_model * np.count_nonzero(by_layer) + by_layer.max())
         return int(by_layer.sum())
+
+
+def _places(layer: Layer) -> tuple[tuple[str, ...], ...]:
+    """Paths below a layer of the Linears in each of its `PLACES`."""
+    attention, mlp = layer.attention, layer.mlp
+    return (
+        attention.rows if attention else (),
+        (attention.out,) if attention else (),
+        mlp.rows if mlp else (),
+        (mlp.down,) if mlp else (),
+    )
+
+
+def shape_of(model: nn.Module, layer: Layer) -> tuple[int, int, int, int]:
+    """Sizes of a layer: width of its queries, width of its keys, projections into its neurons, and neurons."""
+    width = keys = gates = n = 0
+    if layer.attention:
+        heads = Heads.of(model, layer)
+        width, keys = heads.n * heads.width, heads.groups * heads.width
+    if layer.mlp:
+        neurons = Neurons.of(model, layer)
+        gates, n = len(neurons.rows), neurons.n
+    return width, keys, gates, n
+
+
+def _others(model: nn.Module, layer: Layer, known: set[str]) -> float:
+    """Weights that a token is multiplied with in a layer besides those that masks can touch: other Linears, and of
+    fused experts, [experts, ...], as many as a token is sent to.
+    """
+    text, found = model.config.get_text_config(), 0.0
+    chosen = getattr(text, "num_experts_per_tok", None) or getattr(text, "top_k", None) or 1
+    for name, module in model.get_submodule(layer.path).named_modules():
+        for own, weight in module.named_parameters(recurse=False):
+            size = getattr(weight, "ds_numel", weight.numel())
+            shape = getattr(weight, "ds_shape", weight.shape)
+            if isinstance(module, nn.Linear | Conv1D) and own == "weight" and f"{layer.path}.{name}" not in known:
+                found += size
+            elif len(shape) == 3 and "expert" in name:
+                found += size * min(1.0, chosen / shape[0])
+    return found
 
 
 def _from(values: np.ndarray) -> np.ndarray:

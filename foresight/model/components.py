@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..common.errors import ArchitectureError, ConfigError
-from .architectures import Architecture, architecture_of
+from .architectures import Layer, layers_of
 from .numbering import Numbering, Target
 
 
@@ -162,116 +162,159 @@ def component_table(model: nn.Module, mlp_block: int | None = None) -> Component
     """List the components of a stock Hugging Face causal LM.
 
     Args:
-        model: of any family in `foresight.model.architectures.ARCHITECTURES`; it is not changed.
+        model: with layers in a layout of `foresight.model.architectures`; it is not changed.
         mlp_block: neurons per MLP block; a layer's last block is smaller if the width is not a multiple. None takes
             the largest power of two at which a block has no more vectors than a head, and at least one neuron.
 
     Raises:
-        ArchitectureError: an unknown family, or weights whose shapes do not match its description.
+        ArchitectureError: an unknown layout, or weights whose shapes do not match its description.
         ConfigError: `mlp_block` < 1.
     """
     if mlp_block is not None and mlp_block < 1:
         raise ConfigError(f"mlp_block is {mlp_block}; expected at least 1 neuron; leave it out for the default width")
-    arch = architecture_of(model)
-    config = model.config.get_text_config()
-    d_model, heads = config.hidden_size, config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_dim = getattr(config, "head_dim", None) or d_model // heads
+    d_model = model.config.get_text_config().hidden_size
     components: list[Component] = []
     targets: list[Target] = []
     offset = 0
-    for layer in range(len(model.get_submodule(arch.layers))):
-        prefix = f"{arch.layers}.{layer}."
-        found = {path: model.get_submodule(prefix + path) for path in arch.targets()}
+    layers = layers_of(model)
+    heads = [Heads.of(model, layer) if layer.attention else None for layer in layers]
+    some = next((one for one in heads if one), None)
+    for i, layer in enumerate(layers):
+        found = {path: model.get_submodule(f"{layer.path}.{path}") for path in layer.targets()}
+        columns = [part.targets()[-1] for part in (layer.attention, layer.mlp) if part]
         for path, module in found.items():
-            axis: Literal["row", "column"] = "column" if path in (arch.attention_out, arch.down) else "row"
+            axis: Literal["row", "column"] = "column" if path in columns else "row"
             out_features, in_features = features(module)
             length, n = (out_features, in_features) if axis == "column" else (in_features, out_features)
             if length != d_model:
-                raise ArchitectureError(f"{prefix}{path}: its {axis}s have length {length}, expected d_model={d_model}")
-            targets.append(Target(prefix + path, axis, n, offset))
+                where = f"{layer.path}.{path}"
+                raise ArchitectureError(f"{where}: its {axis}s have length {length}, expected d_model={d_model}")
+            targets.append(Target(f"{layer.path}.{path}", axis, n, offset))
             offset += n
-        neurons = features(found[arch.down])[1]
-        layout = _Layout(arch, prefix, heads, kv_heads, head_dim, neurons)
-        layout.check({t.module: t.n for t in targets[-len(found) :]})
-        width = mlp_block or _default_block(layout)
-        components += [layout.head(layer, h) for h in range(heads)]
-        components += [layout.kv_group(layer, g) for g in range(kv_heads if layout.grouped else 0)]
-        components += [layout.mlp_block(layer, b, width) for b in range(-(-neurons // width))]
+        own = heads[i]
+        if own:
+            components += own.components(i)
+        if layer.mlp:
+            neurons, near = Neurons.of(model, layer), own or some
+            per_head = near.components(i)[0].n_vectors if near else neurons.n
+            width = mlp_block or 1 << max(0, (per_head // (len(neurons.rows) + 1)).bit_length() - 1)
+            components += neurons.blocks(i, width)
     total = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
     return ComponentTable(components, targets, d_model, total)
 
 
-def _default_block(layout: _Layout) -> int:
-    per_head = layout.head(0, 0).n_vectors
-    per_neuron = len(layout.arch.up) + 1
-    return 1 << max(0, (per_head // per_neuron).bit_length() - 1)
-
-
 @dataclass(frozen=True)
-class _Layout:
-    """Arithmetic of one layer: which rows and columns belong to head h, KV group g, MLP block b."""
+class Heads:
+    """Arithmetic of one layer's attention: which rows and columns belong to head h and KV group g.
 
-    arch: Architecture
-    prefix: str
-    heads: int
-    kv_heads: int
-    head_dim: int
-    neurons: int
+    Attributes:
+        rows, out: module names, those of rows by role. n, groups: heads, and groups of them that share key and value.
+        sizes: rows of a query, which may bring a gate along, and of a key and a value. width: columns of a head.
+    """
 
-    @property
-    def grouped(self) -> bool:
-        return self.kv_heads != self.heads
+    rows: tuple[str, ...]
+    out: str
+    n: int
+    groups: int
+    sizes: tuple[int, ...]
+    width: int
+    interleaved: bool
 
-    @property
-    def _attention(self) -> tuple[tuple[str, int], ...]:
-        """(module path, units) of the roles query, key, value."""
-        return (self.arch.query, self.heads), (self.arch.key, self.kv_heads), (self.arch.value, self.kv_heads)
-
-    def _attention_rows(self, role: int, unit: int) -> Slice:
-        """Rows of head (role 0) or KV group (roles 1, 2) `unit`; `architectures` explains the two layouts."""
-        path, _ = self._attention[role]
-        earlier = [n for p, n in self._attention[:role] if p == path]
-        if self.arch.interleaved:
-            start = (unit * len(self._attention) + len(earlier)) * self.head_dim
+    @classmethod
+    def of(cls, model: nn.Module, layer: Layer) -> Heads:
+        """Read them from shapes and the width of a head; ArchitectureError where these do not fit together."""
+        attention = layer.attention
+        assert attention is not None
+        rows, out = tuple(f"{layer.path}.{path}" for path in attention.rows), f"{layer.path}.{attention.out}"
+        found = {name: features(model.get_submodule(name))[0] for name in rows}
+        written, width = features(model.get_submodule(out))[1], _head_width(model, out)
+        n, fused = written // width, len(rows) == 3 and len(found) == 1
+        interleaved = attention.interleaved and fused and found[rows[0]] == 3 * written
+        if fused:
+            groups = n if interleaved else (found[rows[0]] // width - n) // 2
+            sizes: tuple[int, ...] = (width, width, width)
         else:
-            start = (sum(earlier) + unit) * self.head_dim
-        return Slice(self.prefix + path, "row", start, start + self.head_dim)
+            groups = found[rows[2]] // width if len(rows) == 3 else n
+            sizes = tuple(found[name] // max(1, units) for name, units in zip(rows, (n, groups, groups), strict=False))
+        whole = dict.fromkeys(rows, 0)
+        for name, size, units in zip(rows, sizes, (n, groups, groups), strict=False):
+            whole[name] += size * units
+        odd = len(rows) == 3 and (sizes[2] != width or sizes[0] % sizes[1])
+        if odd or n * width != written or groups < 1 or n % groups or whole != found:
+            raise ArchitectureError(
+                f"{out} reads {written} features and a head has {width}, which does not fit the rows that make them: "
+                f"{found}. This variant of the layout needs its own row in foresight/model/architectures.py."
+            )
+        return cls(rows, out, n, groups, sizes, width, interleaved)
 
-    def head(self, layer: int, h: int) -> Component:
-        rows = [self._attention_rows(role, h) for role in ((0,) if self.grouped else (0, 1, 2))]
-        start, stop = h * self.head_dim, (h + 1) * self.head_dim
-        out = self.prefix + self.arch.attention_out
-        slices = (*rows, Slice(out, "column", start, stop))
-        return Component(f"L{layer}.head.{h}", layer, "head", h, slices, (Tap(out, "input", start, stop),))
+    def components(self, layer: int) -> list[Component]:
+        grouped = self.groups != self.n
+        return [self._head(layer, h, grouped) for h in range(self.n)] + [
+            self._group(layer, g) for g in range(self.groups if grouped else 0)
+        ]
 
-    def kv_group(self, layer: int, g: int) -> Component:
-        slices = tuple(self._attention_rows(role, g) for role in (1, 2))
+    def _rows(self, role: int, unit: int) -> Slice:
+        """Rows of head (role 0) or KV group (roles 1, 2) `unit`."""
+        units, size = (self.n, self.groups, self.groups), self.sizes[role]
+        before = [r for r in range(role) if self.rows[r] == self.rows[role]]
+        if self.interleaved:
+            start = (unit * len(self.rows) + len(before)) * size
+        else:
+            start = sum(units[r] * self.sizes[r] for r in before) + unit * size
+        return Slice(self.rows[role], "row", start, start + size)
+
+    def _head(self, layer: int, h: int, grouped: bool) -> Component:
+        rows = [self._rows(role, h) for role in range(len(self.rows)) if role == 0 or not grouped]
+        start, stop = h * self.width, (h + 1) * self.width
+        slices = (*rows, Slice(self.out, "column", start, stop))
+        return Component(f"L{layer}.head.{h}", layer, "head", h, slices, (Tap(self.out, "input", start, stop),))
+
+    def _group(self, layer: int, g: int) -> Component:
+        slices = tuple(self._rows(role, g) for role in (1, 2))
         taps = tuple(Tap(s.module, "output", s.start, s.stop) for s in slices)
         return Component(f"L{layer}.kv.{g}", layer, "kv", g, slices, taps)
 
-    def mlp_block(self, layer: int, b: int, width: int) -> Component:
-        start, stop = b * width, min((b + 1) * width, self.neurons)
-        rows = []
-        for i, path in enumerate(self.arch.up):
-            shift = self.neurons * self.arch.up[:i].count(path)
-            rows.append(Slice(self.prefix + path, "row", start + shift, stop + shift))
-        down = self.prefix + self.arch.down
-        slices = (*rows, Slice(down, "column", start, stop))
-        return Component(f"L{layer}.mlp.{b}", layer, "mlp", b, slices, (Tap(down, "input", start, stop),))
 
-    def check(self, found: dict[str, int]) -> None:
-        """Compare each Linear's number of vectors with what the config implies; a mismatch is an unknown variant."""
-        expected: dict[str, int] = {}
-        for path, units in self._attention:
-            expected[path] = expected.get(path, 0) + units * self.head_dim
-        expected[self.arch.attention_out] = self.heads * self.head_dim
-        for path in self.arch.up:
-            expected[path] = expected.get(path, 0) + self.neurons
-        for path, n in expected.items():
-            if found[self.prefix + path] != n:
+def _head_width(model: nn.Module, out: str) -> int:
+    """Features of a head: what the module around the output projection says, or else the config."""
+    module, config = model.get_submodule(out.rpartition(".")[0]), model.config.get_text_config()
+    said = (getattr(module, name, None) for name in ("v_head_dim", "head_dim", "head_size"))
+    return next((width for width in said if width), None) or config.hidden_size // config.num_attention_heads
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Arithmetic of one layer's MLP: which rows and columns belong to block b. `rows` and `down` are module names; a
+    module with gate and up stacked is there twice.
+    """
+
+    rows: tuple[str, ...]
+    down: str
+    n: int
+
+    @classmethod
+    def of(cls, model: nn.Module, layer: Layer) -> Neurons:
+        """Read them from shapes; ArchitectureError where these do not fit together."""
+        mlp = layer.mlp
+        assert mlp is not None
+        down = f"{layer.path}.{mlp.down}"
+        n, rows = features(model.get_submodule(down))[1], list[str]()
+        for name in (f"{layer.path}.{path}" for path in mlp.rows):
+            found = features(model.get_submodule(name))[0]
+            if found not in (n, 2 * n):
                 raise ArchitectureError(
-                    f"{self.prefix}{path} has {found[self.prefix + path]} vectors, but the config implies {n} "
-                    f"({self.heads} heads, {self.kv_heads} KV heads, head_dim {self.head_dim}, {self.neurons} "
-                    "neurons). This variant of the family needs its own row in foresight/model/architectures.py."
+                    f"{name} has {found} rows and {down} reads {n} neurons; expected as many rows, or twice as many. "
+                    "This variant of the layout needs its own row in foresight/model/architectures.py."
                 )
+            rows += [name] * (found // n)
+        return cls(tuple(rows), down, n)
+
+    def blocks(self, layer: int, width: int) -> list[Component]:
+        return [self._block(layer, b, width) for b in range(-(-self.n // width))]
+
+    def _block(self, layer: int, b: int, width: int) -> Component:
+        start, stop = b * width, min((b + 1) * width, self.n)
+        shifts = (self.n * self.rows[:i].count(name) for i, name in enumerate(self.rows))
+        rows = (Slice(name, "row", start + s, stop + s) for name, s in zip(self.rows, shifts, strict=True))
+        slices = (*rows, Slice(self.down, "column", start, stop))
+        return Component(f"L{layer}.mlp.{b}", layer, "mlp", b, slices, (Tap(self.down, "input", start, stop),))

@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from ..common.errors import ConfigError
-from ..model.architectures import architecture_of
+from ..model.architectures import layers_of
 
 if TYPE_CHECKING:
     from ..model.components import ComponentTable
@@ -116,7 +116,6 @@ def edge_graph(model: nn.Module, table: ComponentTable) -> EdgeGraph:
         ArchitectureError: unknown family.
         ConfigError: the family's norms are not in NORMS.
     """
-    arch = architecture_of(model)
     family = model.config.model_type
     if family not in NORMS:
         raise ConfigError(
@@ -130,10 +129,11 @@ def edge_graph(model: nn.Module, table: ComponentTable) -> EdgeGraph:
         names.append(name)
         return len(names) - 1
 
-    for layer in range(int(table.layer.max()) + 1):
-        prefix = f"{arch.layers}.{layer}."
+    for layer, parts in enumerate(layers_of(model)):
+        assert parts.attention and parts.mlp  # every layer of the families in NORMS has both
+        prefix = f"{parts.path}."
         projections, heads = list[Part](), list[Part]()
-        attention_out, down = prefix + arch.attention_out, prefix + arch.down
+        attention_out, down = prefix + parts.attention.out, prefix + parts.mlp.down
         for i in np.flatnonzero((table.layer == layer) & (table.kind != "mlp")):
             component = table.components[int(i)]
             me = node(component.name)

@@ -95,8 +95,10 @@ def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
     It is the model's own forward pass, of a shallow copy whose layers hand on the embeddings that they are given.
     """
-    shell = copy.copy(model)
-    shell._modules = {**model._modules, model.base_model_prefix: _Through()}
+    from ..model.architectures import tower_of  # imports transformers
+
+    shell, name = copy.copy(model), tower_of(model).partition(".")[0]
+    shell._modules = {**model._modules, name: _Through(model.get_submodule(name))}
     weight = model.get_output_embeddings().weight
 
     def head(hidden: Tensor) -> Tensor:
@@ -109,6 +111,14 @@ def head_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 class _Through(nn.Module):
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        object.__setattr__(self, "base", base)
+
+    def __getattr__(self, name: str) -> Any:
+        # Some models call the decoder of their base model, and some read a factor from it.
+        return self if name == "decoder" else getattr(self.base, name)
+
     def forward(self, *args: Any, inputs_embeds: Tensor, **others: Any) -> _Result:
         return _Result(inputs_embeds)
 
@@ -118,6 +128,10 @@ class _Result:
 
     def __init__(self, hidden: Tensor):
         self.last_hidden_state = hidden
+
+    def __getitem__(self, at: int) -> Tensor:
+        assert at == 0
+        return self.last_hidden_state
 
     def __getattr__(self, name: str) -> None:
         return None

@@ -61,19 +61,32 @@ def sites(table: ComponentTable) -> list[Site]:
 
 @contextmanager
 def tapped(model: nn.Module, places: list[Site], visit: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Call `visit(site number, activation)` in every forward pass; a tensor that it returns replaces the activation."""
+    """Call `visit(site number, activation [B, T, features])` in every forward pass. A tensor that it returns replaces
+    the activation.
+    """
+    shape = torch.Size()
+
+    def see(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        nonlocal shape
+        shape = output.shape[:2]
+
+    def by_rows(i: int, found: Tensor) -> Tensor | None:
+        """Some experts see all tokens of a batch in one row."""
+        new = visit(i, found if found.ndim > 2 else found.unflatten(0, shape))
+        return None if new is None else new.reshape(found.shape)
 
     def on_input(i: int) -> Callable:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            new = visit(i, args[0])
+            new = by_rows(i, args[0])
             return None if new is None else (new, *args[1:])
 
         return hook
 
     def on_output(i: int) -> Callable:
-        return lambda module, args, output: visit(i, output)
+        return lambda module, args, output: by_rows(i, output)
 
     with ExitStack() as stack:
+        stack.enter_context(model.get_input_embeddings().register_forward_hook(see))
         for i, site in enumerate(places):
             module = model.get_submodule(site.module)
             if site.side == "input":
@@ -109,7 +122,9 @@ def hidden_of(model: nn.Module, batch: Batch, corrupted: bool = False) -> Tensor
     def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         seen.append(output.last_hidden_state)
 
-    with model.base_model.register_forward_hook(keep):
+    from ..model.architectures import tower_of  # imports transformers
+
+    with model.get_submodule(tower_of(model)).register_forward_hook(keep):
         model(
             input_ids=batch.corrupted_ids if corrupted else batch.input_ids,
             attention_mask=batch.attention_mask,

@@ -28,7 +28,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from ..common.errors import ArchitectureError, BudgetError, ConfigError, TrajectoryError, one_of
-from ..model.architectures import architecture_of
+from ..model.architectures import layers_of
 from ..model.components import component_table, features, stored_transposed
 from ..trajectory.series import Series
 
@@ -81,7 +81,7 @@ def adapt(
     build = _BUILDERS[one_of("adapter", method, METHODS)]
     shapes = _shapes(model)
     transposed = any(stored_transposed(model.get_submodule(name)) for name in shapes)
-    targets = list(architecture_of(model).targets())
+    targets = list(dict.fromkeys(path for layer in layers_of(model) for path in layer.targets()))
     settings = dict(task_type="CAUSAL_LM", target_modules=targets, fan_in_fan_out=transposed)
     adapter = build(_Wanted(method, model, parameters, seed, steps, scores, shapes, settings))
     adapter.callbacks.append(CheckCount(method, adapter.parameters))
@@ -145,13 +145,15 @@ def _shira(wanted: _Wanted) -> Adapter:
 
 
 def _ia3(wanted: _Wanted) -> Adapter:
-    arch = architecture_of(wanted.model)
-    scaled = {arch.key: 0, arch.value: 0, arch.down: 1}  # the first two at their outputs (rows), the last at its inputs
+    layers = layers_of(wanted.model)
+    keys = {path for layer in layers if layer.attention for path in layer.attention.rows[1:]}
+    downs = {layer.mlp.down for layer in layers if layer.mlp}
+    scaled = dict.fromkeys(sorted(keys), 0) | dict.fromkeys(sorted(downs), 1)  # at outputs (rows), and at inputs
     sizes = ((path, shape) for name, shape in wanted.shapes.items() for path in scaled if name.endswith(f".{path}"))
     count = sum(shape[scaled[path]] for path, shape in sizes)
     _affordable(wanted.method, wanted.parameters, count)
     settings = wanted.settings | {"target_modules": list(scaled)}
-    return Adapter(IA3Config(feedforward_modules=[arch.down], **settings), count)
+    return Adapter(IA3Config(feedforward_modules=sorted(downs), **settings), count)
 
 
 def _circuit_lora(wanted: _Wanted) -> Adapter:
@@ -211,9 +213,7 @@ class Allocate(TrainerCallback):
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """(rows, columns) of every Linear that a mask can touch, by full name, in forward order."""
-    arch = architecture_of(model)
-    layers = range(len(model.get_submodule(arch.layers)))
-    names = [f"{arch.layers}.{layer}.{path}" for layer in layers for path in arch.targets()]
+    names = [f"{layer.path}.{path}" for layer in layers_of(model) for path in layer.targets()]
     return {name: features(model.get_submodule(name)) for name in names}
 
 

@@ -76,7 +76,7 @@ def digest(rows: Any) -> str | None:
         return None
     found = hashlib.sha256(str(len(rows)).encode())
     for row in sampled(rows, ROWS):
-        for name in sorted({"input_ids", "labels"} & set(row)):
+        for name in sorted({"input_ids", "labels", "prompt_ids", "chosen_ids", "rejected_ids"} & set(row)):
             found.update(np.asarray(row[name], np.int64).tobytes())
     return found.hexdigest()[:16]
 

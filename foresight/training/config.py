@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from trl import SFTConfig
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from .typed_settings import TypedSettings
 
 
+MAPPINGS = ["policy_params", "target_params", "forecaster_params", "limits", "candidates"]
+"""Settings that may be given as JSON text, which TRL wants listed."""
+
+
 @dataclass
 class ForesightConfig(MaskSettings, SFTConfig):
     """Settings of a masked fine-tuning run; every SFTConfig field is valid as well.
@@ -30,23 +35,25 @@ class ForesightConfig(MaskSettings, SFTConfig):
             and what was expected.
     """
 
-    # TRL lists the fields that the command line may give as JSON.
-    _VALID_DICT_FIELDS = [
-        *SFTConfig._VALID_DICT_FIELDS, "policy_params", "target_params", "forecaster_params", "limits", "candidates",
-    ]  # fmt: skip
+    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, *MAPPINGS]
 
     if TYPE_CHECKING:  # else any argument would pass where TRL's types are not followed
 
         def __init__(self, **settings: Unpack[TypedSettings]) -> None: ...
 
     def __post_init__(self):
-        if not torch.accelerator.is_available():
-            self.use_cpu = True
-            self.bf16: bool | None = bool(self.bf16)  # SFTConfig's default asks for a device that is not there
-        super().__post_init__()
-        check_settings(self)
-        _check_target(self)
-        check_trainer(vars(self))
+        complete(self, super().__post_init__)
+
+
+def complete(settings: Any, of_trainer: Callable[[], None]) -> None:
+    """Check settings of a trainer and a mask; `of_trainer` is the trainer's own part. Raises as ForesightConfig."""
+    if not torch.accelerator.is_available():
+        settings.use_cpu = True
+        settings.bf16 = bool(settings.bf16)  # TRL's default asks for a device that is not there
+    of_trainer()
+    check_settings(settings)
+    _check_target(settings)
+    check_trainer(vars(settings))
 
 
 def target_of(settings: MaskSettings) -> Target:

@@ -78,7 +78,14 @@ class MaskedTrainer(FiniteLoss):
     template_to_keep: str | None = None
 
     def drive(self, run: Run) -> None:
-        """Train this run from now on. Called once, at the end of `__init__`."""
+        """Train this run from now on. Called once, at the end of `__init__`.
+
+        Raises:
+            ConfigError: a trainer whose model generates while it is trained, which is untested with a mask.
+        """
+        for trainer in type(self).__mro__:
+            if trainer.__name__ in ("GRPOTrainer", "RLOOTrainer"):
+                raise ConfigError(f"{trainer.__name__} is not supported: it generates with a model whose mask moves")
         self.run, self.remasking = run, RemaskCallback(run)
         run.fixed = checkpoint.fixed(run.args, self.train_dataset)
         if run.watcher is not None:
@@ -300,9 +307,12 @@ class MaskedTrainer(FiniteLoss):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
 
-def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
+def refuse(args: Any, kwargs: dict[str, Any], expected: type = ForesightConfig) -> None:
     """Raise ConfigError for what a bank cannot be combined with, among the settings and further arguments of the
     trainer, and for ways of running that are known to go wrong; before any work is done.
+
+    Args:
+        expected: the class that the settings must have.
     """
     for name, remedy in {
         "peft_config": "the bank is the adapter; use SFTTrainer for a PEFT run",
@@ -312,8 +322,9 @@ def refuse(args: ForesightConfig, kwargs: dict[str, Any]) -> None:
     }.items():
         if kwargs.get(name) not in (None, (None, None)):
             raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
-    if not isinstance(args, ForesightConfig):
-        raise ConfigError(f"args is a {type(args).__name__}; expected a ForesightConfig, which takes the same settings")
+    if not issubclass(type(args), expected):
+        name, given = expected.__name__, type(args).__name__
+        raise ConfigError(f"args is a {given}; expected a {name}, which takes the same settings")
     if args.optim not in _ADAMW:
         raise ConfigError(f"optim is {args.optim!r}; the bank is trained with AdamW, leave optim at its default")
     if args.enable_jit_checkpoint:

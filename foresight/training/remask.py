@@ -13,6 +13,8 @@ from ..common.errors import MaskLeakError, NonFiniteError
 from ..common.plugins import part
 from ..masks.masks import Mask, WeightMask, churn
 from ..masks.selection import rotation, select
+from ..model.components import component_table
+from ..model.self_check import check_components
 from . import checkpoint
 from .calendar import Calendar
 from .holding import judged
@@ -32,6 +34,8 @@ class RemaskCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         run, self._clock = self.run, time.perf_counter()
         run.step = state.global_step
+        check_components(run.model, component_table(run.model))
+        run.bank.placement.settle()
         run.calendar = Calendar(args, run.policy, state.max_steps, run.cadence(state.max_steps))
         run.calendar.check(args.get_warmup_steps(state.max_steps))
         if state.global_step == 0:

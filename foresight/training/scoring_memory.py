@@ -14,10 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
+from ..masks.costs import shape_of
 from ..masks.weight_selection import at_once
-from ..model.architectures import architecture_of
+from ..model.architectures import layers_of
 from ..model.components import features
 from ..policies.catalogue import make_policy
 from ..policies.granularity import granularity
@@ -78,18 +80,15 @@ class _Shape:
     """The sizes of a model, and of a pass of `rows` x `length` tokens through it."""
 
     def __init__(self, model: nn.Module, args: ForesightConfig, rows: int, length: int):
-        arch, config = architecture_of(model), model.config.get_text_config()
-        layers = model.get_submodule(arch.layers)
-        widths = [features(layers[0].get_submodule(path)) for path in (arch.attention_out, arch.down)]
-        (self.d, width), (_, self.neurons) = widths
-        heads = config.num_attention_heads
-        kv = getattr(config, "num_key_value_heads", None) or heads
-        keys = width * kv // heads
-        self.layers, self.vocabulary, self.gates = len(layers), config.vocab_size, len(arch.up)
-        self.tapped = width + self.neurons + 2 * keys * (kv < heads)
-        self.keys = keys * (kv < heads)
+        layers = layers_of(model)
+        width, keys, self.gates, self.neurons = np.max([shape_of(model, layer) for layer in layers], 0).tolist()
+        text = model.config.get_text_config()
+        self.d, self.layers, self.vocabulary = text.hidden_size, len(layers), text.vocab_size
+        self.keys = keys * (keys < width)
+        self.tapped = width + self.neurons + 2 * self.keys
         self.core = 2 * width + 2 * keys + 2 * self.gates * self.neurons
-        self.targets = len(layers) * sum(math.prod(features(layers[0].get_submodule(p))) for p in arch.targets())
+        linears = (model.get_submodule(f"{layer.path}.{path}") for layer in layers for path in layer.targets())
+        self.targets = sum(math.prod(features(linear)) for linear in linears)
         self.rows, self.length = rows, length
         self.element = min(next(model.parameters()).element_size(), 2 if args.bf16 else FP32)
         self.checkpointing = args.gradient_checkpointing

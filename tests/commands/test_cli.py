@@ -160,11 +160,19 @@ def test_components_shares_add_up(cli, tmp_path):
     assert count["all", "components"] + count["all", "not maskable"] == count["all", "all"]
 
 
-def test_components_refuses_a_mixture_of_experts(refused, tmp_path):
+def test_components_of_a_mixture_of_experts_are_its_attention(cli, tmp_path):
     CONFIG_MAPPING["mixtral"](
         hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2
     ).save_pretrained(tmp_path)
-    assert "mixture of experts" in refused("components", tmp_path)
+    code, out, err = cli("components", tmp_path, "--list")
+    assert code == 0, err
+    assert [line.split("\t")[2] for line in out.splitlines()[1:]] == ["head"] * 4 + ["kv"] * 2
+
+
+def test_components_names_a_layout_that_it_does_not_know(refused, tmp_path):
+    CONFIG_MAPPING["mamba"](hidden_size=32, num_hidden_layers=1).save_pretrained(tmp_path)
+    message = refused("components", tmp_path)
+    assert "model type 'mamba' is not supported: no layer of backbone.layers" in message and "mixer.in_proj" in message
 
 
 def test_missing_models_are_explained(refused, tmp_path):

@@ -1,11 +1,15 @@
 """Components: every vector belongs to exactly one, and slices and taps name the same unit of the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from foresight.common.errors import ArchitectureError, ConfigError
-from foresight.model.components import component_table, features, stored_transposed
+from foresight.model.architectures import Attention, layers_of
+from foresight.model.components import ComponentTable, Heads, component_table, features, stored_transposed
+from foresight.model.self_check import check_components
 from support.tiny import FAMILIES, tiny, tokens
 
 
@@ -89,30 +93,89 @@ def test_block_width_is_checked(block):
         component_table(tiny("llama"), mlp_block=block)
 
 
-def test_unknown_family_says_what_to_add():
+def test_a_family_is_known_by_its_layout_not_by_its_name():
     model = tiny("llama")
-    model.config.model_type = "lama"
-    with pytest.raises(ArchitectureError, match=r"did you mean 'llama'.*architectures\.py"):
+    model.config.model_type = "novel"
+    assert component_table(model).hash == component_table(tiny("llama")).hash
+
+
+def test_an_unknown_layout_says_what_was_found_and_what_to_add():
+    model = tiny("llama")
+    for layer in model.model.layers:
+        layer.self_attn.query, layer.mlp.gate = layer.self_attn.q_proj, layer.mlp.up_proj
+        del layer.self_attn.q_proj, layer.mlp.up_proj, layer.mlp.gate_proj
+    with pytest.raises(ArchitectureError, match=r"(?s)self_attn\.k_proj.*self_attn\.query.*ATTENTIONS or MLPS"):
         component_table(model)
 
 
-def test_mixture_of_experts_is_refused():
-    from transformers import AutoModelForCausalLM, MixtralConfig
+def test_a_layer_without_attention_contributes_its_mlp():
+    model = tiny("llama")
+    del model.model.layers[0].self_attn.k_proj
+    del model.model.layers[0].self_attn.q_proj
+    table = component_table(model)
+    assert set(table.kind[table.layer == 0]) == {"mlp"} and set(table.kind[table.layer == 1]) == {"head", "mlp"}
+    assert len(set(table.vectors[table.kind == "mlp"])) == 1
 
-    config = MixtralConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
-        num_key_value_heads=2, num_local_experts=2,
+
+def test_layers_that_share_their_weights_are_refused():
+    model = tiny("llama")
+    model.model.layers[1] = model.model.layers[0]
+    with pytest.raises(ArchitectureError, match="layers share weights"):
+        component_table(model)
+
+
+@pytest.mark.parametrize("rows", [12, 24])
+def test_shapes_that_do_not_fit_are_refused(rows):
+    model = tiny("llama")
+    model.model.layers[1].self_attn.v_proj = torch.nn.Linear(32, rows)
+    with pytest.raises(ArchitectureError, match="layers.1.self_attn.o_proj reads 32 features and a head has 8"):
+        component_table(model)
+
+
+def test_an_mlp_whose_shapes_do_not_fit_is_refused():
+    model = tiny("llama")
+    model.model.layers[1].mlp.up_proj = torch.nn.Linear(32, 40)
+    with pytest.raises(ArchitectureError, match="up_proj has 40 rows and .* reads 48 neurons"):
+        component_table(model)
+
+
+def test_order_of_fused_rows_is_checked_by_a_pass():
+    """GPT-NeoX with its rows stacked: the same names and shapes."""
+    model = tiny("gpt_neox")
+    table = component_table(model)
+    check_components(model, table)
+    stacked = Attention("attention.dense", 3 * ("attention.query_key_value",))
+    heads = replace(Heads.of(model, replace(layers_of(model)[0], attention=stacked)), interleaved=False)
+    wrong = ComponentTable(
+        [*heads.components(0), *(c for c in table if c.layer == 1 or c.kind == "mlp")], table.targets, table.d_model,
+        table.model_parameters,
     )  # fmt: skip
-    with pytest.raises(ArchitectureError, match="mixture of experts"):
-        component_table(AutoModelForCausalLM.from_config(config))
+    with pytest.raises(ArchitectureError, match=r"'gpt_neox' is not what its layout says: without .* L0\.head"):
+        check_components(model, wrong)
 
 
-def test_unexpected_shape_is_refused():
+class _Quantized(torch.nn.Linear):
+    def forward(self, x):
+        return torch.nn.functional.linear(x, self.weight.sign(), self.bias)
+
+
+def test_a_linear_that_is_none_is_refused():
     model = tiny("llama")
-    model.config.num_attention_heads = 8
-    model.config.head_dim = 8
-    with pytest.raises(ArchitectureError, match="vectors, but the config implies"):
-        component_table(model)
+    model.model.layers[0].mlp.down_proj.__class__ = _Quantized
+    with pytest.raises(ArchitectureError, match="down_proj is a _Quantized, which does not compute"):
+        check_components(model, component_table(model))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_check_leaves_the_model_as_it_was(family, dtype):
+    model, ids = tiny(family, dtype=dtype).train(), tokens()
+    torch.manual_seed(3)
+    before = torch.rand(1)
+    torch.manual_seed(3)
+    check_components(model, component_table(model))
+    assert torch.equal(torch.rand(1), before) and model.training
+    assert torch.equal(model.eval()(ids).logits, tiny(family, dtype=dtype)(ids).logits)
 
 
 def _taps(model, table, ids):

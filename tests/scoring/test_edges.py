@@ -13,7 +13,6 @@ from foresight.bank import Bank
 from foresight.common.errors import ConfigError, DataError, NonFiniteError
 from foresight.masks.budget import budget_vectors
 from foresight.masks.selection import select
-from foresight.model.architectures import ARCHITECTURES
 from foresight.model.components import component_table
 from foresight.scoring import make_scorer
 from foresight.scoring.edge_graph import NORMS, ROLES
@@ -168,7 +167,7 @@ def test_integrated_edges_of_the_input_add_up_to_the_whole_drop(family):
 
 
 def test_every_family_has_its_norms():
-    assert set(NORMS) == set(ARCHITECTURES)
+    assert set(NORMS) == set(FAMILIES)
 
 
 def test_nodes_and_edges_of_a_small_model():

@@ -161,8 +161,8 @@ def test_what_cannot_be_planned(tmp_path):
     with pytest.raises(BudgetError, match="smallest component"):
         Plan(tiny("llama"), _args(tmp_path, budget=1e-4), None)
     foreign = tiny("llama")
-    foreign.config.model_type = "novel"
-    with pytest.raises(ArchitectureError, match="ARCHITECTURES"):
+    foreign.model.layers[0].self_attn.k_proj = torch.nn.Linear(32, 12)
+    with pytest.raises(ArchitectureError, match="does not fit the rows that make them"):
         Plan(foreign, _args(tmp_path), None)
 
 

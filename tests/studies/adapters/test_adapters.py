@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from foresight.common.errors import ArchitectureError, BudgetError, ConfigError, TrajectoryError, UnknownNameError
-from foresight.model.architectures import architecture_of
+from foresight.model.architectures import layers_of
 from foresight.model.components import component_table, features
 from foresight.model.shipped import model_path
 from foresight.studies.adapters import METHODS, adapt, circuit_ranks
@@ -38,10 +37,8 @@ def trainable(model):
 
 
 def targets(model):
-    arch = architecture_of(model)
-    layers = range(len(model.get_submodule(arch.layers)))
-    return {f"{arch.layers}.{i}.{path}": model.get_submodule(f"{arch.layers}.{i}.{path}")
-            for i in layers for path in arch.targets()}  # fmt: skip
+    names = [f"{layer.path}.{path}" for layer in layers_of(model) for path in layer.targets()]
+    return {name: model.get_submodule(name) for name in names}
 
 
 def per_rank(model):
@@ -339,8 +336,6 @@ def test_what_cannot_work_is_refused():
     for parameters in (0, -5):
         with pytest.raises(BudgetError, match=f"only {parameters} are allowed"):
             adapter("lora", model, parameters)
-    stranger = nn.Module()
-    stranger.config = copy.deepcopy(model.config)
-    stranger.config.model_type = "stranger"
-    with pytest.raises(ArchitectureError, match="'stranger' is not supported"):
-        adapter("lora", stranger)
+    sizes = dict(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
+    with pytest.raises(ArchitectureError, match="'bert' is not supported"):
+        adapter("lora", BertLMHeadModel(BertConfig(is_decoder=True, **sizes)))
