@@ -96,7 +96,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         result = among.add_parser(name, help=help, description=help, epilog=epilog, allow_abbrev=False)
         result.set_defaults(run=run, parser=result, read=read)
         if read:
-            result.add_argument("--config", metavar="RECIPE", help="a YAML recipe, see the folder recipes")
+            result.add_argument("--config", metavar="RECIPE", help="a YAML file, or a recipe by name: jsonl")
             listing = "list the settings, or those with WORD in their name or help, and stop"
             result.add_argument("--settings", metavar="WORD", nargs="?", const="", help=listing)
             schema = "print a JSON schema of recipes, for editors, and stop"

@@ -20,6 +20,7 @@ import yaml
 from ..common.errors import ConfigError, did_you_mean, mapping
 from ..training.settings import REMOVED
 from .fields import Setting, default_of, settings_of
+from .recipes import located
 
 T = TypeVar("T")
 
@@ -187,8 +188,9 @@ def _lines(recipe: str | Path | None) -> dict[str, tuple[Any, int]]:
     """Key -> (value, line in the file) of a recipe; nothing without one."""
     if recipe is None:
         return {}
+    recipe = located(recipe)
     try:
-        text = Path(recipe).read_text(encoding="utf-8")
+        text = recipe.read_text(encoding="utf-8")
         tree, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {recipe} cannot be read: {error}") from error

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import torch
 from rich.console import Console
-from rich.logging import RichHandler
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from ..common.console import progress_bar
@@ -65,9 +64,7 @@ class Telling(TrainerCallback):
     @contextmanager
     def everything(self) -> Iterator[None]:
         """Print what the run says of its scores and masks, above the bar; on other processes, warnings alone."""
-        log, handler = logging.getLogger("foresight"), RichHandler(
-            console=self.console, show_time=False, show_level=False, show_path=False
-        )  # fmt: skip
+        log, handler = logging.getLogger("foresight"), _Handler(self.console)
         before = log.level
         log.setLevel(logging.INFO if self.trainer.args.should_save else logging.WARNING)
         log.addHandler(handler)
@@ -99,3 +96,14 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes >= 3 else f"{60 * minutes + seconds} s"
+
+
+class _Handler(logging.Handler):
+    """Prints messages above the bar, whole where there is no terminal."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage(), markup=False)

@@ -40,7 +40,8 @@ class Cadence:
 
     Attributes:
         first, each: examples in the first snapshot, and in every later one.
-        along: later snapshots come along with training instead, without passes of their own.
+        along: later snapshots come along with training instead, without passes of their own; one that comes before
+            enough rows were trained on has `each` examples all the same.
         every, remask_every: steps between snapshots, and between decisions (0: one decision).
         patches: units that are patched exactly at the first snapshot and at later ones, where scores are corrected so;
             None for as many as a correction takes by itself.
@@ -99,8 +100,8 @@ def cadence(
     if every is None:
         snapshots = left / (each or FEWEST)
         every = max(SHORTEST, math.ceil(total_steps / min(MOST_SNAPSHOTS, max(1.0, snapshots))))
-    if each is None:
-        each = int(min(MOST, max(FEWEST, left / max(1, total_steps // every))))
+    if each is None:  # where too little has come along, a snapshot takes what the first one took
+        each = first if along else int(min(MOST, max(FEWEST, left / max(1, total_steps // every))))
     remask = args.remask_every
     patches = _patches(forwards, total_steps // every) if forwards < math.inf else (None, None)
     return Cadence(first, each, every, 2 * every if remask is None else remask, along, patches, row)

@@ -8,7 +8,9 @@ import pytest
 
 from eval.shipped_model import read_config
 from foresight.cli import main
+from foresight.commands.recipes import located, shipped
 from foresight.commands.settings import parse
+from foresight.common.errors import ConfigError
 from foresight.model.loading import load_meta_model
 from foresight.model.model_config import ModelConfig
 from foresight.studies.compare.settings import CompareConfig
@@ -43,6 +45,26 @@ def _parse(recipe):
         return parse(ROOT / recipe, [], (EvidenceConfig,))
     assert folder == "pretrain.yaml"
     return read_config(ROOT / recipe)
+
+
+def test_recipes_are_found_by_name():
+    assert {f"recipes/{name}.yaml" for name in shipped()} == set(RECIPES)
+    for name in ("jsonl", "train/jsonl"):
+        assert located(name).read_text() == (ROOT / "recipes" / "train" / "jsonl.yaml").read_text()
+    assert parse("jsonl", ["--use_cpu"], CLASSES)[2].output_dir == "runs/jsonl"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("jsnol", "no recipe 'jsnol' .did you mean 'jsonl'.*train/jsonl"),
+        ("own", "several recipes are called 'own': compare/own, track/own"),
+        ("train", "no recipe 'train'"),
+    ],
+)
+def test_names_that_are_none(name, message):
+    with pytest.raises(ConfigError, match=message):
+        located(name)
 
 
 def test_there_are_recipes():

@@ -132,6 +132,13 @@ def test_every_process_finds_what_it_has_collected_again(rank):
     assert np.array_equal(alone.sums, pair[0].sums + pair[1].sums) and alone.rows.tolist() == [3.0] * FOLDS
 
 
+def test_a_snapshot_that_comes_too_early_scores_as_many_examples_as_the_first(tmp_path):
+    """Two rows a step, and a decision at the third step: six rows do not fill eight folds."""
+    early = run(tmp_path, policy="foresight", probe_examples=None, remask_every=None, per_device_train_batch_size=2)
+    assert early.trajectory.steps.tolist()[:2] == [0, 3]
+    assert early.run.watcher.taken == 2 * early.run.calendar.cadence.first < len(sentences())
+
+
 def test_a_run_that_fails_within_a_step_leaves_the_next_one_whole(tmp_path):
     broken = trainer(tmp_path)
 

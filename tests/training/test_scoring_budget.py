@@ -54,6 +54,7 @@ def test_scores_that_come_along_are_free(tmp_path):
     """Only the first snapshot takes passes."""
     found, _ = planned(tmp_path, steps=200, scorer="step_attribution")
     assert found.every == SHORTEST and found.share(1, 200 * ROWS) < 0.06
+    assert found.each == found.first  # where a snapshot comes before enough rows were trained on
 
 
 def test_bad_input(tmp_path):
