@@ -77,7 +77,7 @@ ATTENTIONS = (
     ),
     Attention("self_attn.o_proj", ("self_attn.q_proj",)),
 )
-"""Layouts of attention; a layer has the first of which all modules are there and read or write the residual stream."""
+"""Layouts of attention; a layer has the first of which all modules are there."""
 
 _LATENT = ("self_attn.kv_b_proj", Attention("self_attn.o_proj", ()))
 """Multi-head latent attention: heads write to the residual stream, but do not read it themselves."""
@@ -145,12 +145,12 @@ def _has_layers(module: nn.Module) -> bool:
 
 
 def _stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The list of decoder layers, and its path: the longest in which a layout is found."""
+    """The list of decoder layers, and its path: the outermost in which a layout is found."""
     tower = tower_of(model)
     inside = model.get_submodule(tower).named_modules(prefix=tower)
     lists = [(name, module) for name, module in inside if isinstance(module, nn.ModuleList)]
-    known = [(n, m) for n, m in lists if any(_attention(layer) or _mlp(layer) for layer in m)]
-    return max(known or lists, key=lambda item: len(item[1]))
+    known = (item for item in lists if any(_attention(layer) or _mlp(layer) for layer in item[1]))
+    return next(known, lists[0])
 
 
 def _attention(layer: nn.Module) -> Attention | None:
