@@ -20,12 +20,11 @@ def located(recipe: str | Path) -> Path:
     if path.exists() or path.suffix in (".yaml", ".yml"):
         return path
     known = shipped()
-    if found := [file for key, file in known.items() if name in (key, key.rpartition("/")[2])]:
-        if len(found) == 1:
-            return found[0]
-        raise ConfigError(
-            f"several recipes are called {name!r}: {', '.join(k for k in known if k.endswith(f'/{name}'))}"
-        )
+    found = [key for key in known if name in (key, key.rpartition("/")[2])]
+    if len(found) == 1:
+        return known[found[0]]
+    if found:
+        raise ConfigError(f"several recipes are called {name!r}: {', '.join(found)}")
     names = [*known, *(key.rpartition("/")[2] for key in known)]
     raise ConfigError(
         f"no recipe {name!r}{did_you_mean(name, names)}; expected the path of a YAML file, or one of {', '.join(known)}"

@@ -12,6 +12,7 @@ from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from ..common.console import progress_bar
+from ..common.numbers import duration
 from ..training.trainer import ForesightTrainer
 
 EVERY = 15.0
@@ -19,14 +20,10 @@ EVERY = 15.0
 
 
 class Telling(TrainerCallback):
-    """Takes the place of the trainer's own bar and lines.
+    """Takes the place of the trainer's own bar and lines."""
 
-    Args:
-        data: the training rows in words.
-    """
-
-    def __init__(self, trainer: ForesightTrainer, data: str):
-        self.trainer, self.data = trainer, data
+    def __init__(self, trainer: ForesightTrainer):
+        self.trainer = trainer
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.bar = progress_bar(self.console, disable=not self.console.is_terminal or trainer.args.disable_tqdm)
         for other in (ProgressCallback, PrinterCallback):
@@ -55,7 +52,7 @@ class Telling(TrainerCallback):
         now, done = time.monotonic(), state.global_step - self.first
         if self.bar.disable and done and now - self.last >= EVERY:
             left = (now - self.began) / done * (state.max_steps - state.global_step)
-            self.console.print(f"step {state.global_step:,} of {state.max_steps:,}: {found}; {_duration(left)} left")
+            self.console.print(f"step {state.global_step:,} of {state.max_steps:,}: {found}; {duration(left)} left")
             self.last = now
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -85,21 +82,15 @@ class Telling(TrainerCallback):
         return {
             "model": f"{run.model_name}: {trained:,} of {whole:,} parameters are trained ({trained / whole:.2%})",
             "policy": f"{args.policy}, {len(run.table):,} components",
-            "data": self.data,
+            "data": self.trainer.trained_on,
             "steps": f"{steps:,} of {rows} rows, learning rate {args.learning_rate:g}",
             "on": f"{name}, {dtype}{processes}",
             "results": str(run.output),
         }
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes >= 3 else f"{60 * minutes + seconds} s"
-
-
 class _Handler(logging.Handler):
-    """Prints messages above the bar, whole where there is no terminal."""
+    """Prints messages above the bar, without breaking lines."""
 
     def __init__(self, console: Console):
         super().__init__()

@@ -58,7 +58,7 @@ def run(values: Mapping[str, Any], resume: bool, max_hours: float | None = None)
     trainer.stopping.hours = max_hours
     everything = {"model": plain(settings), "data": plain(data), "training": plain(args)}
     trainer.add_callback(_Record(trainer, everything, settings.from_config))
-    telling = Telling(trainer, trainer.trained_on)
+    telling = Telling(trainer)
     try:
         with telling.everything():
             trainer.train(resume_from_checkpoint=resume or args.resume_from_checkpoint)

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic
@@ -30,6 +29,7 @@ from rich.console import Console
 from ..common.console import progress_bar
 from ..common.errors import ForesightError
 from ..common.files import DiskFullError, one_writer
+from ..common.numbers import duration
 from ..common.sealed import write_sealed
 from .ledger import RESULT, C, M, Record, read_record
 from .provenance import cell_key, environment
@@ -180,7 +180,7 @@ class Runner(Generic[C, M]):
         self._told = taken
         words = f"{bar.description}: {bar.completed:.0f}{f' of {bar.total:.0f}' if bar.total else ''} runs done"
         if bar.completed and bar.remaining:
-            words += f" in {_time(taken)}, about {_time(taken / bar.completed * bar.remaining)} left"
+            words += f" in {duration(taken)}, about {duration(taken / bar.completed * bar.remaining)} left"
         out.print(words, highlight=False)
 
     def _submit(self, cell: C) -> Future:
@@ -216,10 +216,6 @@ def attempt(work: Work[C, M], cell: C, folder: Path) -> str | None:
         record = replace(record, measures=None, error=words)
     write_sealed(folder / RESULT, record.to_json())
     return None
-
-
-def _time(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _is_about(error: BaseException | None, what: tuple[set[int], tuple[str, ...]]) -> bool:

@@ -307,7 +307,7 @@ class MaskedTrainer(FiniteLoss):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
 
 
-def refuse(args: Any, kwargs: dict[str, Any], expected: type = ForesightConfig) -> None:
+def refuse(args: Any, kwargs: dict[str, Any], expected: type[Any] = ForesightConfig) -> None:
     """Raise ConfigError for what a bank cannot be combined with, among the settings and further arguments of the
     trainer, and for ways of running that are known to go wrong; before any work is done.
 
@@ -322,7 +322,7 @@ def refuse(args: Any, kwargs: dict[str, Any], expected: type = ForesightConfig) 
     }.items():
         if kwargs.get(name) not in (None, (None, None)):
             raise ConfigError(f"ForesightTrainer does not take {name}: {remedy}")
-    if not issubclass(type(args), expected):
+    if not isinstance(args, expected):
         name, given = expected.__name__, type(args).__name__
         raise ConfigError(f"args is a {given}; expected a {name}, which takes the same settings")
     if args.optim not in _ADAMW:

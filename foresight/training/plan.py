@@ -70,12 +70,8 @@ class Plan:
                 masks = sum(step == 0 or calendar.decides(step) or calendar.turns(step) for step in calendar.steps)
                 changed = min(everything, peak + rows * (masks - 1))
             self.ledger_bytes = changed * (self.numbers.d_model * FP32 + 8)  # an id takes 8 bytes
-        length = int(
-            min(
-                args.max_length or math.inf,
-                getattr(model.config.get_text_config(), "max_position_embeddings", math.inf),
-            )
-        )
+        longest = getattr(model.config.get_text_config(), "max_position_embeddings", math.inf)
+        length = int(min(args.max_length or math.inf, longest))
         element = next(model.parameters()).element_size()
         row = length * min(element, 2 if args.bf16 else FP32)
         self.costs = StepCosts(model, self.table, length, args.gradient_checkpointing)

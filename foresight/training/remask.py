@@ -34,6 +34,7 @@ class RemaskCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         run, self._clock = self.run, time.perf_counter()
         run.step = state.global_step
+        # Not the run's own table: single vectors and weights have no activations to look at.
         check_components(run.model, component_table(run.model))
         run.bank.placement.settle()
         run.calendar = Calendar(args, run.policy, state.max_steps, run.cadence(state.max_steps))

@@ -7,34 +7,18 @@ import pytest
 import torch
 
 from foresight.bank import Bank
-from foresight.bank.base_weights import is_bank_key
 from foresight.bank.optimizer import BankAdamW
 from foresight.common.errors import CheckpointError, ConfigError, MaskLeakError
 from foresight.masks.budget import budget_vectors
 from foresight.masks.masks import Mask, everything
 from foresight.masks.selection import select
 from foresight.model.components import component_table, stored_transposed
-from support.bank_cases import SETTINGS, banked, random_mask, train
+from support.bank_cases import SETTINGS, banked, random_mask, train, weight_masks
 from support.tiny import FAMILIES, tiny, tokens
 
 
 def all_state(bank, optimizer):
     return {"ages": optimizer.ages, **dict(bank.placement.state(bank.vectors, optimizer))}
-
-
-def weight_masks(model, table, mask):
-    """Parameter name -> bool tensor, True where the mask trains: written down from the slices, not from the bank."""
-    masks = {n: torch.zeros_like(p, dtype=torch.bool) for n, p in model.named_parameters() if not is_bank_key(n)}
-    for i in mask.components:
-        for piece in table.components[i].slices:
-            module = model.get_submodule(piece.module)
-            inside = masks[f"{piece.module}.weight"]
-            inside = inside.T if stored_transposed(module) else inside
-            if piece.axis == "row":
-                inside[piece.start : piece.stop] = True
-            else:
-                inside[:, piece.start : piece.stop] = True
-    return masks
 
 
 @pytest.mark.parametrize("family", FAMILIES)

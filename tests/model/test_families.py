@@ -19,7 +19,7 @@ from foresight.model.components import component_table, turned
 from foresight.model.self_check import check_components
 from foresight.scoring import make_scorer
 from foresight.scoring.probes import TextProbe
-from support.bank_cases import SETTINGS
+from support.bank_cases import SETTINGS, weight_masks
 from support.tiny import tokens
 
 SAMPLE = ("qwen3_moe", "gpt_oss", "qwen3_5_text", "gemma4_text", "deepseek_v3", "falcon", "olmo2", "opt")
@@ -90,12 +90,7 @@ def test_training_is_masked_exact_and_exported(family):
     bank = Bank(model, table, table.n_vectors // 3)
     bank.remask(select(np.random.default_rng(0).random(len(table)), table, table.n_vectors // 3))
     _trained(model, BankAdamW(bank.vectors, **SETTINGS), [bank.vectors])
-    masks = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in reference.named_parameters()}
-    for i in bank.mask.components:
-        for piece in table.components[i].slices:
-            inside = turned(masks[f"{piece.module}.weight"], reference.get_submodule(piece.module))
-            inside[(slice(None), slice(piece.start, piece.stop)) if piece.axis == "column" else
-                   slice(piece.start, piece.stop)] = True  # fmt: skip
+    masks = weight_masks(reference, table, bank.mask)
     for name, weight in reference.named_parameters():
         weight.requires_grad_(bool(masks[name].any()))
         if weight.requires_grad:

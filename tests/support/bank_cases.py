@@ -4,10 +4,11 @@ import numpy as np
 import torch
 
 from foresight.bank import Bank
+from foresight.bank.base_weights import is_bank_key
 from foresight.bank.optimizer import BankAdamW
 from foresight.masks.budget import budget_vectors
 from foresight.masks.selection import select
-from foresight.model.components import component_table
+from foresight.model.components import component_table, stored_transposed
 from support.tiny import tiny, tokens
 
 SETTINGS = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
@@ -34,3 +35,18 @@ def train(model, optimizer, steps, accumulate=1, start=0):
         optimizer.step()
         optimizer.zero_grad()
     model.eval()
+
+
+def weight_masks(model, table, mask):
+    """Parameter name -> bool tensor, True where the mask trains: written down from the slices, not from the bank."""
+    masks = {n: torch.zeros_like(p, dtype=torch.bool) for n, p in model.named_parameters() if not is_bank_key(n)}
+    for i in mask.components:
+        for piece in table.components[i].slices:
+            module = model.get_submodule(piece.module)
+            inside = masks[f"{piece.module}.weight"]
+            inside = inside.T if stored_transposed(module) else inside
+            if piece.axis == "row":
+                inside[piece.start : piece.stop] = True
+            else:
+                inside[:, piece.start : piece.stop] = True
+    return masks
